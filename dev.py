@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Set-up and daily work, with the standard library only: `python3 dev.py --help`.
+
+Makes a virtual environment `.venv-X.Y` beside this file, installs fanbid and what it needs in the versions of
+`constraints.txt`, and remembers what it installed, so that the next time nothing is fetched and no network is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+OLDEST_PYTHON = (3, 11)
+VENV = ROOT / ".venv-{}.{}".format(*sys.version_info[:2])
+BIN = VENV / "bin"
+PYTHON = BIN / "python"
+STAMP = VENV / "fanbid-installed.json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TEST_WORKERS = "2"
+
+
+class CannotGet(Exception):
+    """Something that is needed could not be had; the text names it and says what would help."""
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"dev.py: {text}", flush=True)
+
+
+def call(command: list[str], **changes: str) -> int:
+    """Run a command from the project's folder, its output shown, with `changes` to the environment; answer its exit code."""
+    return subprocess.call(command, cwd=ROOT, env={**os.environ, **changes})
+
+
+def can_apt() -> bool:
+    """Whether Debian packages may be installed here."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def apt_install(package: str) -> bool:
+    """Install one Debian package; answer whether that worked."""
+    say(f"installing the Debian package {package}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    call(["apt-get", "update", "-q"], **quiet)
+    return call(["apt-get", "install", "-q", "-y", "--no-install-recommends", package], **quiet) == 0
+
+
+# --- the virtual environment -------------------------------------------------------------------------------------------
+
+
+def requirements_digest() -> str:
+    """A hash of what decides which packages are installed."""
+    digest = hashlib.sha256(repr(sys.version_info[:3]).encode())
+    for name in ("setup.py", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def installed_extras() -> list[str] | None:
+    """The extras that the environment has, or None when it is absent or of other versions."""
+    try:
+        stamp = json.loads(STAMP.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return list(stamp["extras"]) if stamp["digest"] == requirements_digest() and PYTHON.exists() else None
+
+
+def make_venv() -> None:
+    """Make the virtual environment if it is not there.
+
+    Raises:
+        CannotGet: this Python has no working `venv`, and no Debian package could add it.
+    """
+    if PYTHON.exists():
+        return
+    say(f"making {VENV.name}")
+    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    if call(command) == 0:
+        return
+    package = "python{}.{}-venv".format(*sys.version_info[:2])
+    if not (can_apt() and apt_install(package) and call(command) == 0):
+        raise CannotGet(f"a virtual environment: this Python has no working venv; on Debian, apt-get install {package}")
+
+
+def ensure_installed(*extras: str) -> None:
+    """See to it that fanbid, its requirements and those of `extras` are installed; fetch nothing if they are.
+
+    Raises:
+        CannotGet: pip failed.
+    """
+    present = installed_extras()
+    if present is not None and set(extras) <= set(present):
+        return
+    make_venv()
+    wanted = sorted({*extras, *(present or [])})
+    say("installing fanbid{} into {} (once; a few minutes)".format(f"[{','.join(wanted)}]" if wanted else "", VENV.name))
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-c", "constraints.txt"]
+    target = f".[{','.join(wanted)}]" if wanted else "."
+    started = time.monotonic()
+    for packages in (["setuptools"], ["--no-build-isolation", "-e", target]):
+        if call([*pip, *packages]) != 0:
+            raise CannotGet("the Python packages in constraints.txt: pip failed, see above; is the network there?")
+    STAMP.write_text(json.dumps({"digest": requirements_digest(), "extras": wanted}), encoding="utf-8")
+    say(f"installed in {time.monotonic() - started:.0f} s")
+
+
+def ensure_browser() -> None:
+    """See to it that the dashboard's tests find a browser: the system's, else Debian's, else playwright's own.
+
+    Raises:
+        CannotGet: none of the three could be had.
+    """
+    if any(shutil.which(name) for name in BROWSERS):
+        return
+    if can_apt() and apt_install("chromium") and shutil.which("chromium"):
+        return
+    say("installing playwright's Chromium")
+    if call([str(PYTHON), "-m", "playwright", "install", "chromium"]) != 0:
+        raise CannotGet("a browser for the dashboard's tests: put chromium or google-chrome on PATH")
+
+
+# --- the subcommands ---------------------------------------------------------------------------------------------------
+
+
+def setup(arguments: list[str]) -> int:
+    """Install everything, for running, testing and checking."""
+    ensure_installed("dev", *arguments)
+    ensure_browser()
+    say("all set: `python3 dev.py run` shows the demo, `python3 dev.py test` tests")
+    return 0
+
+
+def run(arguments: list[str]) -> int:
+    """Run the demo; flags are those of `fanbid demo`."""
+    ensure_installed()
+    say("starting the demo; Ctrl-C ends it")
+    return call([str(PYTHON), "fanbid.py", "demo", *arguments])
+
+
+def bench(arguments: list[str]) -> int:
+    """Run `fanbid bench NAME`; without a name, every small benchmark of the compiled steps."""
+    if arguments:
+        ensure_installed()
+        return call([str(PYTHON), "fanbid.py", "bench", *arguments])
+    ensure_installed("dev")
+    return call([str(PYTHON), "-m", "pytest", "benchmarks/suite", "-q", "--benchmark-only"])
+
+
+def pytest(label: str, arguments: list[str], **changes: str) -> tuple[int, str]:
+    """Run pytest, its output shown; answer its exit code, and its closing line after the label."""
+    say(f"pytest, {label}")
+    command = [str(PYTHON), "-u", "-m", "pytest", *arguments]
+    if sys.stdout.isatty():
+        command.append("--color=yes")
+    closing = "pytest printed nothing"
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **changes}, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            print(line, end="", flush=True)
+            closing = line.strip() or closing
+    return child.returncode, f"{label}: {closing}"
+
+
+def test(arguments: list[str]) -> int:
+    """Run every test, and those of kernels again uncompiled and with bounds checks; or only what pytest is told."""
+    ensure_installed("dev")
+    ensure_browser()
+    if arguments:
+        return pytest("as told", arguments)[0]
+    spread = ["-n", TEST_WORKERS, "--dist", "loadfile"]
+    results = [
+        pytest("all, compiled", spread),
+        pytest("kernels, uncompiled", [*spread, "-m", "kernels"], NUMBA_DISABLE_JIT="1"),
+        pytest("kernels, with bounds checks", [*spread, "-m", "kernels"], NUMBA_BOUNDSCHECK="1"),
+    ]
+    for _, closing in results:
+        say(closing)
+    return max(code for code, _ in results)
+
+
+def lint(arguments: list[str]) -> int:
+    """Check style, format, types and who imports whom; `--fix` mends style and format first."""
+    ensure_installed("dev")
+    ruff = str(BIN / "ruff")
+    if "--fix" in arguments:
+        call([ruff, "check", "--fix", "--quiet", "."])
+        call([ruff, "format", "--quiet", "."])
+    failed = []
+    for command in ([ruff, "check", "."], [ruff, "format", "--check", "."], [str(BIN / "mypy")], [str(BIN / "lint-imports")]):
+        label = " ".join([Path(command[0]).name, *command[1:]])
+        say(label)
+        if call(command) != 0:
+            failed.append(label)
+    say(f"failed: {', '.join(failed)}" if failed else "style, format, types and imports are clean")
+    return 1 if failed else 0
+
+
+def generate_protos(folder: Path) -> int:
+    """Write the modules of every .proto, with type stubs, into `folder`/protos; answer protoc's exit code."""
+    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").glob("*.proto"))
+    outputs = [f"--{kind}_out={folder}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    tools = os.pathsep.join([str(Path(sys.executable).parent), str(BIN), os.environ.get("PATH", "")])
+    python = str(PYTHON) if PYTHON.exists() else sys.executable
+    return call([python, "-m", "grpc_tools.protoc", "-I.", *outputs, *sources], PATH=tools)
+
+
+def stale_protos(folder: Path) -> list[str]:
+    """Names of generated modules that differ between `folder`/protos and the committed ones, or are in one only."""
+
+    def texts(root: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (root / "protos").glob("*_pb2*.py*")}
+
+    fresh, committed = texts(folder), texts(ROOT)
+    return sorted(name for name in {*fresh, *committed} if fresh.get(name) != committed.get(name))
+
+
+def protos(arguments: list[str]) -> int:
+    """Generate the modules of protos/*.proto; `--check` only says which are stale."""
+    ensure_installed("dev")
+    if "--check" not in arguments:
+        return generate_protos(ROOT)
+    with tempfile.TemporaryDirectory() as folder:
+        code = generate_protos(Path(folder))
+        stale = stale_protos(Path(folder))
+    say(f"stale: {', '.join(stale)}" if stale else "the generated modules are fresh")
+    return code or (1 if stale else 0)
+
+
+COMMANDS = {"setup": setup, "run": run, "test": test, "bench": bench, "lint": lint, "protos": protos}
+
+
+def main() -> int:
+    """Run the subcommand of the command line; answer its exit code."""
+    if sys.version_info < OLDEST_PYTHON:
+        print("dev.py: fanbid needs Python 3.11 or newer; this is {}.{}".format(*sys.version_info[:2]), file=sys.stderr)
+        return 2
+    lines = [f"  {name:<8}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        description="Set up fanbid in a virtual environment beside this file, and run, test or check it.",
+        epilog="commands:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to what the command runs")
+    args = parser.parse_args()
+    try:
+        return COMMANDS[args.command](args.arguments)
+    except CannotGet as missing:
+        print(f"dev.py: cannot get {missing}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""The command `fanbid`: maps each subcommand to the module that does it.
+
+A module behind a subcommand has `configure(parser)`, which adds its flags, and `main(args) -> int`, which runs it and answers
+the exit code. It is imported only when its subcommand is asked for, so `fanbid --help` needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shutil import rmtree
+
+ROOT = Path(__file__).resolve().parent
+SOURCE_FOLDERS = ("pacing", "targeting", "auction", "fanbridge", "benchmarks")
+STALE_CACHE_S = 14 * 86_400
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = """\
+fanbid is a real-time ad auction engine for short-video creators who buy traffic to gain fans.
+
+A creator states a goal ("fans, 300 yuan a day, at most 3 yuan a fan") and an audience. A feed server
+asks, over gRPC, who bids what for the viewers that have a free slot now, and reports what became of it.
+fanbid decides who is worth bidding for, how much, and how fast to spend: never a micro beyond a budget,
+and on average no more per fan than the target.
+"""
+
+EXAMPLES = """\
+examples:
+  fanbid demo                                  watch a simulated market buy fans, with the dashboard open
+  fanbid demo --headless --quick               the same in seconds, ending in a table
+  fanbid serve --data ./fanbid-data            a real server on 127.0.0.1:7070 (gRPC) and :7080 (REST, dashboard)
+  fanbid token create --role creator --creator 17 --data ./fanbid-data
+  fanbid bench kernel                          what the compiled steps cost, beside plain Python
+
+`fanbid COMMAND --help` explains a command and every flag of it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: the module behind it, and its line in the help (None: not listed)."""
+
+    module: str
+    summary: str | None
+    description: str
+
+
+COMMANDS = {
+    "serve": Command(
+        "auction.server",
+        "serve bid requests over gRPC, with the REST shim and the dashboard",
+        "Serve bid requests over gRPC until told to stop. Starts the REST shim with the dashboard and the bridge to the "
+        "fan service too. Every flag can also be set in the environment, as FANBID_ and the flag's name in capitals.",
+    ),
+    "demo": Command(
+        "benchmarks.demo",
+        "run a server in a simulated short-video market and watch it",
+        "Start a server, the REST shim, the reference fan service and a simulated market that talks to them over gRPC in "
+        "virtual time; show live progress, and end with a table of what each campaign got for its money.",
+    ),
+    "replay": Command(
+        "benchmarks.replay",
+        "replay logged auctions of real traffic against a server, and score it",
+        "Start a server and replay a pack of logged auctions against it over gRPC: each campaign bids on its own logged "
+        "impressions against its own logged rivals. Ends with a score for each campaign.",
+    ),
+    "bench": Command("", "measure one part: load, kernel, ...", "Run one benchmark. Each ends with a table."),
+    "token": Command(
+        "auction.campaigns.token_command",
+        "create, list and revoke access tokens",
+        "Manage the bearer tokens that clients show: role feed (Bid, Report), creator (own campaigns) or operator. "
+        "Works while a server runs on the same data folder.",
+    ),
+    "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
+    "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
+}
+
+BENCHES = {
+    "load": Command(
+        "benchmarks.load",
+        "requests per second and latency of a server under open-loop load",
+        "Load a server at stated rates without waiting for its answers, beside a raw gRPC echo of the same payload.",
+    ),
+    "kernel": Command(
+        "benchmarks.kernel",
+        "nanoseconds per viewer of the compiled steps, beside plain Python",
+        "Time the compiled bid path at 1,000 and 10,000 campaigns beside its plain Python reference.",
+    ),
+}
+
+
+def kernel_sources(root: Path = ROOT) -> list[Path]:
+    """The files whose text decides what compiled code does, sorted.
+
+    These are the files that compile functions, and the project's modules that those import: numba's own cache freezes
+    their constants and callees, and does not notice an edit of either.
+    """
+    pending = [
+        path
+        for folder in SOURCE_FOLDERS
+        for path in (root / folder).rglob("*.py")
+        if path.name == "kernels.py" or b"njit" in path.read_bytes()
+    ]
+    found: set[Path] = set()
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found.add(path)
+            pending.extend(_project_imports(path, root))
+    return sorted(found)
+
+
+def _project_imports(path: Path, root: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] in SOURCE_FOLDERS:
+                module = root.joinpath(*name.split("."))
+                yield from (file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file())
+
+
+def prepare_kernel_cache(root: Path = ROOT) -> Path:
+    """Point numba's cache at a folder of its own for exactly these kernels; call before numba is imported.
+
+    The folder's name is a hash of the kernel sources, numba's version and the switches that change compiled code. It lies
+    under $XDG_CACHE_HOME/fanbid, or ~/.cache/fanbid. A NUMBA_CACHE_DIR that is set already is left alone.
+    """
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    digest = hashlib.blake2b(digest_size=10)
+    for source in kernel_sources(root):
+        digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes() + b"\0")
+    switches = [os.environ.get(name, "") for name in ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")]
+    digest.update(repr((_numba_version(), sys.version_info[:2], switches)).encode())
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "fanbid" / f"kernels-{digest.hexdigest()}"
+    _touch_cache(folder)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    return folder
+
+
+def _numba_version() -> str:
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return "none"
+
+
+def _touch_cache(folder: Path) -> None:
+    """Make the folder and mark it used; remove those of other versions that nobody used for two weeks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+    oldest = time.time() - STALE_CACHE_S
+    for other in folder.parent.glob("kernels-*"):
+        if other != folder and other.stat().st_mtime < oldest:
+            rmtree(other, ignore_errors=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fanbid",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_commands(parser, COMMANDS, "COMMAND")
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser, commands: dict[str, Command], metavar: str) -> None:
+    group = parser.add_subparsers(title=f"{metavar.lower()}s", metavar=metavar, required=True)
+    for name, command in commands.items():
+        listed = {} if command.summary is None else {"help": command.summary}
+        group.add_parser(name, add_help=False, **listed)
+
+
+def _chosen(arguments: Sequence[str]) -> tuple[str, Command, Sequence[str]] | None:
+    """The command that the arguments name, its full name, and the arguments that are its own."""
+    if arguments and arguments[0] == "bench":
+        if len(arguments) > 1 and arguments[1] in BENCHES:
+            return f"fanbid bench {arguments[1]}", BENCHES[arguments[1]], arguments[2:]
+        return None
+    if arguments and arguments[0] in COMMANDS:
+        return f"fanbid {arguments[0]}", COMMANDS[arguments[0]], arguments[1:]
+    return None
+
+
+def _explain(arguments: Sequence[str]) -> None:
+    """Print help, or say what is wrong with the command's name, and exit."""
+    parser = _parser()
+    if arguments and arguments[0] == "bench":
+        parser = argparse.ArgumentParser(prog="fanbid bench", description=COMMANDS["bench"].description, allow_abbrev=False)
+        _add_commands(parser, BENCHES, "NAME")
+        arguments = arguments[1:]
+    parser.parse_args(arguments or ["--help"])
+
+
+def _stop_on_sigterm() -> None:
+    """Let a polite kill unwind like Ctrl-C does, so that `finally` and context managers run."""
+
+    def interrupt(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (default: the process's own) name.
+
+    Returns:
+        What the command answers; 2 when a flag, a variable or a file cannot be used; 130 when interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = _chosen(arguments)
+    if chosen is None:
+        _explain(arguments)
+        return EXIT_BAD_INPUT
+    name, command, rest = chosen
+    prepare_kernel_cache()
+    try:
+        _stop_on_sigterm()
+        module = importlib.import_module(command.module)
+        parser = argparse.ArgumentParser(prog=name, description=command.description, allow_abbrev=False)
+        module.configure(parser)
+        return int(module.main(parser.parse_args(rest)))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, FileNotFoundError, PermissionError) as refused:
+        print(f"{name}: {refused}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Packaging of fanbid: what is installed, and what it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = [
+    "auction",
+    "auction.audience",
+    "auction.bid",
+    "auction.bid.caps",
+    "auction.campaigns",
+    "auction.landscape",
+    "auction.predictor",
+    "auction.rest",
+    "benchmarks",
+    "benchmarks.market",
+    "fanbridge",
+    "fanbridge.service",
+    "pacing",
+    "pacing.budget",
+    "pacing.control",
+    "pacing.ledger",
+    "protos",
+    "targeting",
+    "targeting.graph",
+    "targeting.match",
+    "targeting.segments",
+]
+
+PACKAGE_FILES = {
+    "auction.rest": ["static/*", "static/*/*", "static/*/*/*"],
+    "pacing.budget": ["*.lua"],
+    "protos": ["*.proto", "*.pyi"],
+}
+
+REQUIREMENTS = [
+    "fastapi",
+    "grpcio>=1.85.1",  # the generated modules refuse an older one
+    "grpcio-health-checking",
+    "grpcio-reflection",
+    "numba",
+    "numpy",
+    "prometheus-client",
+    "protobuf>=7.35",
+    "pyroaring",
+    "redis",
+    "rich",
+    "scipy",
+    "tzdata",
+    "uvicorn",
+]
+
+EXTRAS = {
+    "analytics": ["duckdb", "pyarrow"],
+    "plots": ["matplotlib"],
+    "dev": [
+        "grpc-stubs",
+        "grpcio-tools",
+        "httpx",
+        "hypothesis",
+        "import-linter",
+        "mypy",
+        "mypy-protobuf",
+        "playwright",
+        "psutil",
+        "pytest",
+        "pytest-benchmark",
+        "pytest-xdist",
+        "ruff",
+        "schemathesis",
+        "types-protobuf",
+    ],
+}
+
+setup(
+    name="fanbid",
+    version="0.1.0.dev0",
+    description="Real-time ad auction engine with a pacing core, for short-video creators who buy traffic to gain fans",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    py_modules=["fanbid"],
+    packages=PACKAGES,
+    package_data=PACKAGE_FILES,
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["fanbid=fanbid:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+    ],
+)
