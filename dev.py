@@ -38,7 +38,7 @@ def say(text: str) -> None:
 
 
 def call(command: list[str], **changes: str) -> int:
-    """Run a command from the project's folder, its output shown, with `changes` to the environment; answer its exit code."""
+    """Run a command in the project's folder, with `changes` to the environment; answer its exit code."""
     return subprocess.call(command, cwd=ROOT, env={**os.environ, **changes})
 
 
@@ -55,7 +55,7 @@ def apt_install(package: str) -> bool:
     return call(["apt-get", "install", "-q", "-y", "--no-install-recommends", package], **quiet) == 0
 
 
-# --- the virtual environment -------------------------------------------------------------------------------------------
+# --- the virtual environment --------------------------------------------------------------------------------
 
 
 def requirements_digest() -> str:
@@ -103,9 +103,9 @@ def ensure_installed(*extras: str) -> None:
         return
     make_venv()
     wanted = sorted({*extras, *(present or [])})
-    say("installing fanbid{} into {} (once; a few minutes)".format(f"[{','.join(wanted)}]" if wanted else "", VENV.name))
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-c", "constraints.txt"]
     target = f".[{','.join(wanted)}]" if wanted else "."
+    say(f"installing {target} into {VENV.name} (once; a few minutes)")
     started = time.monotonic()
     for packages in (["setuptools"], ["--no-build-isolation", "-e", target]):
         if call([*pip, *packages]) != 0:
@@ -129,7 +129,7 @@ def ensure_browser() -> None:
         raise CannotGet("a browser for the dashboard's tests: put chromium or google-chrome on PATH")
 
 
-# --- the subcommands ---------------------------------------------------------------------------------------------------
+# --- the subcommands ----------------------------------------------------------------------------------------
 
 
 def setup(arguments: list[str]) -> int:
@@ -198,7 +198,8 @@ def lint(arguments: list[str]) -> int:
         call([ruff, "check", "--fix", "--quiet", "."])
         call([ruff, "format", "--quiet", "."])
     failed = []
-    for command in ([ruff, "check", "."], [ruff, "format", "--check", "."], [str(BIN / "mypy")], [str(BIN / "lint-imports")]):
+    style = [[ruff, "check", "."], [ruff, "format", "--check", "."]]
+    for command in [*style, [str(BIN / "mypy")], [str(BIN / "lint-imports")]]:
         label = " ".join([Path(command[0]).name, *command[1:]])
         say(label)
         if call(command) != 0:

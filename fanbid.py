@@ -1,7 +1,8 @@
 """The command `fanbid`: maps each subcommand to the module that does it.
 
-A module behind a subcommand has `configure(parser)`, which adds its flags, and `main(args) -> int`, which runs it and answers
-the exit code. It is imported only when its subcommand is asked for, so `fanbid --help` needs nothing but the standard library.
+A module behind a subcommand has `configure(parser)`, which adds its flags, and `main(args) -> int`, which runs it and
+answers the exit code. It is imported only when its subcommand is asked for, so `fanbid --help` needs nothing but the
+standard library.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ examples:
   fanbid token create --role creator --creator 17 --data ./fanbid-data
   fanbid bench kernel                          what the compiled steps cost, beside plain Python
 
-`fanbid COMMAND --help` explains a command and every flag of it.
+`fanbid COMMAND --help` explains a command and every flag of it. With FANBID_TRACEBACK=1 a refusal shows where it arose.
 """
 
 
@@ -60,20 +62,20 @@ COMMANDS = {
     "serve": Command(
         "auction.server",
         "serve bid requests over gRPC, with the REST shim and the dashboard",
-        "Serve bid requests over gRPC until told to stop. Starts the REST shim with the dashboard and the bridge to the "
-        "fan service too. Every flag can also be set in the environment, as FANBID_ and the flag's name in capitals.",
+        "Serve bid requests over gRPC until told to stop. Starts the REST shim with the dashboard, and the bridge "
+        "to the fan service. Every flag can also be set in the environment, as FANBID_ and the flag's name in capitals.",
     ),
     "demo": Command(
         "benchmarks.demo",
         "run a server in a simulated short-video market and watch it",
-        "Start a server, the REST shim, the reference fan service and a simulated market that talks to them over gRPC in "
-        "virtual time; show live progress, and end with a table of what each campaign got for its money.",
+        "Start a server, the REST shim, the reference fan service and a simulated market that talks to them over gRPC "
+        "in virtual time; show live progress, and end with a table of what each campaign got for its money.",
     ),
     "replay": Command(
         "benchmarks.replay",
         "replay logged auctions of real traffic against a server, and score it",
-        "Start a server and replay a pack of logged auctions against it over gRPC: each campaign bids on its own logged "
-        "impressions against its own logged rivals. Ends with a score for each campaign.",
+        "Start a server and replay a pack of logged auctions against it over gRPC: each campaign bids on its own "
+        "logged impressions against its own logged rivals. Ends with a score for each campaign.",
     ),
     "bench": Command("", "measure one part: load, kernel, ...", "Run one benchmark. Each ends with a table."),
     "token": Command(
@@ -138,8 +140,8 @@ def _project_imports(path: Path, root: Path) -> Iterator[Path]:
 def prepare_kernel_cache(root: Path = ROOT) -> Path:
     """Point numba's cache at a folder of its own for exactly these kernels; call before numba is imported.
 
-    The folder's name is a hash of the kernel sources, numba's version and the switches that change compiled code. It lies
-    under $XDG_CACHE_HOME/fanbid, or ~/.cache/fanbid. A NUMBA_CACHE_DIR that is set already is left alone.
+    The folder's name is a hash of the kernel sources, numba's version and the switches that change compiled code. It
+    lies under $XDG_CACHE_HOME/fanbid, or ~/.cache/fanbid. A NUMBA_CACHE_DIR that is set already is left alone.
     """
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
@@ -148,7 +150,7 @@ def prepare_kernel_cache(root: Path = ROOT) -> Path:
     for source in kernel_sources(root):
         digest.update(str(source.relative_to(root)).encode() + b"\0" + source.read_bytes() + b"\0")
     switches = [os.environ.get(name, "") for name in ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")]
-    digest.update(repr((_numba_version(), sys.version_info[:2], switches)).encode())
+    digest.update(repr((_version_of("numba"), sys.version_info[:2], switches)).encode())
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(home) / "fanbid" / f"kernels-{digest.hexdigest()}"
     _touch_cache(folder)
@@ -156,11 +158,11 @@ def prepare_kernel_cache(root: Path = ROOT) -> Path:
     return folder
 
 
-def _numba_version() -> str:
+def _version_of(package: str) -> str:
     try:
-        return version("numba")
+        return version(package)
     except PackageNotFoundError:
-        return "none"
+        return "(not installed)"
 
 
 def _touch_cache(folder: Path) -> None:
@@ -181,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"fanbid {_version_of('fanbid')}")
     _add_commands(parser, COMMANDS, "COMMAND")
     return parser
 
@@ -188,8 +191,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_commands(parser: argparse.ArgumentParser, commands: dict[str, Command], metavar: str) -> None:
     group = parser.add_subparsers(title=f"{metavar.lower()}s", metavar=metavar, required=True)
     for name, command in commands.items():
-        listed = {} if command.summary is None else {"help": command.summary}
-        group.add_parser(name, add_help=False, **listed)
+        if command.summary is None:
+            group.add_parser(name)
+        else:
+            group.add_parser(name, help=command.summary)
 
 
 def _chosen(arguments: Sequence[str]) -> tuple[str, Command, Sequence[str]] | None:
@@ -207,8 +212,8 @@ def _explain(arguments: Sequence[str]) -> None:
     """Print help, or say what is wrong with the command's name, and exit."""
     parser = _parser()
     if arguments and arguments[0] == "bench":
-        parser = argparse.ArgumentParser(prog="fanbid bench", description=COMMANDS["bench"].description, allow_abbrev=False)
-        _add_commands(parser, BENCHES, "NAME")
+        parser = argparse.ArgumentParser(prog="fanbid bench", description=COMMANDS["bench"].description)
+        _add_commands(parser, BENCHES, "BENCHMARK")
         arguments = arguments[1:]
     parser.parse_args(arguments or ["--help"])
 
@@ -219,7 +224,8 @@ def _stop_on_sigterm() -> None:
     def interrupt(signal_number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,6 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, FileNotFoundError, PermissionError) as refused:
+        if os.environ.get("FANBID_TRACEBACK"):
+            raise
         print(f"{name}: {refused}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
