@@ -62,8 +62,8 @@ COMMANDS = {
     "serve": Command(
         "auction.server",
         "serve bid requests over gRPC, with the REST shim and the dashboard",
-        "Serve bid requests over gRPC until told to stop. Starts the REST shim with the dashboard, and the bridge "
-        "to the fan service. Every flag can also be set in the environment, as FANBID_ and the flag's name in capitals.",
+        "Serve bid requests over gRPC until told to stop. Starts the REST shim with the dashboard, and the bridge to "
+        "the fan service. Every flag has a twin in the environment: FANBID_ and the flag's name in capitals.",
     ),
     "demo": Command(
         "benchmarks.demo",
@@ -252,6 +252,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in (*SOURCE_FOLDERS, "protos"):
+            raise
+        print(f"{name}: the package {missing.name} is not installed; `python3 dev.py setup` does it", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except (ValueError, FileNotFoundError, PermissionError) as refused:
         if os.environ.get("FANBID_TRACEBACK"):
             raise
