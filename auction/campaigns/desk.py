@@ -1,0 +1,45 @@
+"""The two questions that the campaign service puts to the running engine, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from auction.campaigns.model import Campaign
+
+
+@dataclass(frozen=True, slots=True)
+class CapsInForce:
+    """The budgets that the engine keeps to now; above what was asked for while more is already spent and promised."""
+
+    daily_budget_micros: int
+    total_budget_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigures:
+    """What only the running engine knows about one campaign.
+
+    Attributes:
+        bids: bids made since this server started.
+        multiplier_micros: pacing's present worth of one expected goal event, in micros.
+        caps: the budgets in force.
+    """
+
+    bids: int
+    multiplier_micros: float
+    caps: CapsInForce
+
+
+class Desk(Protocol):
+    """The engine, as far as campaigns need it. Called from any thread."""
+
+    def campaign_changed(self, campaign: Campaign) -> CapsInForce:
+        """Take over a campaign that was created or changed, whatever its status; idempotent.
+
+        Raises:
+            ValueError: the engine cannot serve it as it is, and goes on with what it had.
+        """
+
+    def live(self, campaign_id: int) -> LiveFigures:
+        """The present figures; zeros and the stored budgets for a campaign that does not bid."""

@@ -1,0 +1,344 @@
+"""What every campaign got for its money: figures per hour, per local day and in total, kept by following the judged ledger.
+
+Money counts in the hour and the budget day in which it was bid, as the budgets do; what viewers did counts when they did it.
+Everything here can be rebuilt from the ledger; a snapshot only makes the restart fast.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from auction.campaigns.hours import HourTable
+from auction.campaigns.model import Campaign
+from auction.campaigns.store import NoSuchCampaign
+from pacing.clocks import MS_PER_HOUR
+from pacing.days import local_day
+from pacing.facts import GOAL_OF_KIND, Goal, OutcomeKind, Verdict
+
+MAX_HOURS = 744
+"""Hours that a campaign's figures are kept by: 31 days."""
+KEPT_DAYS = 3
+"""Local days that are kept: late outcomes reach back into yesterday, and clocks may disagree about tomorrow."""
+SNAPSHOT_VERSION = 1
+
+
+class Figures(NamedTuple):
+    """Figures of one campaign over some time; names and meanings of `fanbid.v1.Figures`."""
+
+    impressions: int = 0
+    spend_micros: int = 0
+    clicks: int = 0
+    plays: int = 0
+    fans: int = 0
+    profile_visits: int = 0
+    product_clicks: int = 0
+    unfollows: int = 0
+    goal_events: int = 0
+    live_visits: int = 0
+    orders: int = 0
+    planned_spend_micros: int = 0
+    expected_goal_events: float = 0.0
+
+
+COUNT_FIELDS = Figures._fields[:-1]
+_COUNT = len(COUNT_FIELDS)
+_COLUMN = {name: i for i, name in enumerate(COUNT_FIELDS)}
+_COLUMN_OF_KIND = np.full(256, -1, np.int64)
+for _kind, _field in {
+    OutcomeKind.CLICK: "clicks",
+    OutcomeKind.PLAY: "plays",
+    OutcomeKind.FOLLOW: "fans",
+    OutcomeKind.PROFILE_VISIT: "profile_visits",
+    OutcomeKind.PRODUCT_CLICK: "product_clicks",
+    OutcomeKind.UNFOLLOW: "unfollows",
+    OutcomeKind.ORDER: "orders",
+    OutcomeKind.LIVE_VISIT: "live_visits",
+}.items():
+    _COLUMN_OF_KIND[_kind] = _COLUMN[_field]
+_GOAL_OF_KIND = np.zeros(256, np.int64)
+for _kind, _goal in GOAL_OF_KIND.items():
+    _GOAL_OF_KIND[_kind] = _goal
+
+
+@dataclass(frozen=True, slots=True)
+class BookedFigures:
+    """One campaign's figures, all true at one row of the ledger.
+
+    Attributes:
+        hours: (start of the hour in ms, figures), oldest first, without empty hours.
+        over_delivered_micros: served but not charged.
+    """
+
+    ledger_sequence: int
+    total: Figures
+    today: Figures
+    hours: list[tuple[int, Figures]]
+    over_delivered_micros: int
+
+
+class _Book:
+    """One campaign's figures."""
+
+    def __init__(self, zone: str, goal: int) -> None:
+        self.zone = zone
+        self.goal = goal
+        self.total = HourTable(1, _COUNT)
+        self.days = HourTable(KEPT_DAYS, _COUNT)
+        self.hours = HourTable(MAX_HOURS, _COUNT)
+        self.over_delivered_micros = 0
+        self.plan_day_key = 0
+        self.plan_micros = 0
+
+    def add(self, at_ms: np.ndarray, counts: np.ndarray, expected: np.ndarray) -> None:
+        """Add rows that happened at `at_ms` i8[n]: counts i8[n, COUNT], expected f8[n]."""
+        self.total.add(np.zeros(len(at_ms), np.int64), counts, expected)
+        self.hours.add(at_ms // MS_PER_HOUR, counts, expected)
+        self.days.add(self._day_keys(at_ms), counts, expected)
+
+    def note_plan(self, planned_day_spend_micros: int, at_ms: int) -> bool:
+        """Book what pacing planned since it was last noted; whether anything changed."""
+        day_key = local_day(at_ms, self.zone).day_key
+        before = self.plan_micros if day_key == self.plan_day_key else 0
+        if day_key < self.plan_day_key or planned_day_spend_micros == before:
+            return False
+        counts = np.zeros((1, _COUNT), np.int64)
+        counts[0, _COLUMN["planned_spend_micros"]] = planned_day_spend_micros - before
+        self.add(np.array([at_ms], np.int64), counts, np.zeros(1))
+        self.plan_day_key, self.plan_micros = day_key, planned_day_spend_micros
+        return True
+
+    def _day_keys(self, at_ms: np.ndarray) -> np.ndarray:
+        keys = np.empty(len(at_ms), np.int64)
+        open_rows = np.ones(len(at_ms), bool)
+        while open_rows.any():
+            day = local_day(int(at_ms[open_rows.argmax()]), self.zone)
+            inside = (at_ms >= day.start_at_ms) & (at_ms < day.end_at_ms)
+            keys[inside] = day.day_key
+            open_rows &= ~inside
+        return keys
+
+
+class ReportBook:
+    """Follows the judged ledger. Every method may be called from any thread; `follow` by one at a time, in ledger order."""
+
+    def __init__(self, campaign_of: Callable[[int], Campaign]) -> None:
+        """Start empty, before the ledger's first row.
+
+        Args:
+            campaign_of: looks a campaign up; raises NoSuchCampaign. Only zone and goal are used, which never change.
+        """
+        self._campaign_of = campaign_of
+        self._books: dict[int, _Book] = {}
+        self._sequence = 0
+        self._revision = 0
+        self._changed = threading.Condition()
+
+    @property
+    def ledger_sequence(self) -> int:
+        """The last row that was followed; the position to go on from."""
+        return self._sequence
+
+    def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        """Count judged rows; those that were counted before are passed over.
+
+        Args:
+            rows: OUTCOME[n] in ledger order.
+            judgements: JUDGEMENT[n], one for each row.
+
+        Raises:
+            ValueError: the two differ in length or sequence.
+        """
+        if len(rows) != len(judgements) or not np.array_equal(rows["sequence"], judgements["sequence"]):
+            raise ValueError(f"judgements: {len(judgements)} for {len(rows)} rows, or of other rows")
+        with self._changed:
+            fresh = rows["sequence"] > self._sequence
+            if not fresh.any():
+                return
+            self._count(rows[fresh], judgements[fresh])
+            self._sequence = int(rows["sequence"][-1])
+            self._announce()
+
+    def note_plan(self, campaign_ids: np.ndarray, planned_day_spend_micros: np.ndarray, at_ms: int) -> None:
+        """Book what pacing means to have spent by now of each campaign's local day.
+
+        Args:
+            campaign_ids: u8[n].
+            planned_day_spend_micros: i8[n], since the local day's start.
+        """
+        with self._changed:
+            changed = False
+            for campaign_id, planned in zip(campaign_ids.tolist(), planned_day_spend_micros.tolist(), strict=True):
+                book = self._book_of(campaign_id)
+                changed |= book is not None and book.note_plan(planned, at_ms)
+            if changed:
+                self._announce()
+
+    def figures(self, campaign_id: int, now_ms: int, hours: int) -> BookedFigures:
+        """One campaign's figures; zeros if the ledger knows nothing of it.
+
+        Args:
+            now_ms: decides which local day is today, and which hours are past.
+            hours: how many past hours to list, the present one included.
+
+        Raises:
+            NoSuchCampaign: neither the ledger nor the campaigns know it.
+        """
+        with self._changed:
+            book = self._book_of(campaign_id)
+            if book is None:
+                raise NoSuchCampaign(campaign_id)
+            today = local_day(now_ms, book.zone).day_key
+            now_hour = now_ms // MS_PER_HOUR
+            return BookedFigures(
+                ledger_sequence=self._sequence,
+                total=_figures(book.total, 0),
+                today=_figures(book.days, today),
+                hours=[
+                    (hour * MS_PER_HOUR, _figures(book.hours, hour))
+                    for hour in book.hours.keys_from(now_hour - hours + 1)
+                    if hour <= now_hour
+                ],
+                over_delivered_micros=book.over_delivered_micros,
+            )
+
+    def wait_for_change(self, revision: int, timeout_s: float) -> int:
+        """Wait until anything changed after `revision`, at most `timeout_s`; answers with the present revision."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._revision != revision, timeout_s)
+            return self._revision
+
+    def announce_change(self) -> None:
+        """Wake who waits: something outside the ledger changed, such as a campaign's status."""
+        with self._changed:
+            self._announce()
+
+    def snapshot(self) -> bytes:
+        """Everything as bytes, for `restore`."""
+        with self._changed:
+            arrays: dict[str, Any] = {"version": SNAPSHOT_VERSION, "sequence": np.uint64(self._sequence)}
+            ids = list(self._books)
+            books = list(self._books.values())
+            arrays["campaign_ids"] = np.array(ids, np.uint64)
+            arrays["scalars"] = np.array(
+                [[b.goal, b.over_delivered_micros, b.plan_day_key, b.plan_micros] for b in books], np.int64
+            ).reshape(-1, 4)
+            arrays["zones"] = np.array([b.zone for b in books], np.str_)
+            for name in ("total", "days", "hours"):
+                arrays |= HourTable.pack([getattr(b, name) for b in books], _COUNT, f"{name}_")
+        out = io.BytesIO()
+        np.savez(out, **arrays)
+        return out.getvalue()
+
+    def restore(self, raw: bytes) -> None:
+        """Become what `snapshot` saw.
+
+        Raises:
+            ValueError: these are no such bytes; nothing changed.
+        """
+        try:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+                books, sequence = _books_from(arrays)
+        except Exception as error:
+            raise ValueError(f"report snapshot: {len(raw)} bytes that are none ({error})") from None
+        with self._changed:
+            self._books, self._sequence = books, sequence
+            self._announce()
+
+    def save(self, path: Path) -> None:
+        """Write a snapshot to `path`, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        with part.open("wb") as file:
+            file.write(self.snapshot())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    def load(self, path: Path) -> bool:
+        """Restore what `save` wrote; False, and unchanged, when there is nothing there that can be read."""
+        try:
+            self.restore(path.read_bytes())
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _announce(self) -> None:
+        self._revision += 1
+        self._changed.notify_all()
+
+    def _book_of(self, campaign_id: int) -> _Book | None:
+        book = self._books.get(campaign_id)
+        if book is None:
+            try:
+                campaign = self._campaign_of(campaign_id)
+            except NoSuchCampaign:
+                return None
+            book = self._books[campaign_id] = _Book(campaign.zone, int(campaign.goal))
+        return book
+
+    def _count(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        billable = rows["kind"] == OutcomeKind.BILLABLE
+        charged = billable & (judgements["verdict"] == Verdict.CHARGED)
+        over_delivered = billable & (judgements["verdict"] == Verdict.OVER_DELIVERY)
+        column = _COLUMN_OF_KIND[rows["kind"]]
+        event = (judgements["verdict"] == Verdict.ATTRIBUTED) & (column >= 0)
+        taken = np.flatnonzero(charged | over_delivered | event)
+        if not len(taken):
+            return
+        campaign_ids = np.where(
+            judgements["campaign_id"] != 0, judgements["campaign_id"], rows["decision"]["campaign_id"]
+        )[taken]
+        at_ms = _instants(rows, billable)[taken]
+        counts = np.zeros((len(taken), _COUNT), np.int64)
+        counts[charged[taken], _COLUMN["impressions"]] = 1
+        counts[:, _COLUMN["spend_micros"]] = np.where(charged, rows["price_micros"], 0)[taken]
+        events = np.flatnonzero(event[taken])
+        counts[events, column[taken][events]] = 1
+        goals = np.where(event, _GOAL_OF_KIND[rows["kind"]], 0)[taken]
+        expected = np.where(charged, rows["decision"]["probability"], 0.0)[taken].astype(np.float64)
+        lost_micros = np.where(over_delivered, rows["price_micros"], 0)[taken]
+        order = np.argsort(campaign_ids, kind="stable")
+        starts = np.flatnonzero(np.diff(campaign_ids[order], prepend=~campaign_ids[order[:1]]))
+        for group in np.split(order, starts[1:]):
+            book = self._book_of(int(campaign_ids[group[0]]))
+            if book is not None:
+                counts[group, _COLUMN["goal_events"]] = goals[group] == book.goal
+                book.add(at_ms[group], counts[group], expected[group])
+                book.over_delivered_micros += int(lost_micros[group].sum())
+
+
+def _instants(rows: np.ndarray, billable: np.ndarray) -> np.ndarray:
+    """i8[n]: money when it was bid, the rest when it happened, but no later than it was recorded."""
+    at_ms = np.where(billable, rows["decision"]["issued_at_ms"], rows["occurred_at_ms"])
+    recorded = rows["recorded_at_ms"]
+    return np.where((recorded > 0) & (at_ms > recorded), recorded, at_ms)
+
+
+def _figures(table: HourTable, key: int) -> Figures:
+    counts, expected = table.get(key)
+    return Figures(*counts.tolist(), expected)
+
+
+def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:
+    if int(arrays["version"]) != SNAPSHOT_VERSION:
+        raise ValueError(f"version {int(arrays['version'])}, not {SNAPSHOT_VERSION}")
+    ids = arrays["campaign_ids"].tolist()
+    tables = {
+        name: HourTable.unpack(arrays, capacity, _COUNT, f"{name}_", len(ids))
+        for name, capacity in (("total", 1), ("days", KEPT_DAYS), ("hours", MAX_HOURS))
+    }
+    books: dict[int, _Book] = {}
+    for i, campaign_id in enumerate(ids):
+        goal, over_delivered, plan_day_key, plan_micros = arrays["scalars"][i].tolist()
+        book = _Book(str(arrays["zones"][i]), Goal(goal))
+        book.total, book.days, book.hours = tables["total"][i], tables["days"][i], tables["hours"][i]
+        book.over_delivered_micros, book.plan_day_key, book.plan_micros = over_delivered, plan_day_key, plan_micros
+        books[campaign_id] = book
+    return books, int(arrays["sequence"])

@@ -1,0 +1,269 @@
+"""The `Campaigns` service: what creators and operators may ask, over gRPC or in process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from auction.campaigns.access import Access, Principal, Role
+from auction.campaigns.desk import CapsInForce, Desk
+from auction.campaigns.model import (
+    MAX_ID,
+    Campaign,
+    CampaignStatus,
+    InvalidField,
+    check_int,
+    check_text,
+    edited,
+    validate,
+    with_status,
+)
+from auction.campaigns.report import MAX_HOURS, ReportBook
+from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
+from auction.campaigns.wire import (
+    campaign_to_message,
+    changes_from_message,
+    draft_from_message,
+    report_to_message,
+)
+from auction.status import Refused, parse, refusal_of
+from pacing.clocks import Clock
+from protos import campaigns_pb2 as pb
+
+MAX_KEY_CHARACTERS = 64
+MAX_PAGE_SIZE = 200
+DEFAULT_PAGE_SIZE = 50
+DEFAULT_HOURS = 48
+MAX_WATCHED = 100
+MIN_INTERVAL_MS = 250
+MAX_INTERVAL_MS = 60_000
+DEFAULT_INTERVAL_MS = 1_000
+MAX_WATCHERS = 64
+"""Streams of reports that are open at once, each holding a thread of a pool of their own."""
+LIVE_POLL_S = 1.0
+"""How long a quiet watch waits before it looks at what only the engine knows, and whether its caller is still there."""
+
+
+class CampaignsService:
+    """Answers the calls of `Campaigns`. Every method may be called from any thread."""
+
+    def __init__(
+        self, store: CampaignStore, access: Access, desk: Desk, book: ReportBook, clock: Clock, currency: str = "CNY"
+    ) -> None:
+        self._store = store
+        self._access = access
+        self._desk = desk
+        self._book = book
+        self._clock = clock
+        self._currency = currency
+        self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
+        self._calls: dict[str, tuple[Any, Callable[[Principal, Any], Any]]] = {
+            "CreateCampaign": (pb.CreateCampaignRequest, self.create),
+            "GetCampaign": (pb.GetCampaignRequest, self.get),
+            "ListCampaigns": (pb.ListCampaignsRequest, self.list),
+            "UpdateCampaign": (pb.UpdateCampaignRequest, self.update),
+            "PauseCampaign": (pb.ChangeStatusRequest, self.pause),
+            "ResumeCampaign": (pb.ChangeStatusRequest, self.resume),
+            "EndCampaign": (pb.ChangeStatusRequest, self.end),
+            "GetReport": (pb.GetReportRequest, self.report),
+        }
+
+    @property
+    def unary_calls(self) -> tuple[str, ...]:
+        """Names of the calls that `handle` answers."""
+        return tuple(self._calls)
+
+    def handle(self, call: str, raw: bytes, principal: Principal) -> bytes:
+        """Answer one unary call, such as "GetCampaign".
+
+        Raises:
+            Refused: the only exception that leaves here.
+        """
+        try:
+            self._access.permit(principal, f"Campaigns/{call}")
+            if call not in self._calls:
+                raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"Campaigns/{call}: no such unary call")
+            request_class, answer = self._calls[call]
+            return bytes(answer(principal, parse(request_class, raw)).SerializeToString())
+        except Exception as error:
+            raise refusal_of(error) from error
+
+    def create(self, principal: Principal, request: pb.CreateCampaignRequest) -> pb.Campaign:
+        """Make a campaign, or answer with the one that this creator made with the same idempotency key."""
+        key = check_text("idempotency_key", request.idempotency_key, 0, MAX_KEY_CHARACTERS)
+        creator_id = principal.creator_id if principal.role is Role.CREATOR else request.campaign.creator_id
+        draft = validate(draft_from_message(request.campaign, creator_id, self._clock.wall_ms()))
+
+        with self._one_step() as tell:
+            campaign = self._store.find_by_key(creator_id, key) if key else None
+            if campaign is None:
+                campaign = replace(draft, campaign_id=self._store.insert(draft, key))
+                tell(campaign, with_status(campaign, CampaignStatus.ENDED, campaign.created_at_ms))
+        return campaign_to_message(campaign, self._currency)
+
+    def get(self, principal: Principal, request: pb.GetCampaignRequest) -> pb.Campaign:
+        """One campaign."""
+        return campaign_to_message(self._visible(principal, request.campaign_id), self._currency)
+
+    def list(self, principal: Principal, request: pb.ListCampaignsRequest) -> pb.ListCampaignsResponse:
+        """One page of campaigns, by ascending id: a creator's own, or an operator's choice."""
+        size = check_int("page_size", request.page_size, 0, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+        creator_id = request.creator_id
+        if principal.role is Role.CREATOR:
+            if creator_id not in (0, principal.creator_id):
+                raise InvalidField("creator_id", creator_id, "left out; only an operator may name another creator")
+            creator_id = principal.creator_id
+        found = self._store.page(_page_start(request.page_token), size + 1, creator_id)
+        return pb.ListCampaignsResponse(
+            campaigns=[campaign_to_message(campaign, self._currency) for campaign in found[:size]],
+            next_page_token=str(found[size - 1].campaign_id) if len(found) > size else "",
+        )
+
+    def update(self, principal: Principal, request: pb.UpdateCampaignRequest) -> pb.UpdateCampaignResponse:
+        """Change the fields that the request names."""
+        campaign_id, version = request.campaign.campaign_id, request.campaign.version
+        changes = changes_from_message(request.campaign, request.update_fields)
+        campaign, caps = self._change(
+            principal, campaign_id, version, lambda before: edited(before, changes, self._clock.wall_ms())
+        )
+        return pb.UpdateCampaignResponse(
+            campaign=campaign_to_message(campaign, self._currency),
+            effective_daily_budget_micros=caps.daily_budget_micros,
+            effective_total_budget_micros=caps.total_budget_micros,
+        )
+
+    def pause(self, principal: Principal, request: pb.ChangeStatusRequest) -> pb.Campaign:
+        """Stop bidding until resumed."""
+        return self._set_status(principal, request.campaign_id, CampaignStatus.PAUSED)
+
+    def resume(self, principal: Principal, request: pb.ChangeStatusRequest) -> pb.Campaign:
+        """Go on bidding."""
+        return self._set_status(principal, request.campaign_id, CampaignStatus.ACTIVE)
+
+    def end(self, principal: Principal, request: pb.ChangeStatusRequest) -> pb.Campaign:
+        """Stop for good."""
+        return self._set_status(principal, request.campaign_id, CampaignStatus.ENDED)
+
+    def report(self, principal: Principal, request: pb.GetReportRequest) -> pb.CampaignReport:
+        """A campaign's figures at one row of the ledger."""
+        hours = check_int("hours", request.hours, 0, MAX_HOURS) or DEFAULT_HOURS
+        return self._report(self._visible(principal, request.campaign_id), hours)
+
+    def watch(
+        self, authorize: Callable[[], Principal], request: pb.WatchReportRequest, left: threading.Event
+    ) -> Iterator[pb.CampaignReport]:
+        """Reports at once, and again whenever one changed.
+
+        Args:
+            authorize: says who the caller is; asked again and again, so a revoked token ends the stream.
+            left: set when the caller has gone; ends the stream within LIVE_POLL_S.
+
+        Raises:
+            Refused: RESOURCE_EXHAUSTED: MAX_WATCHERS streams are open.
+        """
+        ids = _watched_ids(request)
+        interval_ms = check_int("interval_ms", request.interval_ms, 0, MAX_INTERVAL_MS) or DEFAULT_INTERVAL_MS
+        check_int("interval_ms", interval_ms, MIN_INTERVAL_MS, MAX_INTERVAL_MS)
+        hours = check_int("hours", request.hours, 0, MAX_HOURS) or DEFAULT_HOURS
+        if not self._watchers.acquire(blocking=False):
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} report streams are open, as many as may")
+        try:
+            sent: dict[int, pb.CampaignReport] = {}
+            revision = 0
+            while not left.is_set():
+                principal = authorize()
+                for campaign_id in ids:
+                    report = self._report(self._visible(principal, campaign_id), hours)
+                    content = _content(report)
+                    if sent.get(campaign_id) != content:
+                        sent[campaign_id] = content
+                        yield report
+                left.wait(interval_ms / 1000)
+                revision = self._book.wait_for_change(revision, LIVE_POLL_S)
+        finally:
+            self._watchers.release()
+
+    def _report(self, campaign: Campaign, hours: int) -> pb.CampaignReport:
+        now_ms = self._clock.wall_ms()
+        booked = self._book.figures(campaign.campaign_id, now_ms, hours)
+        return report_to_message(campaign, booked, self._desk.live(campaign.campaign_id), now_ms)
+
+    def _visible(self, principal: Principal, campaign_id: int) -> Campaign:
+        campaign = self._store.get(check_int("campaign_id", campaign_id, 1, MAX_ID))
+        if principal.role is Role.CREATOR and campaign.creator_id != principal.creator_id:
+            raise NoSuchCampaign(campaign_id)
+        return campaign
+
+    def _set_status(self, principal: Principal, campaign_id: int, status: CampaignStatus) -> pb.Campaign:
+        campaign, _ = self._change(
+            principal, campaign_id, 0, lambda before: with_status(before, status, self._clock.wall_ms())
+        )
+        return campaign_to_message(campaign, self._currency)
+
+    def _change(
+        self, principal: Principal, campaign_id: int, version: int, make: Callable[[Campaign], Campaign]
+    ) -> tuple[Campaign, CapsInForce]:
+        with self._one_step() as tell:
+            before = self._visible(principal, campaign_id)
+            if version not in (0, before.version):
+                message = f"version {version}: the campaign is at version {before.version}; read it again"
+                raise Refused(grpc.StatusCode.ABORTED, message, "version")
+            after = make(before)
+            if after is before:
+                return before, self._desk.live(campaign_id).caps
+            if before.status is CampaignStatus.ENDED:
+                message = f"campaign_id {campaign_id}: the campaign has ended; nothing about it changes any more"
+                raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
+            self._store.update(after)
+            return after, tell(after, before)
+
+    @contextmanager
+    def _one_step(self) -> Iterator[Callable[[Campaign, Campaign], CapsInForce]]:
+        """One change of store and engine together: both, or neither.
+
+        Gives `tell(after, before)`, which hands a campaign to the engine; it gets `before` back if the store then fails.
+        """
+        told: list[Campaign] = []
+
+        def tell(after: Campaign, before: Campaign) -> CapsInForce:
+            caps = self._desk.campaign_changed(after)
+            told.append(before)
+            return caps
+
+        try:
+            with self._store.change():
+                yield tell
+        except StoreUnavailable:
+            for before in told:
+                self._desk.campaign_changed(before)
+            raise
+        self._book.announce_change()
+
+
+def _page_start(page_token: str) -> int:
+    if not page_token:
+        return 0
+    if not (page_token.isascii() and page_token.isdigit() and len(page_token) <= 18):
+        raise InvalidField("page_token", page_token, "a next_page_token of an earlier answer")
+    return int(page_token)
+
+
+def _watched_ids(request: pb.WatchReportRequest) -> list[int]:
+    ids = list(request.campaign_ids)
+    if not 1 <= len(ids) <= MAX_WATCHED or len(set(ids)) != len(ids):
+        raise InvalidField("campaign_ids", f"{len(ids)} ids", f"1 to {MAX_WATCHED} ids, none twice")
+    return ids
+
+
+def _content(report: pb.CampaignReport) -> pb.CampaignReport:
+    """What a report says, without when and where in the ledger it was read."""
+    content = pb.CampaignReport()
+    content.CopyFrom(report)
+    content.ClearField("at_ms")
+    content.ClearField("ledger_sequence")
+    return content
