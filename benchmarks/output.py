@@ -1,0 +1,150 @@
+"""What every command that measures shows: progress on stderr, a table on stdout, and one flat JSON object in a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Scalar = str | int | float | bool | None
+
+PLAIN_WIDTH = 140
+_PLAIN_INTERVAL_S = 5.0
+
+
+class ProgressBar(Protocol):
+    """How far a piece of work has come."""
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        """Count `n` more units as done; a note that is not empty replaces the one shown."""
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the two flags that every command that measures has: --quick and --json."""
+    parser.add_argument("--quick", action="store_true", help="the same code on a small case, in seconds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat JSON object to FILE")
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, label: str, total: float) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=total, note="")
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        if note:
+            self._progress.update(self._task, advance=n, note=note)
+        else:
+            self._progress.update(self._task, advance=n)
+
+
+class _PlainBar:
+    """One line at most every few seconds, for logs and pipes."""
+
+    def __init__(self, label: str, total: float) -> None:
+        self._label, self._total = label, total
+        self._done, self._note = 0.0, ""
+        self._shown_at_s = time.monotonic()
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        self._done += n
+        self._note = note or self._note
+        if time.monotonic() - self._shown_at_s >= _PLAIN_INTERVAL_S:
+            self.show()
+
+    def show(self) -> None:
+        self._shown_at_s = time.monotonic()
+        share = 100 * self._done / self._total if self._total else 100
+        print(f"{self._label}: {share:.0f} %{'  ' if self._note else ''}{self._note}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(total: float, label: str) -> Iterator[ProgressBar]:
+    """Show how far a piece of work of `total` units has come: a bar on a terminal, else a line every few seconds."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        bar = _PlainBar(label, total)
+        yield bar
+        bar.show()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as shown:
+        yield _RichBar(shown, label, total)
+
+
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table whose first column is flushed left and whose others are flushed right.
+
+    Raises:
+        ValueError: a row has another number of cells than there are columns.
+    """
+    table = Table(title=title, title_justify="left")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=position == 0)
+    for number, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise ValueError(f"rows[{number}]: {len(row)} cells for {len(columns)} columns")
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to stdout; floats with four significant digits, whole numbers with thousands separated."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    console.print(make_table(title, columns, rows))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return _float_cell(value)
+    return str(value)
+
+
+def _float_cell(value: float) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def write_json(path: Path | None, figures: Mapping[str, Scalar]) -> None:
+    """Write figures as one flat JSON object, whole or not at all; does nothing without a path.
+
+    Raises:
+        ValueError: a value is not a finite number, text, boolean or null.
+    """
+    if path is None:
+        return
+    for key, value in figures.items():
+        if value is not None and not isinstance(value, str | bool | int | float):
+            raise ValueError(f"{key}: {type(value).__name__}; must be a number, text, boolean or null")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key}: {value}; must be finite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(dict(figures), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
