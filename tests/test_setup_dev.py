@@ -1,0 +1,57 @@
+"""dev.py: what it remembers of an installation, and what it calls stale."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import dev
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the two files that decide what is installed, and an environment that was stamped for them."""
+    (tmp_path / "setup.py").write_text("first")
+    (tmp_path / "constraints.txt").write_text("numpy==1")
+    (tmp_path / "python").write_text("")
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "PYTHON", tmp_path / "python")
+    monkeypatch.setattr(dev, "STAMP", tmp_path / "stamp.json")
+    dev.STAMP.write_text(json.dumps({"digest": dev.requirements_digest(), "extras": ["dev"]}))
+    return tmp_path
+
+
+def test_a_stamped_environment_is_left_alone(project: Path) -> None:
+    assert dev.installed_extras() == ["dev"]
+    dev.ensure_installed("dev")
+    dev.ensure_installed()
+
+
+@pytest.mark.parametrize("name", ["setup.py", "constraints.txt"])
+def test_a_changed_requirement_is_noticed(project: Path, name: str) -> None:
+    (project / name).write_text("second")
+    assert dev.installed_extras() is None
+
+
+def test_a_missing_or_broken_stamp_is_no_installation(project: Path) -> None:
+    dev.STAMP.write_text("{")
+    assert dev.installed_extras() is None
+    dev.STAMP.unlink()
+    assert dev.installed_extras() is None
+
+
+def test_an_environment_without_its_python_is_no_installation(project: Path) -> None:
+    dev.PYTHON.unlink()
+    assert dev.installed_extras() is None
+
+
+def test_stale_modules_are_those_that_differ_or_stand_alone(project: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    for root, texts in ((project, {"a_pb2.py": "1", "b_pb2.py": "1", "gone_pb2.py": "1"}),
+                        (fresh, {"a_pb2.py": "1", "b_pb2.py": "2", "new_pb2.pyi": "1"})):  # fmt: skip
+        (root / "protos").mkdir(parents=True)
+        for name, text in texts.items():
+            (root / "protos" / name).write_text(text)
+    assert dev.stale_protos(fresh) == ["b_pb2.py", "gone_pb2.py", "new_pb2.pyi"]
