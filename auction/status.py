@@ -1,7 +1,7 @@
 """Errors as gRPC answers: which exception means which status, and how it reaches the caller.
 
-No call ever ends in UNKNOWN or INTERNAL: what a caller did wrong says so, and what this server did wrong is logged here and
-is UNAVAILABLE there.
+No call ever ends in UNKNOWN or INTERNAL: what a caller did wrong says so, and what this server did wrong is logged
+here and is UNAVAILABLE there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 def refusal_of(exc: Exception) -> Refused:
-    """What the caller is told about an exception. One that nobody foresaw is logged with its trace, which stays here."""
+    """What the caller is told about an exception; one that nobody foresaw is logged here with its trace."""
     if isinstance(exc, Refused):
         return exc
     for kind, code in _CODES:

@@ -1,7 +1,7 @@
 """Who may call what: bearer tokens, the roles they carry, and which calls a role opens.
 
-A token reads `fanbid.<id>.<secret>`. The id finds the stored hash, the secret is compared against it in constant time. Only
-the hash is stored, so a stolen file opens nothing.
+A token reads `fanbid.<id>.<secret>`. The id finds the stored hash, the secret is compared against it in constant
+time. Only the hash is stored, so a stolen file opens nothing.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Access:
         return f"{_PREFIX}.{token_id}.{secret}"
 
     def revoke(self, token_id: int, now_ms: int) -> bool:
-        """Make a token invalid, here at once and in other programs within a second; False if no valid one has this id."""
+        """Make a token invalid, here at once, elsewhere within a second; False if no valid one has this id."""
         revoked = self._store.revoke_token(token_id, now_ms)
         self.refresh()
         return revoked

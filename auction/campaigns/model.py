@@ -1,7 +1,7 @@
 """What a campaign is: its fields, their ranges, and what may change after it was created.
 
-A `Campaign` is immutable. Whoever changes one makes a new one with `edited` or `with_status`, which checks it whole, so an
-invalid campaign never exists outside this module's callers' hands.
+A `Campaign` is immutable. Whoever changes one makes a new one with `edited` or `with_status`, which checks it whole,
+so an invalid campaign never exists outside this module's callers' hands.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every campaign got for its money: figures per hour, per local day and in total, kept by following the judged ledger.
+"""What every campaign got for its money: figures per hour, per local day and in total, from the judged ledger.
 
-Money counts in the hour and the budget day in which it was bid, as the budgets do; what viewers did counts when they did it.
-Everything here can be rebuilt from the ledger; a snapshot only makes the restart fast.
+Money counts in the hour and the budget day in which it was bid, as the budgets do; what viewers did counts when they
+did it. Everything here can be rebuilt from the ledger; a snapshot only makes the restart fast.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Book:
 
 
 class ReportBook:
-    """Follows the judged ledger. Every method may be called from any thread; `follow` by one at a time, in ledger order."""
+    """Follows the judged ledger. Any thread may call every method; `follow` is called in ledger order."""
 
     def __init__(self, campaign_of: Callable[[int], Campaign]) -> None:
         """Start empty, before the ledger's first row.

@@ -226,7 +226,8 @@ class CampaignsService:
     def _one_step(self) -> Iterator[Callable[[Campaign, Campaign], CapsInForce]]:
         """One change of store and engine together: both, or neither.
 
-        Gives `tell(after, before)`, which hands a campaign to the engine; it gets `before` back if the store then fails.
+        Gives `tell(after, before)`, which hands a campaign to the engine; it gets `before` back if the store then
+        fails.
         """
         told: list[Campaign] = []
 

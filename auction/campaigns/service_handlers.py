@@ -22,8 +22,8 @@ UNARY_THREADS = 2
 def add_campaigns(server: grpc.Server, service: CampaignsService, access: Access) -> None:
     """Register `Campaigns` on a server that has not started.
 
-    The calls run on two pools of their own (gRPC's per-handler pools), which end with the process: neither a disk that is
-    slow nor a page that stays open takes a thread from the server's own.
+    The calls run on two pools of their own (gRPC's per-handler pools), which end with the process: neither a disk
+    that is slow nor a page that stays open takes a thread from the server's own.
     """
     unary_pool = ThreadPoolExecutor(UNARY_THREADS, "campaigns")
     watch_pool = ThreadPoolExecutor(MAX_WATCHERS + 1, "watch")  # one more, to say that all are taken

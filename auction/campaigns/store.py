@@ -227,7 +227,8 @@ class CampaignStore:
         """Add a token and answer with its id; ids grow from 1."""
         with self.change():
             cursor = self._connection.execute(
-                "INSERT INTO tokens (secret_hash, role, creator_id, created_at_ms, revoked_at_ms) VALUES (?, ?, ?, ?, 0)",
+                "INSERT INTO tokens (secret_hash, role, creator_id, created_at_ms, revoked_at_ms) "
+                "VALUES (?, ?, ?, ?, 0)",
                 (secret_hash, role, str(creator_id), now_ms),
             )
             assert cursor.lastrowid is not None
@@ -245,7 +246,8 @@ class CampaignStore:
         """Every token, revoked ones included, by ascending id, as last committed by any program."""
         with self._token_lock, _store_errors(self.path):
             rows = self._token_connection.execute(
-                "SELECT token_id, secret_hash, role, creator_id, created_at_ms, revoked_at_ms FROM tokens ORDER BY token_id"
+                "SELECT token_id, secret_hash, role, creator_id, created_at_ms, revoked_at_ms "
+                "FROM tokens ORDER BY token_id"
             ).fetchall()
         return [StoredToken(*row[:3], int(row[3]), *row[4:]) for row in rows]
 
@@ -265,9 +267,10 @@ class CampaignStore:
     def _create_schema(self) -> None:
         found = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > SCHEMA_VERSION:
-            raise StoreUnavailable(f"{self.path}: schema {found}, but this version knows schemas up to {SCHEMA_VERSION}")
+            raise StoreUnavailable(f"{self.path}: schema {found}; this version knows up to {SCHEMA_VERSION}")
         if found < SCHEMA_VERSION:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            set_version = f"PRAGMA user_version = {SCHEMA_VERSION};"
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {set_version} COMMIT;")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--role",
         required=True,
         choices=[role.value for role in Role],
-        help="feed: asks for bids and reports outcomes; creator: own campaigns; operator: viewers, segments, all campaigns",
+        help="feed: asks for bids, reports outcomes; creator: own campaigns; operator: audiences, all campaigns",
     )
     create.add_argument("--creator", type=int, default=0, metavar="ID", help="the creator that the token stands for")
     listing = actions.add_parser("list", help="show every token's id, role and state; secrets are not kept")

@@ -1,0 +1,141 @@
+"""`fanbid rest`: campaigns and reports over HTTP, and the dashboard.
+
+A process of its own that knows nothing but the engine's address: every answer comes from a gRPC call made with the
+caller's token, so the engine alone decides who may see what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from auction.rest import errors
+from auction.rest.guards import BodyLimit, BrowserHeaders
+from auction.rest.routes import Engine, public_router, router
+
+STATIC = Path(__file__).parent / "static"
+PARENT_CHECK_S = 0.5
+CLOSE_TIMEOUT_S = 2
+API_VERSION = "1"
+_DESCRIPTION = (
+    "Campaigns and their figures. Amounts are whole micros (millionths) of the deployment's currency, instants are "
+    "milliseconds since 1970, ids are decimal strings. Every request carries `Authorization: Bearer TOKEN`."
+)
+
+
+def build_app(engine_address: str) -> FastAPI:
+    """The shim in front of the engine at `engine_address` ("host:port")."""
+
+    @asynccontextmanager
+    async def connected(app: FastAPI) -> AsyncIterator[None]:
+        app.state.engine = Engine(engine_address)
+        try:
+            yield
+        finally:
+            await app.state.engine.close()
+
+    app = FastAPI(
+        title="fanbid",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=connected,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.add_middleware(BodyLimit)
+    app.add_middleware(BrowserHeaders)
+    errors.install(app)
+    app.include_router(public_router)
+    app.include_router(router)
+    app.add_api_route("/", _page("dashboard.html"), include_in_schema=False)
+    app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    parser.description = "Serve campaigns and the dashboard over HTTP, as a client of a running engine."
+    parser.add_argument("--engine", required=True, metavar="HOST:PORT", help="where the engine's gRPC port is")
+    parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="where to serve; port 0: any")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written (JSON) once requests are served")
+    parser.add_argument("--exit-with-parent", action="store_true", help="end when the program that started this ends")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    try:
+        listener = _listen(args.listen)
+    except (ValueError, OSError) as error:
+        print(f"fanbid rest: --listen {args.listen}: {error}")
+        return 1
+    config = uvicorn.Config(
+        build_app(args.engine),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
+    )
+    _Server(config, args.ready_file, os.getppid() if args.exit_with_parent else 0).run(sockets=[listener])
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that says when it is ready, and can end with its parent."""
+
+    def __init__(self, config: uvicorn.Config, ready_file: Path | None, parent_pid: int) -> None:
+        super().__init__(config)
+        self._ready_file = ready_file
+        self._parent_pid = parent_pid
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then write the ready file."""
+        await super().startup(sockets)
+        if self._ready_file is not None and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            address = f"[{host}]" if ":" in host else host
+            part = self._ready_file.with_name(f"{self._ready_file.name}.part")
+            part.write_text(json.dumps({"rest": f"http://{address}:{port}", "pid": os.getpid()}))
+            part.replace(self._ready_file)
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop, or until the parent is gone."""
+        watch = asyncio.ensure_future(self._watch_parent())
+        try:
+            await super().main_loop()
+        finally:
+            watch.cancel()
+
+    async def _watch_parent(self) -> None:
+        while self._parent_pid:
+            if os.getppid() != self._parent_pid:
+                self.should_exit = True
+            await asyncio.sleep(PARENT_CHECK_S)
+
+
+def _page(name: str) -> Callable[[], Awaitable[FileResponse]]:
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / name, media_type="text/html; charset=utf-8")
+
+    return page
+
+
+def _listen(address: str) -> socket.socket:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must read HOST:PORT, with a port from 0 to 65535")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family, backlog=512)

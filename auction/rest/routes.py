@@ -1,0 +1,203 @@
+"""The REST routes: each one call of `fanbid.v1.Campaigns`, with the caller's own bearer token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import grpc
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
+from fastapi.security import HTTPBearer
+from grpc_health.v1 import health_pb2
+from starlette.responses import JSONResponse, StreamingResponse
+
+from auction.rest.convert import campaign_json, create_request, report_json, update_request
+from auction.rest.errors import RESPONSES, error_json
+from auction.rest.live import live_response
+from auction.rest.shapes import (
+    CampaignChange,
+    CampaignPage,
+    CampaignShape,
+    ChangedCampaign,
+    Id,
+    LiveQuery,
+    NewCampaign,
+    PageQuery,
+    ReportQuery,
+    ReportShape,
+)
+from protos import campaigns_pb2 as pb
+
+CALL_TIMEOUT_S = 5.0
+HEALTH_TIMEOUT_S = 1.0
+_SERVICE = "/fanbid.v1.Campaigns"
+
+CampaignId = Annotated[Id, Path()]
+IdempotencyKey = Annotated[
+    str, Header(alias="Idempotency-Key", max_length=64, description="the same key answers with the first campaign")
+]
+router = APIRouter(
+    prefix="/api",
+    dependencies=[Depends(HTTPBearer(auto_error=False, description="made by `fanbid token create`"))],
+    responses=RESPONSES,
+)
+public_router = APIRouter()
+
+
+class Engine:
+    """The shim's connection to the engine. Used from the event loop only."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=[("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1_000)],
+        )
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+    async def call(self, request: Request, name: str, message: Any, response_class: Any) -> Any:
+        """One unary call of `Campaigns` on behalf of `request`.
+
+        Raises:
+            grpc.aio.AioRpcError: as the engine answered.
+        """
+        method = self._channel.unary_unary(
+            f"{_SERVICE}/{name}", type(message).SerializeToString, response_class.FromString
+        )
+        return await method(message, timeout=CALL_TIMEOUT_S, metadata=_token_of(request))
+
+    def watch(self, request: Request, message: pb.WatchReportRequest) -> Any:
+        """An open stream of reports on behalf of `request`."""
+        method = self._channel.unary_stream(
+            f"{_SERVICE}/WatchReport", pb.WatchReportRequest.SerializeToString, pb.CampaignReport.FromString
+        )
+        return method(message, metadata=_token_of(request))
+
+    async def is_serving(self) -> bool:
+        """Whether the engine says that it is healthy, within HEALTH_TIMEOUT_S."""
+        method = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await method(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _token_of(request: Request) -> tuple[tuple[str, str], ...]:
+    value = request.headers.get("authorization", "")
+    return (("authorization", value),) if value.isascii() and value.isprintable() and value else ()
+
+
+def _engine_of(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+EngineOf = Annotated[Engine, Depends(_engine_of)]
+
+
+@public_router.get("/healthz", responses={503: RESPONSES[503]}, tags=["operation"])
+async def healthz(engine: EngineOf) -> Response:
+    """Whether the engine behind this shim serves."""
+    if await engine.is_serving():
+        return JSONResponse({"status": "serving"})
+    return JSONResponse(error_json("unavailable", "the engine does not serve now"), 503)
+
+
+@router.get("/campaigns", response_model=CampaignPage, tags=["campaigns"])
+async def list_campaigns(request: Request, engine: EngineOf, query: Annotated[PageQuery, Query()]) -> Any:
+    """Campaigns by ascending id, one page at a time."""
+    message = pb.ListCampaignsRequest(
+        page_size=query.page_size, page_token=query.page_token, creator_id=int(query.creator_id or 0)
+    )
+    answer = await engine.call(request, "ListCampaigns", message, pb.ListCampaignsResponse)
+    return {
+        "campaigns": [campaign_json(campaign) for campaign in answer.campaigns],
+        "next_page_token": answer.next_page_token,
+    }
+
+
+@router.post("/campaigns", response_model=CampaignShape, status_code=201, tags=["campaigns"])
+async def create_campaign(
+    request: Request,
+    engine: EngineOf,
+    response: Response,
+    body: Annotated[NewCampaign, Body()],
+    idempotency_key: IdempotencyKey = "",
+) -> Any:
+    """Start a campaign."""
+    campaign = await engine.call(request, "CreateCampaign", create_request(body, idempotency_key), pb.Campaign)
+    response.headers["Location"] = f"/api/campaigns/{campaign.campaign_id}"
+    return campaign_json(campaign)
+
+
+@router.get("/campaigns/{campaign_id}", response_model=CampaignShape, tags=["campaigns"])
+async def get_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+    """One campaign."""
+    message = pb.GetCampaignRequest(campaign_id=int(campaign_id))
+    return campaign_json(await engine.call(request, "GetCampaign", message, pb.Campaign))
+
+
+@router.patch("/campaigns/{campaign_id}", response_model=ChangedCampaign, tags=["campaigns"])
+async def change_campaign(
+    request: Request, engine: EngineOf, campaign_id: CampaignId, body: Annotated[CampaignChange, Body()]
+) -> Any:
+    """Change some fields; the answer says which budgets are in force now."""
+    message = update_request(campaign_id, body)
+    answer = await engine.call(request, "UpdateCampaign", message, pb.UpdateCampaignResponse)
+    return {
+        "campaign": campaign_json(answer.campaign),
+        "effective_daily_budget_micros": answer.effective_daily_budget_micros,
+        "effective_total_budget_micros": answer.effective_total_budget_micros,
+    }
+
+
+async def _change_status(request: Request, engine: Engine, call: str, campaign_id: str) -> Any:
+    message = pb.ChangeStatusRequest(campaign_id=int(campaign_id))
+    return campaign_json(await engine.call(request, call, message, pb.Campaign))
+
+
+@router.post("/campaigns/{campaign_id}/pause", response_model=CampaignShape, tags=["campaigns"])
+async def pause_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+    """Stop bidding until resumed."""
+    return await _change_status(request, engine, "PauseCampaign", campaign_id)
+
+
+@router.post("/campaigns/{campaign_id}/resume", response_model=CampaignShape, tags=["campaigns"])
+async def resume_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+    """Go on bidding."""
+    return await _change_status(request, engine, "ResumeCampaign", campaign_id)
+
+
+@router.post("/campaigns/{campaign_id}/end", response_model=CampaignShape, tags=["campaigns"])
+async def end_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+    """Stop for good."""
+    return await _change_status(request, engine, "EndCampaign", campaign_id)
+
+
+@router.get("/campaigns/{campaign_id}/report", response_model=ReportShape, tags=["reports"])
+async def get_report(
+    request: Request, engine: EngineOf, campaign_id: CampaignId, query: Annotated[ReportQuery, Query()]
+) -> Any:
+    """What a campaign got for its money: in total, today and hour by hour."""
+    message = pb.GetReportRequest(campaign_id=int(campaign_id), hours=query.hours)
+    return report_json(await engine.call(request, "GetReport", message, pb.CampaignReport))
+
+
+@router.get(
+    "/live",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events named 'report', each a report."}},
+    tags=["reports"],
+)
+async def live(request: Request, engine: EngineOf, query: Annotated[LiveQuery, Query()]) -> Response:
+    """Reports of several campaigns as server-sent events: all at once, then each one that changed."""
+    message = pb.WatchReportRequest(
+        campaign_ids=[int(i) for i in query.campaign_id], interval_ms=query.interval_ms, hours=query.hours
+    )
+    return await live_response(engine.watch(request, message))

@@ -1,0 +1,257 @@
+"""The JSON shapes of the REST shim: strict, with every range in the schema.
+
+Names are those of `protos/campaigns.proto`. Ids are decimal strings, since JavaScript numbers lose digits beyond
+2^53; amounts are whole micros, which stay below that.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MAX_ID = 2**64 - 1
+MAX_INSTANT_MS = 4_102_444_800_000
+GoalName = Literal["plays", "fans", "profile_visits", "product_clicks", "live_visits", "orders", "kept_fans"]
+BidModeName = Literal["automatic", "target_cost"]
+StatusName = Literal["active", "paused", "ended"]
+DimensionName = Literal[
+    "region", "age_band", "gender", "os", "network", "device_tier", "content_category", "placement"
+]
+
+
+def _within_64_bits(text: str) -> str:
+    if int(text) > MAX_ID:
+        raise ValueError(f"must be a decimal number from 1 to {MAX_ID}")
+    return text
+
+
+Id = Annotated[
+    str,
+    Field(pattern=r"^[1-9][0-9]{0,19}$", description="a 64-bit number, in decimal", examples=["7001"]),
+    AfterValidator(_within_64_bits),
+]
+Name = Annotated[str, Field(min_length=1, max_length=80, description="1 to 80 characters, not blank")]
+TargetCost = Annotated[
+    int, Field(ge=0, le=10**12, description="per goal event; 0 in automatic mode, else at least 1,000")
+]
+DailyBudget = Annotated[int, Field(ge=1_000_000, le=10**13, description="per local day of the campaign's zone")]
+TotalBudget = Annotated[
+    int, Field(ge=1_000_000, le=10**14, description="for the whole flight; at least the daily budget")
+]
+EndAt = Annotated[int, Field(ge=0, le=MAX_INSTANT_MS, description="ms since 1970; 0: no end")]
+FrequencyCap = Annotated[int, Field(ge=0, le=100, description="impressions per viewer and day; 0: the default")]
+
+
+class Strict(BaseModel):
+    """A JSON object without room for doubt: no unknown field, no conversion between types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class CreativeShape(Strict):
+    """One video."""
+
+    creative_id: Id
+    title: Annotated[str, Field(max_length=120)] = ""
+    category: Annotated[int, Field(ge=0, le=63, description="content category; 0: unknown")] = 0
+
+
+class AttributeShape(Strict):
+    """A viewer attribute that has any of these codes."""
+
+    dimension: DimensionName
+    codes: Annotated[list[Annotated[int, Field(ge=0, le=511)]], Field(min_length=1, max_length=256)]
+
+
+class TargetingShape(Strict):
+    """An audience: one of these nodes, or `{}` for everybody. At most 64 nodes, 8 levels deep."""
+
+    all: Annotated[list[TargetingShape] | None, Field(min_length=1, max_length=64, description="and")] = None
+    any: Annotated[list[TargetingShape] | None, Field(min_length=1, max_length=64, description="or")] = None
+    none: Annotated[TargetingShape | None, Field(description="not")] = None
+    attribute: AttributeShape | None = None
+    interests: Annotated[
+        list[Annotated[int, Field(ge=0, le=63)]] | None, Field(min_length=1, max_length=64, description="any of")
+    ] = None
+    segment: Annotated[str | None, Field(pattern=r"^[a-z0-9:_.\-]{1,64}$")] = None
+    fans_of: Annotated[list[Id] | None, Field(min_length=1, max_length=16, description="any of these creators")] = None
+    friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
+
+    @model_validator(mode="after")
+    def _one_node(self) -> TargetingShape:
+        nodes = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(nodes) > 1:
+            raise ValueError(f"{', '.join(nodes)}: one node each; join several with 'all' or 'any'")
+        return self
+
+
+class NewCampaign(Strict):
+    """What a creator asks for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "Spring dance",
+                "goal": "fans",
+                "bid_mode": "target_cost",
+                "target_cost_micros": 3_000_000,
+                "daily_budget_micros": 300_000_000,
+                "total_budget_micros": 3_000_000_000,
+                "zone": "Asia/Shanghai",
+                "creatives": [{"creative_id": "7001", "title": "Dance on the roof", "category": 12}],
+                "targeting": {"all": [{"interests": [3, 12]}, {"attribute": {"dimension": "gender", "codes": [1]}}]},
+            }
+        }
+    )
+
+    name: Name
+    goal: GoalName
+    bid_mode: BidModeName
+    daily_budget_micros: DailyBudget
+    total_budget_micros: TotalBudget
+    zone: Annotated[str, Field(min_length=1, max_length=64, description="IANA time zone; cannot change later")]
+    creatives: Annotated[list[CreativeShape], Field(min_length=1, max_length=16)]
+    target_cost_micros: TargetCost = 0
+    start_at_ms: Annotated[int, Field(ge=0, le=MAX_INSTANT_MS, description="ms since 1970; 0: now")] = 0
+    end_at_ms: EndAt = 0
+    targeting: TargetingShape = TargetingShape()
+    include_fans: Annotated[bool, Field(description="bid also for viewers who follow the creator already")] = False
+    frequency_cap_per_day: FrequencyCap = 0
+    creator_id: Annotated[Id | None, Field(description="operators only: whose campaign it is")] = None
+
+
+class CampaignChange(Strict):
+    """The fields to change; what is left out stays. Naming the `version` that was read makes a lost update a 409."""
+
+    version: Annotated[int, Field(ge=0, le=2**53, description="0: whatever is stored")] = 0
+    name: Name = ""
+    target_cost_micros: TargetCost = 0
+    daily_budget_micros: DailyBudget = 0
+    total_budget_micros: TotalBudget = 0
+    end_at_ms: EndAt = 0
+    creatives: Annotated[list[CreativeShape], Field(min_length=1, max_length=16)] = []
+    targeting: TargetingShape = TargetingShape()
+    include_fans: bool = False
+    frequency_cap_per_day: FrequencyCap = 0
+
+
+class CampaignShape(BaseModel):
+    """A stored campaign."""
+
+    campaign_id: str
+    creator_id: str
+    name: str
+    goal: GoalName
+    bid_mode: BidModeName
+    target_cost_micros: int
+    daily_budget_micros: int
+    total_budget_micros: int
+    start_at_ms: int
+    end_at_ms: int
+    zone: str
+    creatives: list[CreativeShape]
+    targeting: TargetingShape
+    include_fans: bool
+    frequency_cap_per_day: int
+    status: StatusName
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    cur: str
+
+
+class CampaignPage(BaseModel):
+    """One page of campaigns; `next_page_token` is empty on the last."""
+
+    campaigns: list[CampaignShape]
+    next_page_token: str
+
+
+class ChangedCampaign(BaseModel):
+    """A campaign after a change, and the budgets in force: a cut waits for what is spent and promised already."""
+
+    campaign: CampaignShape
+    effective_daily_budget_micros: int
+    effective_total_budget_micros: int
+
+
+class FiguresShape(BaseModel):
+    """Figures over some time."""
+
+    impressions: int
+    spend_micros: int
+    clicks: int
+    plays: int
+    fans: int
+    profile_visits: int
+    product_clicks: int
+    unfollows: int
+    expected_goal_events: float
+    bids: int
+    goal_events: int
+    planned_spend_micros: int
+    live_visits: int
+    orders: int
+
+
+class HourShape(BaseModel):
+    """Figures of one hour."""
+
+    hour_start_at_ms: int
+    figures: FiguresShape
+
+
+class ReportShape(BaseModel):
+    """A campaign's figures; every one is true at row `ledger_sequence` of the ledger."""
+
+    campaign_id: str
+    ledger_sequence: str
+    at_ms: int
+    total: FiguresShape
+    today: FiguresShape
+    hours: list[HourShape]
+    over_delivered_micros: int
+    daily_budget_micros: int
+    total_budget_micros: int
+    multiplier_micros: float
+    status: StatusName
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+    field: str | None
+
+
+class ErrorShape(BaseModel):
+    """The answer to every request that fails."""
+
+    error: ErrorBody
+
+
+class PageQuery(BaseModel):
+    """Which page of the list."""
+
+    model_config = ConfigDict(extra="forbid")
+    page_size: Annotated[int, Field(ge=1, le=200)] = 50
+    page_token: Annotated[str, Field(max_length=64)] = ""
+    creator_id: Annotated[Id | None, Field(description="operators only")] = None
+
+
+class ReportQuery(BaseModel):
+    """How much history."""
+
+    model_config = ConfigDict(extra="forbid")
+    hours: Annotated[int, Field(ge=1, le=744)] = 48
+
+
+class LiveQuery(BaseModel):
+    """Which campaigns to watch."""
+
+    model_config = ConfigDict(extra="forbid")
+    campaign_id: Annotated[list[Id], Field(min_length=1, max_length=100)]
+    interval_ms: Annotated[int, Field(ge=250, le=60_000)] = 1_000
+    hours: Annotated[int, Field(ge=1, le=744)] = 48
