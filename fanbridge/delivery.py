@@ -1,0 +1,288 @@
+"""How far the bridge has come, in one small SQLite file: positions, cursors, outcomes that wait, and what was pulled.
+
+Every method is one transaction that is durable when it returns.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
+from pacing.facts import OUTCOME
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    lease_id INTEGER NOT NULL, hold_seq INTEGER NOT NULL, kind INTEGER NOT NULL,
+    outcome BLOB NOT NULL, dead INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL, since_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (lease_id, hold_seq, kind)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS waiting_by_due ON waiting (dead, due_at_ms);
+CREATE TABLE IF NOT EXISTS fans (
+    viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, tier INTEGER NOT NULL, stage INTEGER NOT NULL,
+    PRIMARY KEY (viewer_id, creator_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen_events (arrival INTEGER PRIMARY KEY AUTOINCREMENT, event_id INTEGER NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS pending_append (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    next_cursor TEXT NOT NULL, after_sequence INTEGER NOT NULL, facts BLOB NOT NULL, event_ids BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS retention (
+    viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, days INTEGER NOT NULL,
+    kept INTEGER NOT NULL, judged_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (creator_id, viewer_id, days)
+) WITHOUT ROWID;
+"""
+REMEMBERED_EVENTS = 1_000_000
+"""How many event ids are remembered; a repeat from further back would count as new."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An outcome that could not be delivered yet (parked), or that the service refused (dead)."""
+
+    outcome: Rows  # FAN_OUTCOME[1]
+    attempts: int
+    due_at_ms: int
+    reason: str
+    since_at_ms: int
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """(lease_id, hold_seq, kind)."""
+        row = self.outcome[0]
+        return int(row["lease_id"]), int(row["hold_seq"]), int(row["kind"])
+
+
+@dataclass(frozen=True)
+class PendingAppend:
+    """A page of events on its way into the ledger: it is there in whole, in part, or not at all."""
+
+    next_cursor: str
+    after_sequence: int  # the facts lie behind this ledger row
+    facts: Rows  # OUTCOME[n]
+    event_ids: npt.NDArray[np.uint64]
+
+
+class Delivery:
+    """The delivery state in `path`, or in main memory when that is None. Any thread may call any method."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def cursor(self, name: str) -> str:
+        """The cursor of a stream; empty before the first page."""
+        found = self._fetch("SELECT cursor FROM cursors WHERE name = ?", (name,))
+        return found[0][0] if found else ""
+
+    def save_cursor(self, name: str, cursor: str) -> None:
+        """Note how far a stream was pulled."""
+        with self._transaction():
+            self._put_cursor(name, cursor)
+
+    def position(self) -> int:
+        """The last ledger row that the outbox has dealt with; 0 before the first."""
+        found = self._fetch("SELECT sequence FROM positions WHERE name = 'outbox'", ())
+        return found[0][0] if found else 0
+
+    def save_outcomes(self, sequence: int, parked: Sequence[Waiting], dead: Sequence[Waiting]) -> None:
+        """Move the outbox to `sequence`, together with the outcomes before it that could not be delivered."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO positions VALUES ('outbox', ?)", (sequence,))
+            self._put_waiting(parked, dead)
+
+    def settle_parked(self, delivered: Sequence[Waiting], parked: Sequence[Waiting], dead: Sequence[Waiting]) -> None:
+        """Note what became of parked outcomes: gone, to be tried again, or dead."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM waiting WHERE lease_id = ? AND hold_seq = ? AND kind = ?",
+                [_signed_key(waiting) for waiting in delivered],
+            )
+            self._put_waiting(parked, dead)
+
+    def parked_due(self, now_ms: int, limit: int) -> list[Waiting]:
+        """Parked outcomes whose next attempt is due, longest due first."""
+        condition = "WHERE dead = 0 AND due_at_ms <= ? ORDER BY due_at_ms, lease_id, hold_seq, kind LIMIT ?"
+        return self._waiting(condition, (now_ms, limit))
+
+    def dead_letters(self, limit: int) -> list[Waiting]:
+        """Refused outcomes, oldest first."""
+        return self._waiting("WHERE dead = 1 ORDER BY since_at_ms, lease_id, hold_seq, kind LIMIT ?", (limit,))
+
+    def revive(self, keys: Sequence[tuple[int, int, int]] | None, now_ms: int) -> int:
+        """Park dead outcomes again, due now and with a clean record: those of `keys`, or all; answers how many."""
+        update = "UPDATE waiting SET dead = 0, attempts = 0, due_at_ms = ? WHERE dead = 1"
+        with self._transaction():
+            if keys is None:
+                return self._db.execute(update, (now_ms,)).rowcount
+            one = f"{update} AND lease_id = ? AND hold_seq = ? AND kind = ?"
+            return sum(self._db.execute(one, (now_ms, *map(_signed, key))).rowcount for key in keys)
+
+    def waiting_counts(self) -> tuple[int, int]:
+        """How many outcomes are parked, and how many dead."""
+        counts = dict(self._fetch("SELECT dead, count(*) FROM waiting GROUP BY dead", ()))
+        return counts.get(0, 0), counts.get(1, 0)
+
+    def swap_fans(self, changes: Rows, cursor: str) -> Rows:
+        """Save the tier and stage of each fan in `changes` (FAN_CHANGE[n], no fan twice) and the cursor behind them.
+
+        Answers FAN_CHANGE[n]: what was known of the same fans before, zeros where nothing was.
+        """
+        before = changes.copy()
+        before["tier"] = before["stage"] = before["changed_at_ms"] = 0
+        keys = list(zip(_signed_list(changes["viewer_id"]), _signed_list(changes["creator_id"]), strict=True))
+        now = zip(changes["tier"].tolist(), changes["stage"].tolist(), strict=True)
+        with self._transaction():
+            for i, key in enumerate(keys):
+                query = "SELECT tier, stage FROM fans WHERE viewer_id = ? AND creator_id = ?"
+                known = self._db.execute(query, key).fetchone()
+                if known is not None:
+                    before[i]["tier"], before[i]["stage"] = known
+            self._db.executemany(
+                "INSERT OR REPLACE INTO fans VALUES (?, ?, ?, ?)",
+                [(*key, *standing) for key, standing in zip(keys, now, strict=True)],
+            )
+            self._put_cursor("tiers", cursor)
+        return before
+
+    def fans(self) -> Rows:
+        """Every fan's saved tier and stage, as FAN_CHANGE rows ordered by creator and viewer."""
+        found = self._fetch("SELECT viewer_id, creator_id, tier, stage, 0 FROM fans ORDER BY creator_id, viewer_id", ())
+        return _rows(found, FAN_CHANGE)
+
+    def unseen_events(self, event_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which of u8[n] ids have not been appended before; of an id that comes twice, the first."""
+        unseen = np.zeros(len(event_ids), dtype=np.bool_)
+        met: set[int] = set()
+        with self._lock:
+            for i, event_id in enumerate(_signed_list(event_ids)):
+                known = self._db.execute("SELECT 1 FROM seen_events WHERE event_id = ?", (event_id,)).fetchone()
+                unseen[i] = known is None and event_id not in met
+                met.add(event_id)
+        return unseen
+
+    def begin_append(self, pending: PendingAppend) -> None:
+        """Note that a page of events is about to be appended to the ledger."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO pending_append VALUES (1, ?, ?, ?, ?)",
+                (pending.next_cursor, pending.after_sequence, pending.facts.tobytes(), pending.event_ids.tobytes()),
+            )
+
+    def pending_append(self) -> PendingAppend | None:
+        """The page that was begun and not finished; None: there is none."""
+        found = self._fetch("SELECT next_cursor, after_sequence, facts, event_ids FROM pending_append", ())
+        if not found:
+            return None
+        cursor, after_sequence, facts, event_ids = found[0]
+        return PendingAppend(cursor, after_sequence, np.frombuffer(facts, OUTCOME), np.frombuffer(event_ids, np.uint64))
+
+    def finish_append(self, pending: PendingAppend) -> None:
+        """Note that the whole page is in the ledger."""
+        with self._transaction():
+            self._db.execute("DELETE FROM pending_append")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO seen_events (event_id) VALUES (?)",
+                [(event_id,) for event_id in _signed_list(pending.event_ids)],
+            )
+            self._db.execute(
+                "DELETE FROM seen_events WHERE arrival <= (SELECT max(arrival) FROM seen_events) - ?",
+                (REMEMBERED_EVENTS,),
+            )
+            self._put_cursor("events", pending.next_cursor)
+
+    def save_retention(self, rows: Rows, cursor: str) -> None:
+        """Keep RETENTION[n], the later word on the same fan and days winning, and the cursor behind them."""
+        columns = (_signed_list(rows[name]) for name in RETENTION.names or ())
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO retention VALUES (?, ?, ?, ?, ?)", zip(*columns, strict=True))
+            self._put_cursor("retention", cursor)
+
+    def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
+        """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""
+        found = self._fetch(
+            "SELECT days, count(*), sum(kept) FROM retention WHERE creator_id = ? GROUP BY days", (_signed(creator_id),)
+        )
+        counts = {days: (judged, kept) for days, judged, kept in found}
+        return {days: counts.get(days, (0, 0)) for days in RETENTION_DAYS}
+
+    def _put_cursor(self, name: str, cursor: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, cursor))
+
+    def _put_waiting(self, parked: Sequence[Waiting], dead: Sequence[Waiting]) -> None:
+        rows = [
+            (
+                *_signed_key(waiting),
+                waiting.outcome.tobytes(),
+                is_dead,
+                waiting.attempts,
+                waiting.due_at_ms,
+                waiting.reason,
+                waiting.since_at_ms,
+            )
+            for is_dead, some in ((0, parked), (1, dead))
+            for waiting in some
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _waiting(self, condition: str, arguments: tuple[int, ...]) -> list[Waiting]:
+        query = f"SELECT outcome, attempts, due_at_ms, reason, since_at_ms FROM waiting {condition}"
+        return [Waiting(np.frombuffer(row[0], FAN_OUTCOME), *row[1:]) for row in self._fetch(query, arguments)]
+
+    def _fetch(self, query: str, arguments: tuple[Any, ...]) -> list[Any]:
+        with self._lock:
+            return self._db.execute(query, arguments).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+
+def _rows(records: list[Any], dtype: np.dtype[Any]) -> Rows:
+    rows = np.zeros(len(records), dtype=dtype)
+    if records:
+        columns = np.array(records, dtype=np.int64)
+        for position, field in enumerate(dtype.names or ()):
+            rows[field] = columns[:, position].astype(dtype[field])
+    return rows
+
+
+def _signed(number: int) -> int:
+    """A 64-bit id as SQLite's signed integer."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _signed_list(numbers: npt.NDArray[Any]) -> list[int]:
+    signed: list[int] = numbers.astype(np.int64).tolist()
+    return signed
+
+
+def _signed_key(waiting: Waiting) -> tuple[int, ...]:
+    return tuple(map(_signed, waiting.key))

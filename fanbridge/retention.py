@@ -1,0 +1,48 @@
+"""Retention in: which gained fans were still there after 1, 7 and 30 days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fanbridge.delivery import Delivery
+from fanbridge.events import MAX_PULL_ROWS, FanServicePort, Rows
+from fanbridge.feed import pull_page
+
+OnRetention = Callable[[Rows], object]
+"""Called with RETENTION[n], oldest first. After a crash rows may come again, with the same (viewer, creator, days)."""
+
+
+class RetentionFeed:
+    """Pulls retention judgements, hands them on and keeps them. One thread ticks."""
+
+    def __init__(
+        self, service: FanServicePort, delivery: Delivery, on_retention: OnRetention | None = None, limit: int = 5_000
+    ) -> None:
+        if not 1 <= limit <= MAX_PULL_ROWS:
+            raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
+        self._service = service
+        self._delivery = delivery
+        self._on_retention = on_retention
+        self._limit = limit
+
+    def tick(self, max_pages: int = 4) -> int:
+        """Pull what was judged; answers how many judgements.
+
+        Raises:
+            FanServiceUnavailable, FanServiceRefused: what was pulled before is handed on and saved.
+        """
+        pulled = 0
+        for _ in range(max_pages):
+            page = pull_page(self._service.pull_retention, self._delivery, "retention", self._limit)
+            if len(page.rows):
+                if self._on_retention is not None:
+                    self._on_retention(page.rows)
+                self._delivery.save_retention(page.rows, page.next_cursor)
+                pulled += len(page.rows)
+            if len(page.rows) < self._limit:
+                break
+        return pulled
+
+    def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
+        """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""
+        return self._delivery.kept_counts(creator_id)

@@ -1,0 +1,149 @@
+"""The reference fan service as a program: tiers, lifecycle and retention from events and outcomes, over gRPC."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from fanbridge.service.fans import FanRules
+from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server
+from fanbridge.service.store import FanStore
+from pacing.clocks import MS_PER_DAY, Clock, SystemClock, VirtualClock
+from protos import fans_pb2  # noqa: F401  (reflection finds the service's descriptor once its module is loaded)
+
+STORE_FILE = "fans.sqlite"
+_REVIEW_INTERVAL_S = 1.0
+_STOP_GRACE_S = 5.0
+_MAX_MESSAGE_BYTES = 1024 * 1024
+_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a fan service runs: where it keeps its file, where it listens, and what time it goes by."""
+
+    data_dir: Path
+    listen: str = "127.0.0.1:0"
+    virtual_start_at_ms: int | None = None
+    day_ms: int = MS_PER_DAY
+
+
+class RunningService:
+    """A fan service that answers at `address` from construction until `stop`.
+
+    Raises:
+        OSError: the address cannot be bound.
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(self, settings: ServiceSettings, interceptors: Sequence[grpc.ServerInterceptor] = ()) -> None:
+        rules = FanRules.with_day(settings.day_ms)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._store = FanStore(settings.data_dir / STORE_FILE, rules)
+        self._clock = self._make_clock(settings.virtual_start_at_ms)
+        self._stopping = threading.Event()
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=4), options=_OPTIONS, interceptors=list(interceptors))
+        add_to_server(FanServicer(self._store, self._clock), self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self.address = self._bind(settings.listen)
+        self._server.start()
+        for name in ("", SERVICE_NAME):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._reviewer: threading.Thread | None = None
+        if settings.virtual_start_at_ms is None:
+            self._reviewer = threading.Thread(target=self._review_forever, name="fan-review", daemon=True)
+            self._reviewer.start()
+
+    @property
+    def store(self) -> FanStore:
+        """What the service remembers."""
+        return self._store
+
+    def stop(self) -> None:
+        """Take no new calls, finish those under way, close the file."""
+        self._health.enter_graceful_shutdown()
+        self._stopping.set()
+        self._server.stop(_STOP_GRACE_S).wait()
+        if self._reviewer is not None:
+            self._reviewer.join()
+        self._store.close()
+
+    def _make_clock(self, virtual_start_at_ms: int | None) -> Clock:
+        if virtual_start_at_ms is None:
+            return SystemClock()
+        return VirtualClock(max(virtual_start_at_ms, self._store.newest_at_ms))
+
+    def _bind(self, listen: str) -> str:
+        host = listen.rpartition(":")[0]
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as problem:
+            self._store.close()
+            raise OSError(f"listen {listen}: {problem}") from None
+        return f"{host}:{port}"
+
+    def _review_forever(self) -> None:
+        while not self._stopping.wait(_REVIEW_INTERVAL_S):
+            try:
+                self._store.review(self._clock.wall_ms())
+            except Exception:
+                _log.exception("fans were not reviewed; trying again")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `fan-service`."""
+    parser.add_argument("--data", type=Path, required=True, help="folder for the service's file")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="host:port to serve gRPC on; port 0 picks a free one")
+    parser.add_argument("--ready-file", type=Path, help="file to write the address to, as JSON, once it is ready")
+    parser.add_argument(
+        "--virtual-clock",
+        type=int,
+        metavar="START_AT_MS",
+        help="go by the newest event or outcome seen instead of the system's time, starting at this instant",
+    )
+    parser.add_argument(
+        "--day-ms", type=int, default=MS_PER_DAY, help="length of a day in tiers, lifecycle and retention, for studies"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; answers the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        service = RunningService(ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms))
+    except (OSError, ValueError) as problem:
+        print(f"fan-service: {problem}", file=sys.stderr)
+        return 2
+    try:
+        if args.ready_file is not None:
+            write_ready_file(args.ready_file, service.address)
+        stop.wait()
+    finally:
+        service.stop()
+    return 0
+
+
+def write_ready_file(path: Path, address: str) -> None:
+    """Tell whoever waits that calls are answered at `address`; the file appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps({"grpc": address, "pid": os.getpid()}))
+    part.replace(path)

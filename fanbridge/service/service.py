@@ -1,0 +1,146 @@
+"""`fanbid.v1.FanService` over a FanStore: decode, validate, answer. A request that is wrong is INVALID_ARGUMENT.
+
+Handlers take raw bytes, so that bytes which are no message are refused like any other bad input.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError, Message
+
+from fanbridge.columns import (
+    CHANGE_COLUMNS,
+    EVENT_COLUMNS,
+    OUTCOME_COLUMNS,
+    RETENTION_COLUMNS,
+    from_columns,
+    to_columns,
+)
+from fanbridge.events import FAN_EVENT, FAN_OUTCOME, Rows
+from fanbridge.service.store import FanStore
+from fanbridge.service.validation import (
+    InvalidRequest,
+    check_count,
+    check_limit,
+    format_cursor,
+    parse_cursor,
+    valid_events,
+    valid_outcomes,
+)
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, Clock, VirtualClock
+from pacing.facts import RowStatus
+from protos import fans_pb2
+
+SERVICE_NAME = "fanbid.v1.FanService"
+MAX_AHEAD_MS = MS_PER_HOUR
+"""How far the platform's clock may be ahead of this one."""
+MAX_VIRTUAL_AHEAD_MS = 366 * MS_PER_DAY
+"""How far one row may move virtual time."""
+
+_log = logging.getLogger(__name__)
+_Request = TypeVar("_Request", bound=Message)
+_Push = Callable[[Rows, int], npt.NDArray[np.uint8]]
+
+
+class FanServicer:
+    """Answers the calls of `FanService`.
+
+    With a VirtualClock the time is that of the newest row ever taken, and every pull first brings all fans up to it;
+    otherwise someone must call `FanStore.review` now and then. Any thread may call any method.
+    """
+
+    def __init__(self, store: FanStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._virtual = clock if isinstance(clock, VirtualClock) else None
+
+    def pull_tiers(self, request: fans_pb2.PullRequest) -> fans_pb2.PullTiersResponse:
+        """Changes of tier and stage after the cursor."""
+        rows, cursor = self._pull(self._store.pull_tiers, request)
+        return fans_pb2.PullTiersResponse(**to_columns(rows, CHANGE_COLUMNS), next_cursor=cursor)
+
+    def pull_events(self, request: fans_pb2.PullRequest) -> fans_pb2.PullEventsResponse:
+        """Events after the cursor, as they were pushed."""
+        rows, cursor = self._pull(self._store.pull_events, request)
+        return fans_pb2.PullEventsResponse(**to_columns(rows, EVENT_COLUMNS), next_cursor=cursor)
+
+    def pull_retention(self, request: fans_pb2.PullRequest) -> fans_pb2.PullRetentionResponse:
+        """Retention judgements after the cursor."""
+        rows, cursor = self._pull(self._store.pull_retention, request)
+        return fans_pb2.PullRetentionResponse(**to_columns(rows, RETENTION_COLUMNS), next_cursor=cursor)
+
+    def push_outcomes(self, request: fans_pb2.PushOutcomesRequest) -> fans_pb2.PushOutcomesResponse:
+        """Take outcomes; one status a row."""
+        outcomes = _rows_of(request, FAN_OUTCOME, OUTCOME_COLUMNS)
+        valid = valid_outcomes(outcomes, self._latest_at_ms())
+        return fans_pb2.PushOutcomesResponse(statuses=self._push(self._store.push_outcomes, outcomes, valid))
+
+    def push_events(self, request: fans_pb2.PushEventsRequest) -> fans_pb2.PushEventsResponse:
+        """Take events; one status a row."""
+        events = _rows_of(request, FAN_EVENT, EVENT_COLUMNS)
+        valid = valid_events(events, self._latest_at_ms())
+        return fans_pb2.PushEventsResponse(statuses=self._push(self._store.push_events, events, valid))
+
+    def _pull(self, pull: Callable[[int, int], tuple[Rows, int]], request: fans_pb2.PullRequest) -> tuple[Rows, str]:
+        generation = self._store.generation
+        limit = check_limit(request.limit)
+        after = parse_cursor(request.cursor, generation)
+        if self._virtual is not None:
+            self._store.review(self._virtual.wall_ms())
+        rows, position = pull(after, limit)
+        return rows, format_cursor(position, generation)
+
+    def _push(self, push: _Push, rows: Rows, valid: npt.NDArray[np.bool_]) -> list[int]:
+        taken = rows[valid]
+        if self._virtual is not None and len(taken):
+            self._virtual.advance_to(max(self._virtual.wall_ms(), int(taken["occurred_at_ms"].max())))
+        statuses = np.full(len(rows), RowStatus.INVALID, dtype=np.uint8)
+        statuses[valid] = push(taken, self._clock.wall_ms())
+        numbers: list[int] = statuses.tolist()
+        return numbers
+
+    def _latest_at_ms(self) -> int:
+        return self._clock.wall_ms() + (MAX_AHEAD_MS if self._virtual is None else MAX_VIRTUAL_AHEAD_MS)
+
+
+def _rows_of(request: Message, dtype: np.dtype[Any], columns: dict[str, str]) -> Rows:
+    try:
+        rows = from_columns(request, dtype, columns)
+    except ValueError as problem:
+        raise InvalidRequest(str(problem)) from None
+    check_count(len(rows))
+    return rows
+
+
+def add_to_server(servicer: FanServicer, server: grpc.Server) -> None:
+    """Register the service's handlers."""
+    handlers = {
+        "PullTiers": _handler(servicer.pull_tiers, fans_pb2.PullRequest),
+        "PullEvents": _handler(servicer.pull_events, fans_pb2.PullRequest),
+        "PullRetention": _handler(servicer.pull_retention, fans_pb2.PullRequest),
+        "PushOutcomes": _handler(servicer.push_outcomes, fans_pb2.PushOutcomesRequest),
+        "PushEvents": _handler(servicer.push_events, fans_pb2.PushEventsRequest),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+def _handler(answer: Callable[[_Request], Message], request_class: type[_Request]) -> grpc.RpcMethodHandler[Any, Any]:
+    def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(request_class.FromString(raw)).SerializeToString()
+        except DecodeError:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"message: these bytes are no {request_class.__name__}")
+        except InvalidRequest as problem:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(problem))
+        except Exception:
+            # The store could not keep the rows (a full disk, say): nothing is half-applied, and trying again is right.
+            _log.exception("%s was not answered", request_class.__name__)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the store cannot answer now; try again later")
+
+    return grpc.unary_unary_rpc_method_handler(handle)
