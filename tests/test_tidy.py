@@ -6,13 +6,20 @@ import ast
 import re
 from collections.abc import Iterator
 
+import fanbid
 from tests.sources import ROOT, Source, python_sources, text_files
 
 MAX_LINES = 500
 BANNED_NAMES = {"user", "price", "data", "manager", "process"}
 VAGUE_MODULES = {"utils", "util", "common", "helpers", "misc"}
 
-PRINTING = {"fanbid.py", "dev.py", "auction/campaigns/token_command.py", "benchmarks/output.py"}
+COMMAND_MODULES = {command.module for command in (*fanbid.COMMANDS.values(), *fanbid.BENCHES.values())}
+PRINTING = {
+    "fanbid.py",
+    "dev.py",
+    "benchmarks/output.py",
+    *(module.replace(".", "/") + ".py" for module in COMMAND_MODULES),
+}
 
 # Modules of constants and dtypes, which numba freezes into compiled code; `prepare_kernel_cache` hashes them too.
 CONSTANT_MODULES = {
