@@ -1,0 +1,104 @@
+"""The sixteen features of an impression: their order, their keys and how widely each may vary.
+
+A feature is a 32-bit hash; its weight lives in slot `hash & (D - 1)` of a table of D. Six depend on the viewer and the slot
+alone, four on the campaign alone, two on the campaign and one bit of the viewer (so they are summed ahead for both values of the
+bit), and four on both: those are looked up for each candidate.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+TABLE_BITS = 17
+TABLE_SIZE = 1 << TABLE_BITS
+FEATURE_COUNT = 16
+GOAL_COUNT = 7
+
+
+class Feature(IntEnum):
+    """Position of each feature in a row of hashes (and in a token)."""
+
+    BIAS = 0
+    REGION = 1
+    AGE_BAND = 2
+    GENDER = 3
+    HOUR = 4
+    PLACEMENT = 5
+    CAMPAIGN = 6
+    CREATOR = 7
+    CREATIVE = 8
+    CATEGORY = 9
+    CREATOR_BY_AGE_GENDER = 10
+    CREATOR_BY_REGION = 11
+    CATEGORY_BY_AGE_GENDER = 12
+    CATEGORY_BY_INTEREST = 13
+    CREATOR_BY_LAOTIE = 14
+    CATEGORY_BY_CONTENT = 15
+
+
+VIEWER_FEATURES = 6
+"""Features 0..5 need the viewer and the slot only."""
+
+# Columns of a viewer's keys: the six hashes above, then the viewer's half of each cross.
+VIEWER_AGE_GENDER_OF_CREATOR = 6
+VIEWER_REGION_OF_CREATOR = 7
+VIEWER_AGE_GENDER_OF_CATEGORY = 8
+VIEWER_CONTENT_OF_CATEGORY = 9
+VIEWER_KEYS = 10
+
+# Columns of a campaign's keys: four hashes, the campaign's half of each cross, and both hashes of each one-bit cross.
+CAMPAIGN_CAMPAIGN = 0
+CAMPAIGN_CREATOR = 1
+CAMPAIGN_CREATIVE = 2
+CAMPAIGN_CATEGORY = 3
+CAMPAIGN_CREATOR_OF_AGE_GENDER = 4
+CAMPAIGN_CREATOR_OF_REGION = 5
+CAMPAIGN_CATEGORY_OF_AGE_GENDER = 6
+CAMPAIGN_CATEGORY_OF_CONTENT = 7
+CAMPAIGN_NO_INTEREST = 8
+CAMPAIGN_INTEREST = 9
+CAMPAIGN_NO_LAOTIE = 10
+CAMPAIGN_LAOTIE = 11
+CAMPAIGN_KEYS = 12
+
+# Columns of a viewer's attribute codes that features use (numbers of `targeting.attributes.Dimension`).
+DIM_REGION = 0
+DIM_AGE_BAND = 1
+DIM_GENDER = 2
+DIM_CONTENT_CATEGORY = 6
+DIM_PLACEMENT = 7
+
+NOISE_VARIANCE = 1.0
+"""beta^2 of adPredictor: the variance of what no feature explains; fixes the unit of every weight."""
+
+PRIOR_VARIANCE = 1.0
+"""Of a weight, before its feature's scale."""
+
+PRIOR_SD = (
+    0.30,  # bias: how wrong the configured rate may be
+    0.10,  # region
+    0.10,  # age band
+    0.10,  # gender
+    0.10,  # hour
+    0.10,  # placement
+    0.15,  # campaign
+    0.22,  # creator
+    0.10,  # creative
+    0.15,  # category
+    0.12,  # creator by age and gender
+    0.12,  # creator by region
+    0.12,  # category by age and gender
+    0.15,  # category by interest
+    0.15,  # creator by laotie
+    0.10,  # category by content
+)
+"""Prior standard deviation of each feature's effect, in units of the noise; by `Feature`."""
+
+SCALES = np.array(PRIOR_SD, np.float64)
+SCALES.setflags(write=False)
+"""f8[16]. A feature enters the score as scale times weight, so one prior variance serves every slot of the table."""
+
+PRIOR_SCORE_VARIANCE = float(np.sum(SCALES * SCALES) * PRIOR_VARIANCE)
+"""Variance of the score of an impression whose sixteen features were never seen."""
