@@ -39,6 +39,7 @@ from auction.predictor.features import (
     VIEWER_AGE_GENDER_OF_CREATOR,
     VIEWER_CONTENT_OF_CATEGORY,
     VIEWER_FEATURES,
+    VIEWER_KEYS,
     VIEWER_REGION_OF_CREATOR,
 )
 
@@ -80,8 +81,11 @@ def hash_feature(salt: int, code: np.uint64) -> np.uint32:
 
 
 @njit(cache=True, nogil=True)
-def fill_viewer_keys(dims: np.ndarray, hour: int, out_keys: np.ndarray) -> None:
-    """Keys (u4[VIEWER_KEYS]) of one viewer with attribute codes `dims` (i4[8]) at a local hour 0..23."""
+def viewer_keys(dims: np.ndarray, interest_mask: np.uint64, hour: int, out_keys: np.ndarray) -> None:
+    """Keys (u4[VIEWER_KEYS]) of one viewer with attribute codes `dims` (i4[8]) at a local hour 0..23.
+
+    Interests have no key of their own: they enter through the campaign's category, in `campaign_state`.
+    """
     age_gender = np.uint64(dims[DIM_AGE_BAND] * 64 + dims[DIM_GENDER])
     out_keys[0] = hash_feature(0, np.uint64(0))
     out_keys[1] = hash_feature(1, np.uint64(dims[DIM_REGION]))
@@ -147,14 +151,15 @@ def fill_campaign_sums(weights: np.ndarray, goal_rows: np.ndarray, keys: np.ndar
 
 
 @njit(cache=True, nogil=True)
-def fill_viewer_sums(weights: np.ndarray, viewer_keys: np.ndarray, out_sums: np.ndarray) -> None:
+def viewer_sums(model: Model, keys_of_viewer: np.ndarray, out_sums: np.ndarray) -> None:
     """Score mean and variance of one viewer's own features for every goal: f8[G, 2]. The noise is included."""
+    weights = model.weights
     mask = np.uint32(weights.shape[1] - 1)
     for goal in range(weights.shape[0]):
         mean = 0.0
         variance = NOISE_VARIANCE
         for j in range(VIEWER_FEATURES):
-            slot = viewer_keys[j] & mask
+            slot = keys_of_viewer[j] & mask
             mean += SCALES[j] * weights[goal, slot, 0]
             variance += SCALES[j] * SCALES[j] * weights[goal, slot, 1]
         out_sums[goal, 0] = mean
@@ -175,8 +180,8 @@ def candidate_probability(
     model: Model,
     goal_row: int,
     campaign_idx: int,
-    viewer_keys: np.ndarray,
-    viewer_sums: np.ndarray,
+    keys_of_viewer: np.ndarray,
+    sums_of_viewer: np.ndarray,
     interest_mask: np.uint64,
     laotie: int,
 ) -> float:
@@ -188,13 +193,13 @@ def candidate_probability(
     table = model.weights[goal_row]
     keys = model.keys[campaign_idx]
     sums = model.sums[campaign_idx, campaign_state(model.categories[campaign_idx], interest_mask, laotie)]
-    a = (keys[CAMPAIGN_CREATOR_OF_AGE_GENDER] ^ viewer_keys[VIEWER_AGE_GENDER_OF_CREATOR]) & mask
-    b = (keys[CAMPAIGN_CREATOR_OF_REGION] ^ viewer_keys[VIEWER_REGION_OF_CREATOR]) & mask
-    c = (keys[CAMPAIGN_CATEGORY_OF_AGE_GENDER] ^ viewer_keys[VIEWER_AGE_GENDER_OF_CATEGORY]) & mask
-    d = (keys[CAMPAIGN_CATEGORY_OF_CONTENT] ^ viewer_keys[VIEWER_CONTENT_OF_CATEGORY]) & mask
-    mean = viewer_sums[goal_row, 0] + sums[0]
+    a = (keys[CAMPAIGN_CREATOR_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CREATOR]) & mask
+    b = (keys[CAMPAIGN_CREATOR_OF_REGION] ^ keys_of_viewer[VIEWER_REGION_OF_CREATOR]) & mask
+    c = (keys[CAMPAIGN_CATEGORY_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CATEGORY]) & mask
+    d = (keys[CAMPAIGN_CATEGORY_OF_CONTENT] ^ keys_of_viewer[VIEWER_CONTENT_OF_CATEGORY]) & mask
+    mean = sums_of_viewer[goal_row, 0] + sums[0]
     mean += SCALES[10] * table[a, 0] + SCALES[11] * table[b, 0] + SCALES[12] * table[c, 0] + SCALES[15] * table[d, 0]
-    variance = viewer_sums[goal_row, 1] + sums[1]
+    variance = sums_of_viewer[goal_row, 1] + sums[1]
     variance += SCALES[10] * SCALES[10] * table[a, 1] + SCALES[11] * SCALES[11] * table[b, 1]
     variance += SCALES[12] * SCALES[12] * table[c, 1] + SCALES[15] * SCALES[15] * table[d, 1]
     return 0.5 * math.erfc(-mean / math.sqrt(variance) / SQRT2)
@@ -204,7 +209,7 @@ def candidate_probability(
 def feature_hashes(
     model: Model,
     campaign_idx: int,
-    viewer_keys: np.ndarray,
+    keys_of_viewer: np.ndarray,
     interest_mask: np.uint64,
     laotie: int,
     out_features: np.ndarray,
@@ -213,15 +218,32 @@ def feature_hashes(
     keys = model.keys[campaign_idx]
     state = campaign_state(model.categories[campaign_idx], interest_mask, laotie)
     for j in range(VIEWER_FEATURES):
-        out_features[j] = viewer_keys[j]
+        out_features[j] = keys_of_viewer[j]
     for column in range(4):
         out_features[VIEWER_FEATURES + column] = keys[column]
-    out_features[10] = keys[CAMPAIGN_CREATOR_OF_AGE_GENDER] ^ viewer_keys[VIEWER_AGE_GENDER_OF_CREATOR]
-    out_features[11] = keys[CAMPAIGN_CREATOR_OF_REGION] ^ viewer_keys[VIEWER_REGION_OF_CREATOR]
-    out_features[12] = keys[CAMPAIGN_CATEGORY_OF_AGE_GENDER] ^ viewer_keys[VIEWER_AGE_GENDER_OF_CATEGORY]
+    out_features[10] = keys[CAMPAIGN_CREATOR_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CREATOR]
+    out_features[11] = keys[CAMPAIGN_CREATOR_OF_REGION] ^ keys_of_viewer[VIEWER_REGION_OF_CREATOR]
+    out_features[12] = keys[CAMPAIGN_CATEGORY_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CATEGORY]
     out_features[13] = keys[CAMPAIGN_NO_INTEREST + (state & 1)]
     out_features[14] = keys[CAMPAIGN_NO_LAOTIE + (state >> 1)]
-    out_features[15] = keys[CAMPAIGN_CATEGORY_OF_CONTENT] ^ viewer_keys[VIEWER_CONTENT_OF_CATEGORY]
+    out_features[15] = keys[CAMPAIGN_CATEGORY_OF_CONTENT] ^ keys_of_viewer[VIEWER_CONTENT_OF_CATEGORY]
+
+
+@njit(cache=True, nogil=True)
+def fill_features(
+    model: Model,
+    campaign_idx: np.ndarray,
+    dims: np.ndarray,
+    interest_masks: np.ndarray,
+    laotie: np.ndarray,
+    hour: int,
+    out_features: np.ndarray,
+) -> None:
+    """`feature_hashes` of m chosen candidates: i4[m], i4[m, 8], u8[m], b1 or u1[m], local hour, to u4[m, 16]."""
+    keys = np.empty(VIEWER_KEYS, np.uint32)
+    for i in range(campaign_idx.shape[0]):
+        viewer_keys(dims[i], interest_masks[i], hour, keys)
+        feature_hashes(model, campaign_idx[i], keys, interest_masks[i], laotie[i], out_features[i])
 
 
 @njit(cache=True, nogil=True)
