@@ -51,8 +51,8 @@ class BridgeStatus:
 class Bridge:
     """Drives outbox and feeds, either from its own thread (`start`) or by calls of `tick` from one scheduler, not both.
 
-    A fan service that cannot be reached is normal: `tick` returns, the ledger keeps the outcomes, and calls are spaced out
-    until it answers again. `status`, `dead_letters` and `retry_dead_letters` may be called from any thread.
+    A fan service that cannot be reached is normal: `tick` returns, the ledger keeps the outcomes, and calls are spaced
+    out until it answers again. `status`, `dead_letters` and `retry_dead_letters` may be called from any thread.
     """
 
     def __init__(

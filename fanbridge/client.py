@@ -59,8 +59,8 @@ _CHANNEL_OPTIONS = [
 class FanServiceClient:
     """A fan service at `address` ("host:port").
 
-    Every method is safe to repeat: pulls change nothing, pushes carry idempotency keys. So a call that finds the service
-    gone is tried up to three times within its deadline before it is reported. Any thread may call any method.
+    Every method is safe to repeat: pulls change nothing, pushes carry idempotency keys. So a call that finds the
+    service gone is tried up to three times within its deadline before it is reported. Any thread may call any method.
 
     Raises (every method):
         FanServiceUnavailable: not reachable, too slow, not ready for this caller, or an answer that makes no sense.

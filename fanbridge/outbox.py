@@ -1,7 +1,7 @@
 """Outcomes out: charged impressions and attributed conversions, followed in the ledger and handed to the fan service.
 
-The ledger is the queue: the outbox only keeps its position in it, and the few rows that could not be delivered. A row is
-handed over at least once and carries the key (lease_id, hold_seq, kind), by which the service applies it once.
+The ledger is the queue: the outbox only keeps its position in it, and the few rows that could not be delivered. A row
+is handed over at least once and carries the key (lease_id, hold_seq, kind), by which the service applies it once.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Kept:
 
 def apply_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules) -> tuple[Fan, list[Kept]]:
     """The fan at the time of one more event, and the retention judgements that fell due until then."""
-    fan, judgements = catch_up(fan, occurred_at_ms, rules)
+    fan, judgements = catch_up(fan, occurred_at_ms - 1, rules)
     fan, due_now = review(_add_event(fan, kind, occurred_at_ms, rules), occurred_at_ms, rules)
     return fan, judgements + due_now
 

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,8 +46,7 @@ class RunningService:
     """A fan service that answers at `address` from construction until `stop`.
 
     Raises:
-        OSError: the address cannot be bound.
-        ValueError: a setting is out of range.
+        ValueError: a setting is out of range, or the address cannot be bound.
     """
 
     def __init__(self, settings: ServiceSettings, interceptors: Sequence[grpc.ServerInterceptor] = ()) -> None:
@@ -96,7 +94,7 @@ class RunningService:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as problem:
             self._store.close()
-            raise OSError(f"listen {listen}: {problem}") from None
+            raise ValueError(f"listen {listen}: cannot be bound: {problem}") from None
         return f"{host}:{port}"
 
     def _review_forever(self) -> None:
@@ -124,15 +122,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; answers the exit code."""
+    """Serve until SIGTERM or SIGINT; answers the exit code.
+
+    Raises:
+        ValueError: a flag cannot be used; the text names it.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        service = RunningService(ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms))
-    except (OSError, ValueError) as problem:
-        print(f"fan-service: {problem}", file=sys.stderr)
-        return 2
+    service = RunningService(ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms))
     try:
         if args.ready_file is not None:
             write_ready_file(args.ready_file, service.address)

@@ -1,8 +1,8 @@
 """What the reference fan service remembers, in one SQLite file: events, outcomes, fans, and three logs to pull from.
 
 Each push is one transaction that is durable before it is answered. An event is taken once per event id, an outcome once
-per (lease_id, hold_seq, kind). What they tell of a fan is a *fact* (viewer, creator, kind, instant), counted once even when
-an event and an outcome both tell it.
+per (lease_id, hold_seq, kind). What they tell of a fan is a *fact* (viewer, creator, kind, instant), counted once even
+when an event and an outcome both tell it.
 """
 
 from __future__ import annotations
