@@ -9,12 +9,12 @@ import subprocess
 import sys
 import zipfile
 from fnmatch import fnmatch
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
 
-from tests.sources import INSTALLED_FOLDERS, ROOT
+from tests.sources import INSTALLED_FOLDERS, ROOT, python_sources
 
 CONSTRAINT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+")
 NEVER_INSTALLED = {"__pycache__"}
@@ -93,6 +93,27 @@ def test_every_requirement_is_constrained() -> None:
     assert isinstance(extras, dict)
     wanted = {canonical(name) for name in [*requirements, *(name for names in extras.values() for name in names)]}
     assert wanted - {canonical(line) for line in constraint_lines()} == set()
+
+
+def test_what_is_shipped_imports_only_what_it_requires() -> None:
+    requirements = setup_constants()["REQUIREMENTS"]
+    assert isinstance(requirements, list)
+    required = {canonical(name) for name in requirements} | {"starlette", "pydantic"}  # fastapi's own face
+    distributions = packages_distributions()
+    own = {*INSTALLED_FOLDERS, *(path.stem for path in ROOT.glob("*.py")), "setuptools"}
+    foreign = {
+        (name.partition(".")[0], source.path)
+        for source in python_sources()
+        if not source.path.startswith("tests/") and source.path not in ("setup.py", "dev.py")
+        for name in source.imports()
+        if name.partition(".")[0] not in own | set(sys.stdlib_module_names)
+    }
+    undeclared = {
+        (package, path)
+        for package, path in foreign
+        if not required & {canonical(name) for name in distributions.get(package, [package])}
+    }
+    assert undeclared == set()
 
 
 @pytest.mark.parametrize("package", ["numba", "numpy", "grpcio", "protobuf", "pyroaring", "fastapi"])
