@@ -1,0 +1,69 @@
+"""What a pacing plan says about one campaign, and the settings of the controller that makes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+PACING_PLAN = np.dtype(
+    [
+        ("campaign_id", "<u8"),
+        ("alpha_micros", "<f8"),  # worth of one expected goal event until the next tick; 0: do not bid
+        ("planned_day_spend_micros", "<i8"),  # what pacing meant to have spent by now on this budget day
+        ("budget_dual", "<f8"),  # shadow price of budget, events per micro; 0: budget does not bind
+        ("cost_dual", "<f8"),  # shadow price of the target cost, events per micro; 0: the target does not bind
+    ]
+)
+"""One campaign's plan, in force from one tick to the next.
+
+Symbols: alpha_micros is alpha = (1 + lambda * C) / (mu + lambda), budget_dual is mu, cost_dual is lambda, C is the target cost.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PacerSettings:
+    """How the controller weighs what it knows.
+
+    Attributes:
+        cost_excess_exponent: how hard the target cost is. Infinite: spend over expected events stays at or under the target. A
+            finite q: a day that ends over target is worth min(1, (target / cost) ** q) of its events, and the plan maximises that.
+        target_sd: standard deviation of log(alpha / target cost) before anything is known of a campaign; the less certain the
+            forecast, the nearer alpha stays to the target.
+        refresh_ms: a campaign's forecast is made anew when it is this old (and whenever a time-of-day bucket turns).
+        refresh_limit: at most so many forecasts in one tick; the oldest first.
+        memory_ms: observations of price and cost lose weight with this time constant.
+        prior_rows: the history counts as much as this many auctions of the campaign's own.
+        max_alpha_micros: alpha never exceeds this.
+        max_deficit_share: a day that ended over its target leaves at most this share of the next day's budget to make good.
+    """
+
+    cost_excess_exponent: float = math.inf
+    target_sd: float = 0.3
+    refresh_ms: int = 300_000
+    refresh_limit: int = 4_000
+    memory_ms: int = 21_600_000
+    prior_rows: float = 300.0
+    max_alpha_micros: float = 1e12
+    max_deficit_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: a setting is out of range; the text names it.
+        """
+        for name, low, high in (
+            ("cost_excess_exponent", 0.5, math.inf),
+            ("target_sd", 0.01, 10.0),
+            ("refresh_ms", 1, 86_400_000),
+            ("refresh_limit", 1, 10_000_000),
+            ("memory_ms", 1_000, 30 * 86_400_000),
+            ("prior_rows", 1.0, 1e9),
+            ("max_alpha_micros", 1.0, 1e13),
+            ("max_deficit_share", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} {value!r}: outside {low}..{high}")
