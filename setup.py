@@ -57,7 +57,6 @@ EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "plots": ["matplotlib"],
     "dev": [
-        "grpc-stubs",
         "grpcio-tools",
         "httpx",
         "hypothesis",
