@@ -51,7 +51,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.service_config", json.dumps(_RETRY_POLICY)),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 ]
 

@@ -42,12 +42,12 @@ class TierRules:
 
     day_ms: int = MS_PER_DAY
     half_life_days: float = 14.0
-    potential_points: float = 1.0
-    active_points: float = 8.0
-    high_value_points: float = 15.0
+    potential_points: float = 0.5
+    active_points: float = 6.0
+    high_value_points: float = 12.0
     high_value_support: float = 0.5
-    iron_points: float = 40.0
-    iron_support: float = 2.0
+    iron_points: float = 30.0
+    iron_support: float = 1.5
 
     def __post_init__(self) -> None:
         if self.day_ms < 1:

@@ -1,4 +1,4 @@
-"""Real fan services for the tests: one in this process, one in a process of its own that can be killed, and faults in between."""
+"""Real fan services for the tests, in this process or in one that can be killed, faults in between, and a small ledger."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ServiceProcess:
 
 
 class LosesReplies(grpc.ServerInterceptor):
-    """Lets calls of the fan service do their work, and then loses some of the answers, or refuses before any work is done."""
+    """Lets calls of the fan service do their work and then loses some of the answers, or refuses before any work."""
 
     def __init__(self, seed: int, lost: float, refused: float) -> None:
         self._random = random.Random(seed)

@@ -66,18 +66,23 @@ def test_stage(history: list[tuple[float, K]], at_day: float, stage: Stage) -> N
     ("history", "at_day", "tier"),
     [
         ([(0, K.PLAY)], 0, Tier.UNSPECIFIED),
+        ([], 0, Tier.UNSPECIFIED),
         ([(0, K.LIKE)], 0, Tier.POTENTIAL),
-        ([(0, K.LIKE)], 1, Tier.UNSPECIFIED),
+        ([(0, K.LIKE)], 14, Tier.POTENTIAL),
+        ([(0, K.LIKE)], 14.001, Tier.UNSPECIFIED),
         ([(0, K.FOLLOW)], 13, Tier.POTENTIAL),
         ([(0, K.FOLLOW)], 500, Tier.POTENTIAL),
         ([(0, K.FOLLOW), (0, K.SHARE)], 0, Tier.ACTIVE),
-        ([(0, K.FOLLOW), (0, K.SHARE)], 1, Tier.POTENTIAL),
+        ([(0, K.FOLLOW), (0, K.SHARE)], 5.8, Tier.ACTIVE),
+        ([(0, K.FOLLOW), (0, K.SHARE)], 5.9, Tier.POTENTIAL),
         ([(0, K.SHARE)] * 10, 0, Tier.POTENTIAL),
         ([(0, K.FOLLOW)] + [(0, K.SHARE)] * 10, 0, Tier.ACTIVE),
         ([(0, K.FOLLOW), (0, K.ORDER)], 0, Tier.HIGH_VALUE),
-        ([(0, K.FOLLOW), (0, K.ORDER)], 14, Tier.ACTIVE),
+        ([(0, K.FOLLOW), (0, K.ORDER)], 9.2, Tier.HIGH_VALUE),
+        ([(0, K.FOLLOW), (0, K.ORDER)], 9.3, Tier.ACTIVE),
         ([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT)], 0, Tier.IRON),
-        ([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT)], 5, Tier.HIGH_VALUE),
+        ([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT)], 7.7, Tier.IRON),
+        ([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT)], 8, Tier.HIGH_VALUE),
         ([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT), (1, K.UNFOLLOW)], 1, Tier.POTENTIAL),
     ],
 )
@@ -166,7 +171,6 @@ def test_points_halve_and_late_events_count_less() -> None:
 
 
 def test_every_event_kind_has_points_and_no_threshold_is_out_of_order() -> None:
-
 
     assert set(tiering.POINTS_OF_KIND) == EVENT_KINDS
     rules = TierRules()

@@ -23,7 +23,9 @@ BIG = 2**64 - 1
 
 viewer_ids = st.sampled_from([1, 2, BIG])
 creator_ids = st.sampled_from([7, 2**63])
-kinds = st.sampled_from([OutcomeKind.LIKE, OutcomeKind.FOLLOW, OutcomeKind.UNFOLLOW, OutcomeKind.GIFT, OutcomeKind.PLAY])
+kinds = st.sampled_from(
+    [OutcomeKind.LIKE, OutcomeKind.FOLLOW, OutcomeKind.UNFOLLOW, OutcomeKind.GIFT, OutcomeKind.PLAY]
+)
 delays_ms = st.integers(0, 20 * DAY_MS)
 
 
@@ -77,7 +79,9 @@ class StoreAgainstDicts(RuleBasedStateMachine):
 
     @rule(
         told=st.lists(
-            st.tuples(st.integers(0, 1), st.integers(1, 3), kinds | st.just(OutcomeKind.BILLABLE), viewer_ids, delays_ms),
+            st.tuples(
+                st.integers(0, 1), st.integers(1, 3), kinds | st.just(OutcomeKind.BILLABLE), viewer_ids, delays_ms
+            ),
             max_size=6,
         )
     )

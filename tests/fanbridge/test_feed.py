@@ -1,0 +1,305 @@
+"""Tiers, events and retention in: the right segments, each event in the ledger once, and nothing lost by a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanbridge.client import FanServiceClient
+from fanbridge.delivery import Delivery
+from fanbridge.event_feed import EventFeed, facts_of
+from fanbridge.events import (
+    FAN_CHANGE,
+    FAN_EVENT,
+    STAGE_NAMES,
+    TIER_NAMES,
+    FanServiceRefused,
+    Page,
+    Rows,
+    Stage,
+    Tier,
+    stage_segment,
+    tier_segment,
+)
+from fanbridge.feed import TierFeed, latest_changes
+from fanbridge.retention import RetentionFeed
+from fanbridge.service.server import RunningService
+from pacing.clocks import MS_PER_DAY
+from pacing.facts import OutcomeKind
+from tests.fanbridge.services import START_AT_MS, RowLog, connected, events, running_service
+from tests.fanbridge.sinks import Follows, Segments, Viewers
+
+FOLLOW, UNFOLLOW, LIKE, ORDER = OutcomeKind.FOLLOW, OutcomeKind.UNFOLLOW, OutcomeKind.LIKE, OutcomeKind.ORDER
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[RunningService]:
+    with running_service(tmp_path / "fans") as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: RunningService) -> Iterator[FanServiceClient]:
+    with connected(service.address) as connection:
+        yield connection
+
+
+def test_tiers_and_stages_become_segments_and_move(client: FanServiceClient) -> None:
+    segments, viewers = Segments(), Viewers()
+    feed = TierFeed(client, Delivery(None), viewers, segments)
+    client.push_events(
+        events((1, 11, 7, FOLLOW, START_AT_MS), (2, 12, 7, FOLLOW, START_AT_MS), (3, 11, 8, LIKE, START_AT_MS))
+    )
+    assert feed.tick() == 3
+    assert segments.viewers(viewers) == {
+        "tier:potential:7": {11, 12},
+        "stage:gained:7": {11, 12},
+        "tier:potential:8": {11},
+    }
+    client.push_events(events((4, 11, 7, ORDER, START_AT_MS + 1), (5, 12, 7, UNFOLLOW, START_AT_MS + 1)))
+    feed.tick()
+    assert segments.viewers(viewers) == {
+        "tier:high-value:7": {11},
+        "tier:potential:7": {12},
+        "stage:activated:7": {11},
+        "stage:lost:7": {12},
+        "tier:potential:8": {11},
+    }
+    assert feed.tick() == 0
+
+
+def test_segments_are_rebuilt_after_a_restart_without_the_service(client: FanServiceClient, tmp_path: Path) -> None:
+    state = tmp_path / "delivery.sqlite"
+    segments, viewers = Segments(), Viewers()
+    told = [(i, 2**64 - i, 1 + i % 3, [FOLLOW, LIKE, ORDER][i % 3], START_AT_MS) for i in range(1, 40)]
+    client.push_events(events(*told))
+    delivery = Delivery(state)
+    assert TierFeed(client, delivery, viewers, segments, limit=10).tick() == 39
+    delivery.close()
+    client.close()
+    rebuilt, other_viewers = Segments(), Viewers()
+    rebuilt.put("tier:iron:1", np.array([0]), 2)
+    delivery = Delivery(state)
+    assert TierFeed(client, delivery, other_viewers, rebuilt).restore() == 39
+    assert rebuilt.viewers(other_viewers) == segments.viewers(viewers)
+    delivery.close()
+
+
+def test_segments_that_could_not_be_written_are_rewritten(client: FanServiceClient) -> None:
+    class Failing(Segments):
+        failures = 1
+
+        def put(self, name: str, rows: np.ndarray, change: int) -> None:
+            if name.startswith("stage") and self.failures:
+                self.failures -= 1
+                raise OSError("no room")
+            super().put(name, rows, change)
+
+    segments, viewers = Failing(), Viewers()
+    feed = TierFeed(client, Delivery(None), viewers, segments)
+    client.push_events(events((1, 11, 7, FOLLOW, START_AT_MS)))
+    with pytest.raises(OSError, match="no room"):
+        feed.tick()
+    assert feed.tick() == 0
+    assert segments.viewers(viewers) == {"tier:potential:7": {11}, "stage:gained:7": {11}}
+
+
+class Scripted:
+    """A service by the contract's letter that answers pulls from lists of pages."""
+
+    def __init__(self, pages: list[Rows], refused_cursor: str = "-") -> None:
+        self.pages = pages
+        self.refused_cursor = refused_cursor
+
+    def _page(self, cursor: str, limit: int) -> Page:
+        if cursor == self.refused_cursor:
+            raise FanServiceRefused("no such cursor")
+        at = int(cursor or 0)
+        if at >= len(self.pages):
+            return Page(self.pages[0][:0], cursor)
+        return Page(self.pages[at][:limit], str(at + 1))
+
+    pull_tiers = pull_events = pull_retention = _page
+
+    def push_outcomes(self, outcomes: Rows) -> np.ndarray:
+        raise FanServiceRefused("not served")
+
+
+changes = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(0, 5), st.integers(0, 6), st.just(0)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(changes, min_size=1, max_size=5), st.integers(0, 4))
+def test_each_fan_is_in_the_segments_of_the_last_change_only(
+    told: list[list[tuple[int, ...]]], restart_at: int
+) -> None:
+    """Against a plain dict; codes that this side does not know count as none."""
+    service = Scripted([np.array(page, FAN_CHANGE) for page in told])
+    delivery, viewers, segments = Delivery(None), Viewers(), Segments()
+    feed = TierFeed(service, delivery, viewers, segments)
+    expected: dict[tuple[int, int], tuple[int, int]] = {}
+    for number, page in enumerate(told):
+        if number == restart_at:
+            viewers, segments = Viewers(), Segments()
+            feed = TierFeed(service, delivery, viewers, segments)
+        feed.tick(max_pages=1)
+        expected |= {(v, c): (tier, stage) for v, c, tier, stage, _ in page}
+    wanted: dict[str, set[int]] = {}
+    for (viewer_id, creator_id), (tier, stage) in expected.items():
+        if tier in TIER_NAMES:
+            wanted.setdefault(tier_segment(Tier(tier), creator_id), set()).add(viewer_id)
+        if stage in STAGE_NAMES:
+            wanted.setdefault(stage_segment(Stage(stage), creator_id), set()).add(viewer_id)
+    assert segments.viewers(viewers) == wanted
+
+
+def test_latest_changes_keeps_order_and_the_last_word() -> None:
+    rows = np.array([(1, 7, 1, 1, 10), (2, 7, 1, 1, 11), (1, 7, 2, 9, 12)], FAN_CHANGE)
+    assert latest_changes(rows).tolist() == [(2, 7, 1, 1, 11), (1, 7, 2, 0, 12)]
+    assert len(latest_changes(rows[:0])) == 0
+
+
+def test_events_become_facts_once_even_when_delivered_again(client: FanServiceClient) -> None:
+    log, follows = RowLog(), Follows()
+    delivery = Delivery(None)
+    feed = EventFeed(client, delivery, log, follows, limit=2)
+    told = events(
+        (1, 11, 7, FOLLOW, START_AT_MS),
+        (2, 12, 7, FOLLOW, START_AT_MS + 1),
+        (3, 11, 7, LIKE, START_AT_MS + 2),
+        (4, 12, 7, UNFOLLOW, START_AT_MS + 3),
+        (5, 12, 8, FOLLOW, START_AT_MS + 4),
+    )
+    client.push_events(told)
+    assert feed.tick(now_ms=99) == 5
+    expected = facts_of(told, 99)
+    expected["sequence"] = np.arange(1, 6)
+    assert log.rows.tobytes() == expected.tobytes()
+    assert not log.rows["has_token"].any()
+    assert follows.pairs == {(11, 7), (12, 8)}
+    delivery.save_cursor("events", "")
+    assert feed.tick(now_ms=100) == 0
+    assert len(log.rows) == 5
+
+
+def test_events_without_sense_are_passed_over() -> None:
+    page = events((1, 11, 7, LIKE, 5), (2, 0, 7, LIKE, 5), (3, 11, 7, 99, 5), (3, 11, 0, LIKE, 5), (4, 11, 7, LIKE, 0))
+    log = RowLog()
+    service = Scripted([page, page[1:], page[:1]])
+    feed = EventFeed(service, Delivery(None), log, limit=5)
+    assert [feed.tick(1), feed.tick(1), feed.tick(1)] == [1, 0, 0]
+    assert log.rows["viewer_id"].tolist() == [11]
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 3), st.integers(0, 6), st.booleans())
+def test_a_crash_around_the_append_neither_loses_nor_repeats_events(
+    others: int, stored: int, before_the_state: bool
+) -> None:
+    """When the process ends the ledger may hold a page, a part or nothing of it; the restart adds what is missing."""
+    log, delivery = RowLog(), Delivery(None)
+    told = events(*[(i, 11, 7, LIKE, 5 + i // 2) for i in range(1, 7)])
+    log.append(facts_of(events(*[(90 + i, 11, 7, LIKE, 5) for i in range(others)] or [(99, 1, 1, LIKE, 1)]), 3))
+    foreign = len(log.rows)
+
+    class CrashingLog(RowLog):
+        def append(self, rows: Rows) -> int:
+            log.append(facts_of(events((200, 12, 7, LIKE, 5)), 3))
+            if stored:
+                log.append(rows[:stored])
+            raise Crash
+
+    class CrashingDelivery(Delivery):
+        def finish_append(self, pending: object) -> None:
+            raise Crash
+
+    if before_the_state:
+        feed = EventFeed(Scripted([told]), delivery, CrashingLog())
+    else:
+        stored = 6
+        delivery = CrashingDelivery(None)
+        feed = EventFeed(Scripted([told]), delivery, log)
+    with pytest.raises(Crash):
+        feed.tick(50)
+    delivery.__class__ = Delivery
+    feed = EventFeed(Scripted([told]), delivery, log)
+    assert feed.tick(60) == 6 - stored
+    mine = log.rows[foreign:][log.rows[foreign:]["viewer_id"] == 11]
+    assert mine["occurred_at_ms"].tolist() == told["occurred_at_ms"].tolist()
+    assert feed.tick(70) == 0
+    assert delivery.cursor("events") == "1"
+
+
+def test_a_cursor_that_the_service_no_longer_takes_starts_over(caplog: pytest.LogCaptureFixture) -> None:
+    page = np.array([(11, 7, 1, 1, 5)], FAN_CHANGE)
+    segments, viewers = Segments(), Viewers()
+    service = Scripted([page])
+    delivery = Delivery(None)
+    feed = TierFeed(service, delivery, viewers, segments)
+    assert feed.tick() == 1
+    service.refused_cursor = "1"
+    assert feed.tick() == 1
+    assert "start over" in caplog.text
+    service.refused_cursor = ""
+    delivery.save_cursor("tiers", "")
+    with pytest.raises(FanServiceRefused):
+        feed.tick()
+
+
+def test_retention_reaches_the_callback_and_the_counts(client: FanServiceClient) -> None:
+    told: list[tuple[int, ...]] = []
+    delivery = Delivery(None)
+    feed = RetentionFeed(client, delivery, lambda rows: told.extend(rows.tolist()), limit=2)
+    client.push_events(
+        events(
+            (1, 11, 7, FOLLOW, START_AT_MS),
+            (2, 12, 7, FOLLOW, START_AT_MS),
+            (3, 12, 7, UNFOLLOW, START_AT_MS + 3 * MS_PER_DAY),
+            (4, 11, 7, LIKE, START_AT_MS + 8 * MS_PER_DAY),
+        )
+    )
+    assert feed.tick() == 4
+    day, week = START_AT_MS + MS_PER_DAY, START_AT_MS + 7 * MS_PER_DAY
+    assert sorted(told) == [(11, 7, 1, 1, day), (11, 7, 7, 1, week), (12, 7, 1, 1, day), (12, 7, 7, 0, week)]
+    assert feed.kept_counts(7) == {1: (2, 2), 7: (2, 1), 30: (0, 0)}
+    assert feed.kept_counts(8) == {1: (0, 0), 7: (0, 0), 30: (0, 0)}
+    assert feed.tick() == 0
+
+
+def test_a_callback_that_fails_gets_the_same_rows_again(client: FanServiceClient) -> None:
+    calls: list[int] = []
+
+    def fail_once(rows: Rows) -> None:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise OSError("no room")
+
+    feed = RetentionFeed(client, Delivery(None), fail_once)
+    client.push_events(events((1, 11, 7, FOLLOW, START_AT_MS), (2, 12, 7, LIKE, START_AT_MS + MS_PER_DAY)))
+    with pytest.raises(OSError, match="no room"):
+        feed.tick()
+    feed.tick()
+    assert calls == [1, 1]
+
+
+def test_seen_event_ids_are_forgotten_only_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanbridge.delivery.REMEMBERED_EVENTS", 3)
+    delivery = Delivery(None)
+    log = RowLog()
+    pages = [np.array([(i, 11, 7, LIKE, i)], FAN_EVENT) for i in range(1, 7)]
+    EventFeed(Scripted(pages), delivery, log, limit=1).tick(1, max_pages=10)
+    ids = np.arange(1, 8, dtype=np.uint64)
+    assert delivery.unseen_events(ids).tolist() == [True, True, True, False, False, False, True]
