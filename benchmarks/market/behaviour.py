@@ -1,7 +1,7 @@
 """What viewers truly do after an impression, how late, and for how long.
 
-Every probability is a logistic function of the viewer's affinity for the creator and of the context. The engine never sees
-any of this; results are judged by it.
+Every probability is a logistic function of the viewer's affinity for the creator and of the context. The engine never
+sees any of this; results are judged by it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _logistic(x: np.ndarray) -> np.ndarray:
 
 
 def draw_delays_ms(kind: OutcomeKind, rng: np.random.Generator, n: int) -> np.ndarray:
-    """How long after the impression each of n events comes, i8[n]; follows take minutes to hours, at most seven days."""
+    """How long after the impression each of n events comes, i8[n]: a follow takes minutes to hours, at most a week."""
     if kind is OutcomeKind.FOLLOW:
         quick = rng.lognormal(np.log(4 * MS_PER_MINUTE), 1.0, n)
         slow = rng.lognormal(np.log(2.5 * MS_PER_HOUR), 0.9, n)

@@ -33,7 +33,7 @@ def draw_floors(viewers: Viewers, rows: np.ndarray, context: Context) -> np.ndar
 
 
 def viewer_worth(world: World, rows: np.ndarray) -> np.ndarray:
-    """What performance buyers make of each viewer, f8[n], around 1: openness to follow, activity and device tell them."""
+    """What performance buyers make of each viewer, f8[n], around 1, from openness, activity and device."""
     viewers = world.viewers
     log_worth = (
         0.55 * viewers.openness[rows]

@@ -1,7 +1,7 @@
 """When viewers are there: slots through a day, in requests of many viewers.
 
-Traffic and rival bids are drawn from the seed and the day alone, never from what the engine does. So every policy meets the
-same slots, and an oracle may look at all of them.
+Traffic and rival bids are drawn from the seed and the day alone, never from what the engine does. So every policy meets
+the same slots, and an oracle may look at all of them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ FIRST_DAY_KEY = 20260303
 FIRST_PRICE_SHARE = 0.15
 
 HOURLY_TRAFFIC = np.array(
-    [0.62, 0.40, 0.26, 0.18, 0.16, 0.20, 0.36, 0.58, 0.72, 0.76, 0.80, 0.92]
-    + [1.22, 1.18, 0.92, 0.86, 0.90, 1.02, 1.24, 1.48, 1.72, 1.82, 1.60, 1.08]
+    (
+        *(0.62, 0.40, 0.26, 0.18, 0.16, 0.20, 0.36, 0.58, 0.72, 0.76, 0.80, 0.92),
+        *(1.22, 1.18, 0.92, 0.86, 0.90, 1.02, 1.24, 1.48, 1.72, 1.82, 1.60, 1.08),
+    )
 )
 """Relative traffic by local hour: a trough before dawn, a rise at noon, a peak in the evening."""
 
@@ -110,7 +112,7 @@ class Traffic:
         rng = np.random.default_rng([self._world.seed, 2, self.spec.day + 1_000])
         slots = max(1, round(self.spec.hours * _SLOTS_PER_HOUR))
         edges_ms = np.linspace(self.spec.start_at_ms, self.spec.end_at_ms, slots + 1)
-        level = np.array([HOURLY_TRAFFIC[_local_hour(int(at))] for at in edges_ms[:-1]])
+        level = np.array([HOURLY_TRAFFIC[local_hour(int(at))] for at in edges_ms[:-1]])
         level = _smoothed(level) * np.exp(_wander(rng, slots))
         count = max(1, round(self.spec.slots * rng.lognormal(0, 0.05) / self.spec.viewers_per_request))
         share = np.r_[0, np.cumsum(level)] / level.sum()
@@ -122,7 +124,7 @@ class Traffic:
 
     def _request(self, number: int, at_ms: int) -> SlotRequest:
         rng = np.random.default_rng([self._world.seed, 3, self.spec.day + 1_000, number])
-        hour = _local_hour(at_ms)
+        hour = local_hour(at_ms)
         placement = 1 + int(rng.choice(PLACEMENT_COUNT, p=_PLACEMENT_SHARES))
         context = Context(hour, placement, int(rng.choice(CATEGORIES)))
         rows = self._who(rng, hour)
@@ -177,10 +179,10 @@ def _wander(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=65_536)
-def _local_hour_of(hour_start_ms: int) -> int:
+def _hour_starting(hour_start_ms: int) -> int:
     return datetime.fromtimestamp(hour_start_ms / 1000, tz=zone_of(ZONE)).hour
 
 
-def _local_hour(at_ms: int) -> int:
+def local_hour(at_ms: int) -> int:
     """Hour of the day in the market's zone, whose offset is whole hours."""
-    return _local_hour_of(at_ms - at_ms % MS_PER_HOUR)
+    return _hour_starting(at_ms - at_ms % MS_PER_HOUR)

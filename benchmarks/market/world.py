@@ -1,7 +1,7 @@
 """Who lives in the simulated market: viewers, creators, and who follows whom.
 
-A world is drawn from its seed alone. Nothing here is known to the engine except what a platform would tell it: attributes,
-interests and follows. What viewers would do is in `behaviour`.
+A world is drawn from its seed alone. Nothing here is known to the engine except what a platform would tell it:
+attributes, interests and follows. What viewers would do is in `behaviour`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _draw_creators(rng: np.random.Generator, m: int) -> Creators:
 
 
 def _affinity(viewers: Viewers, creators: Creators) -> np.ndarray:
-    """Log-odds f4[n, m] of each viewer for each creator: interest, age and gender, region, openness, and a hidden part."""
+    """Log-odds f4[n, m] of each viewer for each creator: interest, age and gender, region, openness, hidden taste."""
     interested = viewers.has_interest(creators.categories)
     affinity = np.where(interested, 0.75, -0.1).astype(np.float32)
     affinity += creators.audience[:, viewers.age_bands, viewers.genders].T
