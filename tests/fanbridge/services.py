@@ -1,4 +1,4 @@
-"""Real fan services for the tests, in this process or in one that can be killed, faults in between, and a small ledger."""
+"""Real fan services for the tests, in this process or in one that can be killed, faults in between; a small ledger."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_refused_rows_become_dead_letters_that_can_be_retried(tmp_path: Path) ->
 
 
 class Stubborn:
-    """A service by the letter of the contract, hard to please: it refuses whole requests, or answers rows with `status`."""
+    """A service by the contract, but hard to please: it refuses whole requests, or answers rows with `status`."""
 
     def __init__(self, bad_seqs: set[int], status: int = RowStatus.ACCEPTED) -> None:
         self.bad_seqs = bad_seqs
