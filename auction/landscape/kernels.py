@@ -91,8 +91,9 @@ def shade_bid(value_micros: float, floor_micros: int, landscape_idx: int, landsc
         else:
             high = middle
     bid = landscape.piece_bids_micros[landscape_idx, low]
-    if bid < floor_micros:
-        # The envelope is exact only without a floor: below it, another line may be the best of those that are left.
+    if bid < floor_micros or bid > value_micros:
+        # The envelope is exact only without a floor: below it, another line may be the best of those that are left. And where a piece
+        # starts is rounded, so a value a hair under an edge may find itself above it.
         return _best_from_floor(value_micros, floor_micros, landscape_idx, landscape)
     return bid
 
@@ -150,3 +151,189 @@ def build_envelope(
         out_bids_micros[count] = edges_micros[k]
         count += 1
     return count
+
+
+@njit(cache=True, nogil=True)
+def product_limit_right(exact: np.ndarray, losses: np.ndarray, out_win_probs: np.ndarray) -> None:
+    """Kaplan-Meier where a loss tells only that the price is higher: F at each edge.
+
+    Kaplan, Meier, "Nonparametric Estimation from Incomplete Observations", JASA 1958, eq. (2b).
+
+    Args:
+        exact: f8[B + 1], weight of prices seen in each bin; the last is above all edges.
+        losses: f8[B], weight of lost bids whose edge is k: the price lies in a bin above k.
+        out_win_probs: f8[B].
+    """
+    bins = losses.shape[0]
+    at_risk = exact[bins]
+    for k in range(bins):
+        at_risk += exact[k] + losses[k]
+    survival = 1.0
+    for k in range(bins):
+        if at_risk > NO_EVIDENCE:
+            survival *= max(0.0, 1.0 - exact[k] / at_risk)
+        out_win_probs[k] = 1.0 - survival
+        at_risk -= exact[k] + losses[k]
+
+
+@njit(cache=True, nogil=True)
+def product_limit_left(exact: np.ndarray, wins: np.ndarray, out_win_probs: np.ndarray) -> None:
+    """Kaplan-Meier in reverse, where a win tells only that the price is no higher: F at each edge.
+
+    Args:
+        exact: f8[B + 1], weight of prices seen in each bin.
+        wins: f8[B], weight of won bids whose edge is k: the price lies in bin k or below.
+        out_win_probs: f8[B].
+    """
+    bins = wins.shape[0]
+    at_risk = exact[bins]
+    for k in range(bins):
+        at_risk += exact[k] + wins[k]
+    below = 1.0
+    if at_risk > NO_EVIDENCE:
+        below *= max(0.0, 1.0 - exact[bins] / at_risk)
+    at_risk -= exact[bins]
+    for step in range(bins):
+        k = bins - 1 - step
+        out_win_probs[k] = below
+        if at_risk > NO_EVIDENCE:
+            below *= max(0.0, 1.0 - exact[k] / at_risk)
+        at_risk -= exact[k] + wins[k]
+
+
+@njit(cache=True, nogil=True)
+def isotonic_win_rate(wins: np.ndarray, losses: np.ndarray, out_win_probs: np.ndarray) -> None:
+    """Where nothing but won or lost is told: the non-decreasing F of highest likelihood, by pooling adjacent violators.
+
+    Ayer et al., "An Empirical Distribution Function for Sampling with Incomplete Information", 1955. Edges without a bid take the F of
+    the nearest edge below that had one (0 below all of them).
+
+    Args:
+        wins, losses: f8[B], weight of bids at each edge that won and that lost.
+        out_win_probs: f8[B].
+    """
+    bins = wins.shape[0]
+    weight = np.empty(bins, np.float64)
+    rate = np.empty(bins, np.float64)
+    start = np.empty(bins, np.int64)
+    count = 0
+    for k in range(bins):
+        trials = wins[k] + losses[k]
+        if trials <= NO_EVIDENCE:
+            continue
+        weight[count] = trials
+        rate[count] = wins[k] / trials
+        start[count] = k
+        count += 1
+        while count > 1 and rate[count - 2] >= rate[count - 1]:
+            total = weight[count - 2] + weight[count - 1]
+            rate[count - 2] = (rate[count - 2] * weight[count - 2] + rate[count - 1] * weight[count - 1]) / total
+            weight[count - 2] = total
+            count -= 1
+    block = -1
+    for k in range(bins):
+        if block + 1 < count and start[block + 1] == k:
+            block += 1
+        out_win_probs[k] = rate[block] if block >= 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def self_consistent(
+    exact: np.ndarray, wins: np.ndarray, losses: np.ndarray, rounds: int, masses: np.ndarray, out_win_probs: np.ndarray
+) -> None:
+    """Where prices are seen on some wins and some losses: `rounds` of the self-consistency iteration, from `masses` on, in place.
+
+    Turnbull, "The Empirical Distribution Function with Arbitrarily Grouped, Censored and Truncated Data", JRSS B 1976, eq. (3.1). Each
+    round shares every censored bid out over the bins that it leaves possible, by their present masses.
+
+    Args:
+        exact: f8[B + 1]; wins, losses: f8[B], as above.
+        rounds: at least 1.
+        masses: f8[B + 1], positive, sums to 1; start and result.
+        out_win_probs: f8[B].
+    """
+    bins = wins.shape[0]
+    total = exact[bins]
+    for k in range(bins):
+        total += exact[k] + wins[k] + losses[k]
+    below = np.empty(bins, np.float64)
+    shares = np.empty(bins + 1, np.float64)
+    for _ in range(rounds):
+        running = 0.0
+        for k in range(bins):
+            running += masses[k]
+            below[k] = running
+        from_losses = 0.0
+        for j in range(bins + 1):
+            shares[j] = from_losses
+            if j < bins and losses[j] > 0.0:
+                from_losses += losses[j] / max(1.0 - below[j], NO_EVIDENCE)
+        from_wins = 0.0
+        for step in range(bins + 1):
+            j = bins - step
+            if j < bins and wins[j] > 0.0:
+                from_wins += wins[j] / max(below[j], NO_EVIDENCE)
+            shares[j] += from_wins
+        norm = 0.0
+        for j in range(bins + 1):
+            masses[j] = exact[j] + masses[j] * shares[j]
+            norm += masses[j]
+        for j in range(bins + 1):
+            masses[j] /= norm
+    running = 0.0
+    for k in range(bins):
+        running += masses[k]
+        out_win_probs[k] = min(running, 1.0)
+
+
+@njit(cache=True, nogil=True)
+def estimate_win_probs(
+    exact: np.ndarray,
+    wins: np.ndarray,
+    losses: np.ndarray,
+    prior_win_probs: np.ndarray,
+    strength: float,
+    rounds: int,
+    out_win_probs: np.ndarray,
+) -> None:
+    """F at each edge from whatever was told, leaning on a prior F that counts as much as `strength` auctions.
+
+    Chooses the estimator by what there is: product limit, its reverse, isotonic regression, or self-consistency for mixtures. The prior
+    enters as prices seen (as won and lost bids, where no price is ever told).
+
+    Args:
+        exact: f8[B + 1]; wins, losses: f8[B], as in `product_limit_right` and `product_limit_left`.
+        prior_win_probs: f8[B], not decreasing.
+        strength: above 0.
+        rounds: of `self_consistent`.
+        out_win_probs: f8[B], not decreasing, within 0..1.
+    """
+    bins = wins.shape[0]
+    seen = exact.sum() > NO_EVIDENCE
+    won = wins.sum() > NO_EVIDENCE
+    lost = losses.sum() > NO_EVIDENCE
+    if not seen and won and lost:
+        each = strength / bins
+        padded_wins = wins + each * prior_win_probs
+        padded_losses = losses + each * (1.0 - prior_win_probs)
+        isotonic_win_rate(padded_wins, padded_losses, out_win_probs)
+        return
+    masses = np.empty(bins + 1, np.float64)
+    running = 0.0
+    for k in range(bins):
+        masses[k] = max(prior_win_probs[k] - running, 0.0)
+        running = prior_win_probs[k]
+    masses[bins] = max(1.0 - running, 0.0)
+    padded = exact + strength * masses
+    if not won:
+        product_limit_right(padded, losses, out_win_probs)
+    elif not lost:
+        product_limit_left(padded, wins, out_win_probs)
+    else:
+        masses += NO_EVIDENCE
+        masses /= masses.sum()
+        self_consistent(padded, wins, losses, rounds, masses, out_win_probs)
+    highest = 0.0
+    for k in range(bins):  # rounding must not make F fall or leave 0..1
+        highest = min(max(highest, out_win_probs[k]), 1.0)
+        out_win_probs[k] = highest

@@ -1,0 +1,209 @@
+"""Price landscapes learned from feedback: what the least winning bid is, by placement, time of day and region."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from auction.landscape.kernels import Landscape
+from auction.landscape.memory.kernels import Evidence, refresh_landscapes
+from auction.landscape.segments import LEAF_COUNT, ROW_COUNT, ancestry, landscape_idx, parent_rows
+from pacing.facts import AuctionType
+from pacing.money import MAX_PRICE_MICROS
+
+__all__ = ["Landscape", "LandscapeLearner", "LandscapeSettings", "landscape_idx"]
+
+_STATE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LandscapeSettings:
+    """How prices are binned, remembered and shrunk.
+
+    Attributes:
+        lowest_micros, highest_micros: first and last edge; no bid is shaded to more than the last.
+        bins: edges, spaced evenly in the logarithm.
+        half_lives: lengths of memory, in auctions, between which the likelihood of what follows decides.
+        score_half_life: how long that likelihood is remembered, in auctions.
+        strength: how many auctions a parent's word counts for.
+        rounds: of the iteration for mixed feedback, a refresh.
+    """
+
+    lowest_micros: int = 500
+    highest_micros: int = 2_000_000
+    bins: int = 256
+    half_lives: tuple[float, ...] = (1_500.0, 15_000.0, 150_000.0)
+    score_half_life: float = 4_000.0
+    strength: float = 50.0
+    rounds: int = 25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lowest_micros < self.highest_micros <= MAX_PRICE_MICROS:
+            raise ValueError(
+                f"lowest_micros {self.lowest_micros}, highest_micros {self.highest_micros}: "
+                f"not ascending within 1..{MAX_PRICE_MICROS}"
+            )
+        if not 2 <= self.bins <= 4096:
+            raise ValueError(f"bins {self.bins}: not in 2..4096")
+        if not self.half_lives or min(self.half_lives) <= 0:
+            raise ValueError(f"half_lives {self.half_lives}: not positive")
+        if self.strength <= 0 or self.score_half_life <= 0 or self.rounds < 1:
+            raise ValueError("strength, score_half_life, rounds: not positive")
+
+
+def price_edges(settings: LandscapeSettings) -> np.ndarray:
+    """Edges i8[bins], strictly ascending.
+
+    Raises:
+        ValueError: so many whole micros do not fit between lowest and highest.
+    """
+    edges = np.unique(
+        np.rint(np.geomspace(settings.lowest_micros, settings.highest_micros, settings.bins)).astype(np.int64)
+    )
+    if len(edges) != settings.bins:
+        raise ValueError(
+            f"bins {settings.bins}: more than whole micros in {settings.lowest_micros}..{settings.highest_micros}"
+        )
+    return edges
+
+
+class LandscapeLearner:
+    """Learns from first-price feedback of outside auctions, and publishes landscapes.
+
+    `observe` and `refresh` may be called from any thread; they take a lock. What `snapshot` returns is never written to again.
+    """
+
+    def __init__(self, settings: LandscapeSettings | None = None) -> None:
+        self.settings = settings or LandscapeSettings()
+        self.edges_micros = price_edges(self.settings)
+        bins, memories = self.settings.bins, len(self.settings.half_lives)
+        root = np.arange(1, bins + 1, dtype=np.float64) / (bins + 1)
+        self._evidence = Evidence(
+            parents=parent_rows(),
+            root_win_probs=root,
+            half_lives=np.array(self.settings.half_lives, np.float64),
+            exact=np.zeros((memories, ROW_COUNT, bins + 1)),
+            wins=np.zeros((memories, ROW_COUNT, bins)),
+            losses=np.zeros((memories, ROW_COUNT, bins)),
+            fresh_exact=np.zeros((ROW_COUNT, bins + 1)),
+            fresh_wins=np.zeros((ROW_COUNT, bins)),
+            fresh_losses=np.zeros((ROW_COUNT, bins)),
+            scores=np.zeros((memories, ROW_COUNT)),
+            win_probs=np.broadcast_to(root, (memories, ROW_COUNT, bins)).copy(),
+        )
+        self._ancestry = ancestry()
+        self._lock = threading.Lock()
+        self._fresh = 0
+        self.observed = 0
+        self._published: Landscape | None = None
+
+    def observe(self, feedback: np.ndarray) -> int:
+        """Take in FEEDBACK[n]; how many rows told something.
+
+        Only first-price rows count. A stated least winning bid is exact, and so is a lost auction's clearing price; else a win says
+        "no more than the bid" and a loss "more than the bid". Rows with a landscape out of range are passed over.
+        """
+        rows = feedback[(feedback["at"] == AuctionType.FIRST_PRICE) & (feedback["landscape_idx"] < LEAF_COUNT)]
+        rows = rows[(rows["bid_micros"] > 0) & (rows["bid_micros"] <= MAX_PRICE_MICROS)]
+        if not len(rows):
+            return 0
+        won = rows["won"] != 0
+        seen_micros = np.where(rows["min_bid_to_win_micros"] > 0, rows["min_bid_to_win_micros"], -1)
+        cleared = ~won & (seen_micros < 0) & (rows["price_micros"] >= rows["bid_micros"])
+        seen_micros = np.where(cleared, rows["price_micros"], seen_micros)
+        exact = seen_micros > 0
+        # A price is in the first bin whose edge wins it; a bid stands for the highest edge that it reaches.
+        price_bins = np.searchsorted(self.edges_micros, seen_micros, side="left")
+        bid_bins = np.searchsorted(self.edges_micros, rows["bid_micros"], side="right") - 1
+        told = exact | (bid_bins >= 0)
+        chains = self._ancestry[rows["landscape_idx"]]
+        with self._lock:
+            for depth in range(chains.shape[1]):
+                level = chains[:, depth]
+                np.add.at(self._evidence.fresh_exact, (level[exact], price_bins[exact]), 1.0)
+                for target, which in ((self._evidence.fresh_wins, won), (self._evidence.fresh_losses, ~won)):
+                    chosen = which & ~exact & (bid_bins >= 0)
+                    np.add.at(target, (level[chosen], bid_bins[chosen]), 1.0)
+            count = int(told.sum())
+            self._fresh += count
+            self.observed += count
+        return count
+
+    def refresh(self) -> Landscape:
+        """Bring landscapes up to date and publish them."""
+        with self._lock:
+            bins = self.settings.bins
+            win_probs = np.empty((ROW_COUNT, bins))
+            counts = np.empty(LEAF_COUNT, np.int32)
+            starts = np.empty((LEAF_COUNT, bins + 1))
+            bids = np.empty((LEAF_COUNT, bins + 1), np.int64)
+            refresh_landscapes(
+                self._evidence,
+                self.edges_micros,
+                self.settings.strength,
+                self.settings.score_half_life,
+                self.settings.rounds,
+                win_probs,
+                counts,
+                starts,
+                bids,
+            )
+            self._fresh = 0
+            self._published = Landscape(self.edges_micros, win_probs[:LEAF_COUNT], counts, starts, bids)
+            return self._published
+
+    def snapshot(self) -> Landscape:
+        """The published landscapes; refreshed first when none are, or when something was observed since."""
+        published = self._published
+        return published if published is not None and not self._fresh else self.refresh()
+
+    def save(self, path: Path) -> None:
+        """Write all evidence to `path` (npz), whole or not at all."""
+        with self._lock:
+            held = {
+                name: getattr(self._evidence, name)
+                for name in (
+                    "exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses", "scores", "win_probs"
+                )
+            }  # fmt: skip
+            partial = path.with_name(path.name + ".partial")
+            with partial.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    version=np.int64(_STATE_VERSION),
+                    edges_micros=self.edges_micros,
+                    half_lives=self._evidence.half_lives,
+                    observed=np.int64(self.observed),
+                    **held,
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` wrote.
+
+        Raises:
+            ValueError: the file is of another version, or was made with other bins or memories; nothing is changed then.
+        """
+        with np.load(path) as saved, self._lock:
+            if int(saved["version"]) != _STATE_VERSION:
+                raise ValueError(f"{path}: version {int(saved['version'])}, not {_STATE_VERSION}")
+            if not np.array_equal(saved["edges_micros"], self.edges_micros) or not np.array_equal(
+                saved["half_lives"], self._evidence.half_lives
+            ):
+                raise ValueError(f"{path}: made with other bins or half-lives")
+            fields = ("exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses", "scores", "win_probs")
+            held = {name: saved[name] for name in fields}
+            for name, values in held.items():
+                target = getattr(self._evidence, name)
+                if values.shape != target.shape:
+                    raise ValueError(f"{path}: {name} has shape {values.shape}, not {target.shape}")
+            for name, values in held.items():
+                getattr(self._evidence, name)[...] = values
+            self.observed = int(saved["observed"])
+            self._published = None

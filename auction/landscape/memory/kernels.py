@@ -1,0 +1,151 @@
+"""Compiled refresh of landscapes: fade old evidence, weigh several memories by how well they foretold, estimate, envelope."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from auction.landscape.kernels import NO_EVIDENCE, build_envelope, estimate_win_probs
+
+SURE = 1e-6
+
+
+class Evidence(NamedTuple):
+    """What was told, for L landscapes, B bins and M memories of different length.
+
+    Attributes:
+        parents: i4[L], each above its own index; -1: the root leans on `root_win_probs`.
+        root_win_probs: f8[B].
+        half_lives: f8[M], auctions after which evidence counts half.
+        exact: f8[M, L, B + 1]; wins, losses: f8[M, L, B], faded.
+        fresh_exact, fresh_wins, fresh_losses: the same without the M axis, since the last refresh; not faded.
+        scores: f8[M, L], faded log-likelihood of what came after each memory's estimate.
+        win_probs: f8[M, L, B], each memory's estimate.
+    """
+
+    parents: np.ndarray
+    root_win_probs: np.ndarray
+    half_lives: np.ndarray
+    exact: np.ndarray
+    wins: np.ndarray
+    losses: np.ndarray
+    fresh_exact: np.ndarray
+    fresh_wins: np.ndarray
+    fresh_losses: np.ndarray
+    scores: np.ndarray
+    win_probs: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def log_likelihood(exact: np.ndarray, wins: np.ndarray, losses: np.ndarray, win_probs: np.ndarray) -> float:
+    """Of evidence (f8[B + 1], f8[B], f8[B]) under F at each edge (f8[B]); no bin is held impossible."""
+    bins = wins.shape[0]
+    total = 0.0
+    below = 0.0
+    for k in range(bins):
+        if exact[k] > 0.0:
+            total += exact[k] * math.log(max(win_probs[k] - below, SURE))
+        if wins[k] > 0.0:
+            total += wins[k] * math.log(max(win_probs[k], SURE))
+        if losses[k] > 0.0:
+            total += losses[k] * math.log(max(1.0 - win_probs[k], SURE))
+        below = win_probs[k]
+    if exact[bins] > 0.0:
+        total += exact[bins] * math.log(max(1.0 - below, SURE))
+    return total
+
+
+@njit(cache=True, nogil=True)
+def take_fresh(evidence: Evidence, row: int, score_half_life: float) -> float:
+    """Score the memories of one landscape on its fresh evidence, then merge it, in place; how much there was."""
+    fresh_exact = evidence.fresh_exact[row]
+    fresh_wins = evidence.fresh_wins[row]
+    fresh_losses = evidence.fresh_losses[row]
+    count = fresh_exact.sum() + fresh_wins.sum() + fresh_losses.sum()
+    if count <= NO_EVIDENCE:
+        return 0.0
+    for m in range(evidence.half_lives.shape[0]):
+        keep = 0.5 ** (count / evidence.half_lives[m])
+        foretold = log_likelihood(fresh_exact, fresh_wins, fresh_losses, evidence.win_probs[m, row])
+        evidence.scores[m, row] = evidence.scores[m, row] * 0.5 ** (count / score_half_life) + foretold
+        for k in range(fresh_exact.shape[0]):
+            evidence.exact[m, row, k] = evidence.exact[m, row, k] * keep + fresh_exact[k]
+        for k in range(fresh_wins.shape[0]):
+            evidence.wins[m, row, k] = evidence.wins[m, row, k] * keep + fresh_wins[k]
+            evidence.losses[m, row, k] = evidence.losses[m, row, k] * keep + fresh_losses[k]
+    fresh_exact[:] = 0.0
+    fresh_wins[:] = 0.0
+    fresh_losses[:] = 0.0
+    return count
+
+
+@njit(cache=True, nogil=True)
+def mix_memories(evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int, out: np.ndarray) -> None:
+    """Estimate one landscape under every memory and mix them by likelihood, to f8[B]; the prior itself where nothing is known."""
+    memories = evidence.half_lives.shape[0]
+    longest = 0
+    for m in range(memories):
+        if evidence.half_lives[m] > evidence.half_lives[longest]:
+            longest = m
+    held = evidence.exact[longest, row].sum() + evidence.wins[longest, row].sum() + evidence.losses[longest, row].sum()
+    if held <= NO_EVIDENCE:
+        out[:] = prior
+        for m in range(memories):
+            evidence.win_probs[m, row, :] = prior
+        return
+    best = evidence.scores[0, row]
+    for m in range(1, memories):
+        best = max(best, evidence.scores[m, row])
+    total = 0.0
+    out[:] = 0.0
+    for m in range(memories):
+        weight = math.exp(evidence.scores[m, row] - best)
+        total += weight
+        estimate = evidence.win_probs[m, row]
+        estimate_win_probs(
+            evidence.exact[m, row], evidence.wins[m, row], evidence.losses[m, row], prior, strength, rounds, estimate
+        )
+        for k in range(out.shape[0]):
+            out[k] += weight * estimate[k]
+    for k in range(out.shape[0]):
+        out[k] = min(out[k] / total, 1.0)
+
+
+@njit(cache=True, nogil=True)
+def refresh_landscapes(
+    evidence: Evidence,
+    edges_micros: np.ndarray,
+    strength: float,
+    score_half_life: float,
+    rounds: int,
+    out_win_probs: np.ndarray,
+    out_counts: np.ndarray,
+    out_from_micros: np.ndarray,
+    out_bids_micros: np.ndarray,
+) -> None:
+    """Bring all L landscapes up to date, parents first, and build the envelopes of the first `len(out_counts)`.
+
+    Args:
+        evidence: updated in place; fresh evidence is merged and cleared.
+        edges_micros: i8[B].
+        strength: auctions that a parent's word counts for.
+        score_half_life: auctions after which how well a memory foretold counts half.
+        rounds: of the self-consistency iteration.
+        out_win_probs: f8[L, B].
+        out_counts: i4[S], S <= L.
+        out_from_micros, out_bids_micros: f8[S, B + 1], i8[S, B + 1].
+    """
+    rows = evidence.parents.shape[0]
+    for step in range(rows):
+        row = rows - 1 - step
+        take_fresh(evidence, row, score_half_life)
+        parent = evidence.parents[row]
+        prior = out_win_probs[parent] if parent >= 0 else evidence.root_win_probs
+        mix_memories(evidence, row, prior, strength, rounds, out_win_probs[row])
+        if row < out_counts.shape[0]:
+            out_counts[row] = build_envelope(
+                edges_micros, out_win_probs[row], out_from_micros[row], out_bids_micros[row]
+            )
