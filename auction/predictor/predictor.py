@@ -1,0 +1,301 @@
+"""The predictor of goal events: one adPredictor table per goal, a calibration, and the pictures that bids are computed from."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+from auction.predictor.calibration import Calibration, CalibrationSettings
+from auction.predictor.features import (
+    CAMPAIGN_KEYS,
+    FEATURE_COUNT,
+    GOAL_COUNT,
+    NOISE_VARIANCE,
+    PRIOR_SCORE_VARIANCE,
+    PRIOR_VARIANCE,
+    SCALES,
+    TABLE_SIZE,
+    Feature,
+)
+from auction.predictor.kernels import (
+    Model,
+    fill_campaign_keys,
+    fill_campaign_sums,
+    forget,
+    hash_feature,
+    predict_batch,
+    train_batch,
+)
+from pacing.clocks import MS_PER_DAY
+from pacing.facts import Goal
+
+_STATE_VERSION = 1
+_BIAS_HASH = int(hash_feature(int(Feature.BIAS), np.uint64(0)))
+
+INITIAL_RATES = {
+    Goal.PLAYS: 0.30,
+    Goal.FANS: 0.012,
+    Goal.PROFILE_VISITS: 0.03,
+    Goal.PRODUCT_CLICKS: 0.012,
+    Goal.LIVE_VISITS: 0.02,
+    Goal.ORDERS: 0.003,
+    Goal.KEPT_FANS: 0.012,
+}
+"""What an impression of an unknown campaign is expected to bring, before anything was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorSettings:
+    """What is believed before the first impression, and how fast it is forgotten.
+
+    Attributes:
+        initial_rates: events per impression, by goal, each within 0.00001..0.9; goals left out take `INITIAL_RATES`.
+        kept_share: of new fans, those that are kept 30 days; KEPT_FANS is FANS times this until retention is told.
+        forget_per_day: share of what variance has learned that a day undoes.
+        calibration: see there.
+    """
+
+    initial_rates: Mapping[Goal, float] = field(default_factory=dict)
+    kept_share: float = 0.7
+    forget_per_day: float = 0.02
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+    def __post_init__(self) -> None:
+        for goal, rate in self.initial_rates.items():
+            if not 0.00001 <= rate <= 0.9:
+                raise ValueError(f"initial_rates[{goal.name}] {rate!r}: not in 0.00001..0.9")
+        if not 0 < self.kept_share <= 1:
+            raise ValueError(f"kept_share {self.kept_share!r}: not in 0..1, above 0")
+        if not 0 <= self.forget_per_day < 1:
+            raise ValueError(f"forget_per_day {self.forget_per_day!r}: not in 0..1, below 1")
+
+
+def goal_row(goal: int) -> int:
+    """Which row of the weight tables predicts a goal: its number less one; kept fans are predicted as fans.
+
+    Raises:
+        ValueError: there is no such goal.
+    """
+    wanted = Goal(goal)
+    return int(Goal.FANS if wanted is Goal.KEPT_FANS else wanted) - 1
+
+
+class Predictor:
+    """Weights and calibration of all goals.
+
+    Every method may be called from any thread: they take a lock. What `snapshot` returns is never written to again.
+    """
+
+    def __init__(self, settings: PredictorSettings | None = None) -> None:
+        self.settings = settings or PredictorSettings()
+        self.calibration = Calibration(self.settings.calibration)
+        self._weights = np.zeros((GOAL_COUNT, TABLE_SIZE, 2), np.float32)
+        self._weights[:, :, 1] = PRIOR_VARIANCE
+        for goal in Goal:
+            rate = self.settings.initial_rates.get(goal, INITIAL_RATES[goal])
+            # The marginal probability of a wholly unknown impression is the rate.
+            score = NormalDist().inv_cdf(rate) * (NOISE_VARIANCE + PRIOR_SCORE_VARIANCE) ** 0.5
+            self._weights[int(goal) - 1, _BIAS_HASH & (TABLE_SIZE - 1), 0] = score / SCALES[Feature.BIAS]
+        self._lock = threading.Lock()
+        self._published: np.ndarray | None = None
+        self.trained = 0
+
+    def predict(self, goal: int, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Uncalibrated probabilities f8[n] of rows of hashes u4[n, 16], and the relative spread that the weights' variance implies."""
+        features = _rows_of_hashes(features)
+        probabilities, spread = np.empty(len(features)), np.empty(len(features))
+        with self._lock:
+            predict_batch(self._weights[goal_row(goal)], features, probabilities, spread)
+        return probabilities, spread
+
+    def train(
+        self,
+        goal: int,
+        features: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None = None,
+        fake_negatives: bool = False,
+    ) -> np.ndarray:
+        """Learn rows in order; each row's uncalibrated probability before it was learned, f8[n].
+
+        Args:
+            goal: a `Goal`.
+            features: u4[n, 16] hashes.
+            labels: [n], above 0.5 is a positive.
+            weights: [n], how much a row counts, within 0..100; default 1.
+            fake_negatives: positives come as a second row of impressions that were told as negatives before.
+
+        Raises:
+            ValueError: shapes or values are out of range; nothing is learned then.
+        """
+        features = _rows_of_hashes(features)
+        n = len(features)
+        labels = np.ascontiguousarray(labels, np.float64)
+        weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, np.float64)
+        if labels.shape != (n,) or weights.shape != (n,):
+            raise ValueError(f"labels {labels.shape}, weights {weights.shape}: not ({n},)")
+        if not (np.isfinite(labels).all() and (weights >= 0).all() and (weights <= 100).all()):
+            raise ValueError("labels: not finite, or weights: not in 0..100")
+        probabilities = np.empty(n)
+        with self._lock:
+            train_batch(self._weights[goal_row(goal)], features, labels, weights, fake_negatives, probabilities)
+            self._published = None
+            self.trained += n
+        return probabilities
+
+    def train_log(self, goal: int, features: np.ndarray, labels: np.ndarray) -> float:
+        """Learn a log of impressions with settled labels, in order; the mean log-loss of predicting each before learning it.
+
+        Raises:
+            ValueError: as `train`.
+        """
+        p = np.clip(self.train(goal, features, labels), 1e-12, 1 - 1e-12)
+        happened = np.asarray(labels) > 0.5
+        return float(-np.mean(np.where(happened, np.log(p), np.log1p(-p)))) if len(p) else 0.0
+
+    def forget(self, elapsed_ms: int) -> None:
+        """Let what was learned grow uncertain for so long a time."""
+        share = 1.0 - (1.0 - self.settings.forget_per_day) ** (max(elapsed_ms, 0) / MS_PER_DAY)
+        with self._lock:
+            for table in self._weights:
+                forget(table, share, PRIOR_VARIANCE)
+            self._published = None
+
+    def snapshot(
+        self,
+        campaign_ids: np.ndarray,
+        creator_ids: np.ndarray,
+        creative_ids: np.ndarray,
+        categories: np.ndarray,
+        goals: np.ndarray,
+    ) -> Model:
+        """An immutable picture for C campaigns.
+
+        Args:
+            campaign_ids, creator_ids, creative_ids: u8[C].
+            categories: [C], 0..63.
+            goals: [C], numbers of `Goal`.
+        """
+        count = len(campaign_ids)
+        keys = np.empty((count, CAMPAIGN_KEYS), np.uint32)
+        sums = np.empty((count, 4, 2), np.float64)
+        rows = goal_rows(goals)
+        category_column = np.ascontiguousarray(categories, np.int32)
+        ids = [np.ascontiguousarray(column, np.uint64) for column in (campaign_ids, creator_ids, creative_ids)]
+        with self._lock:
+            if self._published is None:
+                self._published = self._weights.copy()
+            weights = self._published
+        fill_campaign_keys(ids[0], ids[1], ids[2], category_column, keys)
+        fill_campaign_sums(weights, rows, keys, sums)
+        return Model(weights, keys, sums, category_column)
+
+    def calibration_factors(self, goals: np.ndarray, campaign_ids: np.ndarray) -> np.ndarray:
+        """What each campaign's probabilities are to be multiplied by, f8[C]; clip the product to 1."""
+        factors = np.ones(len(campaign_ids))
+        with self._lock:
+            for i, (goal, campaign_id) in enumerate(zip(goals.tolist(), campaign_ids.tolist(), strict=True)):
+                if goal == Goal.KEPT_FANS:
+                    factors[i] = self.settings.kept_share * self.calibration.factor(int(Goal.FANS), campaign_id)
+                else:
+                    factors[i] = self.calibration.factor(goal, campaign_id)
+        return factors
+
+    def count_expected(self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray) -> None:
+        """Calibrate: see `Calibration.add_expected`."""
+        with self._lock:
+            self.calibration.add_expected(goal, campaign_ids, probabilities, spread)
+
+    def count_observed(self, goal: int, campaign_ids: np.ndarray, spread: np.ndarray) -> None:
+        """Calibrate: see `Calibration.add_observed`."""
+        with self._lock:
+            self.calibration.add_observed(goal, campaign_ids, spread)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything learned, as arrays; only slots that were ever touched are held."""
+        with self._lock:
+            held = {f"calibration_{name}": values for name, values in self.calibration.state().items()}
+            goals, slots = np.nonzero((self._weights[:, :, 1] != PRIOR_VARIANCE) | (self._weights[:, :, 0] != 0))
+            return {
+                "version": np.array(_STATE_VERSION),
+                "table_size": np.array(TABLE_SIZE),
+                "scales": SCALES.copy(),
+                "goals": goals.astype(np.uint8),
+                "slots": slots.astype(np.uint32),
+                "weights": self._weights[goals, slots].copy(),
+                "trained": np.array(self.trained),
+                **held,
+            }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up what `state` gave.
+
+        Raises:
+            ValueError: another version, table size or set of features; nothing is changed then.
+        """
+        if int(state["version"]) != _STATE_VERSION or int(state["table_size"]) != TABLE_SIZE:
+            raise ValueError(
+                f"predictor state: version {int(state['version'])} with {int(state['table_size'])} slots, "
+                f"not {_STATE_VERSION} with {TABLE_SIZE}"
+            )
+        if not np.array_equal(state["scales"], SCALES):
+            raise ValueError("predictor state: made with other feature scales")
+        weights = np.zeros_like(self._weights)
+        weights[:, :, 1] = PRIOR_VARIANCE
+        weights[state["goals"], state["slots"]] = state["weights"]
+        if not np.isfinite(weights).all() or (weights[:, :, 1] <= 0).any():
+            raise ValueError("predictor state: a mean is not finite or a variance not positive")
+        calibration = Calibration(self.settings.calibration)
+        calibration.restore({name: state[f"calibration_{name}"] for name in ("goals", "keys", "sums")})
+        with self._lock:
+            self._weights, self.calibration, self._published = weights, calibration, None
+            self.trained = int(state["trained"])
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path` (npz), whole or not at all."""
+        write_state(path, self.state())
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` wrote.
+
+        Raises:
+            ValueError: see `restore`.
+        """
+        with np.load(path) as saved:
+            self.restore(saved)
+
+
+def goal_rows(goals: np.ndarray) -> np.ndarray:
+    """`goal_row` of each goal, i4[C]."""
+    return np.array([goal_row(goal) for goal in np.asarray(goals).tolist()], np.int32)
+
+
+def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to `path` (npz), whole or not at all: a crash leaves the old file."""
+    body = io.BytesIO()
+    np.savez(body, **dict(state))  # type: ignore[arg-type]
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(body.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _rows_of_hashes(features: np.ndarray) -> np.ndarray:
+    """`features` as contiguous u4[n, 16].
+
+    Raises:
+        ValueError: another shape.
+    """
+    rows = np.ascontiguousarray(features, np.uint32)
+    if rows.ndim != 2 or rows.shape[1] != FEATURE_COUNT:
+        raise ValueError(f"features {rows.shape}: not (n, {FEATURE_COUNT})")
+    return rows
