@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,9 +34,8 @@ _NO_TOKEN = bytes(TOKEN_BYTES)
 _FOLLOW_COLUMN = KINDS.index(OutcomeKind.FOLLOW)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Event:
-    """Something that is to be reported once its time has come."""
+class _Event(NamedTuple):
+    """Something that is to be reported once its time has come; ordered by time, then by when it was drawn."""
 
     at_ms: int
     order: int

@@ -1,9 +1,9 @@
 """What could have been bought, by true probabilities and known rival bids: the yardstick for spend and cost.
 
 Every campaign bids `alpha * p` for every slot, with the one alpha that makes its constraint bind; the best bid wins a
-slot at the higher of the rival's bid, the floor and the next creator's bid. With all constraints met this is the optimum of
-the linear programme that each campaign faces at those prices: a threshold on price over p. It knows the whole day, and it
-ignores frequency caps and that a viewer who followed will not follow again, so nobody reaches all of it.
+slot at the higher of the rival's bid, the floor and the next creator's bid. With all constraints met this is the
+optimum of the linear programme that each campaign faces at those prices: a threshold on price over p. It knows the
+whole day. It ignores frequency caps and that a viewer who followed will not follow again, so nobody reaches all of it.
 """
 
 from __future__ import annotations
