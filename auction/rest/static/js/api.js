@@ -1,0 +1,124 @@
+// Talks to the REST shim with the bearer token that the reader pasted.
+
+const TOKEN_KEY = "fanbid.token";
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 15_000;
+
+/** A request that failed: HTTP status (0: no answer), and the field that was wrong, if one was. */
+export class RequestFailed extends Error {
+  constructor(status, message, field = null) {
+    super(message);
+    this.status = status;
+    this.field = field;
+  }
+}
+
+export const token = {
+  get: () => sessionStorage.getItem(TOKEN_KEY) || "",
+  set: (value) => sessionStorage.setItem(TOKEN_KEY, value),
+  clear: () => sessionStorage.removeItem(TOKEN_KEY),
+  /** Take a token from the address (#token=...) and leave no trace of it there. */
+  takeFromAddress() {
+    const given = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (given) {
+      token.set(given);
+      history.replaceState(null, "", location.pathname + location.search);
+    }
+  },
+};
+
+async function failureOf(response) {
+  try {
+    const { error } = await response.json();
+    return new RequestFailed(response.status, error.message, error.field);
+  } catch {
+    return new RequestFailed(response.status, `HTTP ${response.status}`);
+  }
+}
+
+async function send(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...options.headers, Authorization: `Bearer ${token.get()}` } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new RequestFailed(0, "");
+  }
+  if (!response.ok) throw await failureOf(response);
+  return response;
+}
+
+const json = (method, path, body, headers = {}) =>
+  send(path, {
+    method, headers: { "Content-Type": "application/json", ...headers }, body: body && JSON.stringify(body),
+  }).then((response) => response.json());
+
+/** Every campaign that the token may see. */
+export async function allCampaigns() {
+  const found = [];
+  let pageToken = "";
+  do {
+    const page = await json("GET", `/api/campaigns?page_size=200&page_token=${encodeURIComponent(pageToken)}`);
+    found.push(...page.campaigns);
+    pageToken = page.next_page_token;
+  } while (pageToken);
+  return found;
+}
+
+export const createCampaign = (body, key) => json("POST", "/api/campaigns", body, { "Idempotency-Key": key });
+export const changeCampaign = (id, body) => json("PATCH", `/api/campaigns/${id}`, body);
+export const changeStatus = (id, verb) => json("POST", `/api/campaigns/${id}/${verb}`);
+
+/**
+ * Watch reports until `stop` is called on the answer. Read with fetch, since EventSource cannot send the token.
+ * on.report(report) for each; on.state("live" | "lost") as the connection comes and goes; on.refused(error) once, at the end.
+ */
+export function watch(ids, { hours, intervalMs }, on) {
+  const aborter = new AbortController();
+  const query = new URLSearchParams({ hours, interval_ms: intervalMs });
+  ids.forEach((id) => query.append("campaign_id", id));
+  (async () => {
+    let retryMs = FIRST_RETRY_MS;
+    while (!aborter.signal.aborted) {
+      try {
+        const response = await send(`/api/live?${query}`, { signal: aborter.signal });
+        on.state("live");
+        for await (const event of eventsOf(response.body)) {
+          retryMs = FIRST_RETRY_MS;
+          if (event.name === "report") on.report(JSON.parse(event.data));
+        }
+      } catch (error) {
+        if (aborter.signal.aborted) return;
+        if ([401, 403, 404, 422].includes(error.status)) {
+          on.refused(error);
+          return;
+        }
+      }
+      if (aborter.signal.aborted) return;
+      on.state("lost");
+      await new Promise((done) => setTimeout(done, retryMs));
+      retryMs = Math.min(2 * retryMs, LAST_RETRY_MS);
+    }
+  })();
+  return { stop: () => aborter.abort() };
+}
+
+async function* eventsOf(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    let end;
+    while ((end = text.indexOf("\n\n")) >= 0) {
+      const event = { name: "", data: "" };
+      for (const line of text.slice(0, end).split("\n")) {
+        if (line.startsWith("event: ")) event.name = line.slice(7);
+        else if (line.startsWith("data: ")) event.data += line.slice(6);
+      }
+      text = text.slice(end + 2);
+      if (event.name) yield event;
+    }
+  }
+}

@@ -1,0 +1,279 @@
+// The page: sign in, list the campaigns, follow them live, show one.
+import { allCampaigns, changeStatus, token, watch } from "./api.js";
+import { el, setText } from "./dom.js";
+import { money } from "./format.js";
+import { meter, Panel, pill, stateOf } from "./panel.js";
+import { confirmEnd, openBudget, openNewCampaign } from "./sheets.js";
+import { language, switchLanguage, word } from "./words.js";
+
+const MAX_WATCHED = 100;
+const LIST_INTERVAL_MS = 2_000;
+const PANEL_INTERVAL_MS = 1_000;
+const EARLIER_HOURS = 26; // the whole first local day, so that its sums start at midnight
+const NOTICE_MS = 9_000;
+
+const main = document.getElementById("main");
+const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0 };
+
+function say(text, kind = "") {
+  const notice = document.getElementById("notice");
+  clearTimeout(desk.noticeTimer);
+  notice.className = `notice ${kind}`;
+  notice.textContent = text;
+  notice.hidden = !text;
+  if (text && kind === "good") desk.noticeTimer = setTimeout(() => say(""), NOTICE_MS);
+}
+
+function sayState(state) {
+  const node = document.getElementById("link-state");
+  node.hidden = state === null;
+  if (state === null) return;
+  node.className = state === "live" ? "link-state live" : "link-state";
+  node.dataset.state = state;
+  setText(node, word({ live: "stateLive", lost: "stateLost", connecting: "stateConnecting" }[state]));
+}
+
+function paintBar() {
+  document.documentElement.lang = language();
+  document.querySelectorAll("[data-word]").forEach((node) => setText(node, word(node.dataset.word)));
+  setText(document.getElementById("language"), word("otherLanguage"));
+  setText(document.getElementById("theme"), word(isDark() ? "light" : "dark"));
+  document.getElementById("sign-out").hidden = !token.get();
+}
+
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function stopWatching() {
+  desk.watches.forEach((open) => open.stop());
+  desk.watches = [];
+}
+
+function leavePanel() {
+  desk.panel?.destroy();
+  desk.panel = null;
+}
+
+function signOut(reason = "") {
+  stopWatching();
+  leavePanel();
+  token.clear();
+  sayState(null);
+  paintBar();
+  say(reason, reason ? "bad" : "");
+  showWelcome();
+}
+
+function showWelcome() {
+  const input = el("input", { type: "password", name: "token", autocomplete: "off", required: true, "data-testid": "token-input" });
+  const form = el(
+    "form", {},
+    el("label", { class: "field" }, el("span", { text: word("token") }), input, el("span", { class: "field-help", text: word("tokenHelp") })),
+    el("button", { class: "button primary", type: "submit", text: word("open"), "data-testid": "token-submit" }),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!input.value.trim()) return;
+    token.set(input.value.trim());
+    say("");
+    start();
+  });
+  main.replaceChildren(el("section", { class: "card welcome", "data-testid": "welcome" }, el("img", { src: "/static/mark.svg", alt: "", width: 56, height: 56 }), el("h1", { text: word("welcome") }), el("p", { class: "soft", text: word("welcomeText") }), form));
+  input.focus();
+}
+
+async function start() {
+  paintBar();
+  stopWatching();
+  leavePanel();
+  main.replaceChildren(el("p", { class: "blank soft", role: "status", text: word("loading"), "data-testid": "loading" }));
+  sayState("connecting");
+  try {
+    desk.campaigns = await allCampaigns();
+  } catch (error) {
+    showFailure(error);
+    return;
+  }
+  desk.reports.clear();
+  const known = desk.campaigns.find((c) => c.campaign_id === desk.chosenId);
+  const first = known ?? desk.campaigns.find((c) => c.status === "active") ?? desk.campaigns[0];
+  desk.chosenId = first?.campaign_id ?? null;
+  paintDesk();
+  watchList();
+}
+
+function showFailure(error) {
+  if (error.status === 401) {
+    signOut(word("tokenRefused"));
+    return;
+  }
+  sayState("lost");
+  main.replaceChildren(el(
+    "section", { class: "blank", role: "alert", "data-testid": "load-failed" },
+    el("p", { text: word("failedLoad", { why: error.message || word("noAnswer") }) }),
+    el("button", { class: "button primary", type: "button", text: word("again"), onClick: start }),
+  ));
+}
+
+/** Draw everything again: after signing in, after a change, in another language. */
+function paintDesk() {
+  leavePanel();
+  desk.entries.clear();
+  const add = el("button", { class: "button primary", type: "button", text: `+ ${word("newCampaign")}`, onClick: addCampaign, "data-testid": "new" });
+  if (!desk.campaigns.length) {
+    sayState(null);
+    main.replaceChildren(el("section", { class: "blank", "data-testid": "no-campaigns" }, el("img", { src: "/static/mark.svg", alt: "", width: 64, height: 64 }), el("h1", { text: word("noneTitle") }), el("p", { class: "soft", text: word("noneText") }), add));
+    return;
+  }
+  const list = el("ul", { class: "list", "data-testid": "campaign-list" }, ...desk.campaigns.map((campaign) => el("li", {}, entryOf(campaign))));
+  const side = el("nav", { class: "side", "aria-label": word("campaigns") }, el("div", { class: "side-head" }, el("h2", { text: word("campaigns") }), add), list);
+  desk.focus = el("div", { class: "focus" });
+  main.replaceChildren(el("div", { class: "desk" }, side, desk.focus));
+  desk.reports.forEach(paintEntry);
+  openPanel();
+}
+
+function entryOf(campaign) {
+  const bar = meter(word("spendToday"));
+  const foot = el("span", { text: "…" });
+  const node = el(
+    "button", { class: "entry", type: "button", "data-testid": "campaign-entry", "data-campaign-id": campaign.campaign_id, "aria-current": String(campaign.campaign_id === desk.chosenId), onClick: () => choose(campaign.campaign_id) },
+    el("span", { class: "entry-head" }, el("span", { class: "entry-name", text: campaign.name }), pill(stateOf(campaign, Date.now()))),
+    bar.node,
+    el("span", { class: "entry-foot" }, el("span", { text: `${word(`goal_${campaign.goal}`)} · ${word("creator", { id: campaign.creator_id })}` }), foot),
+  );
+  desk.entries.set(campaign.campaign_id, { node, bar, foot, campaign });
+  return node;
+}
+
+function paintEntry(report) {
+  const entry = desk.entries.get(report.campaign_id);
+  if (!entry) return;
+  const { cur } = entry.campaign;
+  entry.bar.show(report.today.spend_micros, report.daily_budget_micros, report.today.planned_spend_micros);
+  setText(entry.foot, word("ofBudget", { spent: money(report.today.spend_micros, cur), budget: money(report.daily_budget_micros, cur, 0) }));
+  entry.node.dataset.todayMicros = report.today.spend_micros;
+  entry.node.dataset.ledgerSequence = report.ledger_sequence;
+}
+
+function choose(campaignId) {
+  desk.chosenId = campaignId;
+  desk.entries.forEach((entry, id) => entry.node.setAttribute("aria-current", String(id === campaignId)));
+  openPanel();
+  if (matchMedia("(max-width: 920px)").matches) desk.focus.scrollIntoView({ behavior: "smooth" });
+}
+
+function openPanel() {
+  leavePanel();
+  const campaign = desk.campaigns.find((c) => c.campaign_id === desk.chosenId);
+  desk.panel = new Panel(campaign, desk.hours, {
+    status: (verb) => act(campaign, verb),
+    budget: () => editBudget(campaign),
+    end: () => endCampaign(campaign),
+    range: (hours) => {
+      desk.hours = hours;
+      openPanel();
+    },
+  });
+  desk.focus.replaceChildren(desk.panel.node);
+  desk.watches.splice(1).forEach((open) => open.stop());
+  desk.watches[1] = watch([campaign.campaign_id], { hours: desk.hours + EARLIER_HOURS, intervalMs: PANEL_INTERVAL_MS }, {
+    report: (report) => desk.panel?.campaign.campaign_id === report.campaign_id && desk.panel.show(report),
+    state: sayState,
+    refused,
+  });
+}
+
+function watchList() {
+  desk.watches[0]?.stop();
+  const open = desk.campaigns.filter((c) => c.status !== "ended").slice(-MAX_WATCHED).map((c) => c.campaign_id);
+  const ids = open.length ? open : desk.campaigns.slice(-MAX_WATCHED).map((c) => c.campaign_id);
+  if (!ids.length) return;
+  desk.watches[0] = watch(ids, { hours: 1, intervalMs: LIST_INTERVAL_MS }, {
+    report: (report) => {
+      desk.reports.set(report.campaign_id, report);
+      paintEntry(report);
+      noticeStatus(report);
+    },
+    state: () => {},
+    refused,
+  });
+}
+
+/** A campaign that somebody else paused, resumed or ended is drawn as it is now. */
+function noticeStatus(report) {
+  const campaign = desk.campaigns.find((c) => c.campaign_id === report.campaign_id);
+  if (campaign && campaign.status !== report.status && !document.querySelector("dialog")) reload();
+}
+
+function refused(error) {
+  if (error.status === 401) signOut(word("tokenRefused"));
+  else say(word("failedAction", { why: error.message }), "bad");
+}
+
+async function reload() {
+  try {
+    desk.campaigns = await allCampaigns();
+    paintDesk();
+    watchList();
+  } catch (error) {
+    refused(error);
+  }
+}
+
+async function act(campaign, verb) {
+  try {
+    await changeStatus(campaign.campaign_id, verb);
+    await reload();
+    say(word({ pause: "paused_done", resume: "resumed_done", end: "ended_done" }[verb]), "good");
+  } catch (error) {
+    if (error.status === 409) await reload();
+    say(word("failedAction", { why: error.message || word("noAnswer") }), "bad");
+  }
+}
+
+async function endCampaign(campaign) {
+  if (await confirmEnd(campaign)) await act(campaign, "end");
+}
+
+async function editBudget(campaign) {
+  const answer = await openBudget(campaign);
+  if (!answer) return;
+  await reload();
+  say(answer.text, "good");
+}
+
+async function addCampaign() {
+  const campaign = await openNewCampaign();
+  if (!campaign) return;
+  desk.chosenId = campaign.campaign_id;
+  await reload();
+  say(word("created_done", { name: campaign.name }), "good");
+}
+
+function repaint() {
+  paintBar();
+  if (!token.get()) showWelcome();
+  else if (desk.focus || desk.campaigns.length) paintDesk();
+  else start();
+}
+
+document.getElementById("language").addEventListener("click", () => {
+  switchLanguage();
+  say("");
+  repaint();
+});
+document.getElementById("theme").addEventListener("click", () => {
+  const theme = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("fanbid.theme", theme);
+  repaint();
+});
+document.getElementById("sign-out").addEventListener("click", () => signOut());
+
+token.takeFromAddress();
+paintBar();
+if (token.get()) start();
+else showWelcome();
