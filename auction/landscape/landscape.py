@@ -18,6 +18,7 @@ from pacing.money import MAX_PRICE_MICROS
 __all__ = ["Landscape", "LandscapeLearner", "LandscapeSettings", "landscape_idx"]
 
 _STATE_VERSION = 1
+_REFRESH_AT_LEAST, _REFRESH_AT_MOST = 20, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,10 @@ class LandscapeLearner:
             return self._published
 
     def snapshot(self) -> Landscape:
-        """The published landscapes; refreshed first when none are, or when something was observed since."""
-        published = self._published
-        return published if published is not None and not self._fresh else self.refresh()
+        """The published landscapes; refreshed first when none are, or when enough was observed since to move them."""
+        published, fresh = self._published, self._fresh
+        enough = min(_REFRESH_AT_LEAST + self.observed // 100, _REFRESH_AT_MOST)
+        return published if published is not None and fresh < enough else self.refresh()
 
     def save(self, path: Path) -> None:
         """Write all evidence to `path` (npz), whole or not at all."""

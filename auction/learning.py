@@ -1,0 +1,189 @@
+"""The learning follower: judged ledger rows become labels, labels become weights, calibration and delay curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from auction.landscape.landscape import LandscapeLearner
+from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
+from auction.predictor.predictor import Predictor, write_state
+from auction.predictor.waiting.waiting import Released, WaitingRoom
+from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
+from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, MAX_FEATURES, Goal, OutcomeKind, Verdict
+
+__all__ = ["LandscapeLearner", "Learner"]
+
+LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
+"""Every goal that has an event of its own; each billed impression teaches all of them."""
+
+_STATE_VERSION = 1
+_CURVE_PERIOD_MS = MS_PER_MINUTE
+_FORGET_PERIOD_MS = MS_PER_HOUR
+_GOLDEN = 0.6180339887498949
+
+
+class Learner:
+    """Trains a predictor from billed impressions and the events attributed to them.
+
+    Every charged impression is told once as a (fake) negative of each goal and once more as a positive of the goal whose event comes.
+    A negative is told only when a delay drawn from the goal's own delay curve has passed: then, whatever the time of day, positives and
+    negatives told so far stand for the same impressions, and late events do not bias young campaigns. Delays are drawn from the row's
+    sequence, so the same ledger teaches the same weights.
+
+    Impressions whose probability came from the caller teach nothing. One thread at a time; the predictor has its own lock.
+
+    Attributes:
+        missed: events whose impression was no longer remembered.
+    """
+
+    def __init__(self, predictor: Predictor, capacity: int = 2**18) -> None:
+        self.predictor = predictor
+        self.missed = 0
+        self._room = WaitingRoom(capacity)
+        self._curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
+        self._curves_at_ms = 0
+        self._forgot_at_ms = 0
+
+    def learn(self, rows: np.ndarray, judgements: np.ndarray, now_ms: int) -> None:
+        """Learn from OUTCOME[n] and their JUDGEMENT[n], in ledger order, and from whatever waited until `now_ms`.
+
+        Raises:
+            ValueError: the two are not about the same rows; nothing is learned then.
+        """
+        if len(rows) != len(judgements) or (rows["sequence"] != judgements["sequence"]).any():
+            raise ValueError(f"rows {len(rows)}, judgements {len(judgements)}: not the same sequences")
+        decisions = rows["decision"]
+        useful = (decisions["feature_count"] == MAX_FEATURES) & (decisions["flags"] & FLAG_CALLER_PREDICTION == 0)
+        billed = (rows["kind"] == OutcomeKind.BILLABLE) & (judgements["verdict"] == Verdict.CHARGED) & useful
+        for part in _parts(rows[billed], self._room.capacity):
+            self._take_impressions(part)
+        self._release(self._room.release_due(now_ms))
+        counted = judgements["verdict"] == Verdict.ATTRIBUTED
+        for kind, goal in GOAL_OF_KIND.items():
+            chosen = counted & (rows["kind"] == kind)
+            if chosen.any():
+                self._take_events(goal, rows[chosen], judgements[chosen])
+        self._keep_time(now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Learn from what waited until `now_ms`."""
+        self._release(self._room.release_due(now_ms))
+        self._keep_time(now_ms)
+
+    def _take_impressions(self, rows: np.ndarray) -> None:
+        self._release(self._room.make_room(len(rows)))
+        features, at_ms = rows["decision"]["features"], rows["occurred_at_ms"]
+        due_ms = np.empty((len(rows), len(LEARNED_GOALS)), np.int64)
+        latest_ms = int(at_ms.max())
+        for column, goal in enumerate(LEARNED_GOALS):
+            curve = self._curves[goal]
+            probabilities, _ = self.predictor.predict(goal, features)
+            curve.add_impressions(latest_ms, float(probabilities.sum()))
+            # A low-discrepancy draw: over any stretch of rows, delays are spread as evenly as their distribution allows.
+            shares = np.modf(rows["sequence"].astype(np.float64) * _GOLDEN + 0.17 * column)[0]
+            due_ms[:, column] = at_ms + curve.delays_at(shares)
+        self._room.add(rows["sequence"], rows["decision"]["campaign_id"], at_ms, features, np.array(LEARNED_GOALS), due_ms)
+
+    def _release(self, released: Released) -> None:
+        """Tell impressions as negatives: their wait is over."""
+        for goal in LEARNED_GOALS:
+            slots = released.slots[released.goals == goal]
+            if len(slots):
+                features, campaign_ids = self._room.features[slots], self._room.campaign_ids[slots]
+                probabilities, spread = self.predictor.predict(goal, features)
+                self.predictor.count_expected(goal, campaign_ids, probabilities, spread)
+                self.predictor.train(goal, features, np.zeros(len(slots)), fake_negatives=True)
+
+    def _take_events(self, goal: Goal, rows: np.ndarray, judgements: np.ndarray) -> None:
+        """Tell impressions as positives: the goal's event came."""
+        found = np.array([self._room.slot_of(sequence) for sequence in judgements["billed_sequence"].tolist()], np.int64)
+        remembered = found >= 0
+        slots = found[remembered]
+        delays_ms = rows["occurred_at_ms"][remembered] - self._room.at_ms[slots]
+        self._curves[goal].add_events(np.maximum(delays_ms, 0))
+        told = ~remembered & _tells_features(rows["decision"], judgements)
+        self.missed += int((~remembered & ~told & _is_own(rows["decision"], judgements)).sum())
+        features = np.concatenate([self._room.features[slots], rows["decision"]["features"][told]])
+        campaign_ids = np.concatenate([self._room.campaign_ids[slots], judgements["campaign_id"][told]])
+        if len(features):
+            _, spread = self.predictor.predict(goal, features)
+            self.predictor.count_observed(goal, campaign_ids, spread)
+            self.predictor.train(goal, features, np.ones(len(features)), fake_negatives=True)
+
+    def _keep_time(self, now_ms: int) -> None:
+        """Publish delay curves every minute, and forget a little every hour."""
+        if now_ms - self._curves_at_ms >= _CURVE_PERIOD_MS:
+            self._curves_at_ms = now_ms
+            for curve in self._curves.values():
+                curve.refresh(now_ms)
+        if not self._forgot_at_ms:
+            self._forgot_at_ms = now_ms
+        elif now_ms - self._forgot_at_ms >= _FORGET_PERIOD_MS:
+            self.predictor.forget(now_ms - self._forgot_at_ms)
+            self._forgot_at_ms = now_ms
+
+    def arrived_share(self, goal: Goal, ages_ms: np.ndarray) -> np.ndarray:
+        """Share of the goal's events (f8[n]) that have come when impressions are this old (i8[n] ms)."""
+        return self._curves[Goal.FANS if goal is Goal.KEPT_FANS else goal].arrived_share(ages_ms)
+
+    def save(self, path: Path, position: int) -> None:
+        """Write everything learned, and the ledger position that it is true at, to `path` (npz), whole or not at all."""
+        state = {
+            "learner_version": np.array(_STATE_VERSION),
+            "position": np.array(position, np.uint64),
+            "missed": np.array(self.missed),
+            "times_ms": np.array([self._curves_at_ms, self._forgot_at_ms], np.int64),
+            **_prefixed("predictor", self.predictor.state()),
+            **_prefixed("room", self._room.state()),
+        }
+        for goal, curve in self._curves.items():
+            state.update(_prefixed(f"curve{int(goal)}", curve.state()))
+        write_state(path, state)
+
+    def load(self, path: Path) -> int:
+        """Take up what `save` wrote; the ledger position to go on from.
+
+        Raises:
+            ValueError: another version, capacity or set of features.
+        """
+        with np.load(path) as saved:
+            if "learner_version" not in saved or int(saved["learner_version"]) != _STATE_VERSION:
+                raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
+            room = WaitingRoom(self._room.capacity)
+            room.restore(_without_prefix("room", saved))
+            curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
+            for goal, curve in curves.items():
+                curve.restore(_without_prefix(f"curve{int(goal)}", saved))
+            self.predictor.restore(_without_prefix("predictor", saved))
+            self._room, self._curves = room, curves
+            self.missed = int(saved["missed"])
+            self._curves_at_ms, self._forgot_at_ms = (int(at_ms) for at_ms in saved["times_ms"])
+            return int(saved["position"])
+
+
+def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
+    """Whether the event may count for the engine's own prediction: False where its token says that the caller predicted."""
+    return (decisions["flags"] & FLAG_CALLER_PREDICTION == 0) & (judgements["billed_sequence"] > 0)
+
+
+def _tells_features(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
+    """Whether an event's own token is that of the impression which explains it, with features to learn from."""
+    same = (decisions["lease_id"] == judgements["lease_id"]) & (decisions["hold_seq"] == judgements["hold_seq"])
+    return same & (decisions["feature_count"] == MAX_FEATURES) & _is_own(decisions, judgements)
+
+
+def _parts(rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
+
+
+def _prefixed(prefix: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{prefix}.{name}": values for name, values in state.items()}
+
+
+def _without_prefix(prefix: str, saved: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    start = prefix + "."
+    return {name.removeprefix(start): saved[name] for name in saved if name.startswith(start)}

@@ -1,0 +1,180 @@
+"""Billed impressions whose goal events may still come: their features, and when each is to be told as a negative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from auction.predictor.features import FEATURE_COUNT
+from auction.predictor.waiting.kernels import pop_due, push_all
+
+_GOALS_PER_TICKET = 8
+_POP_AT_ONCE = 65_536
+
+
+class Released(NamedTuple):
+    """Impressions whose wait is over, in the order in which it ended: goals u1[n], slots i8[n] of `WaitingRoom`."""
+
+    goals: np.ndarray
+    slots: np.ndarray
+
+
+class WaitingRoom:
+    """The last `capacity` billed impressions, and a due instant for each of their goals.
+
+    When an impression has to make room, what it still waits for is released at once. One thread at a time.
+
+    Attributes:
+        features: u4[capacity, 16].
+        campaign_ids: u8[capacity].
+        at_ms: i8[capacity].
+    """
+
+    def __init__(self, capacity: int = 2**18) -> None:
+        if not 1 <= capacity <= 2**26:
+            raise ValueError(f"capacity {capacity}: not in 1..{2**26}")
+        self.capacity = capacity
+        self.features = np.zeros((capacity, FEATURE_COUNT), np.uint32)
+        self.campaign_ids = np.zeros(capacity, np.uint64)
+        self.at_ms = np.zeros(capacity, np.int64)
+        self._sequences = np.zeros(capacity, np.uint64)
+        self._pending = np.zeros(capacity, np.uint8)  # bit goal: not yet released
+        self._slot_of: dict[int, int] = {}
+        self._next_ticket = 0
+        self._due_ms = np.zeros(1024, np.int64)
+        self._items = np.zeros(1024, np.int64)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return min(self._next_ticket, self.capacity)
+
+    def slot_of(self, sequence: int) -> int:
+        """Where the impression of a ledger row is; -1: gone or never here."""
+        return self._slot_of.get(sequence, -1)
+
+    def make_room(self, count: int) -> Released:
+        """Release what the next `count` (at most `capacity`) impressions displace."""
+        slots = (self._next_ticket + np.arange(min(count, self.capacity))) % self.capacity
+        slots = slots[self._pending[slots] != 0]
+        goals = np.arange(_GOALS_PER_TICKET)
+        waiting = (self._pending[slots][:, None] >> goals[None, :]) & 1
+        which, goal = np.nonzero(waiting)
+        self._pending[slots] = 0
+        return Released(goal.astype(np.uint8), slots[which])
+
+    def add(
+        self,
+        sequences: np.ndarray,
+        campaign_ids: np.ndarray,
+        at_ms: np.ndarray,
+        features: np.ndarray,
+        goals: np.ndarray,
+        due_ms: np.ndarray,
+    ) -> None:
+        """Add n impressions, after `make_room(n)`.
+
+        Args:
+            sequences, campaign_ids, at_ms: u8[n], u8[n], i8[n]; n at most `capacity`.
+            features: u4[n, 16].
+            goals: [g], each within 1..7.
+            due_ms: i8[n, g].
+
+        Raises:
+            ValueError: more impressions than capacity.
+        """
+        n = len(sequences)
+        if n > self.capacity:
+            raise ValueError(f"impressions {n}: more than capacity {self.capacity}")
+        tickets = self._next_ticket + np.arange(n)
+        slots = tickets % self.capacity
+        for slot in slots[tickets >= self.capacity].tolist():
+            self._slot_of.pop(int(self._sequences[slot]), None)
+        self._sequences[slots] = sequences
+        self.campaign_ids[slots] = campaign_ids
+        self.at_ms[slots] = at_ms
+        self.features[slots] = features
+        self._pending[slots] = sum(1 << int(goal) for goal in goals)
+        self._slot_of.update(zip(sequences.tolist(), slots.tolist(), strict=True))
+        self._next_ticket += n
+        items = tickets[:, None] * _GOALS_PER_TICKET + np.asarray(goals, np.int64)[None, :]
+        self._push(due_ms.ravel(), items.ravel())
+
+    def _push(self, due_ms: np.ndarray, items: np.ndarray) -> None:
+        wanted = self._size + len(items)
+        if wanted > len(self._items):
+            self._drop_stale()
+            wanted = self._size + len(items)
+            if wanted > len(self._items):
+                room = max(2 * len(self._items), wanted)
+                self._due_ms = np.concatenate([self._due_ms, np.zeros(room - len(self._due_ms), np.int64)])
+                self._items = np.concatenate([self._items, np.zeros(room - len(self._items), np.int64)])
+        self._size = push_all(
+            self._due_ms, self._items, self._size, np.ascontiguousarray(due_ms, np.int64), np.ascontiguousarray(items)
+        )
+
+    def _drop_stale(self) -> None:
+        """Forget entries of impressions that made room: memory stays bounded by capacity."""
+        fresh = self._items[: self._size] // _GOALS_PER_TICKET >= self._next_ticket - self.capacity
+        due_ms, items = self._due_ms[: self._size][fresh], self._items[: self._size][fresh]
+        self._size = push_all(self._due_ms, self._items, 0, due_ms, items)
+
+    def release_due(self, now_ms: int) -> Released:
+        """What has waited until `now_ms`, earliest first."""
+        parts = []
+        while True:
+            out = np.empty(_POP_AT_ONCE if self._size > _POP_AT_ONCE else self._size, np.int64)
+            taken = int(pop_due(self._due_ms, self._items, self._size, now_ms, out))
+            self._size -= taken
+            parts.append(out[:taken])
+            if taken < len(out) or not self._size:
+                break
+        items = np.concatenate(parts)
+        tickets, goals = items // _GOALS_PER_TICKET, (items % _GOALS_PER_TICKET).astype(np.uint8)
+        slots = tickets % self.capacity
+        bits = np.left_shift(np.uint8(1), goals).astype(np.uint8)
+        valid = (tickets >= self._next_ticket - self.capacity) & (self._pending[slots] & bits != 0)
+        slots, goals, bits = slots[valid], goals[valid], bits[valid]
+        np.bitwise_and.at(self._pending, slots, np.invert(bits))
+        return Released(goals, slots)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything held, as arrays; oldest impression first."""
+        count = len(self)
+        slots = (self._next_ticket - count + np.arange(count)) % self.capacity
+        return {
+            "capacity": np.array(self.capacity),
+            "next_ticket": np.array(self._next_ticket),
+            "sequences": self._sequences[slots],
+            "campaign_ids": self.campaign_ids[slots],
+            "at_ms": self.at_ms[slots],
+            "features": self.features[slots],
+            "pending": self._pending[slots],
+            "due_ms": self._due_ms[: self._size].copy(),
+            "items": self._items[: self._size].copy(),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up what `state` gave.
+
+        Raises:
+            ValueError: another capacity, or shapes that do not fit; nothing is changed then.
+        """
+        if int(state["capacity"]) != self.capacity:
+            raise ValueError(f"waiting impressions: capacity {int(state['capacity'])}, not {self.capacity}")
+        next_ticket = int(state["next_ticket"])
+        count = min(next_ticket, self.capacity)
+        if len(state["sequences"]) != count or state["features"].shape != (count, FEATURE_COUNT):
+            raise ValueError(f"waiting impressions: {len(state['sequences'])} rows, not {count}")
+        slots = (next_ticket - count + np.arange(count)) % self.capacity
+        self._sequences[slots] = state["sequences"]
+        self.campaign_ids[slots] = state["campaign_ids"]
+        self.at_ms[slots] = state["at_ms"]
+        self.features[slots] = state["features"]
+        self._pending[:] = 0
+        self._pending[slots] = state["pending"]
+        self._slot_of = dict(zip(state["sequences"].tolist(), slots.tolist(), strict=True))
+        self._next_ticket = next_ticket
+        self._due_ms, self._items = state["due_ms"].astype(np.int64), state["items"].astype(np.int64)
+        self._size = len(self._items)
