@@ -153,7 +153,7 @@ def bench(arguments: list[str]) -> int:
         ensure_installed()
         return call([str(PYTHON), "fanbid.py", "bench", *arguments])
     ensure_installed("dev")
-    return call([str(PYTHON), "-m", "pytest", "benchmarks/suite", "-q", "--benchmark-only"])
+    return call([str(PYTHON), "-m", "pytest", "benchmarks/suite", "--benchmark-only"])
 
 
 def pytest(label: str, arguments: list[str], **changes: str) -> tuple[int, str]:

@@ -25,6 +25,7 @@ PRINTING = {
 CONSTANT_MODULES = {
     "auction.bid.columns",
     "auction.bid.nobid",
+    "auction.predictor.features",
     "pacing.clocks",
     "pacing.facts",
     "pacing.money",
@@ -187,7 +188,7 @@ def test_wire_packages_stay_at_the_edge() -> None:
 
 def test_nobody_imports_the_command_line() -> None:
     found = {source.path for source in python_sources() if "fanbid" in packages_imported(source)}
-    assert {path for path in found if not path.startswith("tests/")} == set()
+    assert {path for path in found if not path.startswith("tests/")} <= {"conftest.py"}
 
 
 def test_no_unfinished_work_and_no_machine_paths() -> None:

@@ -1,0 +1,1 @@
+"""Each compiled step alone, under pytest-benchmark; inside the tests each runs once."""
