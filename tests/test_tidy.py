@@ -27,6 +27,7 @@ CONSTANT_MODULES = {
     "auction.bid.nobid",
     "auction.predictor.features",
     "pacing.clocks",
+    "pacing.control.grid",
     "pacing.facts",
     "pacing.money",
     "targeting.attributes",
