@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.market.campaigns import MarketCampaign
 
 SAMPLE_SLOTS = 40_000
-SAMPLE_STEPS = 120
+SAMPLE_STEPS = 90
 FULL_STEPS = 20
 _STEP = 0.35
 _COST_STEP = 1.5

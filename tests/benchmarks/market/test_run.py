@@ -15,7 +15,7 @@ from pacing.facts import Goal, OutcomeKind
 from tests.benchmarks.market.bidder import TruthBidder
 
 SMALL = MarketSettings(
-    slots_per_day=20_000, viewers_per_request=80, drain_hours=6, world=WorldSettings(viewers=6_000)
+    slots_per_day=15_000, viewers_per_request=60, drain_hours=6, world=WorldSettings(viewers=5_000)
 )
 
 
@@ -36,13 +36,12 @@ def first() -> tuple[TruthBidder, MarketRun, MarketResult, tuple[Optimum, Optimu
 
 def test_the_same_seed_gives_the_same_result(first: tuple[TruthBidder, MarketRun, MarketResult, object]) -> None:
     assert run_once(5)[2].digest() == first[2].digest()
-    assert run_once(6)[2].digest() != first[2].digest()
 
 
 def test_everything_is_put_before_bids_are_asked(first: tuple[TruthBidder, MarketRun, MarketResult, object]) -> None:
     bidder, run, _, _ = first
     world = run.market.world
-    assert bidder.viewers_put == 6_000
+    assert bidder.viewers_put == 5_000
     assert len(bidder.campaigns) == 12
     before = int(world.fans.sum()) + len(world.friend_from)
     assert before < bidder.follows_put <= before + bidder.rows_by_kind[OutcomeKind.FOLLOW]
@@ -104,6 +103,7 @@ def test_alphas_above_the_optimum_buy_dearer_events(
     first: tuple[TruthBidder, MarketRun, MarketResult, object],
 ) -> None:
     dear = run_once(5, 3.0)[2]
+    assert dear.digest() != first[2].digest()
     costs = [
         sum(c.charged_micros for c in r.campaigns if c.goal is Goal.FANS) / r.fans() for r in (first[2], dear)
     ]
