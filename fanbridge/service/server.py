@@ -27,7 +27,11 @@ STORE_FILE = "fans.sqlite"
 _REVIEW_INTERVAL_S = 1.0
 _STOP_GRACE_S = 5.0
 _MAX_MESSAGE_BYTES = 1024 * 1024
-_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", 64),
+]
 
 _log = logging.getLogger(__name__)
 

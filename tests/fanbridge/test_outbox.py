@@ -55,6 +55,7 @@ def make_bridge(service: FanServicePort, delivery: Delivery, log: RowLog, **sett
 def test_what_is_told_and_under_which_key() -> None:
     log = RowLog()
     rows = ledger_rows(7, [BILLABLE, FOLLOW, BILLABLE, FOLLOW, LIKE, BILLABLE, OutcomeKind.WIN])
+    rows["price_micros"][1] = 5  # only impressions cost
     rows["has_token"][3] = 0
     rows["decision"][3] = np.zeros((), rows.dtype["decision"])
     log.append(rows)
@@ -169,6 +170,28 @@ def test_a_long_outage_is_bridged_with_few_calls_and_one_line(tmp_path: Path, ca
             assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         finally:
             process.kill()
+
+
+def test_a_service_that_was_away_gets_one_small_push_first(tmp_path: Path) -> None:
+    log = judged_log(100)
+    backoff = BackoffSettings(base_ms=1, cap_ms=1, down_after=1)
+    with running_service(tmp_path / "fans") as service:
+        address = service.address
+    with connected(address, deadline_ms=2_000) as client:
+        counted = Counted(client)
+        bridge = make_bridge(counted, Delivery(None), log, outbox=OutboxSettings(push_rows=10), backoff=backoff)
+        bridge.tick(START_AT_MS)
+        assert bridge.status().link is LinkState.DOWN
+        with running_service(tmp_path / "fans", listen=address):
+            tries = 0
+            while bridge.outbox.position == 0 and tries < 3_000:
+                tries += 1
+                bridge.tick(START_AT_MS + 1_000 * tries)
+                time.sleep(0.002)
+            assert bridge.outbox.position == 10
+            assert bridge.status().link is LinkState.UP
+            bridge.tick(START_AT_MS + 10**7)
+            assert bridge.outbox.position == 90
 
 
 class Counted:

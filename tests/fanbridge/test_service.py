@@ -77,6 +77,15 @@ def test_virtual_time_follows_the_newest_row(client: FanServiceClient) -> None:
     assert stages[5] == Stage.SILENT
 
 
+def test_virtual_time_goes_on_after_a_restart(tmp_path: Path) -> None:
+    far_ahead = [START_AT_MS + days * MS_PER_DAY for days in (300, 600, 1_200)]
+    taken = []
+    for event_id, at_ms in enumerate(far_ahead, start=1):
+        with running_service(tmp_path) as service, connected(service.address) as client:
+            taken += client.push_events(events((event_id, 5, 7, LIKE, at_ms))).tolist()
+    assert taken == [RowStatus.ACCEPTED, RowStatus.ACCEPTED, RowStatus.INVALID]
+
+
 @pytest.mark.parametrize(
     "row",
     [

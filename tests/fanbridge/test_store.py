@@ -180,6 +180,16 @@ def test_a_push_that_fails_half_way_leaves_nothing() -> None:
     assert store.push_events(rows[:1], DAY_MS).tolist() == [RowStatus.ACCEPTED]
 
 
+def test_a_fan_who_stays_where_they_are_is_not_told_again() -> None:
+    store = FanStore(None, RULES)
+    store.push_events(events((1, 5, 7, OutcomeKind.LIKE, DAY_MS), (2, 6, 7, OutcomeKind.LIKE, DAY_MS)), DAY_MS)
+    _, position = store.pull_tiers(0, 10)
+    store.push_events(events((3, 5, 7, OutcomeKind.LIKE, DAY_MS + 1)), DAY_MS + 1)
+    assert len(store.pull_tiers(position, 10)[0]) == 0
+    store.push_events(events((4, 5, 7, OutcomeKind.FOLLOW, DAY_MS + 2)), DAY_MS + 2)
+    assert store.pull_tiers(position, 10)[0]["viewer_id"].tolist() == [5]
+
+
 def test_the_time_of_the_newest_row_survives(tmp_path: Path) -> None:
     store = FanStore(tmp_path / "fans.sqlite", RULES)
     store.push_events(events((1, 5, 7, OutcomeKind.LIKE, 5_000), (2, 5, 7, OutcomeKind.LIKE, 3_000)), 5_000)
