@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from targeting.attributes import Dimension
 from targeting.expressions import All, Any, Attribute, FansOf, FriendsOfFans, Interests, Not, Segment
 from tests.auction.campaigns.figures import NOON_MS, a_campaign
 
+ROOT = Path(__file__).parents[3]
 AUDIENCE = All(
     (
         Any((Interests((3, 12)), Segment("tier:iron"))),
@@ -123,7 +125,7 @@ def test_another_process_adds_tokens_while_this_one_is_in_use(store):
         "print(s.add_token(b'h' * 32, 'feed', 0, 5)); s.close()"
     )
     made = subprocess.run(
-        [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
     assert made.stdout.strip() == "1"
     assert [(t.token_id, t.secret_hash, t.role, t.creator_id) for t in store.tokens()] == [(1, b"h" * 32, "feed", 0)]
