@@ -1,0 +1,422 @@
+"""What each campaign should expect of the rest of its horizon, kept up to date from supply and decided auctions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from pacing.clocks import MS_PER_DAY
+from pacing.control import kernels
+from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
+from pacing.control.kernels import (
+    SUM_FIRST,
+    SUM_LOG_PRICE,
+    SUM_LOG_SHADE,
+    SUM_LOG_TOLD,
+    SUM_PRICED,
+    SUM_ROWS,
+    SUM_SECOND,
+    SUM_TOLD,
+)
+from pacing.control.outlook import Outlook
+from pacing.control.prior import MarketPrior
+from pacing.control.settings import PacerSettings
+from pacing.control.state import LEVEL, PRICE, TRAFFIC, CampaignState
+from pacing.facts import AuctionType
+
+FloatArray = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+_SPREAD_SHARE = 0.5  # the curve is solved for a typical day more than for the mean of all days
+_SCALE_SD = 4.0  # a campaign this far from the market's mean has a scale of its own
+_TARGET_Z = -1.3  # where on an unknown market's curve a target cost is first taken to lie
+_WON_PRICE_Z = -1.0  # and the mean of the prices at which a blind bidder won
+_COLD_VARIANCE = 1.0
+_HISTORY_DAYS = 3.0
+_HALF_RANGE = Z_STEP * (ALPHA_CENTRE - 1)
+_TOP_Z = Z_LOW + Z_STEP * (CURVE_BINS - 1)
+
+
+class Forecaster:
+    """Keeps the campaigns' scales, shapes and tables. Called by the Pacer alone, under its lock."""
+
+    def __init__(self, prior: MarketPrior, settings: PacerSettings, state: CampaignState) -> None:
+        self._prior, self._settings, self._state = prior, settings, state
+        self._outlook = Outlook(prior)
+        self._curves = np.stack([prior.value_curve, prior.cost_curve, prior.told_cdf])
+        self._bucket_ms = MS_PER_DAY / prior.buckets
+        self._current: int | None = None  # absolute number of the running bucket
+        self._ticked_at_ms = 0
+
+    # time -----------------------------------------------------------------------------------------------------------
+
+    def _bucket_at(self, at_ms: float) -> float:
+        return (at_ms - self._prior.midnight_offset_ms) / self._bucket_ms
+
+    @property
+    def _running(self) -> int:
+        """Time-of-day bucket that is running."""
+        return (self._current or 0) % self._prior.buckets
+
+    def admit(self, row: int, history_group: int, now_ms: int) -> None:
+        """Place a new campaign."""
+        if self._current is None:
+            self._current = math.floor(self._bucket_at(now_ms))
+            self._ticked_at_ms = now_ms
+        state, prior = self._state, self._prior
+        group = prior.group_of.get(history_group, 0)
+        state.group[row] = group
+        state.scaled[row] = ~prior.known
+        state.log_level[row] = prior.mean_log[LEVEL, group, self._running]
+        state.log_price[row] = prior.mean_log[PRICE, group, self._running]
+
+    # observations ---------------------------------------------------------------------------------------------------
+
+    def absorb(self, feedback: list[npt.NDArray[np.void]], now_ms: int) -> None:
+        """Take in the supply and the auctions since the last tick."""
+        state = self._state
+        count = state.count
+        state.tick_sums[:count] = 0.0
+        columns = self._feedback_columns(feedback)
+        if columns is not None:
+            row, first, won, probability, alpha, bid, paid, told = columns
+            kernels.sum_auctions(row, first, won, probability, alpha, bid, paid, told, state.tick_sums)
+            state.sums[:count] += state.tick_sums[:count]
+        state.supply[:count] += state.tick_supply[:count]
+        self._update_scales(now_ms)
+        self._update_shade()
+        if columns is not None:
+            kernels.bin_auctions(row, first, won, probability, bid, paid, told, state.log_level, state.log_price, state.mass)
+            state.weight[:count, self._running] += state.tick_sums[:count, SUM_ROWS]
+            state.rows_seen[:count] += state.tick_sums[:count, SUM_ROWS]
+
+    def _feedback_columns(self, feedback: list[npt.NDArray[np.void]]) -> tuple[npt.NDArray[np.generic], ...] | None:
+        if not feedback:
+            return None
+        rows = np.concatenate(feedback)
+        ids, inverse = np.unique(rows["campaign_id"], return_inverse=True)
+        return (
+            self._state.rows(ids)[inverse],
+            (rows["at"] == AuctionType.FIRST_PRICE).astype(np.uint8),
+            np.ascontiguousarray(rows["won"]),
+            np.ascontiguousarray(rows["probability"]),
+            np.ascontiguousarray(rows["alpha_micros"]),
+            rows["bid_micros"].astype(np.float64),
+            rows["price_micros"].astype(np.float64),
+            rows["min_bid_to_win_micros"].astype(np.float64),
+        )
+
+    def _base(self, rows: Rows, bucket: int) -> FloatArray:
+        """f8[m, 3]: mean log traffic, level and price of a bucket, the campaign's own past days included."""
+        state = self._state
+        return self._prior.mean_log[:, state.group[rows], bucket].T + state.profile[rows, :, bucket]
+
+    def _update_scales(self, now_ms: int) -> None:
+        """The campaigns' constant offsets from the market, and the scales on which auctions are binned."""
+        state, rows = self._state, np.arange(self._state.count)
+        if not len(rows):
+            return
+        base = self._base(rows, self._running)
+        eligible, events = state.tick_supply[rows].T
+        elapsed = max(now_ms - self._ticked_at_ms, 0) / self._bucket_ms
+        self._ticked_at_ms = now_ms
+        fed = eligible > 0
+        state.seen[rows, TRAFFIC] += eligible
+        state.meant[rows, TRAFFIC] += np.exp(base[:, TRAFFIC]) * elapsed
+        state.seen[rows, LEVEL] += events
+        state.meant[rows, LEVEL] += np.where(fed, eligible * np.exp(base[:, LEVEL]), 0.0)
+        told, priced = state.tick_sums[rows, SUM_TOLD], state.tick_sums[rows, SUM_PRICED]
+        state.seen[rows, PRICE] += state.tick_sums[rows, SUM_LOG_TOLD] - told * base[:, PRICE]
+        state.meant[rows, PRICE] += told
+        first_price = (state.meant[rows, PRICE] <= 0) & (priced > 0) & ~self._prior.known[PRICE] & (state.target[rows] <= 0)
+        guess = state.tick_sums[rows, SUM_LOG_PRICE] / np.maximum(priced, 1.0) - base[:, PRICE] - _WON_PRICE_Z
+        state.seen[rows[first_price], PRICE] = guess[first_price]
+        state.meant[rows[first_price], PRICE] = 1.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            offset = np.where(
+                (state.seen[rows] > 0) & (state.meant[rows] > 0), np.log(state.seen[rows] / state.meant[rows]), 0.0
+            )
+        offset[:, PRICE] = state.seen[rows, PRICE] / np.maximum(state.meant[rows, PRICE], 1e-9)
+        deviation = np.sqrt(self._prior.covariance[:, self._running, self._running])
+        enough = np.stack(
+            [
+                state.meant[rows, TRAFFIC] > 0.5 * np.exp(base[:, TRAFFIC]),
+                state.supply[rows, 0] > 100,
+                state.meant[rows, PRICE] > 100,
+            ],
+            axis=1,
+        )
+        state.scaled[rows] |= enough & (np.abs(offset) > np.maximum(_SCALE_SD * deviation, 0.7))
+        state.scale[rows] = np.where(state.scaled[rows], offset, 0.0)
+        self._guess_price(rows, base)
+        self._update_bin_scales(rows, base)
+        state.tick_supply[rows] = 0.0
+        self._interval = np.stack([eligible, events, told], axis=1)
+
+    def _guess_price(self, rows: Rows, base: FloatArray) -> None:
+        """Until a price is seen on an unknown market, the target is taken to lie low on its curve."""
+        state = self._state
+        guess = state.scaled[rows, PRICE] & (state.meant[rows, PRICE] <= 0) & (state.target[rows] > 0)
+        level = base[:, LEVEL] + state.scale[rows, LEVEL]
+        wanted = np.log(np.maximum(state.target[rows], 1.0)) + level - base[:, PRICE] - _TARGET_Z
+        state.scale[rows[guess], PRICE] = wanted[guess]
+
+    def _update_bin_scales(self, rows: Rows, base: FloatArray) -> None:
+        state = self._state
+        expected = base + state.forecast[rows, :, self._running] + state.scale[rows]
+        eligible, events = state.supply[rows].T
+        seen = (eligible >= 5) & (events > 0)
+        level = np.log(np.maximum(events, 1e-12) / np.maximum(eligible, 1.0))
+        state.log_level[rows] = np.where(seen, level, expected[:, LEVEL])
+        told = state.sums[rows, SUM_TOLD]
+        state.log_price[rows] = (state.sums[rows, SUM_LOG_TOLD] + 20 * expected[:, PRICE]) / (told + 20)
+
+    def _update_shade(self) -> None:
+        """Share of first-price supply, and the value-weighted mean log of bid over worth in it."""
+        state, rows = self._state, np.arange(self._state.count)
+        sums = state.sums[rows]
+        known = sums[:, SUM_FIRST] + sums[:, SUM_SECOND] > 0
+        total = np.maximum(sums[:, SUM_FIRST] + sums[:, SUM_SECOND], 1e-12)
+        state.first_share[rows] = np.where(known, sums[:, SUM_FIRST] / total, state.first_share[rows])
+        first = sums[:, SUM_FIRST] > 0
+        state.log_shade[rows] = np.where(
+            first, sums[:, SUM_LOG_SHADE] / np.maximum(sums[:, SUM_FIRST], 1e-12), state.log_shade[rows]
+        )
+
+    def expected_outcome(self, rows: Rows) -> FloatArray:
+        """f8[m, 2]: events and micros that the supply since the last tick should have brought at the multipliers in force."""
+        state = self._state
+        unit = np.zeros((len(rows), 2))
+        eligible, events, told = self._interval[rows].T if len(rows) else np.zeros((3, 0))
+        level = np.where(
+            (eligible >= 5) & (events > 0),
+            np.log(np.maximum(events, 1e-12) / np.maximum(eligible, 1.0)),
+            state.log_level[rows],
+        )
+        mean_told = state.tick_sums[rows, SUM_LOG_TOLD] / np.maximum(told, 1.0)
+        observed = np.where(told >= 20, mean_told, state.log_price[rows])
+        log_alpha = np.log(np.maximum(state.alpha[rows], 1e-9))
+        kernels.expect_outcomes(
+            rows, state.group, self._curves, self._running, state.own_map, log_alpha, state.log_shade[rows],
+            state.first_share[rows], level, observed, unit,
+        )  # fmt: skip
+        return np.asarray(unit * (eligible * (state.alpha[rows] > 0))[:, None], np.float64)
+
+    # the turn of a bucket, of a day -----------------------------------------------------------------------------------
+
+    def roll(self, now_ms: int) -> bool:
+        """Close the running bucket when its time is over; True: it was."""
+        reached = math.floor(self._bucket_at(now_ms))
+        if self._current is None or reached <= self._current:
+            return False
+        rows = np.arange(self._state.count)
+        self._close_bucket(rows)
+        for skipped in range(self._current + 1, min(reached, self._current + self._prior.buckets)):
+            self._state.deviation[rows, :, skipped % self._prior.buckets] = self._state.forecast[
+                rows, :, skipped % self._prior.buckets
+            ] + self._state.scale[rows].astype(np.float32)
+        self._current = reached
+        fade = math.exp(-self._bucket_ms / self._settings.memory_ms)
+        slow_fade = math.exp(-self._bucket_ms / MS_PER_DAY)
+        state = self._state
+        state.mass[rows] *= np.float32(fade)
+        state.weight[rows] *= np.float32(fade)
+        state.seen[rows] *= slow_fade
+        state.meant[rows] *= slow_fade
+        state.supply[rows] = 0.0
+        state.sums[rows] = 0.0
+        return True
+
+    def _raw_deviation(self, rows: Rows, end_bucket: float) -> tuple[FloatArray, FloatArray]:
+        """Deviation of the running bucket so far, without scale, and its variance (infinite: nothing seen). f8[m, 3] each."""
+        state = self._state
+        current = self._current or 0
+        base = self._base(rows, self._running)
+        start = np.maximum(self._bucket_at(0) + state.joined_at_ms[rows] / self._bucket_ms, current)
+        covered = np.clip(end_bucket - start, 1e-3, 1.0)
+        eligible, events = state.supply[rows].T
+        told = state.sums[rows, SUM_TOLD]
+        raw, variance = np.zeros((len(rows), 3)), np.full((len(rows), 3), np.inf)
+        fed = eligible > 0
+        raw[:, TRAFFIC] = np.log((eligible + 0.5) / np.maximum(covered, 1e-3)) - base[:, TRAFFIC]
+        variance[fed, TRAFFIC] = (1 / np.maximum(eligible, 1.0) + 0.02 * (1 - covered) / covered)[fed]
+        seen = fed & (events > 0)
+        raw[seen, LEVEL] = np.log(events[seen] / eligible[seen]) - base[seen, LEVEL]
+        variance[seen, LEVEL] = 0.7 / eligible[seen]
+        priced = told > 0
+        raw[priced, PRICE] = state.sums[rows[priced], SUM_LOG_TOLD] / told[priced] - base[priced, PRICE]
+        variance[priced, PRICE] = 0.4 / told[priced] + 0.02 * (1 - covered[priced])
+        return raw, variance
+
+    def _close_bucket(self, rows: Rows) -> None:
+        state = self._state
+        current = self._current or 0
+        raw, variance = self._raw_deviation(rows, current + 1.0)
+        expected = state.forecast[rows, :, self._running] + state.scale[rows]
+        own = np.maximum(self._prior.covariance[:, self._running, self._running], 1e-9)
+        gain = np.where(np.isfinite(variance), own / (own + variance), 0.0)
+        surprise = np.where(np.isfinite(variance), raw - expected, 0.0)
+        state.deviation[rows, :, self._running] = expected + gain * surprise
+        starts = (state.first_bucket[rows] < 0) & (state.supply[rows, 0] > 0)
+        state.first_bucket[rows[starts]] = current
+
+    def turn_day(self, rows: Rows) -> None:
+        """Fold the day's deviations into the campaigns' own profiles, and begin a new day."""
+        state, buckets = self._state, self._prior.buckets
+        current = self._current or 0
+        for row in rows:
+            first = int(state.first_bucket[row])
+            count = min(max(current - first, 0), buckets) if first >= 0 else 0
+            if count:
+                order = (first + np.arange(count)) % buckets
+                trust = _HISTORY_DAYS if self._prior.known.all() else 0.0
+                step = (state.deviation[row][:, order] - state.scale[row][:, None]) / (state.days_seen[row] + 1 + trust)
+                state.profile[row][:, order] += step
+                state.days_seen[row] += 1
+            state.first_bucket[row] = -1
+
+    # forecasts --------------------------------------------------------------------------------------------------------
+
+    def refresh(self, rows: Rows, end_ms: npt.NDArray[np.int64], now_ms: int) -> None:
+        """Make the forecasts of these campaigns anew, up to the end of their horizons."""
+        if not len(rows):
+            return
+        state = self._state
+        logs, spread = self._expect(rows, now_ms)
+        traffic = self._traffic_weights(rows, logs[:, TRAFFIC], end_ms)
+        self._place(rows, logs)
+        kernels.refresh_forecasts(
+            rows, state.group, state.mass, state.weight, self._curves, self._settings.prior_rows, self._running,
+            traffic, np.ascontiguousarray(logs[:, LEVEL]), np.ascontiguousarray(logs[:, PRICE]), spread, state.centre,
+            state.own_map, state.tables,
+        )  # fmt: skip
+        state.refreshed_at_ms[rows] = now_ms
+        self._last = (rows, logs, traffic)
+
+    def _observed(self, rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First bucket and number of complete buckets observed today."""
+        first = self._state.first_bucket[rows]
+        count = np.where(first >= 0, np.clip((self._current or 0) - first, 0, self._prior.buckets - 1), 0)
+        return np.where(first >= 0, first % self._prior.buckets, 0), count
+
+    def _expect(self, rows: Rows, now_ms: int) -> tuple[FloatArray, FloatArray]:
+        """Log traffic, level and price of every bucket, f8[m, 3, T], and the spread of the ratio, f8[m, T]."""
+        state, buckets = self._state, self._prior.buckets
+        logs, spread = np.zeros((len(rows), 3, buckets)), np.zeros((len(rows), buckets))
+        raw, raw_variance = self._raw_deviation(rows, self._bucket_at(now_ms))
+        first, count = self._observed(rows)
+        scale = state.scale[rows]
+        for key in np.unique(first * (buckets + 1) + count):
+            same = np.flatnonzero(first * (buckets + 1) + count == key)
+            mean, covariance = self._outlook.expect(
+                int(key // (buckets + 1)), int(key % (buckets + 1)),
+                state.deviation[rows[same]] - scale[same][:, :, None], self._running,
+                raw[same] - scale[same], raw_variance[same],
+            )  # fmt: skip
+            state.forecast[rows[same]] = mean
+            base = self._prior.mean_log[:, state.group[rows[same]]].transpose(1, 0, 2) + state.profile[rows[same]]
+            logs[same] = base + mean + scale[same][:, :, None]
+            uncertain = np.maximum(np.diagonal(covariance[LEVEL]) + np.diagonal(covariance[PRICE]), 0.0)
+            spread[same] = _SPREAD_SHARE * np.sqrt(uncertain)
+        return logs, spread
+
+    def _traffic_weights(self, rows: Rows, log_traffic: FloatArray, end_ms: npt.NDArray[np.int64]) -> FloatArray:
+        """f8[m, 3, T]: impressions of the running bucket, of later buckets up to the end, of a whole day."""
+        buckets, current = self._prior.buckets, self._current or 0
+        weights = np.zeros((len(rows), 3, buckets))
+        impressions = np.exp(log_traffic)
+        weights[:, 0, self._running] = impressions[:, self._running]
+        weights[:, 2] = impressions
+        ends = (end_ms - self._prior.midnight_offset_ms) / self._bucket_ms
+        last = math.ceil(min(float(ends.max()), current + 2.0 * buckets))
+        for bucket in range(current + 1, last):
+            t = bucket % buckets
+            weights[:, 1, t] += impressions[:, t] * np.clip(ends - bucket, 0.0, 1.0)
+        return weights
+
+    def _place(self, rows: Rows, logs: FloatArray) -> None:
+        """Choose the centre of the tables of campaigns that have none."""
+        state = self._state
+        new = ~state.placed[rows]
+        if new.any():
+            target = state.target[rows]
+            market = logs[:, PRICE, self._running] - logs[:, LEVEL, self._running] + _TARGET_Z
+            state.centre[rows[new]] = np.where(target > 0, np.log(np.maximum(target, 1.0)), market)[new]
+            state.placed[rows[new]] = True
+
+    def recentre(self, rows: Rows, log_alpha: FloatArray) -> None:
+        """Put these multipliers in the middle of the tables, from the next refresh on."""
+        self._state.centre[rows] = log_alpha
+
+    def may_recentre(self, rows: Rows, binding: npt.NDArray[np.uint8], budget: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether moving the tables would help: something is left to spend, and more could be won above."""
+        state = self._state
+        top = state.log_price[rows] - state.log_level[rows] + _TOP_Z - state.log_shade[rows]
+        above = (binding == kernels.ABOVE_GRID) & (state.centre[rows] < top - _HALF_RANGE)
+        below = (binding == kernels.BELOW_GRID) & (state.centre[rows] > -20.0)
+        return np.asarray((above | below) & (budget > 0), np.bool_)
+
+    def variance(self, rows: Rows, remaining: FloatArray) -> FloatArray:
+        """f8[m]: variance of the log multiplier that would have been right, given what may still come.
+
+        Symbols: with cost C_t of bucket t and weights w_t proportional to dC_t / d log alpha, a deviation d_t of the log ratio of
+        price to level moves log alpha by sum w_t d_t, one of log traffic by sum w_t d_t / elasticity.
+        """
+        state, buckets = self._state, self._prior.buckets
+        seen_rows, logs, traffic = self._last
+        position = {int(r): i for i, r in enumerate(seen_rows)}
+        missing = [int(r) for r in rows if int(r) not in position]
+        variance = np.zeros(len(rows))
+        if missing:
+            variance[[int(r) not in position for r in rows]] = state.variance[missing]
+        found = np.array([i for i, r in enumerate(rows) if int(r) in position], np.int64)
+        if not len(found):
+            return variance
+        at = np.array([position[int(rows[i])] for i in found], np.int64)
+        chosen = rows[found]
+        impressions = traffic[at, 1].copy()
+        impressions[:, self._running] += traffic[at, 0, self._running] * remaining[found]
+        slope = np.zeros((len(chosen), buckets + 1))
+        log_alpha = state.log_solved[chosen] + state.first_share[chosen] * state.log_shade[chosen]
+        kernels.cost_slopes(
+            chosen, state.group, self._curves, state.own_map, impressions, np.ascontiguousarray(logs[at, LEVEL]),
+            np.ascontiguousarray(logs[at, PRICE]), log_alpha, slope,
+        )  # fmt: skip
+        total = np.maximum(slope[:, :buckets].sum(1), 1e-12)
+        share = slope[:, :buckets] / total[:, None]
+        elasticity = np.maximum(total / np.maximum(slope[:, buckets], 1e-12), 1.0)
+        first, count = self._observed(chosen)
+        for key in np.unique(first * (buckets + 1) + count):
+            same = np.flatnonzero(first * (buckets + 1) + count == key)
+            covariance = self._outlook.given(int(key // (buckets + 1)), int(key % (buckets + 1))).covariance
+            ratio = np.einsum("mt,tu,mu->m", share[same], covariance[LEVEL] + covariance[PRICE], share[same])
+            traffic_part = np.einsum("mt,tu,mu->m", share[same], covariance[TRAFFIC], share[same])
+            variance[found[same]] = np.maximum(ratio, 0.0) + np.maximum(traffic_part, 0.0) / elasticity[same] ** 2
+        cold = _COLD_VARIANCE * self._settings.prior_rows / (self._settings.prior_rows + state.rows_seen[chosen])
+        variance[found] += np.where(state.scaled[chosen].any(1), cold, 0.0)
+        return variance
+
+    def remaining_share(self, rows: Rows, end_ms: npt.NDArray[np.int64], now_ms: int) -> FloatArray:
+        """f8[m]: which part of the running bucket is still to come before the horizon ends."""
+        end = np.minimum((end_ms - self._prior.midnight_offset_ms) / self._bucket_ms, (self._current or 0) + 1.0)
+        return np.clip(end - self._bucket_at(now_ms), 0.0, 1.0)
+
+    def remaining_impressions(self, rows: Rows) -> FloatArray:
+        """f8[m]: viewers that these campaigns may still bid for, roughly a day's worth at the present rate."""
+        state = self._state
+        return np.asarray(np.exp(self._base(rows, self._running)[:, TRAFFIC] + state.scale[rows, TRAFFIC]) * self._prior.buckets)
+
+    def blind(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Campaigns on a market of unknown prices that have seen none yet."""
+        return np.asarray(~self._prior.known[PRICE] & (self._state.meant[rows, PRICE] <= 0), np.bool_)
+
+    def cost_rate(self, rows: Rows, alpha: FloatArray) -> FloatArray:
+        """f8[m]: micros per ms that the running bucket should cost at these multipliers."""
+        state = self._state
+        second = np.log(np.maximum(alpha, 1e-9))
+        at = (second - state.centre[rows]) / Z_STEP + ALPHA_CENTRE
+        low = np.clip(at.astype(np.int64), 0, ALPHA_BINS - 1)
+        cost = state.tables[rows, kernels.CURRENT_COST, low] * (alpha > 0)
+        return np.asarray(cost / self._bucket_ms, np.float64)

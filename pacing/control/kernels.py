@@ -1,0 +1,396 @@
+"""Compiled arithmetic of the controller. `reference.py` says the same in plain Python.
+
+Shapes: N campaigns in the state, n the rows of a call, T buckets of a day, K curve bins, J multipliers, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
+
+EXACT, ABOVE, BELOW = 0, 1, 2  # what an auction told of its threshold: its value, or that it lies above or below the bid
+NODE_SHIFT = math.sqrt(3.0)  # three-point Gauss-Hermite rule
+FREE, BUDGET_BINDS, COST_BINDS, BELOW_GRID, ABOVE_GRID = 0, 1, 2, 3, 4  # what decided a multiplier
+
+# columns of the `sums` of an interval
+SUM_ROWS, SUM_LOG_TOLD, SUM_TOLD, SUM_LOG_SHADE, SUM_FIRST, SUM_SECOND, SUM_LOG_PRICE, SUM_PRICED = range(8)
+SUM_COLUMNS = 8
+
+# rows of the `tables` of a campaign
+CURRENT_VALUE, CURRENT_COST, LATER_VALUE, LATER_COST, DAY_COST = range(5)
+TABLE_ROWS = 5
+
+# columns of `state` in solve_plans
+REMAINING, VALUE_GAIN, COST_GAIN, FIRST_SHARE, LOG_SHADE, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(12)
+SOLVE_COLUMNS = 12
+
+
+@njit(cache=True, nogil=True)
+def _interpolate(curve, position):
+    """Linear interpolation on `curve` at a fractional bin; 0 below the first bin, the last value above the last."""
+    if position <= -1.0:
+        return 0.0
+    if position <= 0.0:
+        return (position + 1.0) * curve[0]
+    last = len(curve) - 1
+    if position >= last:
+        return float(curve[last])
+    k = int(position)
+    rest = position - k
+    return curve[k] * (1.0 - rest) + curve[k + 1] * rest
+
+
+@njit(cache=True, nogil=True)
+def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, out_sums):
+    """Add n decided auctions to the sums of their campaigns.
+
+    Args:
+        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, price, told: f8[n], micros;
+            price and told are negative where not known.
+        out_sums: f8[N, SUM_COLUMNS], added to.
+    """
+    for i in range(len(row)):
+        c = row[i]
+        if c < 0:
+            continue
+        worth = alpha[i] * probability[i]
+        out_sums[c, SUM_ROWS] += 1.0
+        if told[i] >= 0.0:
+            out_sums[c, SUM_LOG_TOLD] += math.log(max(told[i], 1.0))
+            out_sums[c, SUM_TOLD] += 1.0
+        elif won[i] and price[i] >= 0.0:
+            out_sums[c, SUM_LOG_PRICE] += math.log(max(price[i], 1.0))
+            out_sums[c, SUM_PRICED] += 1.0
+        if first_price[i]:
+            out_sums[c, SUM_FIRST] += probability[i]
+            if bid[i] > 0.0 and worth > 0.0:
+                out_sums[c, SUM_LOG_SHADE] += probability[i] * min(0.0, math.log(bid[i] / worth))
+        else:
+            out_sums[c, SUM_SECOND] += probability[i]
+
+
+@njit(cache=True, nogil=True)
+def bin_auctions(row, first_price, won, probability, bid, price, told, log_level, log_price, out_mass):
+    """Add n decided auctions to their campaigns' histograms of thresholds, weighted by value in units of level.
+
+    Args:
+        log_level, log_price: f8[N] the scales in force.
+        out_mass: f4[N, 3, K] by EXACT, ABOVE, BELOW; added to.
+    """
+    for i in range(len(row)):
+        c = row[i]
+        if c < 0 or probability[i] <= 0.0:
+            continue
+        kind = EXACT
+        threshold = told[i]
+        if threshold < 0.0:
+            if won[i] and not first_price[i] and price[i] >= 0.0:
+                threshold = price[i]
+            else:
+                threshold = bid[i]
+                kind = BELOW if won[i] else ABOVE
+        log_quotient = math.log(probability[i]) - log_level[c]
+        z = math.log(max(threshold, 1.0)) - log_quotient - log_price[c]
+        k = int(math.ceil((z - Z_LOW) / Z_STEP))
+        k = min(max(k, 0), CURVE_BINS - 1)
+        out_mass[c, kind, k] += math.exp(log_quotient)
+
+
+@njit(cache=True, nogil=True)
+def _fit_map(mass, weight, told, prior_rows, expected, density, out_map):
+    """Where on the market's curves each bin of the campaign's own thresholds lies.
+
+    Censored mass is spread over the bins where it may lie in proportion to what was fitted before (one step of
+    self-consistency, Turnbull 1976); the market's shape counts as `prior_rows` rows.
+
+    Args:
+        mass: f4[3, K]. weight: f4[T] the campaign's own rows by bucket. told: f4[T, K].
+        expected, density: f8[K] scratch. out_map: f4[K], read (the fit before) and written.
+    """
+    bins = len(out_map)
+    total_weight = 0.0
+    for t in range(len(weight)):
+        total_weight += weight[t]
+    rows = 0.0
+    for kind in range(3):
+        for k in range(bins):
+            rows += mass[kind, k]
+    if rows < 1.0:
+        for k in range(bins):
+            out_map[k] = k
+        return
+    for k in range(bins):
+        expected[k] = 1e-6 * (k + 1) / bins
+    for t in range(len(weight)):
+        share = weight[t] / total_weight if total_weight > 0.0 else 1.0 / len(weight)
+        if share > 0.0:
+            for k in range(bins):
+                expected[k] += share * told[t, k]
+    top = expected[bins - 1]
+    for k in range(bins):
+        expected[k] /= top
+    before = 0.0
+    for k in range(bins):  # the fit before, as a density
+        upto = _interpolate(expected, out_map[k])
+        density[k] = max(upto - before, 0.0)
+        before = max(before, upto)
+    above, below_total = 0.0, 0.0
+    survival = 1.0
+    for k in range(bins):
+        out_map[k] = mass[EXACT, k] + density[k] * above
+        survival -= density[k]
+        if mass[ABOVE, k] > 0.0:
+            above += mass[ABOVE, k] / max(survival, 1e-3)
+    cumulative = 1.0
+    for k in range(bins - 1, -1, -1):
+        if mass[BELOW, k] > 0.0:
+            below_total += mass[BELOW, k] / max(cumulative, 1e-3)
+        out_map[k] += density[k] * below_total
+        cumulative -= density[k]
+    total = 0.0
+    last = 0.0
+    for k in range(bins):
+        total += out_map[k] + prior_rows * (expected[k] - last)
+        last = expected[k]
+    own, last = 0.0, 0.0
+    j = 0
+    for k in range(bins):  # merge: the bin of `expected` that has as much at or under it
+        own += (out_map[k] + prior_rows * (expected[k] - last)) / total
+        last = expected[k]
+        while j < bins - 1 and expected[j] < own:
+            j += 1
+        low = expected[j - 1] if j > 0 else 0.0
+        step = expected[j] - low
+        out_map[k] = j - 1 + min(1.0, (own - low) / step) if step > 0.0 else j
+
+
+@njit(cache=True, nogil=True)
+def refresh_forecasts(
+    row, group, mass, weight, curves, prior_rows, current, traffic, level, price, spread, centre, out_map, out_tables
+):
+    """Forecast value and cost of the rest of the day, by multiplier, for m campaigns.
+
+    Args:
+        row: i8[m] into the state. group: i8[N]. mass: f4[N, 3, K]. weight: f4[N, T].
+        curves: f4[3, G, T, K] value, cost and told curve of the market.
+        current: the bucket that is running.
+        traffic: f8[m, 3, T] impressions: of the current bucket (whole), of later ones today, and of a whole day.
+        level, price: f8[m, T] log scales. spread: f8[m, T] standard deviation of level over price that is not known.
+        centre: f8[N] log of the multiplier in the middle of the tables.
+        out_map: f4[N, K]; out_tables: f4[N, TABLE_ROWS, J].
+    """
+    buckets = curves.shape[2]
+    expected = np.empty(CURVE_BINS)
+    density = np.empty(CURVE_BINS)
+    value_curve = np.empty(CURVE_BINS)
+    cost_curve = np.empty(CURVE_BINS)
+    for i in range(len(row)):
+        c = row[i]
+        g = group[c]
+        _fit_map(mass[c], weight[c], curves[2, g], prior_rows, expected, density, out_map[c])
+        for part in range(TABLE_ROWS):
+            for j in range(ALPHA_BINS):
+                out_tables[c, part, j] = 0.0
+        for t in range(buckets):
+            now, later, day = traffic[i, 0, t], traffic[i, 1, t], traffic[i, 2, t]
+            if now <= 0.0 and later <= 0.0 and day <= 0.0:
+                continue
+            for k in range(CURVE_BINS):
+                position = out_map[c, k]
+                value_curve[k] = _interpolate(curves[0, g, t], position)
+                cost_curve[k] = _interpolate(curves[1, g, t], position) * math.exp(Z_STEP * (k - position))
+            nodes = 3 if spread[i, t] > 1e-6 and t != current else 1
+            for node in range(nodes):
+                share = 1.0 if nodes == 1 else (2.0 / 3.0 if node == 1 else 1.0 / 6.0)
+                shift = 0.0 if nodes == 1 else (node - 1) * NODE_SHIFT * spread[i, t]
+                unit_value = share * math.exp(level[i, t] + shift)
+                unit_cost = share * math.exp(price[i, t])
+                z = centre[c] - ALPHA_CENTRE * Z_STEP + level[i, t] + shift - price[i, t]
+                start = (z - Z_LOW) / Z_STEP
+                for j in range(ALPHA_BINS):
+                    v = unit_value * _interpolate(value_curve, start + j)
+                    s = unit_cost * _interpolate(cost_curve, start + j)
+                    out_tables[c, CURRENT_VALUE, j] += now * v
+                    out_tables[c, CURRENT_COST, j] += now * s
+                    out_tables[c, LATER_VALUE, j] += later * v
+                    out_tables[c, LATER_COST, j] += later * s
+                    out_tables[c, DAY_COST, j] += day * s
+
+
+@njit(cache=True, nogil=True)
+def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, first_share, level, price, out_unit):
+    """Value and cost that one impression of this bucket should have brought at a multiplier.
+
+    Args:
+        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, price: f8[m]; level and price as observed.
+        out_unit: f8[m, 2] expected events and micros per impression.
+    """
+    for i in range(len(row)):
+        c = row[i]
+        g = group[c]
+        out_unit[i, 0] = 0.0
+        out_unit[i, 1] = 0.0
+        for kind in range(2):
+            share = first_share[i] if kind else 1.0 - first_share[i]
+            if share <= 0.0:
+                continue
+            shade = log_shade[i] if kind else 0.0
+            bin_at = (log_alpha[i] + shade + level[i] - price[i] - Z_LOW) / Z_STEP
+            position = _interpolate_map(own_map[c], bin_at)
+            value = math.exp(level[i]) * _interpolate(curves[0, g, bucket], position)
+            cost = math.exp(price[i] + Z_STEP * (bin_at - position)) * _interpolate(curves[1, g, bucket], position)
+            if kind:
+                cost = math.exp(log_alpha[i] + shade) * value
+            out_unit[i, 0] += share * value
+            out_unit[i, 1] += share * cost
+
+
+@njit(cache=True, nogil=True)
+def _interpolate_map(own_map, position):
+    """The map at a fractional bin, continued with slope 1 on both sides."""
+    last = len(own_map) - 1
+    if position <= 0.0:
+        return own_map[0] + position
+    if position >= last:
+        return own_map[last] + position - last
+    k = int(position)
+    rest = position - k
+    return own_map[k] * (1.0 - rest) + own_map[k + 1] * rest
+
+
+@njit(cache=True, nogil=True)
+def cost_slopes(row, group, curves, own_map, traffic, level, price, log_alpha, out_slope):
+    """How much each later bucket's cost moves with the multiplier: the weights by which its uncertainty counts.
+
+    Args:
+        traffic, level, price: f8[m, T]. log_alpha: f8[m].
+        out_slope: f8[m, T + 1]; the cost itself, summed over buckets, in the last column.
+    """
+    buckets = curves.shape[2]
+    for i in range(len(row)):
+        c = row[i]
+        g = group[c]
+        total = 0.0
+        for t in range(buckets):
+            out_slope[i, t] = 0.0
+            if traffic[i, t] <= 0.0:
+                continue
+            bin_at = (log_alpha[i] + level[i, t] - price[i, t] - Z_LOW) / Z_STEP
+            scale = traffic[i, t] * math.exp(price[i, t])
+            cost = 0.0
+            for side in range(2):
+                at = bin_at + (2.0 if side else -2.0)
+                position = _interpolate_map(own_map[c], at)
+                cost = scale * math.exp(Z_STEP * (at - position)) * _interpolate(curves[1, g, t], position)
+                out_slope[i, t] += cost if side else -cost
+            out_slope[i, t] = max(out_slope[i, t], 0.0) / (4.0 * Z_STEP)
+            total += cost
+        out_slope[i, buckets] = total
+
+
+@njit(cache=True, nogil=True)
+def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha, out_binding):
+    """The largest multiplier that the rest of the horizon can pay for, for n campaigns.
+
+    Second price: one threshold on cost over value is optimal, so the multiplier is the largest whose forecast keeps all of
+    budget, flight and target (or, with a finite exponent, the one with the best penalised value within the budgets).
+
+    Args:
+        row: i8[n] into tables f4[N, TABLE_ROWS, J]. state: f8[n, SOLVE_COLUMNS].
+        out_value, out_cost: f8[J] scratch. out_log_alpha: f8[n]. out_binding: u1[n] FREE to ABOVE_GRID.
+    """
+    for i in range(len(row)):
+        c = row[i]
+        centre = state[i, CENTRE]
+        affordable = -1.0
+        limited = False
+        before = 0.0
+        for j in range(ALPHA_BINS):
+            log_alpha = centre + (j - ALPHA_CENTRE) * Z_STEP
+            _outlook(tables[c], state[i], j, log_alpha, out_value, out_cost)
+            day = state[i, COST_GAIN] * tables[c, DAY_COST, j] * state[i, DAYS]
+            over = max(out_cost[j] / max(state[i, BUDGET], 1e-9), (out_cost[j] + day) / max(state[i, FLIGHT], 1e-9))
+            if not limited:
+                if over <= 1.0:
+                    affordable = j
+                    before = over
+                else:
+                    limited = True
+                    affordable = j - 1 + (1.0 - before) / (over - before) if j > 0 else -1.0
+        best, binding = affordable, BUDGET_BINDS if limited else FREE
+        if affordable < 0.0:
+            out_log_alpha[i] = centre - ALPHA_CENTRE * Z_STEP
+            out_binding[i] = BELOW_GRID
+            continue
+        if state[i, TARGET] > 0.0:
+            if exponent < 1e6:
+                wanted = _best_penalised(state[i], out_value, out_cost, affordable, exponent)
+            else:
+                wanted = _largest_on_target(state[i], out_value, out_cost)
+            if wanted < best:
+                best, binding = wanted, COST_BINDS
+        if best >= ALPHA_BINS - 1:
+            binding = ABOVE_GRID
+        elif best <= 0.0:
+            binding = BELOW_GRID
+        out_log_alpha[i] = centre + (best - ALPHA_CENTRE) * Z_STEP
+        out_binding[i] = binding
+
+
+@njit(cache=True, nogil=True)
+def _outlook(tables, state, j, log_alpha, out_value, out_cost):
+    """Value and cost of the rest of the day at multiplier j, for the campaign's mix of first and second price."""
+    second = 1.0 - state[FIRST_SHARE]
+    value = state[REMAINING] * tables[CURRENT_VALUE, j] + tables[LATER_VALUE, j]
+    cost = state[REMAINING] * tables[CURRENT_COST, j] + tables[LATER_COST, j]
+    total_value, total_cost = second * value, second * cost
+    if state[FIRST_SHARE] > 0.0:  # bids are shaded, and a winner pays its bid
+        at = j + state[LOG_SHADE] / Z_STEP
+        value = state[REMAINING] * _interpolate(tables[CURRENT_VALUE], at) + _interpolate(tables[LATER_VALUE], at)
+        total_value += state[FIRST_SHARE] * value
+        total_cost += state[FIRST_SHARE] * value * math.exp(log_alpha + state[LOG_SHADE])
+    out_value[j] = state[VALUE_GAIN] * total_value
+    out_cost[j] = state[COST_GAIN] * total_cost
+
+
+@njit(cache=True, nogil=True)
+def _largest_on_target(state, value, cost):
+    """Fractional bin of the largest multiplier that keeps the day on target; where that cannot be, the one that comes nearest."""
+    nearest, least = 0, math.inf
+    after = math.inf
+    for j in range(ALPHA_BINS - 1, -1, -1):
+        excess = state[SPEND] + cost[j] - state[TARGET] * (state[EVENTS] + value[j])
+        if excess <= 0.0:
+            if j == ALPHA_BINS - 1:
+                return float(j)
+            return j + min(1.0, -excess / max(after - excess, 1e-12))
+        if excess < least:
+            nearest, least = j, excess
+        after = excess
+    return float(nearest)
+
+
+@njit(cache=True, nogil=True)
+def _best_penalised(state, value, cost, affordable, exponent):
+    """Fractional bin, up to `affordable`, with the most value after the penalty for cost over target."""
+    last = int(affordable)
+    best, most = 0.0, -1.0
+    for j in range(last + 2):
+        at = float(j)
+        if j > last:
+            at = affordable
+        k = min(int(at), ALPHA_BINS - 1)
+        rest = at - k
+        upper = min(k + 1, ALPHA_BINS - 1)
+        events = state[EVENTS] + value[k] * (1.0 - rest) + value[upper] * rest
+        spend = state[SPEND] + cost[k] * (1.0 - rest) + cost[upper] * rest
+        worth = events
+        if spend > state[TARGET] * events:
+            worth = events * (state[TARGET] * events / spend) ** exponent
+        if worth >= most:
+            best, most = at, worth
+    return best

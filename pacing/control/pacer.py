@@ -1,0 +1,297 @@
+"""The controller: one multiplier per campaign that keeps budget, flight and target cost, solved anew at every tick."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from pacing.clocks import MS_PER_DAY
+from pacing.control import kernels
+from pacing.control.forecast import Forecaster
+from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, Z_STEP
+from pacing.control.history import MarketHistory
+from pacing.control.kernels import SUM_PRICED, SUM_TOLD
+from pacing.control.prior import MarketPrior
+from pacing.control.settings import PACING_PLAN, PacerSettings
+from pacing.control.state import LEVEL, CampaignState
+from pacing.facts import PACING_ACCOUNT
+
+FloatArray = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+_RECENTRE_STEPS = 8
+_GAIN_MEMORY_MS = 7_200_000
+_GAIN_PRIOR_SHARE = 0.03  # of the day's budget: how much spending must disagree before it counts as much as the forecast
+_EXPLORE_STEP = 1.5
+
+
+class Pacer:
+    """Sets the multiplier alpha of every campaign: how many micros one expected goal event is worth to it now.
+
+    Maximise the sum of expected events subject to spend <= budget (of the day and of the flight) and spend <= target * events.
+    In second price the best policy is one threshold on cost over value for the rest of the horizon, so alpha is the largest
+    whose forecast of remaining value and cost satisfies every constraint. The forecast is the market's curve by time of day
+    (from past days, where there are any), moved to the campaign's own scale and shape by what it has seen. While the forecast is
+    uncertain, alpha of a campaign with a target is drawn towards the target (a normal prior on log alpha). In first price
+    the bidder shades alpha * p; cost then follows from the shade that is observed, value from the thresholds.
+
+    Nothing is integrated over time, so an edited budget takes effect at the next tick and cannot wind up.
+
+    Threads: every method takes the same lock; any thread may call. `observe` only stores; `tick` does the work.
+    """
+
+    def __init__(self, history: MarketHistory | None = None, settings: PacerSettings | None = None) -> None:
+        self._settings = settings or PacerSettings()
+        prior = MarketPrior.unknown() if history is None else MarketPrior.from_history(history)
+        self._state = CampaignState(prior.buckets)
+        self._forecaster = Forecaster(prior, self._settings, self._state)
+        self._pending: list[npt.NDArray[np.void]] = []
+        self._lock = threading.Lock()
+        self._last_ids: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._last_rows: Rows = np.zeros(0, np.int64)
+
+    def observe(self, feedback: npt.NDArray[np.void]) -> None:
+        """Learn from decided auctions, FEEDBACK[n]; rows of campaigns that no tick has named are dropped."""
+        if len(feedback):
+            with self._lock:
+                self._pending.append(feedback.copy())
+
+    def observe_supply(
+        self,
+        campaign_ids: npt.NDArray[np.uint64],
+        eligible: npt.NDArray[np.int64],
+        expected_events: FloatArray,
+        now_ms: int,
+    ) -> None:
+        """Learn how many viewers each campaign could have bid for since the last call, and the sum of their probabilities.
+
+        Args:
+            campaign_ids: u8[c], none twice. eligible: i8[c]. expected_events: f8[c].
+            now_ms: the supply came between the last tick and this instant.
+
+        Raises:
+            ValueError: the columns differ in length.
+        """
+        if not len(campaign_ids) == len(eligible) == len(expected_events):
+            raise ValueError(f"eligible, expected_events: not {len(campaign_ids)} long like campaign_ids")
+        with self._lock:
+            rows = self._rows_of(campaign_ids)
+            known = rows >= 0
+            supply = np.stack([eligible[known].astype(np.float64), np.asarray(expected_events, np.float64)[known]], axis=1)
+            self._state.tick_supply[rows[known]] += supply
+
+    def tick(self, accounts: npt.NDArray[np.void], now_ms: int) -> npt.NDArray[np.void]:
+        """Solve every campaign anew.
+
+        Args:
+            accounts: PACING_ACCOUNT[n], no campaign twice; days are the campaigns' own.
+            now_ms: not before the last tick.
+
+        Returns:
+            PACING_PLAN[n] in the same order.
+
+        Raises:
+            ValueError: `accounts` has another layout.
+        """
+        if accounts.dtype != PACING_ACCOUNT:
+            raise ValueError(f"accounts {accounts.dtype}: layout is not PACING_ACCOUNT")
+        with self._lock:
+            rows = self._admit(accounts, now_ms)
+            self._absorb(rows, accounts, now_ms)
+            stale = self._forecaster.roll(now_ms)
+            self._turn_days(rows, accounts)
+            end_ms = _horizon_end(accounts)
+            stale = self._stale(rows, accounts, end_ms, now_ms) | stale
+            plan = self._solve(rows, accounts, end_ms, stale, now_ms)
+        return plan
+
+    def _rows_of(self, campaign_ids: npt.NDArray[np.uint64]) -> Rows:
+        if len(campaign_ids) != len(self._last_ids) or not np.array_equal(campaign_ids, self._last_ids):
+            rows = self._state.rows(campaign_ids)
+            if (rows < 0).any():
+                return rows
+            self._last_ids, self._last_rows = campaign_ids.copy(), rows
+        return self._last_rows
+
+    def _admit(self, accounts: npt.NDArray[np.void], now_ms: int) -> Rows:
+        """Rows of the accounts, new ones added."""
+        rows = self._rows_of(accounts["campaign_id"])
+        for i in np.flatnonzero(rows < 0):
+            row = self._state.add(int(accounts["campaign_id"][i]))
+            self._state.joined_at_ms[row] = now_ms
+            self._state.ticked_at_ms[row] = now_ms
+            self._state.day_start_at_ms[row] = accounts["day_start_at_ms"][i]
+            self._state.last_spend[row] = accounts["day_spend_micros"][i]
+            self._state.last_events[row] = accounts["day_expected_events"][i]
+            self._forecaster.admit(row, int(accounts["history_group"][i]), now_ms)
+        return self._rows_of(accounts["campaign_id"])
+
+    def _absorb(self, rows: Rows, accounts: npt.NDArray[np.void], now_ms: int) -> None:
+        """Take in what came since the last tick: supply, auctions, and what was spent on them."""
+        state = self._state
+        feedback, self._pending = self._pending, []
+        self._forecaster.absorb(feedback, now_ms)
+        same_day = state.day_start_at_ms[rows] == accounts["day_start_at_ms"]
+        active = rows[same_day]
+        spent = np.maximum(accounts["day_spend_micros"][same_day] - state.last_spend[active], 0.0)
+        gained = np.maximum(accounts["day_expected_events"][same_day] - state.last_events[active], 0.0)
+        elapsed_ms = now_ms - state.ticked_at_ms[active]
+        expected = self._forecaster.expected_outcome(active)
+        fade = np.exp(-elapsed_ms / _GAIN_MEMORY_MS)[:, None]
+        state.outcome[active] = state.outcome[active] * fade + np.stack(
+            [gained, spent, expected[:, 0], expected[:, 1]], axis=1
+        )
+        state.planned[active] += state.plan_rate[active] * elapsed_ms
+        state.ticked_at_ms[rows] = now_ms
+
+    def _turn_days(self, rows: Rows, accounts: npt.NDArray[np.void]) -> None:
+        """Where a new budget day has begun: carry a bounded deficit, fold the day into the campaign's own profile."""
+        state = self._state
+        turned = state.day_start_at_ms[rows] != accounts["day_start_at_ms"]
+        moved = rows[turned]
+        if len(moved):
+            excess = state.deficit[moved] + state.last_spend[moved] - state.target[moved] * state.last_events[moved]
+            bound = self._settings.max_deficit_share * accounts["day_cap_micros"][turned]
+            state.deficit[moved] = np.where(state.target[moved] > 0, np.clip(excess, 0.0, bound), 0.0)
+            state.planned[moved] = 0.0
+            state.plan_rate[moved] = 0.0
+            state.day_start_at_ms[moved] = accounts["day_start_at_ms"][turned]
+            self._forecaster.turn_day(moved)
+        state.last_spend[rows] = accounts["day_spend_micros"]
+        state.last_events[rows] = accounts["day_expected_events"]
+
+    def _stale(
+        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
+    ) -> npt.NDArray[np.bool_]:
+        """Which forecasts must be made anew; at most `refresh_limit`, the oldest first."""
+        state = self._state
+        target = accounts["target_cost_micros"].astype(np.float64)
+        age_ms = now_ms - state.refreshed_at_ms[rows]
+        edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
+        state.target[rows], state.day_end_at_ms[rows] = target, end_ms
+        young = now_ms - state.joined_at_ms[rows] < 12 * self._settings.refresh_ms
+        stale = edited | (age_ms >= self._settings.refresh_ms) | (young & (age_ms > 0))
+        if int(stale.sum()) > self._settings.refresh_limit:
+            oldest = np.argsort(-age_ms, kind="stable")[: self._settings.refresh_limit]
+            keep = np.zeros(len(rows), np.bool_)
+            keep[oldest] = True
+            stale &= keep
+        return np.asarray(stale, np.bool_)
+
+    def _solve(
+        self,
+        rows: Rows,
+        accounts: npt.NDArray[np.void],
+        end_ms: npt.NDArray[np.int64],
+        stale: npt.NDArray[np.bool_],
+        now_ms: int,
+    ) -> npt.NDArray[np.void]:
+        state, forecaster = self._state, self._forecaster
+        forecaster.refresh(rows[stale], end_ms[stale], now_ms)
+        inputs = self._solver_inputs(rows, accounts, end_ms, now_ms)
+        log_alpha, binding = self._run_solver(rows, inputs)
+        for _ in range(_RECENTRE_STEPS):
+            edge = (binding >= kernels.BELOW_GRID) & forecaster.may_recentre(rows, binding, inputs[:, kernels.BUDGET])
+            if not edge.any():
+                break
+            forecaster.recentre(rows[edge], log_alpha[edge])
+            forecaster.refresh(rows[edge], end_ms[edge], now_ms)
+            stale |= edge
+            inputs[:, kernels.CENTRE] = state.centre[rows]
+            log_alpha[edge], binding[edge] = self._run_solver(rows[edge], inputs[edge])
+        state.log_solved[rows] = log_alpha
+        if stale.any():
+            state.variance[rows[stale]] = forecaster.variance(rows[stale], inputs[stale, kernels.REMAINING])
+            drifted = stale & (np.abs(log_alpha - state.centre[rows]) > Z_STEP * ALPHA_CENTRE / 2)
+            forecaster.recentre(rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)])
+        return self._plan(rows, accounts, log_alpha, binding, inputs)
+
+    def _solver_inputs(
+        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
+    ) -> FloatArray:
+        """f8[n, SOLVE_COLUMNS] of kernels.solve_plans."""
+        state = self._state
+        inputs = np.zeros((len(rows), kernels.SOLVE_COLUMNS))
+        events, spend, events_meant, spend_meant = state.outcome[rows].T
+        cap = np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
+        weight = _GAIN_PRIOR_SHARE * cap
+        value_weight = weight * events_meant / np.maximum(spend_meant, 1e-9)
+        inputs[:, kernels.REMAINING] = self._forecaster.remaining_share(rows, end_ms, now_ms)
+        inputs[:, kernels.COST_GAIN] = np.clip((spend + weight) / (spend_meant + weight), 0.2, 5.0)
+        inputs[:, kernels.VALUE_GAIN] = np.clip((events + value_weight) / np.maximum(events_meant + value_weight, 1e-12), 0.2, 5.0)
+        inputs[events_meant <= 0, kernels.VALUE_GAIN] = 1.0
+        inputs[:, kernels.FIRST_SHARE] = state.first_share[rows]
+        inputs[:, kernels.LOG_SHADE] = state.log_shade[rows]
+        inputs[:, kernels.BUDGET] = np.minimum(
+            accounts["day_cap_micros"] - accounts["day_spend_micros"],
+            accounts["flight_cap_micros"] - accounts["flight_spend_micros"],
+        )
+        inputs[:, kernels.FLIGHT] = accounts["flight_cap_micros"] - accounts["flight_spend_micros"]
+        ends = accounts["end_at_ms"]
+        inputs[:, kernels.DAYS] = np.where(
+            ends > accounts["day_end_at_ms"], (ends - accounts["day_end_at_ms"]) / MS_PER_DAY, 0.0
+        )
+        inputs[:, kernels.EVENTS] = accounts["day_expected_events"]
+        inputs[:, kernels.SPEND] = accounts["day_spend_micros"] + state.deficit[rows]
+        inputs[:, kernels.TARGET] = accounts["target_cost_micros"]
+        inputs[:, kernels.CENTRE] = state.centre[rows]
+        return inputs
+
+    def _run_solver(self, rows: Rows, inputs: FloatArray) -> tuple[FloatArray, npt.NDArray[np.uint8]]:
+        log_alpha, binding = np.zeros(len(rows)), np.zeros(len(rows), np.uint8)
+        scratch = np.zeros((2, ALPHA_BINS))
+        kernels.solve_plans(
+            rows, self._state.tables, inputs, self._settings.cost_excess_exponent, scratch[0], scratch[1], log_alpha, binding
+        )
+        return log_alpha, binding
+
+    def _plan(
+        self,
+        rows: Rows,
+        accounts: npt.NDArray[np.void],
+        log_alpha: FloatArray,
+        binding: npt.NDArray[np.uint8],
+        inputs: FloatArray,
+    ) -> npt.NDArray[np.void]:
+        state = self._state
+        target = accounts["target_cost_micros"].astype(np.float64)
+        variance = state.variance[rows]
+        pull = np.where(target > 0, variance / (variance + self._settings.target_sd**2), 0.0)
+        drawn = (1 - pull) * log_alpha + pull * np.log(np.maximum(target, 1.0))
+        alpha = np.exp(np.minimum(drawn, np.log(self._settings.max_alpha_micros)))
+        blind = (target <= 0) & self._forecaster.blind(rows)
+        alpha[blind] = self._explore(rows[blind], inputs[blind])
+        alpha[(inputs[:, kernels.BUDGET] <= 0) | (inputs[:, kernels.REMAINING] < 0)] = 0.0
+        state.alpha[rows] = alpha
+        state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * inputs[:, kernels.COST_GAIN]
+        state.last_cap[rows] = accounts["day_cap_micros"]
+        plan = np.zeros(len(rows), PACING_PLAN)
+        plan["campaign_id"] = accounts["campaign_id"]
+        plan["alpha_micros"] = alpha
+        plan["planned_day_spend_micros"] = np.minimum(state.planned[rows], accounts["day_cap_micros"]).astype(np.int64)
+        positive = alpha > 0
+        plan["budget_dual"][positive] = np.where(binding[positive] == kernels.BUDGET_BINDS, 1 / alpha[positive], 0.0)
+        margin = np.maximum(alpha - target, 1e-3 * np.maximum(target, 1.0))
+        plan["cost_dual"] = np.where(positive & (binding == kernels.COST_BINDS), 1 / margin, 0.0)
+        return plan
+
+    def _explore(self, rows: Rows, inputs: FloatArray) -> FloatArray:
+        """Multipliers of automatic campaigns that know no price yet: from what all viewers could be paid, upwards."""
+        state = self._state
+        level = np.exp(state.log_level[rows])
+        even = inputs[:, kernels.BUDGET] / np.maximum(self._forecaster.remaining_impressions(rows), 1.0) / level
+        most = 0.01 * inputs[:, kernels.BUDGET] / level
+        raised = np.where(state.alpha[rows] > 0, state.alpha[rows] * _EXPLORE_STEP, even)
+        waiting = state.supply[rows, 0] <= 0
+        return np.asarray(np.minimum(np.where(waiting, np.maximum(state.alpha[rows], 1.0), raised), most), np.float64)
+
+
+def _horizon_end(accounts: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """When each campaign's present budget day, or its flight, ends."""
+    ends = accounts["end_at_ms"]
+    return np.where(ends > 0, np.minimum(ends, accounts["day_end_at_ms"]), accounts["day_end_at_ms"])
+
+
+__all__ = ["LEVEL", "SUM_PRICED", "SUM_TOLD", "Pacer"]

@@ -1,0 +1,149 @@
+"""What the controller remembers of each campaign, in columns that grow."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pacing.control.grid import ALPHA_BINS, CURVE_BINS
+from pacing.control.kernels import SUM_COLUMNS, TABLE_ROWS
+
+TRAFFIC, LEVEL, PRICE = 0, 1, 2
+
+
+class CampaignState:
+    """Columns by campaign row. Rows are given in order of first sight and never move.
+
+    Attributes:
+        deviation: f4[N, 3, T] how far traffic, level and price of a bucket lay from their mean, in logs; today's.
+        profile: f4[N, 3, T] the same, averaged over the campaign's own past days.
+        forecast: f4[N, 3, T] the deviations expected at the last refresh (observed ones stay).
+        scale: f8[N, 3] the campaign's constant offset from the market, in logs.
+        scaled: bool[N, 3] the offset is the campaign's own, not the market's.
+        seen, meant: f8[N, 3] observed and expected sums behind `scale`, with memory.
+        supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last tick.
+        sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last tick.
+        outcome: f8[N, 4] with memory: events and spend that came, events and spend that were expected.
+    """
+
+    def __init__(self, buckets: int) -> None:
+        self.buckets = buckets
+        self.count = 0
+        self.row_of: dict[int, int] = {}
+        self._columns: dict[str, tuple[str, tuple[int, ...]]] = {
+            "campaign_id": ("u8", ()),
+            "group": ("i8", ()),
+            "deviation": ("f4", (3, buckets)),
+            "profile": ("f4", (3, buckets)),
+            "forecast": ("f4", (3, buckets)),
+            "days_seen": ("f8", ()),
+            "first_bucket": ("i8", ()),  # absolute number of the first bucket observed today; -1: none
+            "joined_at_ms": ("i8", ()),
+            "scale": ("f8", (3,)),
+            "scaled": ("?", (3,)),
+            "seen": ("f8", (3,)),
+            "meant": ("f8", (3,)),
+            "supply": ("f8", (2,)),
+            "tick_supply": ("f8", (2,)),
+            "sums": ("f8", (SUM_COLUMNS,)),
+            "tick_sums": ("f8", (SUM_COLUMNS,)),
+            "outcome": ("f8", (4,)),
+            "mass": ("f4", (3, CURVE_BINS)),
+            "weight": ("f4", (buckets,)),
+            "own_map": ("f4", (CURVE_BINS,)),
+            "tables": ("f4", (TABLE_ROWS, ALPHA_BINS)),
+            "rows_seen": ("f8", ()),
+            "first_share": ("f8", ()),
+            "log_shade": ("f8", ()),
+            "shade_weight": ("f8", (2,)),
+            "log_level": ("f8", ()),  # scales on which auctions are binned now
+            "log_price": ("f8", ()),
+            "centre": ("f8", ()),
+            "placed": ("?", ()),  # the centre has been chosen
+            "refreshed_at_ms": ("i8", ()),
+            "alpha": ("f8", ()),
+            "log_solved": ("f8", ()),
+            "variance": ("f8", ()),
+            "day_start_at_ms": ("i8", ()),
+            "day_end_at_ms": ("i8", ()),
+            "target": ("f8", ()),
+            "deficit": ("f8", ()),  # micros over target, carried from the day before
+            "last_spend": ("f8", ()),
+            "last_events": ("f8", ()),
+            "last_cap": ("f8", ()),
+            "planned": ("f8", ()),
+            "plan_rate": ("f8", ()),  # micros per ms until the next tick
+            "ticked_at_ms": ("i8", ()),
+        }
+        self._capacity = 0
+        self._grow(64)
+
+    campaign_id: npt.NDArray[np.uint64]
+    group: npt.NDArray[np.int64]
+    deviation: npt.NDArray[np.float32]
+    profile: npt.NDArray[np.float32]
+    forecast: npt.NDArray[np.float32]
+    days_seen: npt.NDArray[np.float64]
+    first_bucket: npt.NDArray[np.int64]
+    joined_at_ms: npt.NDArray[np.int64]
+    scale: npt.NDArray[np.float64]
+    scaled: npt.NDArray[np.bool_]
+    seen: npt.NDArray[np.float64]
+    meant: npt.NDArray[np.float64]
+    supply: npt.NDArray[np.float64]
+    tick_supply: npt.NDArray[np.float64]
+    sums: npt.NDArray[np.float64]
+    tick_sums: npt.NDArray[np.float64]
+    outcome: npt.NDArray[np.float64]
+    mass: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    own_map: npt.NDArray[np.float32]
+    tables: npt.NDArray[np.float32]
+    rows_seen: npt.NDArray[np.float64]
+    first_share: npt.NDArray[np.float64]
+    log_shade: npt.NDArray[np.float64]
+    shade_weight: npt.NDArray[np.float64]
+    log_level: npt.NDArray[np.float64]
+    log_price: npt.NDArray[np.float64]
+    centre: npt.NDArray[np.float64]
+    placed: npt.NDArray[np.bool_]
+    refreshed_at_ms: npt.NDArray[np.int64]
+    alpha: npt.NDArray[np.float64]
+    log_solved: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+    day_start_at_ms: npt.NDArray[np.int64]
+    day_end_at_ms: npt.NDArray[np.int64]
+    target: npt.NDArray[np.float64]
+    deficit: npt.NDArray[np.float64]
+    last_spend: npt.NDArray[np.float64]
+    last_events: npt.NDArray[np.float64]
+    last_cap: npt.NDArray[np.float64]
+    planned: npt.NDArray[np.float64]
+    plan_rate: npt.NDArray[np.float64]
+    ticked_at_ms: npt.NDArray[np.int64]
+
+    def _grow(self, capacity: int) -> None:
+        for name, (kind, shape) in self._columns.items():
+            column = np.zeros((capacity, *shape), kind)
+            if self._capacity:
+                column[: self._capacity] = getattr(self, name)
+            setattr(self, name, column)
+        self.own_map[self._capacity :] = np.arange(CURVE_BINS, dtype=np.float32)
+        self.first_bucket[self._capacity :] = -1
+        self.refreshed_at_ms[self._capacity :] = np.iinfo(np.int64).min // 2
+        self._capacity = capacity
+
+    def rows(self, campaign_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Rows of these campaigns, -1 for those never added."""
+        get = self.row_of.get
+        return np.fromiter((get(i, -1) for i in campaign_ids.tolist()), np.int64, len(campaign_ids))
+
+    def add(self, campaign_id: int) -> int:
+        """Give a new campaign its row."""
+        if self.count == self._capacity:
+            self._grow(2 * self._capacity)
+        row = self.count
+        self.count += 1
+        self.row_of[campaign_id] = row
+        self.campaign_id[row] = campaign_id
+        return row
