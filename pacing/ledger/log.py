@@ -180,7 +180,7 @@ class Ledger:
         check_outcomes(rows)
         if not len(rows):
             return Appended(np.zeros(0, np.uint64), np.zeros(0, np.int64), self.last_sequence)
-        ticket = self._submit(_Ticket(rows.copy(), unique=True))
+        ticket = self._submit(_Ticket(rows, unique=True))
         return Appended(ticket.sequences, ticket.amounts, ticket.last_sequence)
 
     def append_money(self, rows: np.ndarray) -> int:
@@ -194,7 +194,7 @@ class Ledger:
         """
         if rows.dtype != MONEY or not len(rows):
             raise ValueError(f"rows: {len(rows)} of {rows.dtype.itemsize} bytes; must be MONEY[n], n at least 1")
-        ticket = self._submit(_Ticket(as_outcomes(rows.copy()), unique=False))
+        ticket = self._submit(_Ticket(as_outcomes(rows), unique=False))
         return int(ticket.sequences[-1])
 
     def _submit(self, ticket: _Ticket) -> _Ticket:

@@ -1,0 +1,200 @@
+"""The embedded budget store: accounts and leases in this process, rebuilt from its ledger at start."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
+from pacing.budget.store import Grant, LeaseRequest
+from pacing.clocks import MS_PER_DAY
+from pacing.days import zone_of
+from pacing.facts import Verdict
+
+GRANT_SHARE = 2
+GRANT_BIDS = 64
+"""g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines pass;
+but what would not do for this many bids is granted whole."""
+
+
+@dataclass(slots=True)
+class StoredLease:
+    """A lease as the store knows it.
+
+    Attributes:
+        remaining_micros: neither settled nor released.
+        settled: amount by hold_seq; negative minus one where it was over-delivered.
+    """
+
+    lease_id: int
+    campaign_id: int
+    day_key: int
+    amount_micros: int
+    remaining_micros: int
+    start_at_ms: int
+    end_at_ms: int
+    closed: bool = False
+    settled: dict[int, int] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """A `BudgetStore` for the one process that owns its ledger. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.accounts: dict[int, Account] = {}
+        self.leases: dict[int, StoredLease] = {}
+
+    def set_caps(
+        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+    ) -> EffectiveCaps:
+        """See `BudgetStore.set_caps`."""
+        check_cap("daily_cap_micros", daily_cap_micros)
+        check_cap("total_cap_micros", total_cap_micros)
+        zone_of(zone)
+        with self._lock:
+            account = self.accounts.get(campaign_id)
+            if account is None:
+                account = Account(campaign_id, creator_id, zone, daily_cap_micros, Balance(total_cap_micros))
+                self.accounts[campaign_id] = account
+            for name, ours, theirs in (("zone", account.zone, zone), ("creator_id", account.creator_id, creator_id)):
+                if ours != theirs:
+                    raise ValueError(f"{name} {theirs!r}: campaign {campaign_id} was opened with {ours!r}, for good")
+            day_key = account.day_at(now_ms).day_key
+            account.set_caps(daily_cap_micros, total_cap_micros, day_key)
+            return EffectiveCaps(account.day(day_key).cap_in_force_micros, account.flight.cap_in_force_micros)
+
+    def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
+        """See `BudgetStore.acquire`."""
+        with self._lock:
+            return [self._acquire(request) for request in requests]
+
+    def _acquire(self, request: LeaseRequest) -> Grant | None:
+        known = self.leases.get(request.lease_id)
+        if known is not None:
+            return Grant(request, known.amount_micros)
+        account = self.accounts.get(request.campaign_id)
+        if account is None:
+            return None
+        free = account.free_micros(request.day_key)
+        amount = min(request.want_micros, free, max(free // GRANT_SHARE, GRANT_BIDS * request.least_micros))
+        if amount < max(1, request.least_micros):
+            return None
+        self._open(request, amount)
+        return Grant(request, amount)
+
+    def _open(self, request: LeaseRequest, amount: int) -> None:
+        account = self.accounts[request.campaign_id]
+        account.lease(request.day_key, amount)
+        self.leases[request.lease_id] = StoredLease(
+            request.lease_id, request.campaign_id, request.day_key, amount, amount, request.start_at_ms, request.end_at_ms
+        )
+
+    def restore_lease(self, request: LeaseRequest, amount_micros: int) -> None:
+        """Enter a lease that the ledger has, whatever the accounts say."""
+        with self._lock:
+            if request.lease_id not in self.leases and request.campaign_id in self.accounts:
+                self._open(request, amount_micros)
+
+    def release(self, lease_id: int, amount_micros: int, closed: bool) -> int:
+        """See `BudgetStore.release`."""
+        with self._lock:
+            lease = self.leases.get(lease_id)
+            if lease is None:
+                return 0
+            released = min(amount_micros, lease.remaining_micros)
+            lease.remaining_micros -= released
+            lease.closed |= closed
+            self.accounts[lease.campaign_id].lease(lease.day_key, -released)
+            return released
+
+    def settle(self, claims: np.ndarray) -> np.ndarray:
+        """See `BudgetStore.settle`."""
+        columns = (claims[name].tolist() for name in claims.dtype.names or ())
+        with self._lock:
+            verdicts = [self._settle(*claim) for claim in zip(*columns, strict=True)]
+        return np.array(verdicts, np.uint8)
+
+    def _settle(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int) -> Verdict:
+        lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
+        if lease is None:
+            return Verdict.OVER_DELIVERY
+        before = lease.settled.get(hold_seq)
+        if before is not None:
+            return Verdict.DUPLICATE if amount in (before, -1 - before) else Verdict.CONFLICT
+        account = self.accounts[campaign_id]
+        from_pool = max(0, amount - lease.remaining_micros)
+        if from_pool > account.free_micros(lease.day_key):
+            lease.settled[hold_seq] = -1 - amount
+            account.over_delivered_micros += amount
+            return Verdict.OVER_DELIVERY
+        self._charge(account, lease, hold_seq, amount)
+        return Verdict.CHARGED
+
+    def _charge(self, account: Account, lease: StoredLease, hold_seq: int, amount: int) -> None:
+        from_lease = min(amount, lease.remaining_micros)
+        lease.settled[hold_seq] = amount
+        lease.remaining_micros -= from_lease
+        account.lease(lease.day_key, -from_lease)
+        account.settle(lease.day_key, amount)
+
+    def _lease_of(self, campaign_id: int, lease_id: int, issued_at_ms: int) -> StoredLease | None:
+        """The claim's lease; one that is lost is rebuilt from the token, empty, so that its claims are still told apart."""
+        lease = self.leases.get(lease_id)
+        if lease is not None and lease.campaign_id == campaign_id:
+            return lease
+        account = self.accounts.get(campaign_id)
+        if account is None or lease is not None:
+            return None
+        day_key = account.day_at(issued_at_ms).day_key
+        lease = StoredLease(lease_id, campaign_id, day_key, 0, 0, issued_at_ms, issued_at_ms, closed=True)
+        self.leases[lease_id] = lease
+        return lease
+
+    def restore_verdicts(self, claims: np.ndarray, verdicts: np.ndarray) -> None:
+        """Enter verdicts (u1[n]) on SETTLEMENT[n] that the ledger has, without deciding them again."""
+        columns = [claims[name].tolist() for name in claims.dtype.names or ()]
+        with self._lock:
+            for verdict, *claim in zip(verdicts.tolist(), *columns, strict=True):
+                self._restore_verdict(verdict, *claim)
+
+    def _restore_verdict(
+        self, verdict: int, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int
+    ) -> None:
+        lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
+        if lease is None or hold_seq in lease.settled:
+            return
+        account = self.accounts[campaign_id]
+        if verdict == Verdict.CHARGED:
+            self._charge(account, lease, hold_seq, amount)
+        elif verdict == Verdict.OVER_DELIVERY:
+            lease.settled[hold_seq] = -1 - amount
+            account.over_delivered_micros += amount
+
+    def account(self, campaign_id: int) -> Account | None:
+        """See `BudgetStore.account`."""
+        return self.accounts.get(campaign_id)
+
+    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+        """See `BudgetStore.unsettled_micros`."""
+        with self._lock:
+            return sum(self.leases[lease_id].remaining_micros for lease_id in lease_ids if lease_id in self.leases)
+
+    def forget(self, before_at_ms: int) -> None:
+        """Drop closed leases that ended before an instant and are settled in full, and days that ended long before.
+
+        Until then they are tombstones, by which a claim that comes again is known.
+        """
+        with self._lock:
+            over = [
+                lease_id
+                for lease_id, lease in self.leases.items()
+                if lease.closed and not lease.remaining_micros and lease.end_at_ms < before_at_ms
+            ]
+            for lease_id in over:
+                del self.leases[lease_id]
+            for account in self.accounts.values():
+                account.forget_days(before_at_ms - MS_PER_DAY)

@@ -1,0 +1,64 @@
+"""The times and sizes of the money protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pacing.budget.kernels import WAYS
+
+
+@dataclass(frozen=True, slots=True)
+class BankSettings:
+    """How long money waits.
+
+    Attributes:
+        win_notice_ms: how long a bid waits for its WIN.
+        billing_ms: how long after the bid an impression is billable. The longer, the longer the money of a crashed server stays
+            locked: until `billing_ms + grace_ms` after the restart.
+        grace_ms: on top of that, for clocks that disagree and notices on their way. Embedded, one process accepts all notices and
+            its own clock decides about its holds, so grace only counts after a restart.
+        lease_ttl_ms: how long a lease may be bid on.
+        hold_capacity: holds kept, a power of two; above bids per second times win_notice_ms.
+        owner_id: who holds the leases, told apart in every lease id and hold sequence.
+        lease_share: a lease is at least this fraction of what is free in a day.
+        retry_ms: how long a campaign without free money waits before it asks again.
+        snapshot_rows: ledger rows between two snapshots.
+    """
+
+    win_notice_ms: int = 2_000
+    billing_ms: int = 60_000
+    grace_ms: int = 5_000
+    lease_ttl_ms: int = 300_000
+    hold_capacity: int = 2**18
+    owner_id: int = 1
+    lease_share: int = 16
+    retry_ms: int = 1_000
+    snapshot_rows: int = 100_000
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        ranges = {
+            "win_notice_ms": (1, 600_000),
+            "billing_ms": (self.win_notice_ms, 3_600_000),
+            "grace_ms": (0, 3_600_000),
+            "lease_ttl_ms": (1_000, 86_400_000),
+            "hold_capacity": (WAYS, 2**24),
+            "owner_id": (0, 2**16 - 1),
+            "lease_share": (1, 1_000_000),
+            "retry_ms": (0, 3_600_000),
+            "snapshot_rows": (1, 200_000),
+        }
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} {getattr(self, name)}: not in {low}..{high}")
+        if self.hold_capacity & (self.hold_capacity - 1):
+            raise ValueError(f"hold_capacity {self.hold_capacity}: not a power of two")
+
+    @property
+    def kept_ms(self) -> int:
+        """How long a lease is remembered after its end: until no claim on it can be accepted any more."""
+        return self.billing_ms + 2 * self.grace_ms

@@ -1,0 +1,103 @@
+"""The contract of a budget store: the one place that decides who may spend what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pacing.budget.account import Account, EffectiveCaps
+
+SETTLEMENT = np.dtype(
+    [
+        ("campaign_id", "<u8"),
+        ("lease_id", "<u8"),
+        ("hold_seq", "<u8"),
+        ("amount_micros", "<i8"),
+        ("issued_at_ms", "<i8"),
+    ]
+)
+"""One durable billable claim, put to a store for its verdict. All of it stands in the claim's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """Somebody wants money to bid with.
+
+    Attributes:
+        lease_id: chosen by the holder, never used twice.
+        day_key: the budget day whose money it is.
+        start_at_ms, end_at_ms: on the wall clock, inside that day; no bid is made on the lease after its end.
+        want_micros: at least 1.
+        least_micros: no grant rather than one below this.
+    """
+
+    lease_id: int
+    campaign_id: int
+    day_key: int
+    start_at_ms: int
+    end_at_ms: int
+    want_micros: int
+    least_micros: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease: `amount_micros` are counted as leased in both accounts until they are settled or released."""
+
+    request: LeaseRequest
+    amount_micros: int
+
+
+class BudgetStore(Protocol):
+    """Accounts and leases. Every method is atomic, over both accounts of a campaign, and may be called from any thread.
+
+    The promise: at every grant settled + leased <= cap in both accounts, and no charge makes settled + leased exceed
+    max(cap, what was settled and leased when the cap was cut).
+    """
+
+    def set_caps(
+        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+    ) -> EffectiveCaps:
+        """Open a campaign's accounts, or change their caps from the day of `now_ms` on.
+
+        A cut below S + L takes effect at S + L; the answer says so.
+
+        Raises:
+            ValueError: a cap is out of range, the zone unknown, or another zone or creator than at opening.
+        """
+
+    def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
+        """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
+
+        Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than `least_micros`,
+        or the campaign is unknown. `g_max` is the store's bound on one lease, a share of the cap.
+        """
+
+    def release(self, lease_id: int, amount_micros: int, closed: bool) -> int:
+        """Give back up to `amount_micros` of a lease; answers how much that was.
+
+        `closed` promises that nothing is held on the lease any more; claims that are accepted and not settled yet stay covered.
+        An unknown lease gives back 0.
+        """
+
+    def settle(self, claims: np.ndarray) -> np.ndarray:
+        """Decide billable claims, in order, once each: (lease_id, hold_seq) told before is DUPLICATE, or CONFLICT at another amount.
+
+        A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool of both
+        accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
+
+        Args:
+            claims: SETTLEMENT[n].
+
+        Returns:
+            u1[n], each a Verdict of billable claims.
+        """
+
+    def account(self, campaign_id: int) -> Account | None:
+        """The present accounts of a campaign, not to be changed; None: unknown."""
+
+    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+        """What is left of some leases, in total: neither settled nor released."""
