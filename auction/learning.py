@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,16 @@ _STATE_VERSION = 1
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
 _GOLDEN = 0.6180339887498949
+
+
+class _Lessons(NamedTuple):
+    """n examples of one goal: when i8[n], campaign_ids u8[n], features u4[n, 16], labels f8[n]."""
+
+    goal: Goal
+    at_ms: np.ndarray
+    campaign_ids: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
 
 
 class Learner:
@@ -58,60 +69,82 @@ class Learner:
         decisions = rows["decision"]
         useful = (decisions["feature_count"] == MAX_FEATURES) & (decisions["flags"] & FLAG_CALLER_PREDICTION == 0)
         billed = (rows["kind"] == OutcomeKind.BILLABLE) & (judgements["verdict"] == Verdict.CHARGED) & useful
+        lessons: list[_Lessons] = []
         for part in _parts(rows[billed], self._room.capacity):
-            self._take_impressions(part)
-        self._release(self._room.release_due(now_ms))
+            lessons += self._take_impressions(part, now_ms)
+        lessons += self._negatives(self._room.release_due(now_ms))
         counted = judgements["verdict"] == Verdict.ATTRIBUTED
         for kind, goal in GOAL_OF_KIND.items():
             chosen = counted & (rows["kind"] == kind)
             if chosen.any():
-                self._take_events(goal, rows[chosen], judgements[chosen])
+                lessons.append(self._positives(goal, rows[chosen], judgements[chosen]))
+        self._teach(lessons)
         self._keep_time(now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Learn from what waited until `now_ms`."""
-        self._release(self._room.release_due(now_ms))
+        self._teach(self._negatives(self._room.release_due(now_ms)))
         self._keep_time(now_ms)
 
-    def _take_impressions(self, rows: np.ndarray) -> None:
-        self._release(self._room.make_room(len(rows)))
+    def _take_impressions(self, rows: np.ndarray, now_ms: int) -> list[_Lessons]:
+        """Let impressions wait; those that make room for them are negatives now."""
+        displaced = self._negatives(self._room.make_room(len(rows), now_ms))
         features, at_ms = rows["decision"]["features"], rows["occurred_at_ms"]
         due_ms = np.empty((len(rows), len(LEARNED_GOALS)), np.int64)
-        latest_ms = int(at_ms.max())
+        latest_ms = int(at_ms.max()) if len(rows) else 0
         for column, goal in enumerate(LEARNED_GOALS):
             curve = self._curves[goal]
             probabilities, _ = self.predictor.predict(goal, features)
             curve.add_impressions(latest_ms, float(probabilities.sum()))
-            # A low-discrepancy draw: over any stretch of rows, delays are spread as evenly as their distribution allows.
+            # A low-discrepancy draw: over any stretch of rows, delays are as evenly spread as their distribution allows.
             shares = np.modf(rows["sequence"].astype(np.float64) * _GOLDEN + 0.17 * column)[0]
             due_ms[:, column] = at_ms + curve.delays_at(shares)
-        self._room.add(rows["sequence"], rows["decision"]["campaign_id"], at_ms, features, np.array(LEARNED_GOALS), due_ms)
+        campaign_ids = rows["decision"]["campaign_id"]
+        self._room.add(rows["sequence"], campaign_ids, at_ms, features, np.array(LEARNED_GOALS), due_ms)
+        return displaced
 
-    def _release(self, released: Released) -> None:
-        """Tell impressions as negatives: their wait is over."""
+    def _negatives(self, released: Released) -> list[_Lessons]:
+        """Impressions whose wait is over."""
+        lessons = []
         for goal in LEARNED_GOALS:
-            slots = released.slots[released.goals == goal]
-            if len(slots):
+            chosen = released.goals == goal
+            if chosen.any():
+                slots = released.slots[chosen]
                 features, campaign_ids = self._room.features[slots], self._room.campaign_ids[slots]
-                probabilities, spread = self.predictor.predict(goal, features)
-                self.predictor.count_expected(goal, campaign_ids, probabilities, spread)
-                self.predictor.train(goal, features, np.zeros(len(slots)), fake_negatives=True)
+                lessons.append(_Lessons(goal, released.due_ms[chosen], campaign_ids, features, np.zeros(len(slots))))
+        return lessons
 
-    def _take_events(self, goal: Goal, rows: np.ndarray, judgements: np.ndarray) -> None:
-        """Tell impressions as positives: the goal's event came."""
-        found = np.array([self._room.slot_of(sequence) for sequence in judgements["billed_sequence"].tolist()], np.int64)
+    def _positives(self, goal: Goal, rows: np.ndarray, judgements: np.ndarray) -> _Lessons:
+        """Impressions whose goal event came."""
+        sequences = judgements["billed_sequence"].tolist()
+        found = np.array([self._room.slot_of(sequence) for sequence in sequences], np.int64)
         remembered = found >= 0
         slots = found[remembered]
         delays_ms = rows["occurred_at_ms"][remembered] - self._room.at_ms[slots]
         self._curves[goal].add_events(np.maximum(delays_ms, 0))
         told = ~remembered & _tells_features(rows["decision"], judgements)
         self.missed += int((~remembered & ~told & _is_own(rows["decision"], judgements)).sum())
-        features = np.concatenate([self._room.features[slots], rows["decision"]["features"][told]])
+        at_ms = np.concatenate([rows["occurred_at_ms"][remembered], rows["occurred_at_ms"][told]])
         campaign_ids = np.concatenate([self._room.campaign_ids[slots], judgements["campaign_id"][told]])
-        if len(features):
-            _, spread = self.predictor.predict(goal, features)
-            self.predictor.count_observed(goal, campaign_ids, spread)
-            self.predictor.train(goal, features, np.ones(len(features)), fake_negatives=True)
+        features = np.concatenate([self._room.features[slots], rows["decision"]["features"][told]])
+        return _Lessons(goal, at_ms, campaign_ids, features, np.ones(len(features)))
+
+    def _teach(self, lessons: list[_Lessons]) -> None:
+        """Train each goal in the order of time: a run of negatives before their positives would swing the weights."""
+        for goal in LEARNED_GOALS:
+            parts = [part for part in lessons if part.goal is goal]
+            at_ms = np.concatenate([part.at_ms for part in parts]) if parts else np.zeros(0, np.int64)
+            if not len(at_ms):
+                continue
+            order = np.argsort(at_ms, kind="stable")
+            campaign_ids = np.concatenate([part.campaign_ids for part in parts])[order]
+            features = np.concatenate([part.features for part in parts])[order]
+            labels = np.concatenate([part.labels for part in parts])[order]
+            probabilities, spread = self.predictor.predict(goal, features)
+            negative = labels < 0.5
+            self.predictor.count_expected(goal, campaign_ids[negative], probabilities[negative], spread[negative])
+            self.predictor.count_observed(goal, campaign_ids[~negative], spread[~negative])
+            self.predictor.train(goal, features, labels, fake_negatives=True)
 
     def _keep_time(self, now_ms: int) -> None:
         """Publish delay curves every minute, and forget a little every hour."""

@@ -36,14 +36,17 @@ def push_all(due_ms: np.ndarray, items: np.ndarray, size: int, new_due_ms: np.nd
 
 
 @njit(cache=True, nogil=True)
-def pop_due(due_ms: np.ndarray, items: np.ndarray, size: int, now_ms: int, out_items: np.ndarray) -> int:
-    """Take entries due at or before `now_ms`, earliest first (ties by item), into `out_items` (i8[k]) until it is full.
+def pop_due(
+    due_ms: np.ndarray, items: np.ndarray, size: int, now_ms: int, out_due_ms: np.ndarray, out_items: np.ndarray
+) -> int:
+    """Take entries due at or before `now_ms`, earliest first (ties by item), into i8[k] and i8[k] until these are full.
 
     Returns:
         How many were taken; the heap has that many fewer.
     """
     taken = 0
     while size > 0 and taken < out_items.shape[0] and due_ms[0] <= now_ms:
+        out_due_ms[taken] = due_ms[0]
         out_items[taken] = items[0]
         taken += 1
         size -= 1

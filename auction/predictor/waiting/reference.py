@@ -16,8 +16,8 @@ class ReferenceHeap:
         """Add one."""
         insort(self.entries, (due_ms, item))
 
-    def pop_due(self, now_ms: int, most: int) -> list[int]:
+    def pop_due(self, now_ms: int, most: int) -> list[tuple[int, int]]:
         """Take at most so many that are due."""
         due = [entry for entry in self.entries if entry[0] <= now_ms][:most]
         del self.entries[: len(due)]
-        return [item for _, item in due]
+        return due

@@ -15,10 +15,11 @@ _POP_AT_ONCE = 65_536
 
 
 class Released(NamedTuple):
-    """Impressions whose wait is over, in the order in which it ended: goals u1[n], slots i8[n] of `WaitingRoom`."""
+    """Impressions whose wait is over, in the order in which it ended: goals u1[n], slots i8[n] of `WaitingRoom`, when i8[n]."""
 
     goals: np.ndarray
     slots: np.ndarray
+    due_ms: np.ndarray
 
 
 class WaitingRoom:
@@ -54,15 +55,15 @@ class WaitingRoom:
         """Where the impression of a ledger row is; -1: gone or never here."""
         return self._slot_of.get(sequence, -1)
 
-    def make_room(self, count: int) -> Released:
-        """Release what the next `count` (at most `capacity`) impressions displace."""
+    def make_room(self, count: int, now_ms: int) -> Released:
+        """Release what the next `count` (at most `capacity`) impressions displace, as of now."""
         slots = (self._next_ticket + np.arange(min(count, self.capacity))) % self.capacity
         slots = slots[self._pending[slots] != 0]
         goals = np.arange(_GOALS_PER_TICKET)
         waiting = (self._pending[slots][:, None] >> goals[None, :]) & 1
         which, goal = np.nonzero(waiting)
         self._pending[slots] = 0
-        return Released(goal.astype(np.uint8), slots[which])
+        return Released(goal.astype(np.uint8), slots[which], np.full(len(which), now_ms, np.int64))
 
     def add(
         self,
@@ -124,20 +125,20 @@ class WaitingRoom:
         """What has waited until `now_ms`, earliest first."""
         parts = []
         while True:
-            out = np.empty(_POP_AT_ONCE if self._size > _POP_AT_ONCE else self._size, np.int64)
-            taken = int(pop_due(self._due_ms, self._items, self._size, now_ms, out))
+            out = np.empty((2, min(self._size, _POP_AT_ONCE)), np.int64)
+            taken = int(pop_due(self._due_ms, self._items, self._size, now_ms, out[0], out[1]))
             self._size -= taken
-            parts.append(out[:taken])
-            if taken < len(out) or not self._size:
+            parts.append(out[:, :taken])
+            if taken < out.shape[1] or not self._size:
                 break
-        items = np.concatenate(parts)
+        due_ms, items = np.concatenate(parts, axis=1)
         tickets, goals = items // _GOALS_PER_TICKET, (items % _GOALS_PER_TICKET).astype(np.uint8)
         slots = tickets % self.capacity
         bits = np.left_shift(np.uint8(1), goals).astype(np.uint8)
         valid = (tickets >= self._next_ticket - self.capacity) & (self._pending[slots] & bits != 0)
         slots, goals, bits = slots[valid], goals[valid], bits[valid]
         np.bitwise_and.at(self._pending, slots, np.invert(bits))
-        return Released(goals, slots)
+        return Released(goals, slots, due_ms[valid])
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything held, as arrays; oldest impression first."""
