@@ -61,7 +61,8 @@ class CampaignsService:
         self._book = book
         self._clock = clock
         self._currency = currency
-        self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
+        self._watch_lock = threading.Lock()
+        self._open_watchers = 0
         self._calls: dict[str, tuple[Any, Callable[[Principal, Any], Any]]] = {
             "CreateCampaign": (pb.CreateCampaignRequest, self.create),
             "GetCampaign": (pb.GetCampaignRequest, self.get),
@@ -77,6 +78,11 @@ class CampaignsService:
     def unary_calls(self) -> tuple[str, ...]:
         """Names of the calls that `handle` answers."""
         return tuple(self._calls)
+
+    @property
+    def open_watchers(self) -> int:
+        """How many streams of reports are open."""
+        return self._open_watchers
 
     def handle(self, call: str, raw: bytes, principal: Principal) -> bytes:
         """Answer one unary call, such as "GetCampaign".
@@ -170,9 +176,7 @@ class CampaignsService:
         interval_ms = check_int("interval_ms", request.interval_ms, 0, MAX_INTERVAL_MS) or DEFAULT_INTERVAL_MS
         check_int("interval_ms", interval_ms, MIN_INTERVAL_MS, MAX_INTERVAL_MS)
         hours = check_int("hours", request.hours, 0, MAX_HOURS) or DEFAULT_HOURS
-        if not self._watchers.acquire(blocking=False):
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} report streams are open, as many as may")
-        try:
+        with self._counted_watch():
             sent: dict[int, pb.CampaignReport] = {}
             revision = 0
             while not left.is_set():
@@ -185,8 +189,6 @@ class CampaignsService:
                         yield report
                 left.wait(interval_ms / 1000)
                 revision = self._book.wait_for_change(revision, LIVE_POLL_S)
-        finally:
-            self._watchers.release()
 
     def _report(self, campaign: Campaign, hours: int) -> pb.CampaignReport:
         now_ms = self._clock.wall_ms()
@@ -221,6 +223,19 @@ class CampaignsService:
                 raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
             self._store.update(after)
             return after, tell(after, before)
+
+    @contextmanager
+    def _counted_watch(self) -> Iterator[None]:
+        with self._watch_lock:
+            if self._open_watchers >= MAX_WATCHERS:
+                message = f"{MAX_WATCHERS} report streams are open, as many as may be"
+                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            self._open_watchers += 1
+        try:
+            yield
+        finally:
+            with self._watch_lock:
+                self._open_watchers -= 1
 
     @contextmanager
     def _one_step(self) -> Iterator[Callable[[Campaign, Campaign], CapsInForce]]:

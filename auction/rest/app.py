@@ -53,6 +53,7 @@ def build_app(engine_address: str) -> FastAPI:
         redoc_url=None,
         lifespan=connected,
         swagger_ui_oauth2_redirect_url=None,
+        separate_input_output_schemas=False,
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(BrowserHeaders)
