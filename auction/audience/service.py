@@ -1,0 +1,106 @@
+"""The `Audience` service: viewers, segments and follows in; reach out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from auction.bid.request import check_viewer_attributes, check_viewer_ids
+from auction.bid.wire import Columns
+from auction.campaigns.access import Principal, Role
+from auction.campaigns.wire import targeting_from_message
+from auction.rpc_service import UnaryCall
+from auction.status import parse
+from protos import audience_pb2
+from targeting.attributes import STORED_DIMENSION_COUNT
+from targeting.expressions import check_segment_name, validate
+from targeting.graph.follows import FollowGraph
+from targeting.reach import estimate_reach
+from targeting.segments.store import Change, SegmentStore
+from targeting.viewers import ViewerTable
+
+MAX_VIEWERS = 8_000
+MAX_SEGMENT_IDS = 100_000
+MAX_FOLLOWS = 50_000
+RESERVED_PREFIXES = ("fans:", "laotie:", "interest:", "tier:", "stage:")
+_VIEWER_COLUMNS = {
+    "ids": np.uint64, "bidfloors_micros": np.int64, "regions": np.uint32, "age_bands": np.uint32, "genders": np.uint32,
+    "os": np.uint32, "networks": np.uint32, "device_tiers": np.uint32, "interest_masks": np.uint64,
+}  # fmt: skip
+
+
+class AudienceStores(Protocol):
+    """Where audiences live."""
+
+    viewers: ViewerTable
+    segments: SegmentStore
+    follows: FollowGraph
+
+
+def _check_count(field: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise ValueError(f"{field} count {count}: at most {limit}")
+
+
+class AudienceService:
+    """`Audience`, as calls from bytes to bytes. Any thread may call; the stores lock for themselves."""
+
+    def __init__(self, stores: AudienceStores) -> None:
+        self._stores = stores
+        self.calls: dict[str, UnaryCall] = {
+            "PutViewers": self.put_viewers,
+            "PutSegment": self.put_segment,
+            "PutFollows": self.put_follows,
+            "EstimateReach": self.estimate_reach,
+        }
+
+    def put_viewers(self, raw: bytes, _: Principal) -> bytes:
+        """Add viewers, or replace what is known of them; a column that is not sent means unknown."""
+        sent = parse(audience_pb2.PutViewersRequest, raw).viewers
+        columns = {name: np.array(getattr(sent, name), dtype) for name, dtype in _VIEWER_COLUMNS.items()}
+        if len(columns["bidfloors_micros"]):
+            raise ValueError("viewers.bidfloors_micros: must be empty here")
+        ids = check_viewer_ids(columns["ids"], MAX_VIEWERS)
+        dims, masks = check_viewer_attributes(Columns(sent, columns), len(ids))
+        attributes = np.maximum(dims[:, :STORED_DIMENSION_COUNT], 0).astype(np.uint16)
+        self._stores.viewers.put(ids, attributes, np.zeros(len(ids), np.uint64) if masks is None else masks)
+        return audience_pb2.PutViewersResponse(known_viewers=self._stores.viewers.size).SerializeToString()
+
+    def put_segment(self, raw: bytes, _: Principal) -> bytes:
+        """Replace, extend or reduce one segment. Viewers that are not known yet become known by id alone."""
+        request = parse(audience_pb2.PutSegmentRequest, raw)
+        check_segment_name(request.segment_id)
+        if request.segment_id.startswith(RESERVED_PREFIXES):
+            raise ValueError(f"segment_id {request.segment_id!r}: prefixes {', '.join(RESERVED_PREFIXES)} are reserved")
+        if request.change not in tuple(Change):
+            raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
+        _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
+        rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
+        self._stores.segments.put(request.segment_id, rows, Change(request.change))
+        members = len(self._stores.segments.members(request.segment_id))
+        return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
+
+    def put_follows(self, raw: bytes, _: Principal) -> bytes:
+        """Add follow edges."""
+        request = parse(audience_pb2.PutFollowsRequest, raw)
+        if len(request.follower_ids) != len(request.followed_ids):
+            raise ValueError(
+                f"followed_ids: {len(request.followed_ids)} for {len(request.follower_ids)} follower_ids; "
+                "must be equally many"
+            )
+        _check_count("follower_ids", len(request.follower_ids), MAX_FOLLOWS)
+        followers, followed = np.array(request.follower_ids, np.uint64), np.array(request.followed_ids, np.uint64)
+        self._stores.follows.put(followers, followed)
+        return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
+
+    def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:
+        """How many known viewers an expression holds, as a rounded range."""
+        request = parse(audience_pb2.EstimateReachRequest, raw)
+        creator_id = request.creator_id if principal.role == Role.OPERATOR else principal.creator_id
+        expression = targeting_from_message(request.targeting)
+        validate(expression)
+        low, high = estimate_reach(
+            expression, creator_id, request.include_fans, self._stores.viewers, self._stores.segments
+        )
+        return audience_pb2.EstimateReachResponse(low=low, high=high).SerializeToString()

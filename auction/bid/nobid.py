@@ -1,0 +1,13 @@
+"""Why a viewer got no bid: the numbered reasons of `protos/bidding.proto` (0 to 99 are OpenRTB 2.6's), as kernels use them."""
+
+from __future__ import annotations
+
+NBR_BID = 0
+NBR_NO_CAMPAIGN = 500
+NBR_NOT_TARGETED = 501
+NBR_BELOW_FLOOR = 502
+NBR_BUDGET = 503
+NBR_FREQUENCY_CAP = 504
+NBR_PACED_OUT = 505
+NBR_HOLDS_FULL = 506
+NBR_BLOCKED_CREATOR = 507

@@ -1,0 +1,81 @@
+"""What a bid is computed from: one immutable picture of campaigns, model and prices, swapped whole by reference."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from auction.bid.columns import CampaignColumns
+from targeting.segments.store import Memberships
+
+
+class SupplyCounters:
+    """How many viewers each campaign of one snapshot could have bid for, and the sum of their probabilities.
+
+    Every thread adds to arrays of its own, so scoring shares nothing; a reader sums over the threads. Counts only grow.
+    """
+
+    def __init__(self, campaigns: int) -> None:
+        self._campaigns = campaigns
+        self._by_thread: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def mine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """This thread's (eligible i8[C], expected f8[C], bids i8[C])."""
+        key = threading.get_ident()
+        arrays = self._by_thread.get(key)
+        if arrays is None:
+            arrays = (
+                np.zeros(self._campaigns, np.int64),
+                np.zeros(self._campaigns, np.float64),
+                np.zeros(self._campaigns, np.int64),
+            )
+            self._by_thread[key] = arrays
+        return arrays
+
+    def totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same three, summed over all threads."""
+        eligible = np.zeros(self._campaigns, np.int64)
+        expected = np.zeros(self._campaigns, np.float64)
+        bids = np.zeros(self._campaigns, np.int64)
+        for part_eligible, part_expected, part_bids in list(self._by_thread.values()):
+            eligible += part_eligible
+            expected += part_expected
+            bids += part_bids
+        return eligible, expected, bids
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One published picture.
+
+    Attributes:
+        version: grows by one with every publication.
+        index: the match index; positions are those of `campaigns`.
+        campaigns: columns of the C active campaigns.
+        creative_ids: u8[C], the creative that each campaign shows until the next snapshot.
+        creator_ids: u8[C].
+        goals: u1[C].
+        lease_slots: i4[C], where the bank keeps each campaign's lease.
+        campaign_features: what feature hashing needs of each campaign.
+        model: the predictor's tables, as its kernels take them.
+        landscape: the price landscapes, as their kernel takes them.
+        memberships: each known viewer's segments.
+        known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told from a
+            campaign that ended.
+    """
+
+    version: int
+    index: Any
+    campaigns: CampaignColumns
+    creative_ids: np.ndarray
+    goals: np.ndarray
+    lease_slots: np.ndarray
+    campaign_features: Any
+    model: Any
+    landscape: Any
+    memberships: Memberships
+    known_campaign_ids: np.ndarray
+    supply: SupplyCounters = field(compare=False)

@@ -1,0 +1,175 @@
+"""Settings of `fanbid serve`: one table makes the flags, their environment twins and their checks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pacing.days import zone_of
+from pacing.money import MAX_PRICE_MICROS
+
+ENVIRONMENT_PREFIX = "FANBID_"
+POLICIES = ("engine", "fixed", "unpaced")
+
+
+class BadSetting(ValueError):
+    """A flag or environment variable has a value that cannot be used; the text names it, the value and the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """Everything that a server is told at start. Defaults are those of the flags."""
+
+    data: Path | None = None
+    listen: str = "127.0.0.1:7070"
+    rest_listen: str = "127.0.0.1:7080"
+    ready_file: Path | None = None
+    no_rest: bool = False
+    no_bridge: bool = False
+    fan_service: str = ""
+    virtual_clock: int = 0
+    policy: str = "engine"
+    fixed_bid_micros: int = 20_000
+    unpaced_multiplier_micros: int = 1_000_000
+    history: Path | None = None
+    model: Path | None = None
+    seed: int = 1
+    currency: str = "CNY"
+    zone: str = "Asia/Shanghai"
+    frequency_cap: int = 4
+    workers: int = 4
+    win_notice_ms: int = 2_000
+    billing_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    name: str
+    convert: Callable[[str], object]
+    metavar: str
+    help: str
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"not a whole number in {low}..{high}") from None
+        if not low <= value <= high:
+            raise ValueError(f"not in {low}..{high}")
+        return value
+
+    return convert
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"not one of {', '.join(allowed)}")
+        return text
+
+    return convert
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        raise ValueError("not HOST:PORT with a port in 0..65535 (0: any free one)")
+    return text
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
+
+
+def _zone(text: str) -> str:
+    zone_of(text)
+    return text
+
+
+def _currency(text: str) -> str:
+    if len(text) != 3 or not text.isascii() or not text.isalpha() or not text.isupper():
+        raise ValueError("not a three-letter ISO 4217 code such as CNY")
+    return text
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("0", "1", "false", "true", "no", "yes", ""):
+        raise ValueError("not one of 0, 1, false, true, no, yes")
+    return text.lower() in ("1", "true", "yes")
+
+
+_SETTINGS = (
+    _Setting("data", Path, "DIR", "where ledger, campaigns and keys live; without it all is in memory and gone at the end"),
+    _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
+    _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
+    _Setting("ready_file", Path, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("no_rest", _switch, "", "start no REST shim"),
+    _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
+    _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),
+    _Setting("virtual_clock", _integer(0, 4_102_444_800_000), "START_AT_MS", "demonstrations: time stands still until a client advances it"),
+    _Setting("policy", _choice(*POLICIES), "NAME", "how to bid: engine; for comparison fixed (the same bid always) or unpaced (target times probability)"),
+    _Setting("fixed_bid_micros", _integer(1, MAX_PRICE_MICROS), "MICROS", "the bid of --policy fixed"),
+    _Setting("unpaced_multiplier_micros", _integer(1, 10**12), "MICROS", "worth of one event to automatic campaigns under --policy unpaced"),
+    _Setting("history", _existing_file, "FILE", "past days' prices and traffic by time of day (npz)"),
+    _Setting("model", _existing_file, "FILE", "predictor state to start from when the data folder has none (npz)"),
+    _Setting("seed", _integer(0, 2**63 - 1), "N", "seeds tie-breaking and exploration"),
+    _Setting("currency", _currency, "CODE", "the one currency of this deployment"),
+    _Setting("zone", _zone, "ZONE", "time zone in which frequency caps start a new day"),
+    _Setting("frequency_cap", _integer(1, 100), "N", "impressions of one creator per viewer and day, where a campaign names none"),
+    _Setting("workers", _integer(1, 64), "N", "gRPC worker threads"),
+    _Setting("win_notice_ms", _integer(100, 600_000), "MS", "how long a bid waits for its WIN"),
+    _Setting("billing_ms", _integer(1_000, 3_600_000), "MS", "how long a WIN waits for its impression; the longer, the longer money stays reserved after a failure"),
+)  # fmt: skip
+
+
+def _flag(setting: _Setting) -> str:
+    return "--" + setting.name.replace("_", "-")
+
+
+def _variable(setting: _Setting) -> str:
+    return ENVIRONMENT_PREFIX + setting.name.upper()
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `serve`; each names its environment twin and default in its help."""
+    defaults = {field.name: field.default for field in fields(ServeConfig)}
+    for setting in _SETTINGS:
+        default = defaults[setting.name]
+        shown = f"; default {default}" if default not in (None, False, "") else ""
+        text = f"{setting.help} [{_variable(setting)}{shown}]".replace("%", "%%")
+        if setting.convert is _switch:
+            parser.add_argument(_flag(setting), action="store_const", const="1", default=None, help=text)
+        else:
+            parser.add_argument(_flag(setting), metavar=setting.metavar, default=None, help=text)
+
+
+def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> ServeConfig:
+    """The settings: a flag wins over its environment variable, which wins over the default.
+
+    Raises:
+        BadSetting: a value cannot be used.
+    """
+    environment = os.environ if environment is None else environment
+    chosen: dict[str, object] = {}
+    for setting in _SETTINGS:
+        text, source = getattr(args, setting.name, None), _flag(setting)
+        if text is None:
+            text, source = environment.get(_variable(setting)), _variable(setting)
+        if text is None:
+            continue
+        try:
+            chosen[setting.name] = setting.convert(text)
+        except ValueError as refused:
+            raise BadSetting(f"{source} {text!r}: {refused}") from None
+    config = ServeConfig(**chosen)  # type: ignore[arg-type]
+    if config.billing_ms < config.win_notice_ms:
+        raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")
+    return config

@@ -1,0 +1,122 @@
+"""The control loop: takes in what happened, decides what an event is worth to each campaign now, publishes a snapshot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from auction.bid.service import FeedbackQueue
+from auction.bid.snapshot import Snapshot
+from auction.campaigns.model import BidMode, Campaign
+from auction.config import ServeConfig
+from auction.landscape.landscape import LandscapeLearner
+from auction.progress import Progress
+from auction.publisher import Publisher
+from pacing.budget.bank import Bank
+from pacing.clocks import Clock
+from pacing.control.pacer import Pacer
+from pacing.facts import PACING_ACCOUNT
+
+
+class Control:
+    """Ties feedback, pacing and publication together. One thread at a time may call `tick`."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        bank: Bank,
+        pacer: Pacer,
+        landscapes: LandscapeLearner,
+        publisher: Publisher,
+        progress: Progress,
+        feedback: FeedbackQueue,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._bank = bank
+        self._pacer = pacer
+        self._landscapes = landscapes
+        self._publisher = publisher
+        self._progress = progress
+        self._feedback = feedback
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
+        self._bids: dict[int, int] = {}
+        self._alphas: dict[int, float] = {}
+        self._planned: dict[int, int] = {}
+
+    def tick(self) -> None:
+        """One round. A campaign that is new to pacing gets its first multiplier in the round after it was published."""
+        for feedback in self._feedback.take():
+            self._pacer.observe(feedback)
+            self._landscapes.observe(feedback)
+        self._count_supply()
+        if self._config.policy == "engine":
+            self._plan()
+        self._snapshot = self._publisher.publish(self._worth)
+
+    def multiplier_micros(self, campaign_id: int) -> float:
+        """Pacing's present worth of one expected goal event; 0 while it bids nothing."""
+        return self._alphas.get(campaign_id, 0.0)
+
+    def planned_day_spend_micros(self, campaign_id: int) -> int:
+        """What pacing meant to have spent by now today."""
+        return self._planned.get(campaign_id, 0)
+
+    def planned(self) -> tuple[np.ndarray, np.ndarray]:
+        """(u8[c] campaign ids, i8[c] planned spend of their local day so far)."""
+        return np.array(list(self._planned), np.uint64), np.array(list(self._planned.values()), np.int64)
+
+    def bids(self, campaign_id: int) -> int:
+        """Bids since this server started."""
+        return self._bids.get(campaign_id, 0)
+
+    def _count_supply(self) -> None:
+        """Take over what the threads counted on the present snapshot since the last round."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        eligible, expected, bids = snapshot.supply.totals()
+        ids = snapshot.campaigns.campaign_ids
+        for campaign_id, made in zip(ids.tolist(), bids.tolist(), strict=True):
+            if made:
+                self._bids[campaign_id] = self._bids.get(campaign_id, 0) + made
+        self._pacer.observe_supply(ids, eligible, expected, self._clock.wall_ms())
+
+    def _plan(self) -> None:
+        campaigns = self._publisher.campaigns
+        now_ms = self._clock.wall_ms()
+        plans = self._pacer.tick(self._accounts(campaigns), now_ms)
+        for plan in plans:
+            campaign_id = int(plan["campaign_id"])
+            self._alphas[campaign_id] = float(plan["alpha_micros"])
+            self._planned[campaign_id] = int(plan["planned_day_spend_micros"])
+
+    def _accounts(self, campaigns: list[Campaign]) -> np.ndarray:
+        ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
+        money = self._bank.accounts(ids)
+        accounts = np.zeros(len(campaigns), PACING_ACCOUNT)
+        accounts["campaign_id"] = ids
+        for name in (
+            "day_start_at_ms", "day_end_at_ms", "day_cap_micros", "day_spend_micros", "flight_cap_micros", "flight_spend_micros",
+        ):  # fmt: skip
+            accounts[name] = money[name]
+        for row, campaign in zip(accounts, campaigns, strict=True):
+            row["target_cost_micros"] = campaign.target_cost_micros
+            row["history_group"] = campaign.category
+            row["start_at_ms"] = campaign.start_at_ms
+            row["end_at_ms"] = campaign.end_at_ms
+        for k, campaign in enumerate(campaigns):
+            expected, observed = self._progress.of(campaign.campaign_id, int(money["day_key"][k]))
+            accounts["day_expected_events"][k] = expected
+            accounts["day_observed_events"][k] = observed
+        return accounts
+
+    def _worth(self, campaign: Campaign) -> tuple[float, float]:
+        config = self._config
+        if config.policy == "fixed":
+            return 0.0, float(config.fixed_bid_micros)
+        if config.policy == "unpaced":
+            if campaign.bid_mode is BidMode.TARGET_COST:
+                return float(campaign.target_cost_micros), 0.0
+            return float(config.unpaced_multiplier_micros), 0.0
+        return self._alphas.get(campaign.campaign_id, 0.0), 0.0

@@ -1,0 +1,86 @@
+"""The campaigns that this server serves, and the money accounts behind them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from auction.campaigns.desk import CapsInForce
+from auction.campaigns.model import Campaign, CampaignStatus
+from pacing.budget.bank import Bank
+from pacing.days import local_day
+from targeting.expressions import Clause, compile_clauses
+from targeting.graph.follows import FollowGraph
+
+
+class Registry:
+    """Campaigns by id, with their compiled audiences. Any thread may call.
+
+    `revision` grows with every change, so that the publisher knows when its index is stale.
+    """
+
+    def __init__(self, bank: Bank, follows: FollowGraph) -> None:
+        self._bank = bank
+        self._follows = follows
+        self._lock = threading.Lock()
+        self._campaigns: dict[int, Campaign] = {}
+        self._clauses: dict[int, tuple[Clause, ...]] = {}
+        self._known_ids = np.zeros(0, np.uint64)
+        self.revision = 0
+
+    def take_over(self, campaign: Campaign) -> CapsInForce:
+        """Serve a campaign as it now is; idempotent.
+
+        Raises:
+            ValueError: its audience is too complex; the campaign goes on as it was.
+        """
+        clauses = compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
+        with self._lock:
+            caps = self._bank.set_account(
+                campaign.campaign_id,
+                campaign.creator_id,
+                campaign.zone,
+                campaign.daily_budget_micros,
+                campaign.total_budget_micros,
+            )
+            if campaign.status is CampaignStatus.ENDED:
+                self._bank.close_account(campaign.campaign_id)
+            self._follows.watch(campaign.creator_id)
+            if campaign.campaign_id not in self._campaigns:
+                self._known_ids = np.union1d(self._known_ids, np.array([campaign.campaign_id], np.uint64))
+            self._campaigns[campaign.campaign_id] = campaign
+            self._clauses[campaign.campaign_id] = clauses
+            self.revision += 1
+        return CapsInForce(caps.daily_cap_micros, caps.total_cap_micros)
+
+    def get(self, campaign_id: int) -> Campaign | None:
+        """The campaign, or None."""
+        return self._campaigns.get(campaign_id)
+
+    def goal_of(self, campaign_id: int) -> int:
+        """The campaign's goal; 0: not known."""
+        campaign = self._campaigns.get(campaign_id)
+        return 0 if campaign is None else int(campaign.goal)
+
+    def day_key_of(self, campaign_id: int, at_ms: int) -> int:
+        """The campaign's local day at an instant; 0: the campaign is not known."""
+        campaign = self._campaigns.get(campaign_id)
+        return 0 if campaign is None else local_day(at_ms, campaign.zone).day_key
+
+    def known_ids(self) -> np.ndarray:
+        """Ids of all campaigns that ever were, ascending (u8)."""
+        return self._known_ids
+
+    def running(self, at_ms: int) -> list[tuple[Campaign, tuple[Clause, ...]]]:
+        """Campaigns that may bid at an instant, by ascending id, each with its audience."""
+        with self._lock:
+            return [
+                (campaign, self._clauses[campaign_id])
+                for campaign_id, campaign in sorted(self._campaigns.items())
+                if campaign.is_running(at_ms)
+            ]
+
+
+CampaignLookup = Callable[[int], Campaign | None]

@@ -1,0 +1,60 @@
+"""Unary calls from bytes to bytes: the one way in which every service is reached, over gRPC or in process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import grpc
+
+from auction.campaigns.access import Access, Principal
+from auction.status import Refused, refuse
+
+UnaryCall = Callable[[bytes, Principal], bytes]
+"""Answers one request's bytes for a caller; raises what `auction.status` maps to a status."""
+
+
+class Calls:
+    """The calls of a server by name, such as "Bidding/Bid", each behind the check of who may make it."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._calls: dict[str, UnaryCall] = {}
+
+    def add(self, service: str, calls: Mapping[str, UnaryCall]) -> None:
+        """Take over a service's calls."""
+        self._calls.update({f"{service}/{method}": call for method, call in calls.items()})
+
+    def answer(self, name: str, raw: bytes, metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+        """Answer one call.
+
+        Raises:
+            Refused: there is no such call.
+            Unauthenticated, Forbidden: the caller may not make it.
+            Exception: what the call raises.
+        """
+        call = self._calls.get(name)
+        if call is None:
+            raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"{name}: not served")
+        return call(raw, self._access.authorize(metadata, name))
+
+    def register(self, server: grpc.Server) -> None:
+        """Serve every call on a gRPC server that has not started."""
+        by_service: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+        for name in self._calls:
+            service, _, method = name.partition("/")
+            by_service.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(self._handler(name))
+        server.add_generic_rpc_handlers(
+            tuple(
+                grpc.method_handlers_generic_handler(f"fanbid.v1.{service}", handlers)
+                for service, handlers in by_service.items()
+            )
+        )
+
+    def _handler(self, name: str) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
+            try:
+                return self.answer(name, raw, context.invocation_metadata())
+            except Exception as error:
+                refuse(context, error)
+
+        return handle
