@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fanbridge.breaker import BackoffSettings, CircuitBreaker, LinkState
 from fanbridge.delivery import Delivery
-from fanbridge.event_feed import EventFeed, FactLog, FollowWriter
+from fanbridge.event_feed import AppendFacts, EventFeed, FollowWriter
 from fanbridge.events import FanServiceError, FanServicePort
 from fanbridge.feed import SegmentWriter, TierFeed, ViewerRows
 from fanbridge.outbox import Outbox, OutboxSettings, ReadJudged
@@ -46,6 +47,9 @@ class BridgeStatus:
     fans_changed: int
     events_appended: int
     retention_judged: int
+    broken: tuple[
+        str, ...
+    ]  # which of outcomes, fans, events and retention fail on this side, for other reasons than the link
 
 
 class Bridge:
@@ -62,7 +66,7 @@ class Bridge:
         *,
         viewers: ViewerRows,
         segments: SegmentWriter,
-        log: FactLog,
+        append: AppendFacts,
         read_judged: ReadJudged,
         follows: FollowWriter | None = None,
         on_retention: OnRetention | None = None,
@@ -73,9 +77,10 @@ class Bridge:
         self._breaker = CircuitBreaker("fan service", self._settings.backoff, self._settings.seed)
         self.outbox = Outbox(service, delivery, read_judged, self._settings.outbox, self._settings.seed)
         self._tiers = TierFeed(service, delivery, viewers, segments)
-        self._events = EventFeed(service, delivery, log, follows) if self._settings.pull_events else None
+        self._events = EventFeed(service, delivery, append, follows) if self._settings.pull_events else None
         self._retention = RetentionFeed(service, delivery, on_retention)
         self._counts = {"outcomes": 0, "fans": 0, "events": 0, "retention": 0}
+        self._broken: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -84,15 +89,22 @@ class Bridge:
         return self._tiers.restore()
 
     def tick(self, now_ms: int) -> None:
-        """Push and pull once, bounded; does nothing while a service that failed is left in peace."""
+        """Push and pull once, bounded; does nothing while a service that failed is left in peace. Never raises."""
         if not self._breaker.allows(now_ms):
             return
-        try:
-            self._exchange(now_ms)
-        except FanServiceError as failure:
-            self._breaker.failed(now_ms, str(failure))
-        else:
-            self._breaker.succeeded()
+        for name, step in self._steps(now_ms):
+            try:
+                self._counts[name] += step()
+                self._broken.discard(name)
+            except FanServiceError as failure:
+                self._breaker.failed(now_ms, str(failure))
+                return
+            except Exception:
+                # A full disk, say. The other steps go on; once there is room again, so does this one.
+                if name not in self._broken:
+                    _log.exception("%s could not be exchanged; trying again at every tick", name)
+                self._broken.add(name)
+        self._breaker.succeeded()
 
     def start(self, clock: Clock) -> None:
         """Tick from an own thread until `close`."""
@@ -120,28 +132,24 @@ class Bridge:
             fans_changed=self._counts["fans"],
             events_appended=self._counts["events"],
             retention_judged=self._counts["retention"],
+            broken=tuple(sorted(self._broken)),
         )
 
     def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
         """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""
         return self._retention.kept_counts(creator_id)
 
-    def _exchange(self, now_ms: int) -> None:
-        probing = self._breaker.state is not LinkState.UP
-        self._counts["outcomes"] += self.outbox.tick(now_ms, max_pushes=1 if probing else None)
-        self._counts["fans"] += self._tiers.tick()
-        if self._events is not None:
-            self._counts["events"] += self._events.tick(now_ms)
-        self._counts["retention"] += self._retention.tick()
+    def _steps(self, now_ms: int) -> list[tuple[str, Callable[[], int]]]:
+        """What one tick does, in order; a service that was away gets one push first."""
+        max_pushes = None if self._breaker.state is LinkState.UP else 1
+        events = self._events
+        return [
+            ("outcomes", lambda: self.outbox.tick(now_ms, max_pushes)),
+            ("fans", self._tiers.tick),
+            *([("events", lambda: events.tick(now_ms))] if events is not None else []),
+            ("retention", self._retention.tick),
+        ]
 
     def _run(self, clock: Clock) -> None:
-        failing = False
         while not self._stopping.wait(self._settings.tick_interval_ms / 1_000):
-            try:
-                self.tick(clock.wall_ms())
-                failing = False
-            except Exception:
-                # A full disk, say. The thread goes on: once there is room again, so does delivery.
-                if not failing:
-                    _log.exception("the bridge could not do its work and keeps trying")
-                failing = True
+            self.tick(clock.wall_ms())

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
-from pacing.facts import OUTCOME
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
@@ -33,19 +32,12 @@ CREATE TABLE IF NOT EXISTS fans (
     viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, tier INTEGER NOT NULL, stage INTEGER NOT NULL,
     PRIMARY KEY (viewer_id, creator_id)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen_events (arrival INTEGER PRIMARY KEY AUTOINCREMENT, event_id INTEGER NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS pending_append (
-    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
-    next_cursor TEXT NOT NULL, after_sequence INTEGER NOT NULL, facts BLOB NOT NULL, event_ids BLOB NOT NULL
-);
 CREATE TABLE IF NOT EXISTS retention (
     viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, days INTEGER NOT NULL,
     kept INTEGER NOT NULL, judged_at_ms INTEGER NOT NULL,
     PRIMARY KEY (creator_id, viewer_id, days)
 ) WITHOUT ROWID;
 """
-REMEMBERED_EVENTS = 1_000_000
-"""How many event ids are remembered; a repeat from further back would count as new."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +55,6 @@ class Waiting:
         """(lease_id, hold_seq, kind)."""
         row = self.outcome[0]
         return int(row["lease_id"]), int(row["hold_seq"]), int(row["kind"])
-
-
-@dataclass(frozen=True)
-class PendingAppend:
-    """A page of events on its way into the ledger: it is there in whole, in part, or not at all."""
-
-    next_cursor: str
-    after_sequence: int  # the facts lie behind this ledger row
-    facts: Rows  # OUTCOME[n]
-    event_ids: npt.NDArray[np.uint64]
 
 
 class Delivery:
@@ -169,47 +151,6 @@ class Delivery:
         """Every fan's saved tier and stage, as FAN_CHANGE rows ordered by creator and viewer."""
         found = self._fetch("SELECT viewer_id, creator_id, tier, stage, 0 FROM fans ORDER BY creator_id, viewer_id", ())
         return _rows(found, FAN_CHANGE)
-
-    def unseen_events(self, event_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Which of u8[n] ids have not been appended before; of an id that comes twice, the first."""
-        unseen = np.zeros(len(event_ids), dtype=np.bool_)
-        met: set[int] = set()
-        with self._lock:
-            for i, event_id in enumerate(_signed_list(event_ids)):
-                known = self._db.execute("SELECT 1 FROM seen_events WHERE event_id = ?", (event_id,)).fetchone()
-                unseen[i] = known is None and event_id not in met
-                met.add(event_id)
-        return unseen
-
-    def begin_append(self, pending: PendingAppend) -> None:
-        """Note that a page of events is about to be appended to the ledger."""
-        with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO pending_append VALUES (1, ?, ?, ?, ?)",
-                (pending.next_cursor, pending.after_sequence, pending.facts.tobytes(), pending.event_ids.tobytes()),
-            )
-
-    def pending_append(self) -> PendingAppend | None:
-        """The page that was begun and not finished; None: there is none."""
-        found = self._fetch("SELECT next_cursor, after_sequence, facts, event_ids FROM pending_append", ())
-        if not found:
-            return None
-        cursor, after_sequence, facts, event_ids = found[0]
-        return PendingAppend(cursor, after_sequence, np.frombuffer(facts, OUTCOME), np.frombuffer(event_ids, np.uint64))
-
-    def finish_append(self, pending: PendingAppend) -> None:
-        """Note that the whole page is in the ledger."""
-        with self._transaction():
-            self._db.execute("DELETE FROM pending_append")
-            self._db.executemany(
-                "INSERT OR IGNORE INTO seen_events (event_id) VALUES (?)",
-                [(event_id,) for event_id in _signed_list(pending.event_ids)],
-            )
-            self._db.execute(
-                "DELETE FROM seen_events WHERE arrival <= (SELECT max(arrival) FROM seen_events) - ?",
-                (REMEMBERED_EVENTS,),
-            )
-            self._put_cursor("events", pending.next_cursor)
 
     def save_retention(self, rows: Rows, cursor: str) -> None:
         """Keep RETENTION[n], the later word on the same fan and days winning, and the cursor behind them."""

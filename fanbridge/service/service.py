@@ -135,12 +135,14 @@ def _handler(answer: Callable[[_Request], Message], request_class: type[_Request
         try:
             return answer(request_class.FromString(raw)).SerializeToString()
         except DecodeError:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"message: these bytes are no {request_class.__name__}")
+            code, text = grpc.StatusCode.INVALID_ARGUMENT, f"message: these bytes are no {request_class.__name__}"
         except InvalidRequest as problem:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(problem))
+            code, text = grpc.StatusCode.INVALID_ARGUMENT, str(problem)
         except Exception:
             # The store could not keep the rows (a full disk, say): nothing is half-applied, and trying again is right.
             _log.exception("%s was not answered", request_class.__name__)
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the store cannot answer now; try again later")
+            code, text = grpc.StatusCode.UNAVAILABLE, "the store cannot answer now; try again later"
+        context.abort(code, text)
+        return b""  # not reached: abort raises
 
     return grpc.unary_unary_rpc_method_handler(handle)

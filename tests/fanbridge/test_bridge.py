@@ -46,7 +46,7 @@ class Deployment:
             delivery,
             viewers=self.viewers,
             segments=self.segments,
-            log=self.log,
+            append=lambda rows: self.log.append(rows),
             read_judged=self.log.read_judged,
             follows=self.follows,
             on_retention=lambda rows: self.retention.extend(rows.tolist()),
@@ -150,7 +150,28 @@ def test_the_own_thread_survives_what_nobody_foresaw(tmp_path: Path, caplog: pyt
         running.bridge.start(SystemClock())
         wait_until(lambda: running.bridge.outbox.position == 4)
         running.bridge.close()
-        assert [record.message for record in caplog.records] == ["the bridge could not do its work and keeps trying"]
+        told = [record.message for record in caplog.records]
+        assert told == ["outcomes could not be exchanged; trying again at every tick"]
+        assert running.bridge.status().broken == ()
+
+
+def test_one_stream_that_breaks_does_not_stop_the_others(tmp_path: Path) -> None:
+    with running_service(tmp_path) as service, connected(service.address) as client:
+        running = Deployment(client, Delivery(None))
+
+        def no_room(rows: Rows) -> int:
+            raise OSError("no room")
+
+        append, running.log.append = running.log.append, no_room  # type: ignore[method-assign]
+        client.push_events(events((1, 5, 7, FOLLOW, START_AT_MS), (2, 6, 8, LIKE, START_AT_MS + MS_PER_DAY)))
+        running.step(START_AT_MS)
+        status = running.bridge.status()
+        assert status.broken == ("events",)
+        assert (status.link, status.fans_changed, status.retention_judged) == (LinkState.UP, 2, 1)
+        running.log.append = append  # type: ignore[method-assign]
+        running.step(START_AT_MS)
+        assert running.bridge.status().broken == ()
+        assert running.log.rows["viewer_id"].tolist() == [5, 6]
 
 
 @contextmanager

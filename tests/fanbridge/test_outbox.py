@@ -46,7 +46,7 @@ def make_bridge(service: FanServicePort, delivery: Delivery, log: RowLog, **sett
         delivery,
         viewers=Viewers(),
         segments=Segments(),
-        log=log,
+        append=log.append,
         read_judged=log.read_judged,
         settings=BridgeSettings(**settings),  # type: ignore[arg-type]
     )
