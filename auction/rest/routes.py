@@ -109,7 +109,7 @@ async def healthz(engine: EngineOf) -> Response:
     return JSONResponse(error_json("unavailable", "the engine does not serve now"), 503)
 
 
-@router.get("/campaigns", response_model=CampaignPage, tags=["campaigns"])
+@router.get("/campaigns", response_model=CampaignPage, response_model_exclude_unset=True, tags=["campaigns"])
 async def list_campaigns(request: Request, engine: EngineOf, query: Annotated[PageQuery, Query()]) -> Any:
     """Campaigns by ascending id, one page at a time."""
     message = pb.ListCampaignsRequest(
@@ -122,7 +122,13 @@ async def list_campaigns(request: Request, engine: EngineOf, query: Annotated[Pa
     }
 
 
-@router.post("/campaigns", response_model=CampaignShape, status_code=201, tags=["campaigns"])
+@router.post(
+    "/campaigns",
+    response_model=CampaignShape,
+    status_code=201,
+    response_model_exclude_unset=True,
+    tags=["campaigns"],
+)
 async def create_campaign(
     request: Request,
     engine: EngineOf,
@@ -136,14 +142,14 @@ async def create_campaign(
     return campaign_json(campaign)
 
 
-@router.get("/campaigns/{campaign_id}", response_model=CampaignShape, tags=["campaigns"])
+@router.get("/campaigns/{campaign_id}", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
 async def get_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """One campaign."""
     message = pb.GetCampaignRequest(campaign_id=int(campaign_id))
     return campaign_json(await engine.call(request, "GetCampaign", message, pb.Campaign))
 
 
-@router.patch("/campaigns/{campaign_id}", response_model=ChangedCampaign, tags=["campaigns"])
+@router.patch("/campaigns/{campaign_id}", response_model=ChangedCampaign, response_model_exclude_unset=True, tags=["campaigns"])
 async def change_campaign(
     request: Request, engine: EngineOf, campaign_id: CampaignId, body: Annotated[CampaignChange, Body()]
 ) -> Any:
@@ -162,19 +168,19 @@ async def _change_status(request: Request, engine: Engine, call: str, campaign_i
     return campaign_json(await engine.call(request, call, message, pb.Campaign))
 
 
-@router.post("/campaigns/{campaign_id}/pause", response_model=CampaignShape, tags=["campaigns"])
+@router.post("/campaigns/{campaign_id}/pause", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
 async def pause_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Stop bidding until resumed."""
     return await _change_status(request, engine, "PauseCampaign", campaign_id)
 
 
-@router.post("/campaigns/{campaign_id}/resume", response_model=CampaignShape, tags=["campaigns"])
+@router.post("/campaigns/{campaign_id}/resume", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
 async def resume_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Go on bidding."""
     return await _change_status(request, engine, "ResumeCampaign", campaign_id)
 
 
-@router.post("/campaigns/{campaign_id}/end", response_model=CampaignShape, tags=["campaigns"])
+@router.post("/campaigns/{campaign_id}/end", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
 async def end_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Stop for good."""
     return await _change_status(request, engine, "EndCampaign", campaign_id)

@@ -1,0 +1,76 @@
+"""The OpenAPI description against the shim that it describes: every call it allows gets an answer that it foresees."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from auction.campaigns.access import Role
+from auction.rest.app import build_app
+from tests.auction.campaigns.figures import small_engine
+from tests.auction.rest.serving import running_shim
+
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
+CALLS = sorted(
+    (method.upper(), path)
+    for path, methods in build_app("127.0.0.1:1").openapi()["paths"].items()
+    for method in methods
+    if path != "/api/live"  # a stream that does not end; test_rest reads it
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with small_engine(tmp_path_factory.mktemp("openapi")) as engine, running_shim(engine.address) as address:
+        yield address, engine.token(Role.OPERATOR)
+
+
+@pytest.fixture(scope="module")
+def description(served):
+    return schemathesis.openapi.from_url(f"{served[0]}/openapi.json")
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_every_answer_is_one_that_the_description_foresees(served, description, method, path):
+    address, token = served
+    headers = {"Authorization": f"Bearer {token}"}
+
+    operation = description[path][method]
+
+    @settings(max_examples=12, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
+    @given(case=operation.as_strategy())
+    def every_case(case):
+        case.call_and_validate(base_url=address, headers=headers, checks=list(CHECKS))
+
+    every_case()
+
+
+def test_every_route_is_described_with_its_failures(served):
+    description = httpx.get(f"{served[0]}/openapi.json").json()
+    paths = description["paths"]
+    assert set(paths) == {
+        "/healthz",
+        "/api/campaigns",
+        "/api/campaigns/{campaign_id}",
+        "/api/campaigns/{campaign_id}/pause",
+        "/api/campaigns/{campaign_id}/resume",
+        "/api/campaigns/{campaign_id}/end",
+        "/api/campaigns/{campaign_id}/report",
+        "/api/live",
+    }
+    for path, methods in paths.items():
+        for operation in methods.values():
+            failures = set(operation["responses"]) - {"200", "201"}
+            expected = {"503"} if path == "/healthz" else {"400", "401", "403", "404", "409", "413", "422", "429", "503"}
+            assert failures == expected
+            for status in failures:
+                schema = operation["responses"][status]["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorShape"}
