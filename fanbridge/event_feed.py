@@ -35,8 +35,7 @@ class EventFeed:
     """Appends what fans did on the platform to the ledger. One thread ticks.
 
     The cursor moves once a page is durable. After a crash, or when the service repeats itself, events come again; the
-    ledger
-    keeps each fact once. Follows and unfollows go to `follows` as well, when there is one.
+    ledger keeps each fact once. Follows and unfollows go to `follows` as well, when there is one.
     """
 
     def __init__(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from enum import IntEnum
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +23,20 @@ from fanbridge.events import (
     stage_segment,
     tier_segment,
 )
+from targeting.segments.store import Change
 
 _log = logging.getLogger(__name__)
-
-
-class SegmentChange(IntEnum):
-    """What `SegmentWriter.put` does with the rows; numbers of `protos/audience.proto`."""
-
-    REPLACE = 1
-    ADD = 2
-    REMOVE = 3
+_PREFIXES = ("tier:", "stage:")
 
 
 class SegmentWriter(Protocol):
     """Where segments live."""
 
-    def put(self, name: str, rows: npt.NDArray[np.int64], change: int) -> object:
+    @property
+    def names(self) -> list[str]:
+        """Names of the segments that there are."""
+
+    def put(self, name: str, rows: npt.NDArray[np.int64], change: Change) -> object:
         """Replace the members of a segment, add some, or remove some."""
 
 
@@ -110,12 +107,14 @@ class TierFeed:
         """Write every segment from what is saved, without asking the service; answers how many fans there are."""
         fans = self._delivery.fans()
         rows = self._viewers.ensure(fans["viewer_id"])
+        wanted = dict.fromkeys((name for name in self._segments.names if name.startswith(_PREFIXES)), rows[:0])
         for creator_id, members in _by_creator(fans):
-            tiers, stages = fans["tier"][members], fans["stage"][members]
-            for tier in TIER_NAMES:
-                self._put(tier_segment(tier, creator_id), rows[members][tiers == tier], SegmentChange.REPLACE)
-            for stage in STAGE_NAMES:
-                self._put(stage_segment(stage, creator_id), rows[members][stages == stage], SegmentChange.REPLACE)
+            for field, code, name in _segments_of(creator_id):
+                inside = rows[members][fans[field][members] == code]
+                if len(inside):
+                    wanted[name] = inside
+        for name, inside in wanted.items():
+            self._segments.put(name, inside, Change.REPLACE)
         self._segments_hold_saved = True
         return len(fans)
 
@@ -126,37 +125,15 @@ class TierFeed:
         before = self._delivery.swap_fans(changes, page.next_cursor)
         rows = self._viewers.ensure(changes["viewer_id"])
         for creator_id, members in _by_creator(changes):
-            self._move(
-                {tier: tier_segment(tier, creator_id) for tier in TIER_NAMES},
-                rows[members],
-                before["tier"][members],
-                changes["tier"][members],
-            )
-            self._move(
-                {stage: stage_segment(stage, creator_id) for stage in STAGE_NAMES},
-                rows[members],
-                before["stage"][members],
-                changes["stage"][members],
-            )
+            for field, code, name in _segments_of(creator_id):
+                was_in, is_in = before[field][members] == code, changes[field][members] == code
+                self._write(name, rows[members][was_in & ~is_in], Change.REMOVE)
+                self._write(name, rows[members][is_in & ~was_in], Change.ADD)
         self._segments_hold_saved = True
 
-    def _move(
-        self,
-        names: Mapping[Any, str],
-        rows: npt.NDArray[np.int64],
-        before: npt.NDArray[np.uint32],
-        now: npt.NDArray[np.uint32],
-    ) -> None:
-        """Take viewers out of the segment that each was in, and put them into the one that each is in now."""
-        for code, name in names.items():
-            left, joined = rows[(before == code) & (now != code)], rows[(now == code) & (before != code)]
-            if len(left):
-                self._put(name, left, SegmentChange.REMOVE)
-            if len(joined):
-                self._put(name, joined, SegmentChange.ADD)
-
-    def _put(self, name: str, rows: npt.NDArray[np.int64], change: SegmentChange) -> None:
-        self._segments.put(name, rows, change)
+    def _write(self, name: str, rows: npt.NDArray[np.int64], change: Change) -> None:
+        if len(rows):
+            self._segments.put(name, rows, change)
 
 
 def latest_changes(changes: Rows) -> Rows:
@@ -167,6 +144,12 @@ def latest_changes(changes: Rows) -> Rows:
     latest["tier"] = np.where(latest["tier"] <= max(Tier), latest["tier"], Tier.UNSPECIFIED)
     latest["stage"] = np.where(latest["stage"] <= max(Stage), latest["stage"], Stage.UNSPECIFIED)
     return latest
+
+
+def _segments_of(creator_id: int) -> list[tuple[str, int, str]]:
+    """(field of FAN_CHANGE, code, segment name) of each of a creator's segments."""
+    tiers = [("tier", int(tier), tier_segment(tier, creator_id)) for tier in TIER_NAMES]
+    return tiers + [("stage", int(stage), stage_segment(stage, creator_id)) for stage in STAGE_NAMES]
 
 
 def _by_creator(fans: Rows) -> list[tuple[int, npt.NDArray[np.int64]]]:

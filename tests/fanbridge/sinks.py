@@ -21,6 +21,10 @@ class Segments:
     def __init__(self) -> None:
         self.members: dict[str, set[int]] = {}
 
+    @property
+    def names(self) -> list[str]:
+        return list(self.members)
+
     def put(self, name: str, rows: np.ndarray, change: int) -> None:
         known, told = self.members.get(name, set()), set(rows.tolist())
         self.members[name] = {1: told, 2: known | told, 3: known - told}[change]

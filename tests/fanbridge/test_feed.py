@@ -31,6 +31,8 @@ from fanbridge.service.server import RunningService
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import OutcomeKind
 from pacing.ledger.log import Ledger
+from targeting.segments.store import Change, SegmentStore
+from targeting.viewers import ViewerTable
 from tests.fanbridge.services import START_AT_MS, RowLog, connected, events, running_service
 from tests.fanbridge.sinks import Follows, Segments, Viewers
 
@@ -83,11 +85,37 @@ def test_segments_are_rebuilt_after_a_restart_without_the_service(client: FanSer
     delivery.close()
     client.close()
     rebuilt, other_viewers = Segments(), Viewers()
-    rebuilt.put("tier:iron:1", np.array([0]), 2)
+    rebuilt.put("tier:iron:1", np.array([0]), Change.ADD)  # left over from before: nobody is saved as iron
+    rebuilt.put("seeds", np.array([0]), Change.ADD)
     delivery = Delivery(state)
     assert TierFeed(client, delivery, other_viewers, rebuilt).restore() == 39
+    assert rebuilt.members.pop("seeds") == {0}
     assert rebuilt.viewers(other_viewers) == segments.viewers(viewers)
     delivery.close()
+
+
+def test_targetings_own_segments_and_viewers(client: FanServiceClient) -> None:
+    segments, viewers = SegmentStore(), ViewerTable()
+    feed = TierFeed(client, Delivery(None), viewers, segments)
+    client.push_events(events(*[(i, 2**64 - i, 7, FOLLOW, START_AT_MS) for i in range(1, 6)]))
+    feed.tick()
+    client.push_events(events((9, 2**64 - 3, 7, ORDER, START_AT_MS + 1)))
+    feed.tick()
+    assert segments.names == ["tier:potential:7", "stage:gained:7", "tier:high-value:7", "stage:activated:7"]
+    members = {name: {2**64 - int(viewers.ids[row]) for row in segments.members(name)} for name in segments.names}
+    assert members == {
+        "tier:potential:7": {1, 2, 4, 5},
+        "stage:gained:7": {1, 2, 4, 5},
+        "tier:high-value:7": {3},
+        "stage:activated:7": {3},
+    }
+    (row,) = viewers.rows_of(np.array([2**64 - 3], np.uint64))
+    _, listed = segments.memberships().of_rows(np.array([row]))
+    assert {segments.names[idx - 64] for idx in listed} == {"tier:high-value:7", "stage:activated:7"}
+    feed.restore()
+    assert {name: len(segments.members(name)) for name in segments.names} == {
+        name: len(inside) for name, inside in members.items()
+    }
 
 
 def test_segments_that_could_not_be_written_are_rewritten(client: FanServiceClient) -> None:
