@@ -47,7 +47,7 @@ def run_policy(
     tick: Ticker | None = None,
 ) -> MarketResult:
     """One market under one policy, in this process, with everything in memory."""
-    from auction.server import build_services
+    from auction.services import build_services
 
     config = ServeConfig(
         virtual_clock=market.spec.start_at_ms,
@@ -62,10 +62,8 @@ def run_policy(
     )
     services = build_services(config)
     try:
-        clients = Clients(
-            feed=EngineTransport(services, services.create_token("feed")),
-            operator=EngineTransport(services, services.create_token("operator")),
-        )
+        tokens = [services.access.create_token(role, 0, market.spec.start_at_ms) for role in ("feed", "operator")]
+        clients = Clients(*(EngineTransport(services, token) for token in tokens))
         run = MarketRun(market, clients, policy)
         run.install()
         run.run(_ticking(market, tick) if tick is not None else None)
@@ -159,9 +157,9 @@ def _campaigns(results: Sequence[SeedResult], policy: str) -> list[CampaignResul
 def figures(results: Sequence[SeedResult], baselines: Baselines) -> dict[str, Scalar]:
     """The study as one flat object.
 
-    `fans_to_fixed` and `fans_to_unpaced` compare truly expected fans over all seeds at equal budgets; `spend_to_optimum` is
-    all money spent over what the budget-only optimum of every campaign spends; `expected_cost_to_target_max` is the worst
-    campaign of the worst seed, charges over truly expected events.
+    `fans_to_fixed` and `fans_to_unpaced` compare truly expected fans over all seeds at equal budgets;
+    `spend_to_optimum` is all money spent over what the budget-only optimum of every campaign spends;
+    `expected_cost_to_target_max` is the worst campaign of the worst seed, charges over truly expected events.
     """
     engine = _campaigns(results, "engine")
     everything = [c for policy in results[0].by_policy for c in _campaigns(results, policy)]

@@ -59,9 +59,7 @@ class Optimum:
     events: np.ndarray
 
 
-def collect_slots(
-    world: World, behaviour: Behaviour, campaigns: Sequence[MarketCampaign], traffic: Traffic
-) -> Slots:
+def collect_slots(world: World, behaviour: Behaviour, campaigns: Sequence[MarketCampaign], traffic: Traffic) -> Slots:
     """All slots of a day with true values and winning costs."""
     from benchmarks.market.campaigns import audience_rows
 

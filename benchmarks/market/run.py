@@ -118,9 +118,7 @@ class MarketRun:
             request = campaigns_pb2.CreateCampaignRequest(campaign=message, idempotency_key=key)
             created = self._operator_calls.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
             self.campaign_ids.append(created.campaign_id)
-        self.feed = FeedServer(
-            world, self.market.behaviour, self.market.campaigns, self.campaign_ids, self._feed_calls
-        )
+        self.feed = FeedServer(world, self.market.behaviour, self.market.campaigns, self.campaign_ids, self._feed_calls)
 
     def _put_viewers(self, part: slice) -> None:
         viewers = self.market.world.viewers

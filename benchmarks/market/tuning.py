@@ -103,15 +103,13 @@ def _fans_at_multiplier(day: _Day, multiplier_micros: float) -> float:
 def tune_baselines(
     avoid_seeds: Sequence[int], count: int = TUNING_SEEDS, settings: MarketSettings = TUNING_SETTINGS
 ) -> Baselines:
-    """The best of 20 fixed bids and of 20 multipliers, by total expected fans over `count` seeds none of `avoid_seeds`."""
+    """The best of 20 fixed bids and of 20 multipliers, by expected fans over `count` seeds, none of `avoid_seeds`."""
     seeds = [seed for seed in range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + 100) if seed not in avoid_seeds]
     days = [_tuning_day(seed, settings) for seed in seeds[:count]]
     costs = np.concatenate([day.slots.costs_micros for day in days])
     bids = np.geomspace(np.quantile(costs, 0.05), np.quantile(costs, 0.98), FIXED_BIDS)
     fans = [sum(_fans_at_fixed_bid(day, bid) for day in days) for bid in bids]
-    automatic = np.concatenate(
-        [day.alphas_micros[day.buys_fans & ~np.isfinite(day.targets_micros)] for day in days]
-    )
+    automatic = np.concatenate([day.alphas_micros[day.buys_fans & ~np.isfinite(day.targets_micros)] for day in days])
     multipliers = np.geomspace(automatic.min() / 1.5, automatic.max() * 1.5, MULTIPLIERS)
     more_fans = [sum(_fans_at_multiplier(day, multiplier) for day in days) for multiplier in multipliers]
     return Baselines(

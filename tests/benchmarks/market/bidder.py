@@ -14,9 +14,7 @@ from benchmarks.market.traffic import local_hour
 from pacing.facts import TOKEN_BYTES, Goal, OutcomeKind, RowStatus
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 
-TOKEN = np.dtype(
-    [("campaign_id", "<u8"), ("sequence", "<u8"), ("bid_micros", "<i8"), ("rest", "V168")]
-)
+TOKEN = np.dtype([("campaign_id", "<u8"), ("sequence", "<u8"), ("bid_micros", "<i8"), ("rest", "V168")])
 assert TOKEN.itemsize == TOKEN_BYTES
 
 

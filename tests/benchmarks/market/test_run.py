@@ -14,9 +14,7 @@ from benchmarks.transport import Clients
 from pacing.facts import Goal, OutcomeKind
 from tests.benchmarks.market.bidder import TruthBidder
 
-SMALL = MarketSettings(
-    slots_per_day=15_000, viewers_per_request=60, drain_hours=6, world=WorldSettings(viewers=5_000)
-)
+SMALL = MarketSettings(slots_per_day=15_000, viewers_per_request=60, drain_hours=6, world=WorldSettings(viewers=5_000))
 
 
 def run_once(seed: int, factor: float = 1.0) -> tuple[TruthBidder, MarketRun, MarketResult, tuple[Optimum, Optimum]]:
@@ -104,9 +102,7 @@ def test_alphas_above_the_optimum_buy_dearer_events(
 ) -> None:
     dear = run_once(5, 3.0)[2]
     assert dear.digest() != first[2].digest()
-    costs = [
-        sum(c.charged_micros for c in r.campaigns if c.goal is Goal.FANS) / r.fans() for r in (first[2], dear)
-    ]
+    costs = [sum(c.charged_micros for c in r.campaigns if c.goal is Goal.FANS) / r.fans() for r in (first[2], dear)]
     assert costs[1] > 1.1 * costs[0]
 
 

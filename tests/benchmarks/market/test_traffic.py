@@ -80,9 +80,7 @@ def test_rival_bids_are_no_single_bell(world: World) -> None:
     # Count the bids around each rate card, and as many micros away on either side: peaks with valleys between.
     for card in CARD_RATES_MICROS:
         width = 0.03 * card
-        near, below, above = (
-            np.sum(np.abs(bids - centre) < width) for centre in (card, 0.85 * card, 1.15 * card)
-        )
+        near, below, above = (np.sum(np.abs(bids - centre) < width) for centre in (card, 0.85 * card, 1.15 * card))
         assert near > 2 * below
         assert near > 2 * above
 
