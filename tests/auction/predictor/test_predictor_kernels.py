@@ -1,0 +1,165 @@
+"""Prediction kernels against their reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from auction.predictor.features import (
+    CAMPAIGN_KEYS,
+    FEATURE_COUNT,
+    PRIOR_VARIANCE,
+    VIEWER_KEYS,
+)
+from auction.predictor.kernels import (
+    Model,
+    candidate_probability,
+    feature_hashes,
+    fill_campaign_keys,
+    fill_campaign_sums,
+    fill_features,
+    forget,
+    predict_batch,
+    train_batch,
+    viewer_keys,
+    viewer_sums,
+)
+from auction.predictor.reference import Impression, ReferenceModel, features_of
+
+pytestmark = pytest.mark.kernels
+
+SLOTS = 64
+GOALS = 3
+
+impressions = st.builds(
+    Impression,
+    region=st.integers(0, 511),
+    age_band=st.integers(0, 7),
+    gender=st.integers(0, 3),
+    hour=st.integers(0, 23),
+    placement=st.integers(0, 15),
+    content_category=st.integers(0, 63),
+    interest_mask=st.integers(0, 2**64 - 1),
+    campaign_id=st.integers(0, 2**64 - 1),
+    creator_id=st.integers(0, 2**64 - 1),
+    creative_id=st.integers(0, 2**64 - 1),
+    category=st.integers(0, 63),
+    laotie=st.booleans(),
+)
+
+
+def random_weights(seed: int, slots: int = SLOTS) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    weights = np.empty((GOALS, slots, 2), np.float32)
+    weights[:, :, 0] = rng.normal(0, 2, (GOALS, slots))
+    weights[:, :, 1] = rng.uniform(0.01, 1, (GOALS, slots))
+    return weights
+
+
+def model_for(seen: list[Impression], weights: np.ndarray, goal_rows: np.ndarray) -> Model:
+    keys = np.zeros((len(seen), CAMPAIGN_KEYS), np.uint32)
+    sums = np.zeros((len(seen), 4, 2))
+    categories = np.array([one.category for one in seen], np.int32)
+    columns = [
+        np.array([getattr(one, name) for one in seen], np.uint64) for name in ("campaign_id", "creator_id", "creative_id")
+    ]
+    fill_campaign_keys(*columns, categories, keys)
+    fill_campaign_sums(weights, goal_rows, keys, sums)
+    return Model(weights, keys, sums, categories)
+
+
+def dims_of(seen: Impression) -> np.ndarray:
+    codes = [seen.region, seen.age_band, seen.gender, 1, 2, 3, seen.content_category, seen.placement]
+    return np.array(codes, np.int32)
+
+
+def predict(model: Model, goal: int, campaign_idx: int, seen: Impression) -> tuple[float, np.ndarray]:
+    keys, sums = np.zeros(VIEWER_KEYS, np.uint32), np.zeros((GOALS, 2))
+    mask = np.uint64(seen.interest_mask)
+    viewer_keys(dims_of(seen), mask, seen.hour, keys)
+    viewer_sums(model, keys, sums)
+    p = candidate_probability(model, goal, campaign_idx, keys, sums, mask, int(seen.laotie))
+    features = np.zeros(FEATURE_COUNT, np.uint32)
+    feature_hashes(model, campaign_idx, keys, mask, int(seen.laotie), features)
+    return p, features
+
+
+@limits(max_examples=60)
+@given(st.lists(impressions, min_size=1, max_size=4), st.integers(0, 99), st.integers(0, GOALS - 1))
+def test_probability_and_features_are_those_of_the_reference(seen: list[Impression], seed: int, goal: int) -> None:
+    weights = random_weights(seed)
+    model = model_for(seen, weights, np.full(len(seen), goal, np.int32))
+    reference = ReferenceModel(SLOTS, {k: (float(m), float(v)) for k, (m, v) in enumerate(weights[goal])})
+    for campaign_idx, one in enumerate(seen):
+        p, features = predict(model, goal, campaign_idx, one)
+        assert features.tolist() == features_of(one)
+        assert p == pytest.approx(reference.probability(features_of(one)), rel=1e-6, abs=1e-15)
+
+
+@limits(max_examples=30)
+@given(st.lists(impressions, min_size=1, max_size=3), st.integers(0, 99))
+def test_token_features_predict_what_was_bid_on(seen: list[Impression], seed: int) -> None:
+    weights = random_weights(seed)
+    model = model_for(seen, weights, np.ones(len(seen), np.int32))
+    for campaign_idx, one in enumerate(seen):
+        p, features = predict(model, 1, campaign_idx, one)
+        again, spread = np.zeros(1), np.zeros(1)
+        predict_batch(weights[1], features[None, :], again, spread)
+        assert again[0] == pytest.approx(p, rel=1e-9)
+        assert spread[0] > 0
+
+
+def test_features_of_many_are_those_of_each() -> None:
+    seen = [Impression(i, i % 8, i % 4, 5, 3, i % 64, 1 << i, i, i * 7, i * 11, i, i % 2 == 0) for i in range(1, 9)]
+    model = model_for(seen, random_weights(1), np.zeros(8, np.int32))
+    out = np.zeros((8, FEATURE_COUNT), np.uint32)
+    dims = np.stack([dims_of(one) for one in seen])
+    masks = np.array([one.interest_mask for one in seen], np.uint64)
+    laotie = np.array([one.laotie for one in seen])
+    fill_features(model, np.arange(8, dtype=np.int32), dims, masks, laotie, 5, out)
+    assert out.tolist() == [features_of(one) for one in seen]
+    fill_features(model, np.zeros(0, np.int32), dims[:0], masks[:0], laotie[:0], 5, out[:0])
+
+
+@limits(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 12),
+    st.booleans(),
+    st.sampled_from([2, 8, SLOTS]),
+)
+def test_training_is_that_of_the_reference(seed: int, n: int, fake_negatives: bool, slots: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = random_weights(seed % 97, slots)[0].astype(np.float64)
+    reference = ReferenceModel(slots, {k: (m, v) for k, (m, v) in enumerate(table.tolist())})
+    features = rng.integers(0, 2**32, (n, FEATURE_COUNT), dtype=np.uint64).astype(np.uint32)
+    labels, weights = (rng.random(n) < 0.3).astype(float), rng.choice([0.0, 0.5, 1.0, 2.0], n)
+    out = np.zeros(n)
+    train_batch(table, features, labels, weights, fake_negatives, out)
+    for t in range(n):
+        p = reference.train(features[t].tolist(), bool(labels[t]), float(weights[t]), fake_negatives)
+        assert out[t] == pytest.approx(p, rel=1e-6, abs=1e-15)
+    for slot, (mean, variance) in reference.weights.items():
+        assert table[slot] == pytest.approx([mean, variance], rel=1e-6, abs=1e-9)
+
+
+def test_training_survives_the_most_surprising_labels() -> None:
+    table = np.zeros((SLOTS, 2), np.float32)
+    table[:, 0], table[:, 1] = -100.0, 1.0
+    features = np.arange(FEATURE_COUNT, dtype=np.uint32)[None, :].repeat(50, axis=0)
+    train_batch(table, features, np.ones(50), np.full(50, 100.0), False, np.zeros(50))
+    assert np.isfinite(table).all()
+    assert (table[:, 1] > 0).all()
+
+
+def test_forgetting_returns_variance_to_the_prior_and_leaves_means() -> None:
+    table = random_weights(4)[0]
+    means, before = table[:, 0].copy(), table[:, 1].copy()
+    forget(table, 0.1, PRIOR_VARIANCE)
+    np.testing.assert_array_equal(table[:, 0], means)
+    np.testing.assert_allclose(1 / table[:, 1], 0.9 / before + 0.1 / PRIOR_VARIANCE, rtol=1e-5)
+    forget(table, 1.0, PRIOR_VARIANCE)
+    np.testing.assert_allclose(table[:, 1], PRIOR_VARIANCE, rtol=1e-6)
