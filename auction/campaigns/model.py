@@ -64,6 +64,17 @@ class InvalidField(ValueError):
         super().__init__(f"{field}: {self.value}; must be {allowed}")
 
 
+class InvalidTargeting(InvalidField):
+    """The audience is too large, too deep, or names what does not exist; `field` is the path of the node."""
+
+    def __init__(self, reason: str) -> None:
+        path, _, allowed = reason.partition(" ")
+        self.field = path.rstrip(":") if path.startswith("targeting") else "targeting"
+        self.value = ""
+        self.allowed = allowed
+        ValueError.__init__(self, reason if path.startswith("targeting") else f"targeting: {reason}")
+
+
 class BidMode(IntEnum):
     """How a campaign wants its money spent; the numbers of `protos/campaigns.proto`."""
 
@@ -266,13 +277,3 @@ def _check_targeting(campaign: Campaign) -> None:
         expressions.compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
     except ValueError as error:
         raise InvalidTargeting(str(error)) from None
-
-
-class InvalidTargeting(InvalidField):
-    """The audience is too large, too deep, or names what does not exist."""
-
-    def __init__(self, reason: str) -> None:
-        self.field = "targeting"
-        self.value = ""
-        self.allowed = reason
-        ValueError.__init__(self, reason if reason.startswith("targeting") else f"targeting: {reason}")

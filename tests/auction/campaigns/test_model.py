@@ -112,7 +112,7 @@ def test_a_target_cost_needs_its_mode():
 def test_a_bad_audience_is_named():
     with pytest.raises(InvalidField) as caught:
         validate(a_campaign(targeting=Segment("No Such Name!")))
-    assert caught.value.field == "targeting"
+    assert caught.value.field == "targeting.segment"
     too_many = Any(tuple(Segment(f"s{i}") for i in range(80)))
     with pytest.raises(InvalidField, match="targeting"):
         validate(a_campaign(targeting=too_many))

@@ -1,0 +1,274 @@
+"""The dashboard in a real browser: what it shows is what the report says, in both languages, and it does what it offers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from auction.campaigns.access import Role
+from auction.campaigns.model import BidMode, CampaignStatus
+from pacing.clocks import MS_PER_HOUR, VirtualClock
+from pacing.days import local_day
+from pacing.facts import Goal, OutcomeKind, Verdict
+from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, small_engine, two_days
+from tests.auction.rest.serving import running_shim
+from tests.browser import open_browser
+
+pytestmark = pytest.mark.browser
+NOW_MS = NOON_MS + 6 * MS_PER_HOUR + 1_800_000
+WAIT_MS = 15_000
+TILES = ("spend", "spend-total", "cost", "fans", "impressions", "click-rate", "plays", "per-thousand")
+CHARTS = ("spend", "cost", "fans", "impressions", "click-rate", "plays", "per-thousand")
+
+
+def put(engine, campaign):
+    with engine.store.change():
+        stored = replace(campaign, campaign_id=engine.store.insert(campaign))
+    engine.desk.campaign_changed(stored)
+    return stored
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    with small_engine(tmp_path_factory.mktemp("dashboard"), VirtualClock(NOW_MS)) as engine:
+        for i, (name, goal) in enumerate([("春季舞蹈 dance", Goal.FANS), ("<b>Noodles</b>", Goal.PLAYS)]):
+            automatic = {"bid_mode": BidMode.AUTOMATIC, "target_cost_micros": 0} if goal is Goal.PLAYS else {}
+            stored = put(engine, a_campaign(name=name, goal=goal, start_at_ms=NOON_MS - 48 * MS_PER_HOUR, **automatic))
+            for hour in range(48):
+                at_ms = NOW_MS - (47 - hour) * MS_PER_HOUR
+                day = local_day(at_ms, stored.zone)
+                planned = stored.daily_budget_micros * (at_ms - day.start_at_ms) // day.length_ms
+                engine.book.note_plan(np.array([stored.campaign_id], np.uint64), np.array([planned]), at_ms)
+            two_days(engine.book, stored.campaign_id, NOW_MS, seed=i)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def address(engine):
+    with running_shim(engine.address) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser, address):
+    contexts, problems = [], []
+
+    def opened(path="/", locale="en-US", **options):
+        context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: request.url.startswith((address, "data:")) or problems.append(request.url))
+        page.goto(address + path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def creator_token(engine):
+    return engine.token(Role.CREATOR, 7)
+
+
+def report_of(address, token, campaign_id):
+    url = f"{address}/api/campaigns/{campaign_id}/report"
+    return httpx.get(url, params={"hours": 744}, headers={"Authorization": f"Bearer {token}"}).json()
+
+
+def desk(page):
+    expect(page.locator("[data-testid=campaign][data-ledger-sequence]")).to_be_visible(timeout=WAIT_MS)
+    return page
+
+
+def data(page, testid, name):
+    return page.get_by_test_id(testid).get_attribute(f"data-{name}")
+
+
+def test_the_token_is_asked_for_kept_for_the_tab_and_forgotten(open_page, creator_token):
+    page = open_page()
+    expect(page.get_by_test_id("welcome")).to_be_visible()
+    page.get_by_test_id("token-input").fill("fanbid.1.wrong")
+    page.get_by_test_id("token-submit").click()
+    expect(page.get_by_test_id("notice")).to_contain_text("not valid")
+    page.get_by_test_id("token-input").fill(creator_token)
+    page.get_by_test_id("token-submit").click()
+    desk(page).reload()
+    desk(page).get_by_test_id("sign-out").click()
+    expect(page.get_by_test_id("welcome")).to_be_visible()
+    page.reload()
+    expect(page.get_by_test_id("welcome")).to_be_visible()
+
+
+def test_a_token_in_the_address_leaves_it(open_page, creator_token):
+    page = desk(open_page(f"/#token={creator_token}"))
+    assert creator_token not in page.url
+    assert "#" not in page.url
+
+
+@pytest.mark.parametrize("campaign_id", [1, 2])
+def test_every_figure_is_the_reports_at_the_same_ledger_row(open_page, address, creator_token, campaign_id):
+    page = desk(open_page(f"/#token={creator_token}"))
+    page.locator(f"[data-testid=campaign-entry][data-campaign-id='{campaign_id}']").click()
+    page.wait_for_selector(f"[data-testid=campaign][data-campaign-id='{campaign_id}'][data-ledger-sequence]")
+    report = report_of(address, creator_token, campaign_id)
+    today, total = report["today"], report["total"]
+    assert total["impressions"] > 300
+    for tile in TILES:
+        assert data(page, f"tile-{tile}", "ledger-sequence") == report["ledger_sequence"]
+    assert data(page, "tile-spend", "micros") == str(today["spend_micros"])
+    assert data(page, "tile-spend", "planned-micros") == str(today["planned_spend_micros"])
+    assert data(page, "tile-spend", "budget-micros") == str(report["daily_budget_micros"])
+    assert data(page, "tile-spend-total", "micros") == str(total["spend_micros"])
+    for tile, field in (("fans", "fans"), ("impressions", "impressions"), ("plays", "plays"), ("click-rate", "clicks")):
+        assert data(page, f"tile-{tile}", "today") == str(today[field])
+        assert data(page, f"tile-{tile}", "total") == str(total[field])
+    cost = (2 * today["spend_micros"] + today["goal_events"]) // (2 * today["goal_events"])
+    assert data(page, "tile-cost", "micros") == str(cost)
+    thousand = (2000 * today["spend_micros"] + today["impressions"]) // (2 * today["impressions"])
+    assert data(page, "tile-per-thousand", "micros") == str(thousand)
+    shown = page.get_by_test_id("spend-value").inner_text()
+    assert shown == f"¥{today['spend_micros'] / 1e6:,.2f}"
+    for chart in CHARTS:
+        assert page.get_by_test_id(f"chart-{chart}").locator("canvas").count() == 1
+
+
+def test_markup_in_a_name_is_only_text(open_page, creator_token):
+    page = desk(open_page(f"/#token={creator_token}"))
+    entry = page.get_by_test_id("campaign-entry").nth(1)
+    assert "<b>Noodles</b>" in entry.inner_text()
+    assert entry.locator("b").count() == 0
+
+
+def test_figures_follow_the_ledger_while_the_page_is_open(open_page, engine, address, creator_token):
+    page = desk(open_page(f"/#token={creator_token}"))
+    expect(page.get_by_test_id("link-state")).to_have_attribute("data-state", "live")
+    rows = JudgedRows(engine.book.ledger_sequence)
+    rows.add(1, OutcomeKind.BILLABLE, Verdict.CHARGED, NOW_MS - 1, 1_230_000, 0.1)
+    engine.book.follow(*rows.take())
+    expect(page.locator(f"[data-testid=tile-spend][data-ledger-sequence='{rows.sequence}']")).to_be_visible()
+    report = report_of(address, creator_token, 1)
+    assert data(page, "tile-spend", "micros") == str(report["today"]["spend_micros"])
+    entry = page.locator(f"[data-testid=campaign-entry][data-today-micros='{report['today']['spend_micros']}']")
+    expect(entry).to_have_count(1)
+
+
+def test_both_languages_are_complete_and_remembered(open_page, creator_token):
+    page = desk(open_page(f"/#token={creator_token}", locale="zh-CN"))
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    assert "今日花费" in page.get_by_test_id("tile-spend").inner_text()
+    page.get_by_test_id("language-toggle").click()
+    desk(page)
+    assert "Spent today" in page.get_by_test_id("tile-spend").inner_text()
+    english_only = page.locator("main").inner_text().replace("春季舞蹈", "")
+    assert not re.search(r"[\u4e00-\u9fff]", english_only)
+    page.reload()
+    assert "Spent today" in desk(page).get_by_test_id("tile-spend").inner_text()
+
+
+def test_every_sentence_exists_in_both_languages(open_page):
+    page = open_page()
+    names = page.evaluate(
+        """async () => {
+          const source = await (await fetch('/static/js/words.js')).text();
+          const module = await import('data:text/javascript,' + encodeURIComponent(
+            source.replace('const WORDS', 'export const WORDS')).replace(/'/g, '%27')).catch(() => null);
+          return module ? Object.values(module.WORDS).map((words) => Object.keys(words).sort()) : source;
+        }"""
+    )
+    if isinstance(names, str):  # the page's own rules forbid modules from elsewhere: read the source instead
+        halves = names.split("\n  zh: {")
+        keys = [sorted(re.findall(r"(?<=[ {])(\w+): \"", half)) for half in (halves[0], halves[1])]
+        names = keys
+    assert names[0] == names[1]
+    assert len(names[0]) > 120
+
+
+def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_token):
+    page = desk(open_page(f"/#token={creator_token}"))
+    page.get_by_test_id("new").click()
+    page.get_by_test_id("field-name").fill("Made here")
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("sheet-error")).to_contain_text("whole number")
+    page.get_by_test_id("field-video").fill(str(2**64 - 1))
+    page.get_by_test_id("field-target").fill("2.5")
+    page.get_by_test_id("field-daily").fill("0.5")
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("sheet-error")).to_contain_text("daily_budget_micros")
+    page.get_by_test_id("field-daily").fill("120.05")
+    page.locator("[name=gender][value='1']").check(force=True)
+    page.locator("[name=interests][value='3']").check(force=True)
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("campaign-name")).to_have_text("Made here")
+    made = engine.store.all()[-1]
+    assert (made.name, made.daily_budget_micros, made.target_cost_micros, made.creatives[0].creative_id) == (
+        "Made here",
+        120_050_000,
+        2_500_000,
+        2**64 - 1,
+    )
+    assert len(made.targeting.of) == 2
+    engine.desk.promised_micros[made.campaign_id] = 110_000_000
+    page.get_by_test_id("action-editBudget").click()
+    page.get_by_test_id("field-daily").fill("100")
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("notice")).to_contain_text("¥110.00")
+    assert engine.store.get(made.campaign_id).daily_budget_micros == 100_000_000
+    page.get_by_test_id("action-pause").click()
+    expect(page.get_by_test_id("action-resume")).to_be_visible()
+    assert engine.store.get(made.campaign_id).status is CampaignStatus.PAUSED
+    page.get_by_test_id("action-resume").click()
+    expect(page.get_by_test_id("action-pause")).to_be_visible()
+    page.get_by_test_id("action-end").click()
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("action-end")).to_have_count(0)
+    assert engine.store.get(made.campaign_id).status is CampaignStatus.ENDED
+
+
+def test_a_creator_without_campaigns_is_invited(open_page, engine):
+    page = open_page(f"/#token={engine.token(Role.CREATOR, 1234)}")
+    expect(page.get_by_test_id("no-campaigns")).to_be_visible()
+
+
+def test_an_engine_that_is_away_is_said_so(open_page, address):
+    with running_shim("127.0.0.1:9") as lonely:
+        page = open_page()
+        page.context.route(f"{address}/api/**", lambda route: route.fulfill(response=route.fetch(url=lonely + "/api/live")))
+        page.get_by_test_id("token-input").fill("fanbid.1.x")
+        page.get_by_test_id("token-submit").click()
+        expect(page.get_by_test_id("load-failed")).to_contain_text("could not be loaded")
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280])
+def test_nothing_runs_over_the_edge(open_page, creator_token, width):
+    page = desk(open_page(f"/#token={creator_token}"))
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    unnamed = "button:not([aria-label])"
+    assert all(text.strip() for text in page.locator(unnamed).all_inner_texts())
+
+
+def test_the_api_page_describes_and_tries_calls(open_page, engine, creator_token):
+    page = open_page("/docs")
+    expect(page.get_by_test_id("call")).to_have_count(10)
+    call = page.get_by_test_id("call").filter(has_text="Campaigns by ascending id")
+    call.locator("summary").click()
+    call.locator("input[type=password]").fill(creator_token)
+    call.locator("button[type=submit]").click()
+    expect(call.get_by_test_id("answer")).to_contain_text("next_page_token")
+    expect(call.get_by_test_id("answer")).to_contain_text("200")
