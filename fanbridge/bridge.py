@@ -79,7 +79,6 @@ class Bridge:
         self._tiers = TierFeed(service, delivery, viewers, segments)
         self._events = EventFeed(service, delivery, append, follows) if self._settings.pull_events else None
         self._retention = RetentionFeed(service, delivery, on_retention)
-        self._counts = {"outcomes": 0, "fans": 0, "events": 0, "retention": 0}
         self._broken: set[str] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,7 +93,7 @@ class Bridge:
             return
         for name, step in self._steps(now_ms):
             try:
-                self._counts[name] += step()
+                step()
                 self._broken.discard(name)
             except FanServiceError as failure:
                 self._breaker.failed(now_ms, str(failure))
@@ -126,12 +125,12 @@ class Bridge:
             link=self._breaker.state,
             last_failure=self._breaker.last_failure,
             outbox_position=self.outbox.position,
-            outcomes_delivered=self._counts["outcomes"],
+            outcomes_delivered=self.outbox.delivered,
             outcomes_parked=parked,
             outcomes_dead=dead,
-            fans_changed=self._counts["fans"],
-            events_appended=self._counts["events"],
-            retention_judged=self._counts["retention"],
+            fans_changed=self._tiers.applied,
+            events_appended=0 if self._events is None else self._events.appended,
+            retention_judged=self._retention.judged,
             broken=tuple(sorted(self._broken)),
         )
 
@@ -139,7 +138,7 @@ class Bridge:
         """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""
         return self._retention.kept_counts(creator_id)
 
-    def _steps(self, now_ms: int) -> list[tuple[str, Callable[[], int]]]:
+    def _steps(self, now_ms: int) -> list[tuple[str, Callable[[], None]]]:
         """What one tick does, in order; a service that was away gets one push first."""
         max_pushes = None if self._breaker.state is LinkState.UP else 1
         events = self._events

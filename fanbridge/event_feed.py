@@ -53,29 +53,34 @@ class EventFeed:
         self._append = append
         self._follows = follows
         self._limit = limit
+        self._appended = 0
 
-    def tick(self, now_ms: int, max_pages: int = 4) -> int:
-        """Pull and append what is new; answers how many events were handed to the ledger.
+    @property
+    def appended(self) -> int:
+        """How many events were handed to the ledger since construction."""
+        return self._appended
+
+    def tick(self, now_ms: int, max_pages: int = 4) -> None:
+        """Pull and append what is new, within bounds.
 
         Raises:
             FanServiceUnavailable, FanServiceRefused: what was pulled before is appended and saved.
         """
-        appended = 0
         for _ in range(max_pages):
             page = pull_page(self._service.pull_events, self._delivery, "events", self._limit)
             if len(page.rows):
-                appended += self._take(facts_of(page.rows[_known(page.rows)], now_ms))
+                self._take(facts_of(page.rows[_known(page.rows)], now_ms))
                 self._delivery.save_cursor("events", page.next_cursor)
             if len(page.rows) < self._limit:
                 break
-        return appended
 
-    def _take(self, facts: Rows) -> int:
-        if len(facts):
-            self._append(facts)
-            if self._follows is not None:
-                write_follows(self._follows, facts)
-        return len(facts)
+    def _take(self, facts: Rows) -> None:
+        if not len(facts):
+            return
+        self._append(facts)
+        if self._follows is not None:
+            write_follows(self._follows, facts)
+        self._appended += len(facts)
 
 
 def facts_of(events: Rows, now_ms: int) -> Rows:

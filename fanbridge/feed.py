@@ -84,24 +84,28 @@ class TierFeed:
         self._segments = segments
         self._limit = limit
         self._segments_hold_saved = False
+        self._applied = 0
 
-    def tick(self, max_pages: int = 4) -> int:
-        """Pull and apply what changed; answers how many changes.
+    @property
+    def applied(self) -> int:
+        """How many changes were applied since construction."""
+        return self._applied
+
+    def tick(self, max_pages: int = 4) -> None:
+        """Pull and apply what changed, within bounds.
 
         Raises:
             FanServiceUnavailable, FanServiceRefused: what was pulled before is applied and saved.
         """
         if not self._segments_hold_saved:
             self.restore()
-        applied = 0
         for _ in range(max_pages):
             page = pull_page(self._service.pull_tiers, self._delivery, "tiers", self._limit)
             if len(page.rows):
                 self._apply(page)
-                applied += len(page.rows)
+                self._applied += len(page.rows)
             if len(page.rows) < self._limit:
                 break
-        return applied
 
     def restore(self) -> int:
         """Write every segment from what is saved, without asking the service; answers how many fans there are."""

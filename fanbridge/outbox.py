@@ -68,25 +68,28 @@ class Outbox:
         self._read_judged = read_judged
         self._settings = settings or OutboxSettings()
         self._random = random.Random(seed)
+        self._delivered = 0
+
+    @property
+    def delivered(self) -> int:
+        """How many outcomes were handed over since construction."""
+        return self._delivered
 
     @property
     def position(self) -> int:
         """The last ledger row that was dealt with."""
         return self._delivery.position()
 
-    def tick(self, now_ms: int, max_pushes: int | None = None) -> int:
-        """Retry what is due, then deliver what is new, within bounds; answers how many rows were delivered.
+    def tick(self, now_ms: int, max_pushes: int | None = None) -> None:
+        """Retry what is due, then deliver what is new, within bounds.
 
         Raises:
             FanServiceUnavailable: nothing is lost; what was not delivered is delivered by a later tick.
         """
-        delivered = self._retry_parked(now_ms)
+        self._retry_parked(now_ms)
         for _ in range(max_pushes or self._settings.max_pushes_per_tick):
-            count = self._deliver_next(now_ms)
-            if count is None:
+            if not self._deliver_next(now_ms):
                 break
-            delivered += count
-        return delivered
 
     def dead_letters(self, limit: int = 1_000) -> list[Waiting]:
         """Outcomes that the service refused, oldest first, each with the reason."""
@@ -96,27 +99,28 @@ class Outbox:
         """Try dead letters again at the next tick, those of `keys` or all; answers how many."""
         return self._delivery.revive(keys, now_ms)
 
-    def _deliver_next(self, now_ms: int) -> int | None:
-        """Deliver one batch of new rows; None when there are none."""
+    def _deliver_next(self, now_ms: int) -> bool:
+        """Deliver one batch of new rows; answers whether there were any."""
         rows, judgements = self._read_judged(self._delivery.position(), self._settings.push_rows)
         if not len(rows):
-            return None
+            return False
         outcomes = select_outcomes(rows, judgements)
         refusals = self._push(outcomes)
         fresh = {i: Waiting(outcomes[i : i + 1].copy(), 0, now_ms, "", now_ms) for i in refusals}
         parked, dead = self._sort_out(fresh, refusals, now_ms)
         self._delivery.save_outcomes(int(rows["sequence"][-1]), parked, dead)
-        return len(outcomes) - len(refusals)
+        self._delivered += len(outcomes) - len(refusals)
+        return True
 
-    def _retry_parked(self, now_ms: int) -> int:
+    def _retry_parked(self, now_ms: int) -> None:
         waiting = self._delivery.parked_due(now_ms, self._settings.push_rows)
         if not waiting:
-            return 0
+            return
         refusals = self._push(np.concatenate([one.outcome for one in waiting]))
         parked, dead = self._sort_out(dict(enumerate(waiting)), refusals, now_ms)
         delivered = [one for i, one in enumerate(waiting) if i not in refusals]
         self._delivery.settle_parked(delivered, parked, dead)
-        return len(delivered)
+        self._delivered += len(delivered)
 
     def _sort_out(
         self, waiting: dict[int, Waiting], refusals: dict[int, _Refusal], now_ms: int

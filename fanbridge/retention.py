@@ -24,24 +24,28 @@ class RetentionFeed:
         self._delivery = delivery
         self._on_retention = on_retention
         self._limit = limit
+        self._judged = 0
 
-    def tick(self, max_pages: int = 4) -> int:
-        """Pull what was judged; answers how many judgements.
+    @property
+    def judged(self) -> int:
+        """How many judgements were handed on since construction."""
+        return self._judged
+
+    def tick(self, max_pages: int = 4) -> None:
+        """Pull what was judged, within bounds.
 
         Raises:
             FanServiceUnavailable, FanServiceRefused: what was pulled before is handed on and saved.
         """
-        pulled = 0
         for _ in range(max_pages):
             page = pull_page(self._service.pull_retention, self._delivery, "retention", self._limit)
             if len(page.rows):
                 if self._on_retention is not None:
                     self._on_retention(page.rows)
                 self._delivery.save_retention(page.rows, page.next_cursor)
-                pulled += len(page.rows)
+                self._judged += len(page.rows)
             if len(page.rows) < self._limit:
                 break
-        return pulled
 
     def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
         """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""

@@ -86,9 +86,11 @@ def test_nothing_is_told_before_it_is_judged(tmp_path: Path) -> None:
     log.append(ledger_rows(4, [BILLABLE]))
     with running_service(tmp_path) as service, connected(service.address) as client:
         outbox = Outbox(client, Delivery(None), log.read_judged)
-        assert (outbox.tick(1), outbox.position) == (0, 0)
+        outbox.tick(1)
+        assert (outbox.delivered, outbox.position) == (0, 0)
         log.judge_all(charged_or_attributed)
-        assert (outbox.tick(2), outbox.position) == (4, 4)
+        outbox.tick(2)
+        assert (outbox.delivered, outbox.position) == (4, 4)
         assert service.store.outcome_count() == 4
 
 
@@ -105,6 +107,7 @@ def test_lost_answers_and_faults_apply_each_outcome_once(tmp_path: Path, seed: i
         assert faults.faults > 0
         assert service.store.outcome_count() == 4_000
         assert bridge.status().outcomes_dead == 0
+        assert bridge.status().outcomes_delivered == 4_000
         follower = service.store.fan(1, 7)
         assert follower is not None
         assert follower.engagement.points == 4.0  # one follow, counted once
@@ -112,28 +115,28 @@ def test_lost_answers_and_faults_apply_each_outcome_once(tmp_path: Path, seed: i
 
 def test_the_service_dies_in_mid_stream_and_the_bridge_restarts(tmp_path: Path) -> None:
     log = judged_log(3_000)
-    process = ServiceProcess(tmp_path / "service")
-    process.folder.mkdir()
+    program = ServiceProcess(tmp_path / "service")
+    program.folder.mkdir()
     state = tmp_path / "delivery.sqlite"
     settings = {"outbox": OutboxSettings(push_rows=100, max_pushes_per_tick=3), "backoff": BackoffSettings(1, 2, 5)}
     try:
-        process.start()
+        program.start()
         now_ms = START_AT_MS
         for life in range(4):
             delivery = Delivery(state)
-            with connected(process.address) as client:
+            with connected(program.address) as client:
                 bridge = make_bridge(client, delivery, log, **settings)
                 assert bridge.outbox.position == life * 600
                 for _ in range(2):
                     bridge.tick(now_ms := now_ms + 1_000)
-                process.kill()
+                program.kill()
                 bridge.tick(now_ms := now_ms + 1_000)
                 assert bridge.status().link is LinkState.SHAKY
                 assert bridge.outbox.position == (life + 1) * 600
             delivery.close()
-            process.start()
+            program.start()
         delivery = Delivery(state)
-        with connected(process.address) as client:
+        with connected(program.address) as client:
             bridge = make_bridge(client, delivery, log, **settings)
             for _ in range(3):
                 bridge.tick(now_ms := now_ms + 1_000)
@@ -144,14 +147,14 @@ def test_the_service_dies_in_mid_stream_and_the_bridge_restarts(tmp_path: Path) 
             )
         delivery.close()
     finally:
-        process.kill()
+        program.kill()
 
 
 def test_a_long_outage_is_bridged_with_few_calls_and_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = judged_log(100)
     caplog.set_level("INFO", "fanbridge")
-    process = ServiceProcess(tmp_path)
-    with connected(process.address, deadline_ms=2_000) as client:
+    program = ServiceProcess(tmp_path)
+    with connected(program.address, deadline_ms=2_000) as client:
         counted = Counted(client)
         bridge = make_bridge(counted, Delivery(None), log)
         for second in range(200):
@@ -160,7 +163,7 @@ def test_a_long_outage_is_bridged_with_few_calls_and_one_line(tmp_path: Path, ca
         assert counted.pushes < 50
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         try:
-            process.start()
+            program.start()
             second = 200
             while bridge.status().link is not LinkState.UP and second < 3_000:
                 bridge.tick(START_AT_MS + 1_000 * second)
@@ -169,7 +172,7 @@ def test_a_long_outage_is_bridged_with_few_calls_and_one_line(tmp_path: Path, ca
             assert bridge.outbox.position == 100
             assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         finally:
-            process.kill()
+            program.kill()
 
 
 def test_a_service_that_was_away_gets_one_small_push_first(tmp_path: Path) -> None:
@@ -225,7 +228,8 @@ def test_refused_rows_become_dead_letters_that_can_be_retried(tmp_path: Path) ->
     with running_service(tmp_path / "fans") as service, connected(service.address) as client:
         delivery = Delivery(state)
         outbox = Outbox(client, delivery, log.read_judged)
-        assert (outbox.tick(10), outbox.position) == (5, 6)
+        outbox.tick(10)
+        assert (outbox.delivered, outbox.position) == (5, 6)
         delivery.close()
         delivery = Delivery(state)
         outbox = Outbox(client, delivery, log.read_judged)
@@ -233,7 +237,8 @@ def test_refused_rows_become_dead_letters_that_can_be_retried(tmp_path: Path) ->
         assert letter.key == (1, 3, BILLABLE)
         assert (letter.attempts, letter.since_at_ms, letter.reason) == (1, 10, "status 6")
         assert letter.outcome.tolist() == select_outcomes(log.rows, log.judgements)[2:3].tolist()
-        assert outbox.tick(10**15) == 0
+        outbox.tick(10**15)
+        assert outbox.delivered == 0
         assert outbox.retry_dead_letters(20, [(1, 3, FOLLOW)]) == 0
         assert outbox.retry_dead_letters(20, [letter.key]) == 1
         assert delivery.waiting_counts() == (1, 0)
@@ -271,7 +276,8 @@ def test_a_request_that_is_refused_whole_is_halved_until_the_bad_rows_are_alone(
     log.judge_all(charged_or_attributed)
     service = Stubborn({1, 20, 50})
     outbox = Outbox(service, Delivery(None), log.read_judged)
-    assert outbox.tick(1) == 47
+    outbox.tick(1)
+    assert outbox.delivered == 47
     assert service.applied == dict.fromkeys(sorted(set(range(1, 51)) - {1, 20, 50}), 1)
     assert [letter.key[1] for letter in outbox.dead_letters()] == [1, 20, 50]
 

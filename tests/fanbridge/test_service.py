@@ -204,15 +204,15 @@ def test_a_store_that_cannot_answer_is_unavailable_and_says_nothing_internal(
 
 
 def test_the_program_keeps_what_it_acknowledged_and_ends_politely(tmp_path: Path) -> None:
-    process = ServiceProcess(tmp_path)
+    program = ServiceProcess(tmp_path)
     try:
-        assert process.start()["grpc"] == process.address
-        with connected(process.address) as client:
+        assert program.start()["grpc"] == program.address
+        with connected(program.address) as client:
             client.push_events(events((1, 5, 7, FOLLOW, START_AT_MS)))
-            process.kill()
-            process.start()
+            program.kill()
+            program.start()
             assert client.push_events(events((1, 5, 7, FOLLOW, START_AT_MS))).tolist() == [RowStatus.DUPLICATE]
             assert len(client.pull_tiers("", 10).rows) == 1
-        assert process.end(signal.SIGTERM) == 0
+        assert program.end(signal.SIGTERM) == 0
     finally:
-        process.kill()
+        program.kill()
