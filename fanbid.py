@@ -17,14 +17,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import rmtree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from auction.services import Services
 
 ROOT = Path(__file__).resolve().parent
 SOURCE_FOLDERS = ("pacing", "targeting", "auction", "fanbridge", "benchmarks")
 STALE_CACHE_S = 14 * 86_400
+BRIDGE_PERIOD_VIRTUAL_MS = 30_000
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -100,6 +106,46 @@ BENCHES = {
         "Time the compiled bid path at 1,000 and 10,000 campaigns beside its plain Python reference.",
     ),
 }
+
+
+def attach_bridge(services: Services) -> ExitStack | None:
+    """Join the two halves of a server: start the bridge to the fan service that its configuration names, if any.
+
+    Neither half imports the other; they meet in the ledger and in the audience. On virtual time the server's scheduler
+    drives the bridge, in lockstep; on real time it has a thread of its own, so that a slow fan service delays nobody.
+
+    Returns:
+        What ends the bridge when it is closed.
+    """
+    config = services.config
+    if config.no_bridge or not config.fan_service:
+        return None
+    from fanbridge.bridge import Bridge, BridgeSettings
+    from fanbridge.client import FanServiceClient
+    from fanbridge.delivery import Delivery
+
+    ending = ExitStack()
+    client = FanServiceClient(config.fan_service)
+    ending.callback(client.close)
+    delivery = Delivery(None if config.data is None else services.folder / "delivery.sqlite")
+    ending.callback(delivery.close)
+    bridge = Bridge(
+        client,
+        delivery,
+        viewers=services.viewers,
+        segments=services.segments,
+        append=services.ledger.append,
+        read_judged=services.ledger.read_judged,
+        follows=services.follows,
+        settings=BridgeSettings(seed=config.seed),
+    )
+    ending.callback(bridge.close)
+    bridge.restore()
+    if config.virtual_clock:
+        services.scheduler.every(BRIDGE_PERIOD_VIRTUAL_MS, lambda: bridge.tick(services.clock.wall_ms()), "bridge")
+    else:
+        bridge.start(services.clock)
+    return ending
 
 
 def kernel_sources(root: Path = ROOT) -> list[Path]:
@@ -246,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(command.module)
         parser = argparse.ArgumentParser(prog=name, description=command.description, allow_abbrev=False)
         module.configure(parser)
-        return int(module.main(parser.parse_args(rest)))
+        args = parser.parse_args(rest)
+        return int(module.main(args, attach_bridge) if command is COMMANDS["serve"] else module.main(args))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
