@@ -49,6 +49,7 @@ class SlotNeeds:
     free_micros: int
     end_ms: int
     refused_micros: int
+    least_refused_micros: int
     largest_bid_micros: int
     peak_micros: int
     asked_of_lease_micros: int
@@ -59,7 +60,7 @@ class SlotNeeds:
 class HoldBook:
     """Holds and leases in main memory, bounded. Any thread may call any method; one short lock, no I/O under it.
 
-    A slot is the place of one campaign. It has at most one lease that bids use; others wait until their last hold is decided.
+    A slot is the place of one campaign. One of its leases is bid on; the others wait until their last hold is decided.
     """
 
     def __init__(self, capacity: int, first_seq: int, seq_bound: int, win_notice_ms: int, billing_ms: int) -> None:
@@ -154,23 +155,26 @@ class HoldBook:
         slots: list[int] = found[:needy].tolist()
         return slots
 
-    def needs_of(self, slot: int) -> SlotNeeds:
-        """What a slot asks for."""
+    def attend(self, slot: int) -> SlotNeeds:
+        """What a slot asks for; what was refused and how high was bid is counted anew from here."""
         with self._lock:
             record = self._slots[slot]
             way = int(record["way"])
             lease = self._leases[slot, way] if way >= 0 else None
-            return SlotNeeds(
+            needs = SlotNeeds(
                 lease_id=0 if lease is None else int(lease["lease_id"]),
                 free_micros=0 if lease is None else int(lease["free_micros"]),
                 end_ms=0 if lease is None else int(lease["end_ms"]),
                 refused_micros=int(record["refused_micros"]),
+                least_refused_micros=int(record["least_refused_micros"]),
                 largest_bid_micros=int(record["largest_bid_micros"]),
                 peak_micros=int(record["peak_micros"]),
                 asked_of_lease_micros=int(record["asked_of_lease_micros"]),
                 ways_free=int((self._leases[slot]["state"] == LEASE_NONE).sum()),
                 is_open=bool(record["is_open"]),
             )
+            record["refused_micros"] = record["least_refused_micros"] = record["largest_bid_micros"] = 0
+            return needs
 
     def open_slot(self, slot: int, is_open: bool) -> None:
         """Say whether the slot may get new leases; one that is shut stops bidding at once."""
@@ -196,7 +200,7 @@ class HoldBook:
             )
             record = self._slots[slot]
             record["way"] = way
-            record["refused_micros"] = record["asked_of_lease_micros"] = record["largest_bid_micros"] = 0
+            record["asked_of_lease_micros"] = 0
 
     def retire_ended(self, slot: int, now_ms: int, wall_ms: int) -> None:
         """Stop bidding on the slot's lease if that has ended."""
@@ -218,12 +222,11 @@ class HoldBook:
     def take_idle(self, slot: int) -> list[Takings]:
         """Take what is free in the leases of a slot that bids no longer use; those without holds leave the book."""
         with self._lock:
-            states = self._leases[slot]["state"]
-            ways = [int(way) for way in np.flatnonzero(states == LEASE_DRAINING)]
-            idle = [w for w in ways if self._leases[slot, w]["free_micros"] > 0 or not self._leases[slot, w]["live_holds"]]
-            return [self._take(slot, way, 0) for way in idle]
+            leases = self._leases[slot]
+            idle = (leases["free_micros"] > 0) | (leases["live_holds"] == 0)
+            return [self._take(slot, way, 0) for way in np.flatnonzero((leases["state"] == LEASE_DRAINING) & idle)]
 
-    def _take(self, slot: int, way: int, keep_micros: int) -> Takings:
+    def _take(self, slot: int, way: np.intp | int, keep_micros: int) -> Takings:
         lease = self._leases[slot, way]
         takings = Takings(
             int(lease["lease_id"]),
@@ -235,12 +238,14 @@ class HoldBook:
             lease["state"] = LEASE_NONE
         return takings
 
-    def standing(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Per slot of i8[n]: what is held, and what was billed on leases that are still in the book, i8[n] each."""
+    def idle_micros(self, slots: np.ndarray, day_ends_at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Money of i8[n] slots that nobody billed, as three i8[n]: in leases of the day that ends then, in all, held."""
         with self._lock:
             leases = self._leases[slots]
             live = leases["state"] != LEASE_NONE
-            return (leases["held_micros"] * live).sum(axis=1), (leases["billed_micros"] * live).sum(axis=1)
+            idle = (leases["free_micros"] + leases["held_micros"]) * live
+            today = leases["day_end_at_ms"] == day_ends_at_ms[:, None]
+            return (idle * today).sum(axis=1), idle.sum(axis=1), (leases["held_micros"] * live).sum(axis=1)
 
     def leases_of(self, slot: int) -> np.ndarray:
         """Copies of the slot's leases, LEASE[k]."""

@@ -1,7 +1,7 @@
 """The compiled book of holds: placing bids against leases, closing them, sweeping silent ones, and surveying leases.
 
-Money of a lease moves between three places, and their sum changes only when the lease is opened, or money is taken back:
-`free_micros` (may be bid), `held_micros` (bid and undecided) and `billed_micros` (accepted as billable).
+Money of a lease moves between three places, and their sum changes only when the lease is opened, or money is taken
+back: `free_micros` (may be bid), `held_micros` (bid and undecided) and `billed_micros` (accepted as billable).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOLD = np.dtype(
         ("reserved", "<u8"),
     ]
 )
-"""One hold; its place in the ring is hold_seq modulo the ring's size. Closed holds stay as tombstones until overwritten."""
+"""One hold, at hold_seq modulo the ring's size. Closed holds stay there as tombstones until overwritten."""
 
 OFFERED, WON, BILLED, LOST, LAPSED = 1, 2, 3, 4, 5
 MAX_PENDING = 255
@@ -53,17 +53,17 @@ SLOT = np.dtype(
         ("way", "<i4"),  # of the lease that bids use; -1: none
         ("is_open", "<i4"),  # 0: no new leases
         ("asked_micros", "<i8"),  # bids since the last survey, refused ones included
-        ("refused_micros", "<i8"),  # of those, refused for want of money
-        ("largest_bid_micros", "<i8"),  # ... since the last survey
+        ("refused_micros", "<i8"),  # refused for want of money since the slot was last attended to
+        ("largest_bid_micros", "<i8"),  # since then
         ("peak_micros", "<i8"),  # most asked between two surveys, fading
         ("asked_of_lease_micros", "<i8"),  # asked since the present lease was opened
-        ("reserved", "<i8"),
+        ("least_refused_micros", "<i8"),  # smallest bid refused for want of money
     ]
 )
 """What one campaign's bidding asks of its leases."""
 
 NEXT_SEQ, SEQ_BOUND, OFFERED_FROM, WON_FROM = 0, 1, 2, 3
-"""Cells of the cursor u8[4]: next sequence; where sequences end until more are made durable; from where holds may be offered, won."""
+"""Cells of the cursor u8[4]: the next sequence; the bound that is durable; from where holds may be offered; won."""
 
 CLAIM = np.dtype(
     [
@@ -79,7 +79,7 @@ CLAIM = np.dtype(
 """One reported row, as far as holds care."""
 
 ROUTE_NONE, ROUTE_HELD, ROUTE_UNKNOWN = 0, 1, 2
-"""What an undecided claim needs: nothing here; a durable row for a live hold; whoever knows holds that are not in the book."""
+"""Where an undecided claim goes: nowhere else; into the ledger, its hold pinned; to who knows holds of others."""
 
 REFUSED_BUDGET, REFUSED_FULL = -1, -2
 MAX_TRIES = 3
@@ -101,7 +101,7 @@ def _close(holds, leases, i, state):
 
 @njit(cache=True, nogil=True)
 def _lapse_if_due(holds, leases, i, now_ms):
-    """Close ring entry i if it is live, past its deadline, and no claim on it is under way; whether it is live after that."""
+    """Close ring entry i if it is past its deadline and no claim on it is under way; whether it is live then."""
     state = holds[i]["state"]
     if state != OFFERED and state != WON:
         return False
@@ -141,6 +141,8 @@ def _try_hold(holds, leases, slots, cursor, slot, bid, clock):
         or now_ms >= leases[slot, way]["end_ms"]
         or clock[1] >= leases[slot, way]["day_end_at_ms"]
     ):
+        least = slots[slot]["least_refused_micros"]
+        slots[slot]["least_refused_micros"] = min(least, bid) if slots[slot]["refused_micros"] > 0 else bid
         slots[slot]["refused_micros"] += bid
         return REFUSED_BUDGET
     i = _next_place(holds, leases, cursor, now_ms)
@@ -258,9 +260,9 @@ def _bill(holds, leases, i, claim, now_ms):
 def classify(holds, leases, claims, now_ms):
     """Apply reported rows to the holds, in order.
 
-    WIN extends a hold and LOSS frees it, at once. A billable claim on a live hold only pins the hold (`pending`): it gets
-    status 0 and ROUTE_HELD, must be made durable, and then goes to `conclude`. Claims on holds that are not in the ring get
-    status 0 and ROUTE_UNKNOWN; other kinds than these three are left alone.
+    WIN extends a hold and LOSS frees it, at once. A billable claim on a live hold only pins the hold (`pending`): it
+    gets status 0 and ROUTE_HELD, must be made durable, and then goes to `conclude`. Claims on holds that are not in the
+    ring get status 0 and ROUTE_UNKNOWN; other kinds than these three are left alone.
 
     Args:
         holds: HOLD[ring].
@@ -369,8 +371,8 @@ def sweep(holds, leases, cursor, now_ms):
 def survey(leases, slots, now_ms, renew_ms, out_slots):
     """Note what bidding asked since the last survey, and list the slots that need attention.
 
-    A slot needs attention when its lease is over, will be within `renew_ms`, runs low or is missing although bids were made; or
-    when one of its other leases has money to give back.
+    A slot needs attention when its lease is over, will be within `renew_ms`, runs low or is missing although bids were
+    made; or when one of its other leases has money to give back.
 
     Args:
         leases: LEASE[slots, WAYS].

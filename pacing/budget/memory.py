@@ -16,8 +16,8 @@ from pacing.facts import Verdict
 
 GRANT_SHARE = 2
 GRANT_BIDS = 64
-"""g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines pass;
-but what would not do for this many bids is granted whole."""
+"""g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
+pass; but what would not do for this many bids is granted whole."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,13 @@ class MemoryStore:
         account = self.accounts[request.campaign_id]
         account.lease(request.day_key, amount)
         self.leases[request.lease_id] = StoredLease(
-            request.lease_id, request.campaign_id, request.day_key, amount, amount, request.start_at_ms, request.end_at_ms
+            request.lease_id,
+            request.campaign_id,
+            request.day_key,
+            amount,
+            amount,
+            request.start_at_ms,
+            request.end_at_ms,
         )
 
     def restore_lease(self, request: LeaseRequest, amount_micros: int) -> None:
@@ -142,7 +148,7 @@ class MemoryStore:
         account.settle(lease.day_key, amount)
 
     def _lease_of(self, campaign_id: int, lease_id: int, issued_at_ms: int) -> StoredLease | None:
-        """The claim's lease; one that is lost is rebuilt from the token, empty, so that its claims are still told apart."""
+        """The claim's lease; a lost one is rebuilt from the token, empty, so that its claims are still told apart."""
         lease = self.leases.get(lease_id)
         if lease is not None and lease.campaign_id == campaign_id:
             return lease

@@ -13,10 +13,10 @@ class BankSettings:
 
     Attributes:
         win_notice_ms: how long a bid waits for its WIN.
-        billing_ms: how long after the bid an impression is billable. The longer, the longer the money of a crashed server stays
-            locked: until `billing_ms + grace_ms` after the restart.
-        grace_ms: on top of that, for clocks that disagree and notices on their way. Embedded, one process accepts all notices and
-            its own clock decides about its holds, so grace only counts after a restart.
+        billing_ms: how long after the bid an impression is billable. The longer, the longer the money of a crashed
+            server stays locked: until `billing_ms + grace_ms` after the restart.
+        grace_ms: on top of that, for clocks that disagree and notices on their way. Embedded, one process accepts all
+            notices and its own clock decides about its holds, so grace only counts after a restart.
         lease_ttl_ms: how long a lease may be bid on.
         hold_capacity: holds kept, a power of two; above bids per second times win_notice_ms.
         owner_id: who holds the leases, told apart in every lease id and hold sequence.

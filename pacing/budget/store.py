@@ -72,22 +72,22 @@ class BudgetStore(Protocol):
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
-        Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than `least_micros`,
-        or the campaign is unknown. `g_max` is the store's bound on one lease, a share of the cap.
+        Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than
+        `least_micros`, or the campaign is unknown. `g_max` is the store's bound on one lease, a share of the cap.
         """
 
     def release(self, lease_id: int, amount_micros: int, closed: bool) -> int:
         """Give back up to `amount_micros` of a lease; answers how much that was.
 
-        `closed` promises that nothing is held on the lease any more; claims that are accepted and not settled yet stay covered.
-        An unknown lease gives back 0.
+        `closed` promises that nothing is held on the lease any more; claims that are accepted and not settled yet stay
+        covered. An unknown lease gives back 0.
         """
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """Decide billable claims, in order, once each: (lease_id, hold_seq) told before is DUPLICATE, or CONFLICT at another amount.
+        """Decide billable claims, in order; (lease_id, hold_seq) told before is DUPLICATE, or CONFLICT at another amount.
 
-        A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool of both
-        accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
+        A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool
+        of both accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
 
         Args:
             claims: SETTLEMENT[n].

@@ -1,4 +1,4 @@
-"""The anchor: how long the ledger is and how its chain ends, in a small file of its own, synced before every acknowledgement.
+"""The anchor: a small file that says how long the ledger is and how its chain ends, synced before acknowledgements.
 
 SQLite recovers from a damaged write-ahead log by dropping its tail without a word. The anchor is what notices.
 """

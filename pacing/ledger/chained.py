@@ -31,8 +31,8 @@ class ChainedTable:
     def schema(self) -> str:
         """The statement that creates the table."""
         return (
-            f"CREATE TABLE IF NOT EXISTS {self.name} (first_sequence INTEGER PRIMARY KEY, last_sequence INTEGER NOT NULL, "
-            "previous_head BLOB NOT NULL, head BLOB NOT NULL, body BLOB NOT NULL);"
+            f"CREATE TABLE IF NOT EXISTS {self.name} (first_sequence INTEGER PRIMARY KEY, "
+            "last_sequence INTEGER NOT NULL, previous_head BLOB NOT NULL, head BLOB NOT NULL, body BLOB NOT NULL);"
         )
 
     def put(self, db: Any, first: int, last: int, previous_head: bytes, rows: np.ndarray) -> bytes:
@@ -54,7 +54,8 @@ class ChainedTable:
         if sequence == 0:
             return EMPTY_HEAD
         found = db.execute(
-            f"SELECT last_sequence, head FROM {self.name} WHERE first_sequence <= ? ORDER BY first_sequence DESC LIMIT 1",
+            f"SELECT last_sequence, head FROM {self.name} WHERE first_sequence <= ? "
+            "ORDER BY first_sequence DESC LIMIT 1",
             (sequence,),
         ).fetchone()
         return bytes(found[1]) if found and found[0] == sequence else None
@@ -64,7 +65,7 @@ class ChainedTable:
         return int(db.execute(f"SELECT count(*) FROM {self.name} WHERE first_sequence > ?", (sequence,)).fetchone()[0])
 
     def batches(self, db: Any, after: int) -> Iterator[Batch]:
-        """Batches from the one that holds the sequence after `after` on, each checked against its hash and its neighbour.
+        """Batches from the one that holds the sequence after `after` on, each checked against hash and neighbour.
 
         Raises:
             LedgerDamaged: a batch is not what was written, or one is missing.
@@ -86,7 +87,7 @@ class ChainedTable:
             yield Batch(first, last, head, np.frombuffer(body, self.dtype))
 
     def read(self, db: Any, after: int, until: int, limit: int, below_kind: int | None = None) -> np.ndarray:
-        """Up to `limit` rows with sequences in after+1 .. until, oldest first; with a `kind` below `below_kind`, if given.
+        """Up to `limit` rows with sequences in after+1 .. until, oldest first; if given, of kinds below `below_kind`.
 
         Raises:
             LedgerDamaged: what is stored is not what was written.

@@ -1,6 +1,6 @@
 """Tables beside the log that answer questions fast: told before?, charged how much?, read how far?, and snapshots.
 
-All but the snapshots can be rebuilt from the log. Every function is given the connection, inside a transaction where it writes.
+All but the snapshots can be rebuilt from the log. Functions are given the connection, in a transaction if they write.
 """
 
 from __future__ import annotations
@@ -164,6 +164,6 @@ def load_snapshot(db: Any) -> tuple[int, int, bytes] | None:
 
 
 def snapshot_position(db: Any) -> tuple[int, int]:
-    """The rows and verdicts that a restart need not read again: (sequence, judged_sequence) of the snapshot, or zeros."""
+    """Rows and verdicts that a restart need not read again: (sequence, judged_sequence) of the snapshot, or zeros."""
     found = load_snapshot(db)
     return (found[0], found[1]) if found else (0, 0)

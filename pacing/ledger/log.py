@@ -1,7 +1,7 @@
-"""The ledger: a log of outcomes in SQLite, durable before it is acknowledged, with a hash chain and an anchor beside it.
+"""The ledger: a log of outcomes in SQLite, durable before it is acknowledged, with a hash chain and an anchor.
 
-Callers that append at the same time share one commit: whoever gets the commit lock takes along everything that is waiting. A
-commit is two syncs, the write-ahead log's and then the anchor's; a caller is answered after both.
+Callers that append at the same time share one commit: whoever gets the commit lock takes along everything that is
+waiting. A commit is two syncs, the write-ahead log's and then the anchor's; a caller is answered after both.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class Ledger:
             return index.find_claims(db, rows)
 
     def read(self, after: int, limit: int) -> np.ndarray:
-        """Up to `limit` outcomes behind sequence `after`, oldest first, as OUTCOME[n]; the ledger's own rows are left out.
+        """Up to `limit` outcomes behind sequence `after`, oldest first, as OUTCOME[n], without the ledger's own rows.
 
         Raises:
             LedgerDamaged: what is stored is not what was acknowledged.
@@ -350,7 +350,7 @@ class Ledger:
             index.save_position(self._db, follower, sequence)
 
     def save_snapshot(self, sequence: int, judged_sequence: int, body: bytes) -> None:
-        """Keep the state that rows up to `sequence` and verdicts up to `judged_sequence` lead to; the last two are kept."""
+        """Keep the state that rows up to `sequence` and verdicts up to `judged_sequence` lead to."""
         with self._commit_lock, self._transaction():
             index.save_snapshot(self._db, sequence, judged_sequence, body)
 

@@ -13,7 +13,7 @@ MAX_ZONE_BYTES = 64
 
 
 class MoneyKind(IntEnum):
-    """Kinds of the ledger's own rows; they share the column `kind` with `OutcomeKind` and are never shown to followers."""
+    """Kinds of the ledger's own rows, in one column with `OutcomeKind`; followers never see them."""
 
     CAPS = 200
     GRANT = 201
@@ -36,11 +36,11 @@ MONEY = np.dtype(
         "itemsize": OUTCOME.itemsize,
     }
 )  # fmt: skip
-"""A row about money, byte for byte as long as an OUTCOME, with `sequence`, `kind` and `recorded_at_ms` in the same places.
+"""A row about money, as long as an OUTCOME, with `sequence`, `kind` and `recorded_at_ms` in the same places.
 
-CAPS: caps asked for, of campaign, creator and zone. GRANT: a lease of `amount_micros` for the budget day `day_key`, usable from
-`start_at_ms` to `end_at_ms` on the wall clock, by holds with sequences below `seq_bound`. RELEASE: `amount_micros` of a lease went
-back; `closed` when nothing is held on it any more.
+CAPS: caps asked for, of campaign, creator and zone. GRANT: a lease of `amount_micros` for the budget day `day_key`,
+usable from `start_at_ms` to `end_at_ms` on the wall clock, by holds with sequences below `seq_bound`. RELEASE:
+`amount_micros` of a lease went back; `closed` when nothing is held on it any more.
 """
 
 CLAIM_KEY = np.dtype([("first", "<i8"), ("second", "<i8"), ("third", "<i8"), ("fourth", "<i8")])

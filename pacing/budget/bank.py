@@ -1,0 +1,324 @@
+"""The bank: the one object that bidding and reporting talk to about money."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from pacing.budget.account import ACCOUNT, EffectiveCaps
+from pacing.budget.holds import HoldBook, claims_of
+from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
+from pacing.budget.lease import LeaseKeeper
+from pacing.budget.recovery import Recovery, replay, snapshot_bytes
+from pacing.budget.settings import BankSettings
+from pacing.budget.settle import SettleJudge
+from pacing.clocks import MS_PER_SECOND, Clock
+from pacing.facts import OutcomeKind, RowStatus
+from pacing.ledger.errors import LedgerError
+from pacing.ledger.log import Ledger
+
+MAX_REMEMBERED_LOSSES = 2**16
+_CHECKPOINT_MS = 5 * MS_PER_SECOND
+_FORGET_MS = 60 * MS_PER_SECOND
+_OWNER_SHIFT = np.uint64(48)
+
+
+class Bank:
+    """Budgets, leases, holds and the ledger of one process.
+
+    Bidding (`place_holds`, `close_responses`) waits for one short lock and for no I/O. `report` waits for the ledger.
+    Any thread may call any method; `tick`, `set_account` and `close_account` wait for each other.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None) -> None:
+        """Rebuild the accounts from the ledger; nobody can bid before `set_account` and a `tick`.
+
+        Raises:
+            LedgerDamaged: the ledger is not what was acknowledged.
+        """
+        self.settings = settings or BankSettings()
+        self._ledger = ledger
+        self._clock = clock
+        state = replay(ledger, self.settings.owner_id)
+        self._store = state.store
+        first_seq = self.settings.owner_id << int(_OWNER_SHIFT) | state.counters.seq_bound
+        self._first_seq = first_seq
+        self._book = HoldBook(
+            self.settings.hold_capacity, first_seq, first_seq, self.settings.win_notice_ms, self.settings.billing_ms
+        )
+        self._keeper = LeaseKeeper(self._store, ledger, self._book, self.settings, state.counters)
+        self.settle_judge = SettleJudge(self._store)
+        self._control = threading.RLock()
+        self._slots: dict[int, int] = {}
+        self._durable_caps = {
+            a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in self._store.accounts.values()
+        }
+        self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._losses_lock = threading.Lock()
+        self._snapshot_sequence = state.snapshot_sequence
+        self._checkpoint_at_ms = self._forget_at_ms = 0
+        self._recovery = self._quarantine_leases(state.rows)
+
+    def _quarantine_leases(self, rows_replayed: int) -> Recovery:
+        """Lock what the process before had leased, until no notice about it can be accepted.
+
+        Its last bid was made before its lease ended, and before now, since only one process opens a ledger.
+        """
+        now_ms = self._clock.wall_ms()
+        left = 0
+        open_leases = [lease for lease in self._store.leases.values() if not lease.closed]
+        for lease in open_leases:
+            until_ms = min(lease.end_at_ms, now_ms) + self.settings.billing_ms + self.settings.grace_ms
+            self._keeper.quarantine(lease.lease_id, lease.campaign_id, lease.day_key, until_ms)
+            left += lease.remaining_micros
+        return Recovery(
+            accounts=len(self._store.accounts),
+            quarantined_leases=len(open_leases),
+            quarantined_micros=left,
+            rows_replayed=rows_replayed,
+            unjudged_rows=self._ledger.last_sequence - self._ledger.judged_sequence,
+        )
+
+    def recover(self) -> Recovery:
+        """What the ledger knew at start."""
+        return self._recovery
+
+    def set_account(
+        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int
+    ) -> EffectiveCaps:
+        """Open a campaign's accounts, or change their caps, and let it bid from the next `tick` on; answers the caps in
+        force.
+
+        A cut takes back at once what no bid holds, and takes effect at S + L where that is more. Caps are durable on
+        return.
+
+        Raises:
+            ValueError: a cap is out of range, the zone unknown, or zone or creator differ from those at opening.
+            LedgerUnavailable: the caps are what they were.
+        """
+        with self._control:
+            wall_ms = self._clock.wall_ms()
+            before = self._durable_caps.get(campaign_id)
+            caps = (daily_cap_micros, total_cap_micros)
+            effective = self._store.set_caps(campaign_id, creator_id, zone, *caps, wall_ms)
+            slot = self._slots.get(campaign_id)
+            if slot is not None and before is not None and (caps[0] < before[0] or caps[1] < before[1]):
+                self._keeper.recall(slot, wall_ms)
+                effective = self._store.set_caps(campaign_id, creator_id, zone, *caps, wall_ms)
+            if caps != before:
+                try:
+                    self._keeper.write_caps(self._store.accounts[campaign_id], wall_ms)
+                except LedgerError:
+                    if before is not None:
+                        self._store.set_caps(campaign_id, creator_id, zone, *before, wall_ms)
+                    raise
+                self._durable_caps[campaign_id] = caps
+            if slot is None:
+                slot = self._slots[campaign_id] = self._keeper.add_slot(campaign_id)
+            self._keeper.open_slot(slot)
+            return effective
+
+    def close_account(self, campaign_id: int) -> None:
+        """Stop a campaign's bids; its holds go on until their deadlines. Unknown campaigns are passed over."""
+        with self._control:
+            slot = self._slots.get(campaign_id)
+            if slot is not None:
+                self._keeper.shut_slot(slot)
+
+    def slot_of(self, campaign_id: int) -> int:
+        """The slot under which a campaign bids; stable for the life of the process.
+
+        Raises:
+            ValueError: `set_account` was not called for it.
+        """
+        slot = self._slots.get(campaign_id)
+        if slot is None:
+            raise ValueError(f"campaign_id {campaign_id}: has no account")
+        return slot
+
+    def place_holds(
+        self,
+        slots: np.ndarray,
+        bids_micros: np.ndarray,
+        wanted: int,
+        out_choice: np.ndarray,
+        out_lease_ids: np.ndarray,
+        out_hold_seqs: np.ndarray,
+    ) -> tuple[int, int]:
+        """Hold money for the best bids of n viewers, in order, without I/O.
+
+        Args:
+            slots: i4[n, r], each viewer's candidates, best first; negative: no more.
+            bids_micros: i8[n, r], positive.
+            wanted: bids per viewer; each tries at most three candidates, and each candidate is tried once.
+            out_choice: i1[n, wanted], which candidate; -1: none left, or no money; -2: too many undecided holds.
+            out_lease_ids, out_hold_seqs: u8[n, wanted], 0 where there is no hold.
+
+        Returns:
+            (first, count): the holds of this call, and of no other, have sequences first .. first + count - 1.
+        """
+        assert out_choice.shape[1] == wanted
+        return self._book.place(
+            slots, bids_micros, self._clock.monotonic_ms(), self._clock.wall_ms(),
+            out_choice, out_lease_ids, out_hold_seqs,
+        )  # fmt: skip
+
+    def close_responses(self, first_seqs: np.ndarray, counts: np.ndarray) -> None:
+        """Lose every hold of these runs (u8[k], u4[k]) that nothing was told about; unknown ones are passed over."""
+        self._book.close_responses(first_seqs, counts)
+
+    def report(self, rows: np.ndarray) -> np.ndarray:
+        """Take reported rows, in order; what charges or converts is durable on return.
+
+        Args:
+            rows: OUTCOME[n], MAC-checked and range-checked.
+
+        Returns:
+            u1[n] RowStatus.
+
+        Raises:
+            LedgerUnavailable: nothing of this call is durable; WIN and LOSS rows took effect. Report again.
+        """
+        now_ms = self._clock.monotonic_ms()
+        claims = claims_of(rows)
+        self._book.classify(claims, now_ms)
+        self._judge_unknown(rows, claims)
+        statuses = claims["status"]
+        undecided = np.flatnonzero(statuses == 0)
+        charged = np.full(len(rows), -1, np.int64)
+        try:
+            if len(undecided):
+                appended = self._ledger.append_claims(rows[undecided])
+                charged[undecided] = appended.amounts_micros
+        finally:
+            if (claims["route"] == ROUTE_HELD).any():
+                self._book.conclude(claims, charged, self._clock.monotonic_ms())
+        if len(undecided):
+            told_before = appended.sequences == 0
+            same = appended.amounts_micros == rows["price_micros"][undecided]
+            repeated = np.where(same, RowStatus.DUPLICATE, RowStatus.CONFLICT)
+            statuses[undecided] = np.where(told_before, repeated, RowStatus.ACCEPTED)
+        return statuses
+
+    def _judge_unknown(self, rows: np.ndarray, claims: np.ndarray) -> None:
+        """Decide about holds that are not in the book: long decided, or of the process before, or of another server.
+
+        Deadlines of the latter are those of the token, on the wall clock. Their billable claims stay undecided: they
+        become durable and are charged to their lease by the settle judge.
+        """
+        unknown = np.flatnonzero(claims["route"] == ROUTE_UNKNOWN)
+        if not len(unknown):
+            return
+        decisions = rows["decision"][unknown]
+        kinds, age_ms = rows["kind"][unknown], self._clock.wall_ms() - decisions["issued_at_ms"]
+        seqs = decisions["hold_seq"]
+        is_ours = (seqs >= np.uint64(self._first_seq)) & (seqs >> _OWNER_SHIFT == np.uint64(self.settings.owner_id))
+        statuses = np.zeros(len(unknown), np.uint8)
+        wins, billables = kinds == OutcomeKind.WIN, kinds == OutcomeKind.BILLABLE
+        is_late = is_ours | (age_ms > np.where(wins, decisions["win_notice_ms"], decisions["billing_ms"]))
+        statuses[wins] = np.where(is_late[wins], RowStatus.EXPIRED, RowStatus.ACCEPTED)
+        amounts = rows["price_micros"][unknown]
+        statuses[billables & ((amounts < 0) | (amounts > decisions["bid_micros"]))] = RowStatus.INVALID
+        self._check_losses(rows[unknown], statuses)
+        late = np.flatnonzero(billables & is_late & (statuses == 0))
+        if len(late):
+            told = self._ledger.find_claims(rows[unknown[late]])
+            repeated = np.where(told == amounts[late], RowStatus.DUPLICATE, RowStatus.CONFLICT)
+            statuses[late] = np.where(told < 0, RowStatus.EXPIRED, repeated)
+        claims["status"][unknown] = statuses
+
+    def _check_losses(self, rows: np.ndarray, statuses: np.ndarray) -> None:
+        """Remember lost holds that are not in the book, and refuse what contradicts them. Changes `statuses`, u1[n]."""
+        losses = np.flatnonzero(rows["kind"] == OutcomeKind.LOSS)
+        billed = rows[losses]
+        billed["kind"] = OutcomeKind.BILLABLE
+        is_billed = dict(zip(losses.tolist(), (self._ledger.find_claims(billed) >= 0).tolist(), strict=True))
+        keys = zip(rows["decision"]["lease_id"].tolist(), rows["decision"]["hold_seq"].tolist(), strict=True)
+        with self._losses_lock:
+            for i, key in enumerate(keys):
+                if i not in is_billed:
+                    if key in self._losses and statuses[i] in (0, RowStatus.ACCEPTED):
+                        statuses[i] = RowStatus.CONFLICT
+                elif is_billed[i]:
+                    statuses[i] = RowStatus.CONFLICT
+                else:
+                    statuses[i] = RowStatus.DUPLICATE if key in self._losses else RowStatus.ACCEPTED
+                    self._losses[key] = None
+            while len(self._losses) > MAX_REMEMBERED_LOSSES:
+                self._losses.popitem(last=False)
+
+    def tick(self) -> None:
+        """Sweep silent holds, renew leases ahead, release idle ones, turn the local day. Call a few times a second.
+
+        Raises:
+            LedgerUnavailable: bidding goes on with the leases that it has.
+        """
+        with self._control:
+            now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+            self._keeper.attend(now_ms, wall_ms)
+            if now_ms >= self._forget_at_ms:
+                self._forget_at_ms = now_ms + _FORGET_MS
+                self._store.forget(wall_ms - self.settings.kept_ms)
+            if now_ms >= self._checkpoint_at_ms:
+                self._checkpoint_at_ms = now_ms + _CHECKPOINT_MS
+                self._ledger.checkpoint()
+
+    def judged(self, judged_sequence: int) -> None:
+        """Called by the judge follower after each batch: takes a snapshot when many rows went by since the last one."""
+        with self._control:
+            sequence = self._ledger.last_sequence
+            rows_since = min(sequence, judged_sequence) - self._snapshot_sequence
+            if rows_since >= self.settings.snapshot_rows:
+                self._keeper.flush()
+                sequence = self._ledger.last_sequence
+                body = snapshot_bytes(self._store, self._keeper.counters)
+                self._ledger.save_snapshot(sequence, judged_sequence, body)
+                self._snapshot_sequence = min(sequence, judged_sequence)
+
+    def accounts(self, campaign_ids: np.ndarray) -> np.ndarray:
+        """The present standing of u8[n] campaigns, as ACCOUNT[n].
+
+        Spend counts what is accepted, also where its verdict is still to come; claims on leases of the process before
+        count when they are judged.
+
+        Raises:
+            ValueError: `set_account` was not called for one of them.
+        """
+        with self._control:
+            wall_ms = self._clock.wall_ms()
+            out = np.zeros(len(campaign_ids), ACCOUNT)
+            slots = np.array([self.slot_of(int(campaign_id)) for campaign_id in campaign_ids], np.int64)
+            for i, campaign_id in enumerate(campaign_ids.tolist()):
+                account = self._store.accounts[campaign_id]
+                day = account.day_at(wall_ms)
+                balance = account.day(day.day_key)
+                flight = account.flight
+                out[i] = (
+                    campaign_id, day.day_key, day.start_at_ms, day.end_at_ms,
+                    balance.cap_in_force_micros, balance.settled_micros, balance.leased_micros, 0,
+                    flight.cap_in_force_micros, flight.settled_micros, flight.leased_micros, 0,
+                    0, account.over_delivered_micros,
+                )  # fmt: skip
+            idle_day, idle_flight, out["held_micros"] = self._book.idle_micros(slots, out["day_end_at_ms"])
+            locked_day, locked_flight = self._locked_micros(out)
+        for name, idle, locked in (("day", idle_day, locked_day), ("flight", idle_flight, locked_flight)):
+            out[f"{name}_spend_micros"] = out[f"{name}_settled_micros"] + np.maximum(
+                0, out[f"{name}_leased_micros"] - idle - locked
+            )
+        return out
+
+    def _locked_micros(self, accounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What quarantined leases lock of each ACCOUNT[n]: in its day, and in all."""
+        in_day, in_flight = np.zeros(len(accounts), np.int64), np.zeros(len(accounts), np.int64)
+        quarantined = self._keeper.quarantined()
+        if quarantined:
+            places = {campaign_id: i for i, campaign_id in enumerate(accounts["campaign_id"].tolist())}
+            for lease_id, (campaign_id, day_key) in quarantined.items():
+                i = places.get(campaign_id)
+                if i is not None:
+                    left = self._store.unsettled_micros([lease_id])
+                    in_flight[i] += left
+                    in_day[i] += left if day_key == accounts["day_key"][i] else 0
+        return in_day, in_flight
