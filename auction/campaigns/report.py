@@ -323,7 +323,7 @@ def _instants(rows: np.ndarray, billable: np.ndarray) -> np.ndarray:
 
 def _figures(table: HourTable, key: int) -> Figures:
     counts, expected = table.get(key)
-    return Figures(*counts.tolist(), expected)
+    return Figures._make([*counts.tolist(), expected])
 
 
 def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:

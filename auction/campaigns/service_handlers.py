@@ -50,9 +50,7 @@ def _unary(service: CampaignsService, access: Access, call: str) -> Callable[[by
     return answer
 
 
-def _watch(
-    service: CampaignsService, access: Access
-) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+def _watch(service: CampaignsService, access: Access) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         left = threading.Event()
         if not context.add_callback(left.set):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from auction.campaigns.model import BidMode, Campaign, CampaignStatus, Creative
 from pacing.facts import Goal
@@ -249,7 +250,7 @@ class CampaignStore:
                 "SELECT token_id, secret_hash, role, creator_id, created_at_ms, revoked_at_ms "
                 "FROM tokens ORDER BY token_id"
             ).fetchall()
-        return [StoredToken(*row[:3], int(row[3]), *row[4:]) for row in rows]
+        return [StoredToken(row[0], row[1], row[2], int(row[3]), row[4], row[5]) for row in rows]
 
     def _select(self, where: str, arguments: tuple[object, ...]) -> list[Campaign]:
         with self._lock, _store_errors(self.path):
@@ -295,8 +296,8 @@ def _row_of(campaign: Campaign) -> dict[str, object]:
     }
 
 
-def _campaign_of(row: tuple[object, ...]) -> Campaign:
-    fields: dict[str, object] = dict(zip(("campaign_id", *_STORED_FIELDS), row, strict=True))
+def _campaign_of(row: tuple[Any, ...]) -> Campaign:
+    fields: dict[str, Any] = dict(zip(("campaign_id", *_STORED_FIELDS), row, strict=True))
     fields |= {
         "creator_id": int(str(fields["creator_id"])),
         "status": CampaignStatus(fields["status"]),
@@ -306,4 +307,4 @@ def _campaign_of(row: tuple[object, ...]) -> Campaign:
         "creatives": tuple(Creative(*creative) for creative in json.loads(str(fields["creatives"]))),
         "targeting": expressions.from_json(json.loads(str(fields["targeting"]))),
     }
-    return Campaign(**fields)  # type: ignore[arg-type]
+    return Campaign(**fields)

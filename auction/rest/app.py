@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         listener = _listen(args.listen)
     except (ValueError, OSError) as error:
-        print(f"fanbid rest: --listen {args.listen}: {error}")
+        print(f"fanbid rest: --listen {args.listen}: {error}", file=sys.stderr)
         return 1
     config = uvicorn.Config(
         build_app(args.engine),

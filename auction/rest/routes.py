@@ -142,14 +142,18 @@ async def create_campaign(
     return campaign_json(campaign)
 
 
-@router.get("/campaigns/{campaign_id}", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
+@router.get(
+    "/campaigns/{campaign_id}", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"]
+)
 async def get_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """One campaign."""
     message = pb.GetCampaignRequest(campaign_id=int(campaign_id))
     return campaign_json(await engine.call(request, "GetCampaign", message, pb.Campaign))
 
 
-@router.patch("/campaigns/{campaign_id}", response_model=ChangedCampaign, response_model_exclude_unset=True, tags=["campaigns"])
+@router.patch(
+    "/campaigns/{campaign_id}", response_model=ChangedCampaign, response_model_exclude_unset=True, tags=["campaigns"]
+)
 async def change_campaign(
     request: Request, engine: EngineOf, campaign_id: CampaignId, body: Annotated[CampaignChange, Body()]
 ) -> Any:
@@ -168,19 +172,31 @@ async def _change_status(request: Request, engine: Engine, call: str, campaign_i
     return campaign_json(await engine.call(request, call, message, pb.Campaign))
 
 
-@router.post("/campaigns/{campaign_id}/pause", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
+@router.post(
+    "/campaigns/{campaign_id}/pause",
+    response_model=CampaignShape,
+    response_model_exclude_unset=True,
+    tags=["campaigns"],
+)
 async def pause_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Stop bidding until resumed."""
     return await _change_status(request, engine, "PauseCampaign", campaign_id)
 
 
-@router.post("/campaigns/{campaign_id}/resume", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
+@router.post(
+    "/campaigns/{campaign_id}/resume",
+    response_model=CampaignShape,
+    response_model_exclude_unset=True,
+    tags=["campaigns"],
+)
 async def resume_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Go on bidding."""
     return await _change_status(request, engine, "ResumeCampaign", campaign_id)
 
 
-@router.post("/campaigns/{campaign_id}/end", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"])
+@router.post(
+    "/campaigns/{campaign_id}/end", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"]
+)
 async def end_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
     """Stop for good."""
     return await _change_status(request, engine, "EndCampaign", campaign_id)

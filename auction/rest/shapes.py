@@ -15,9 +15,7 @@ MAX_INSTANT_MS = 4_102_444_800_000
 GoalName = Literal["plays", "fans", "profile_visits", "product_clicks", "live_visits", "orders", "kept_fans"]
 BidModeName = Literal["automatic", "target_cost"]
 StatusName = Literal["active", "paused", "ended"]
-DimensionName = Literal[
-    "region", "age_band", "gender", "os", "network", "device_tier", "content_category", "placement"
-]
+DimensionName = Literal["region", "age_band", "gender", "os", "network", "device_tier", "content_category", "placement"]
 
 
 def _within_64_bits(text: str) -> str:

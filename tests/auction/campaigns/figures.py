@@ -81,8 +81,9 @@ class JudgedRows:
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows since the last call: OUTCOME[n], JUDGEMENT[n]."""
-        taken = np.concatenate([np.zeros(0, OUTCOME), *self._rows]), np.concatenate(
-            [np.zeros(0, JUDGEMENT), *self._judgements]
+        taken = (
+            np.concatenate([np.zeros(0, OUTCOME), *self._rows]),
+            np.concatenate([np.zeros(0, JUDGEMENT), *self._judgements]),
         )
         self._rows, self._judgements = [], []
         return taken

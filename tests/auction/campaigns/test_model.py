@@ -30,7 +30,11 @@ AUTOMATIC = {"bid_mode": BidMode.AUTOMATIC, "target_cost_micros": 0}
 
 @pytest.mark.parametrize(
     ("enum", "prefix", "members"),
-    [(pb.Goal, "GOAL", Goal), (pb.BidMode, "BID_MODE", BidMode), (pb.CampaignStatus, "CAMPAIGN_STATUS", CampaignStatus)],
+    [
+        (pb.Goal, "GOAL", Goal),
+        (pb.BidMode, "BID_MODE", BidMode),
+        (pb.CampaignStatus, "CAMPAIGN_STATUS", CampaignStatus),
+    ],
 )
 def test_codes_are_those_of_the_protocol(enum, prefix, members):
     protocol = {name.removeprefix(f"{prefix}_"): number for name, number in enum.items() if number}
@@ -162,10 +166,14 @@ def test_an_edit_makes_the_next_version():
         9,
         NOON_MS + 5,
     )
-    assert replace(after, daily_budget_micros=300_000_000, name="Spring dance", version=8, updated_at_ms=NOON_MS) == before
+    assert (
+        replace(after, daily_budget_micros=300_000_000, name="Spring dance", version=8, updated_at_ms=NOON_MS) == before
+    )
 
 
-@pytest.mark.parametrize("field", ["zone", "goal", "bid_mode", "creator_id", "status", "campaign_id", "version", "nonsense"])
+@pytest.mark.parametrize(
+    "field", ["zone", "goal", "bid_mode", "creator_id", "status", "campaign_id", "version", "nonsense"]
+)
 def test_what_is_fixed_cannot_be_edited(field):
     assert field not in EDITABLE_FIELDS
     with pytest.raises(InvalidField) as caught:

@@ -97,14 +97,18 @@ def test_figures_equal_a_plain_recount(rows, batches, restart):
         assert booked.total == recount(rows, campaign_id, lambda _: True)
         today = datetime.fromtimestamp(NOON_MS / 1000, ZoneInfo(zone)).date()
         assert booked.today == recount(
-            rows, campaign_id, lambda at: datetime.fromtimestamp(at / 1000, ZoneInfo(zone)).date() == today  # noqa: B023
+            rows,
+            campaign_id,
+            lambda at: datetime.fromtimestamp(at / 1000, ZoneInfo(zone)).date() == today,  # noqa: B023
         )
         hours = dict(booked.hours)
         assert list(hours) == sorted(hours)
         for start in range(NOON_MS // MS_PER_HOUR * MS_PER_HOUR - 33 * MS_PER_HOUR, NOON_MS + 1, MS_PER_HOUR):
             expected = recount(rows, campaign_id, lambda at: start <= at < start + MS_PER_HOUR)  # noqa: B023
             assert hours.get(start, Figures()) == expected
-        lost = sum(r[4] for r in rows if r[0] == campaign_id and r[1:3] == (OutcomeKind.BILLABLE, Verdict.OVER_DELIVERY))
+        lost = sum(
+            r[4] for r in rows if r[0] == campaign_id and r[1:3] == (OutcomeKind.BILLABLE, Verdict.OVER_DELIVERY)
+        )
         assert booked.over_delivered_micros == lost
 
 
@@ -155,7 +159,12 @@ def test_money_counts_in_the_day_it_was_bid_and_never_after_it_was_recorded():
 def test_the_plan_is_booked_hour_by_hour_and_starts_anew_each_day():
     book, ids = ReportBook(campaign_of), np.array([1], np.uint64)
     evening = NOON_MS + 11 * MS_PER_HOUR
-    for at_ms, planned in [(evening, 900), (evening + 1, 900), (evening + 30 * 60_000, 950), (evening + MS_PER_HOUR, 10)]:
+    for at_ms, planned in [
+        (evening, 900),
+        (evening + 1, 900),
+        (evening + 30 * 60_000, 950),
+        (evening + MS_PER_HOUR, 10),
+    ]:
         book.note_plan(ids, np.array([planned]), at_ms)
     booked = book.figures(1, evening + MS_PER_HOUR, 5)
     assert [f.planned_spend_micros for _, f in booked.hours] == [950, 10]

@@ -233,7 +233,9 @@ def test_an_update_of_an_older_version_is_aborted(creator):
         creator.UpdateCampaign(pb.UpdateCampaignRequest(campaign=asked, update_fields=["name"]))
     asked.version = 0
     asked.name = "B"
-    assert creator.UpdateCampaign(pb.UpdateCampaignRequest(campaign=asked, update_fields=["name"])).campaign.version == 3
+    assert (
+        creator.UpdateCampaign(pb.UpdateCampaignRequest(campaign=asked, update_fields=["name"])).campaign.version == 3
+    )
 
 
 def test_what_the_engine_refuses_is_not_stored(engine, creator):
@@ -260,7 +262,9 @@ def test_pause_resume_and_the_end_is_final(engine, creator):
     assert creator.EndCampaign(request).status == CampaignStatus.ENDED
     assert engine.desk.campaigns[made.campaign_id].status is CampaignStatus.ENDED
     assert creator.EndCampaign(request).version == 4
-    asked = pb.UpdateCampaignRequest(campaign=pb.Campaign(campaign_id=made.campaign_id, name="x"), update_fields=["name"])
+    asked = pb.UpdateCampaignRequest(
+        campaign=pb.Campaign(campaign_id=made.campaign_id, name="x"), update_fields=["name"]
+    )
     for call in (lambda: creator.ResumeCampaign(request), lambda: creator.UpdateCampaign(asked)):
         with refused(CODE.FAILED_PRECONDITION, text="has ended"):
             call()
@@ -310,7 +314,12 @@ def test_a_report_joins_ledger_and_engine(engine, creator):
     bill(engine, made.campaign_id, 700)
     report = creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id))
     assert report.ledger_sequence == engine.book.ledger_sequence
-    assert (report.total.spend_micros, report.total.fans, report.total.goal_events, report.total.bids) == (700, 1, 1, 12)
+    assert (report.total.spend_micros, report.total.fans, report.total.goal_events, report.total.bids) == (
+        700,
+        1,
+        1,
+        12,
+    )
     assert report.today.expected_goal_events == 0.5
     assert [hour.hour_start_at_ms for hour in report.hours] == [NOON_MS - MS_PER_HOUR]
     assert report.hours[0].figures.spend_micros == 700

@@ -125,7 +125,12 @@ def test_another_process_adds_tokens_while_this_one_is_in_use(store):
         "print(s.add_token(b'h' * 32, 'feed', 0, 5)); s.close()"
     )
     made = subprocess.run(
-        [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", script, str(store.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
     )
     assert made.stdout.strip() == "1"
     assert [(t.token_id, t.secret_hash, t.role, t.creator_id) for t in store.tokens()] == [(1, b"h" * 32, "feed", 0)]

@@ -66,7 +66,9 @@ def test_an_audience_survives_the_wire(audience):
         (pb.Targeting(friends_of_fans=False), "targeting.friends_of_fans"),
         (pb.Targeting(attribute=pb.Targeting.Attribute(codes=[1])), "targeting.attribute.dimension"),
         (
-            pb.Targeting(all=pb.Targeting.All(of=[pb.Targeting(), pb.Targeting(none=pb.Targeting(friends_of_fans=False))])),
+            pb.Targeting(
+                all=pb.Targeting.All(of=[pb.Targeting(), pb.Targeting(none=pb.Targeting(friends_of_fans=False))])
+            ),
             "targeting.all.of[1].none.friends_of_fans",
         ),
     ],
@@ -107,7 +109,9 @@ def test_what_the_server_sets_is_ignored_and_the_start_is_now():
     assert draft.start_at_ms == draft.created_at_ms == draft.updated_at_ms == NOON_MS + 5
 
 
-@pytest.mark.parametrize(("field", "number"), [("goal", 0), ("goal", 8), ("goal", -1), ("bid_mode", 0), ("bid_mode", 3)])
+@pytest.mark.parametrize(
+    ("field", "number"), [("goal", 0), ("goal", 8), ("goal", -1), ("bid_mode", 0), ("bid_mode", 3)]
+)
 def test_an_unknown_enum_is_named_with_what_exists(field, number):
     message = campaign_to_message(a_campaign(), "CNY")
     setattr(message, field, number)

@@ -69,7 +69,9 @@ def test_every_route_is_described_with_its_failures(served):
     for path, methods in paths.items():
         for operation in methods.values():
             failures = set(operation["responses"]) - {"200", "201"}
-            expected = {"503"} if path == "/healthz" else {"400", "401", "403", "404", "409", "413", "422", "429", "503"}
+            expected = (
+                {"503"} if path == "/healthz" else {"400", "401", "403", "404", "409", "413", "422", "429", "503"}
+            )
             assert failures == expected
             for status in failures:
                 schema = operation["responses"][status]["content"]["application/json"]["schema"]

@@ -342,9 +342,7 @@ json_values = st.recursive(
 @settings(max_examples=80)
 @given(field=st.sampled_from(sorted(NewCampaign.model_fields)), value=json_values)
 def test_no_value_of_any_field_makes_the_shim_stumble(client, field, value):
-    response = client.post(
-        "/api/campaigns", content=json.dumps(NEW | {field: value}), headers=JSON
-    )
+    response = client.post("/api/campaigns", content=json.dumps(NEW | {field: value}), headers=JSON)
     assert response.status_code in (201, 400, 422), response.text
     if response.status_code != 201:
         assert set(response.json()["error"]) == {"code", "message", "field"}
