@@ -31,8 +31,10 @@ Rows = npt.NDArray[np.int64]
 
 _SPREAD_SHARE = 0.5  # the curve is solved for a typical day more than for the mean of all days
 _SCALE_SD = 4.0  # a campaign this far from the market's mean has a scale of its own
+_SCALE_BUCKETS = 0.1  # and is believed to be after this much of a bucket
 _TARGET_Z = -1.3  # where on an unknown market's curve a target cost is first taken to lie
 _WON_PRICE_Z = -1.0  # and the mean of the prices at which a blind bidder won
+_BLIND_ROWS = 30
 _COLD_VARIANCE = 1.0
 _HISTORY_DAYS = 3.0
 _HALF_RANGE = Z_STEP * (ALPHA_CENTRE - 1)
@@ -142,13 +144,14 @@ class Forecaster:
         deviation = np.sqrt(self._prior.covariance[:, self._running, self._running])
         enough = np.stack(
             [
-                state.meant[rows, TRAFFIC] > 0.5 * np.exp(base[:, TRAFFIC]),
+                state.meant[rows, TRAFFIC] > _SCALE_BUCKETS * np.exp(base[:, TRAFFIC]),
                 state.supply[rows, 0] > 100,
                 state.meant[rows, PRICE] > 100,
             ],
             axis=1,
         )
-        state.scaled[rows] |= enough & (np.abs(offset) > np.maximum(_SCALE_SD * deviation, 0.7))
+        apart = enough & (np.abs(offset) > np.maximum(_SCALE_SD * deviation, 0.7))
+        state.scaled[rows] = apart | ~self._prior.known
         state.scale[rows] = np.where(state.scaled[rows], offset, 0.0)
         self._guess_price(rows, base)
         self._update_bin_scales(rows, base)
@@ -408,9 +411,15 @@ class Forecaster:
         state = self._state
         return np.asarray(np.exp(self._base(rows, self._running)[:, TRAFFIC] + state.scale[rows, TRAFFIC]) * self._prior.buckets)
 
+    def target_deviation(self) -> float:
+        """Standard deviation of log(alpha / target) before anything is seen."""
+        return self._settings.target_sd if self._prior.known.all() else self._settings.cold_target_sd
+
     def blind(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Campaigns on a market of unknown prices that have seen none yet."""
-        return np.asarray(~self._prior.known[PRICE] & (self._state.meant[rows, PRICE] <= 0), np.bool_)
+        """Campaigns on a market of unknown prices that have seen too few yet."""
+        state = self._state
+        unpriced = np.where(state.target[rows] > 0, state.rows_seen[rows] < _BLIND_ROWS, state.meant[rows, PRICE] <= 0)
+        return np.asarray(~self._prior.known[PRICE] & unpriced, np.bool_)
 
     def cost_rate(self, rows: Rows, alpha: FloatArray) -> FloatArray:
         """f8[m]: micros per ms that the running bucket should cost at these multipliers."""

@@ -62,8 +62,8 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, ou
         if told[i] >= 0.0:
             out_sums[c, SUM_LOG_TOLD] += math.log(max(told[i], 1.0))
             out_sums[c, SUM_TOLD] += 1.0
-        elif won[i] and price[i] >= 0.0:
-            out_sums[c, SUM_LOG_PRICE] += math.log(max(price[i], 1.0))
+        elif won[i]:  # where nothing is told, what a win paid (or offered) is at least near the threshold
+            out_sums[c, SUM_LOG_PRICE] += math.log(max(price[i] if price[i] >= 0.0 else bid[i], 1.0))
             out_sums[c, SUM_PRICED] += 1.0
         if first_price[i]:
             out_sums[c, SUM_FIRST] += probability[i]

@@ -258,11 +258,13 @@ class Pacer:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
         variance = state.variance[rows]
-        pull = np.where(target > 0, variance / (variance + self._settings.target_sd**2), 0.0)
+        pull = np.where(target > 0, variance / (variance + self._forecaster.target_deviation() ** 2), 0.0)
         drawn = (1 - pull) * log_alpha + pull * np.log(np.maximum(target, 1.0))
         alpha = np.exp(np.minimum(drawn, np.log(self._settings.max_alpha_micros)))
-        blind = (target <= 0) & self._forecaster.blind(rows)
-        alpha[blind] = self._explore(rows[blind], inputs[blind])
+        blind = self._forecaster.blind(rows)
+        automatic = blind & (target <= 0)
+        alpha[automatic] = self._explore(rows[automatic], inputs[automatic])
+        alpha[blind & (target > 0)] = target[blind & (target > 0)]
         alpha[(inputs[:, kernels.BUDGET] <= 0) | (inputs[:, kernels.REMAINING] < 0)] = 0.0
         state.alpha[rows] = alpha
         state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * inputs[:, kernels.COST_GAIN]

@@ -29,8 +29,9 @@ class PacerSettings:
     Attributes:
         cost_excess_exponent: how hard the target cost is. Infinite: spend over expected events stays at or under the target. A
             finite q: a day that ends over target is worth min(1, (target / cost) ** q) of its events, and the plan maximises that.
-        target_sd: standard deviation of log(alpha / target cost) before anything is known of a campaign; the less certain the
-            forecast, the nearer alpha stays to the target.
+        target_sd: standard deviation of log(alpha / target cost) before anything is known of a campaign whose market's
+            past days are known; the less certain the forecast, the nearer alpha stays to the target.
+        cold_target_sd: the same where no past days are known.
         refresh_ms: a campaign's forecast is made anew when it is this old (and whenever a time-of-day bucket turns).
         refresh_limit: at most so many forecasts in one tick; the oldest first.
         memory_ms: observations of price and cost lose weight with this time constant.
@@ -41,6 +42,7 @@ class PacerSettings:
 
     cost_excess_exponent: float = math.inf
     target_sd: float = 0.3
+    cold_target_sd: float = 0.6
     refresh_ms: int = 300_000
     refresh_limit: int = 4_000
     memory_ms: int = 21_600_000
@@ -57,6 +59,7 @@ class PacerSettings:
         for name, low, high in (
             ("cost_excess_exponent", 0.5, math.inf),
             ("target_sd", 0.01, 10.0),
+            ("cold_target_sd", 0.01, 10.0),
             ("refresh_ms", 1, 86_400_000),
             ("refresh_limit", 1, 10_000_000),
             ("memory_ms", 1_000, 30 * 86_400_000),
