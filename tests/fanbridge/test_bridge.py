@@ -21,7 +21,12 @@ from fanbridge.events import FanServiceUnavailable, Rows
 from fanbridge.outbox import OutboxSettings, select_outcomes
 from pacing.clocks import MS_PER_DAY, SystemClock
 from pacing.facts import OutcomeKind, RowStatus, Verdict
+from pacing.ledger.followers import JudgeFollower
+from pacing.ledger.log import Ledger
 from protos import fans_pb2
+from targeting.graph.follows import FollowGraph
+from targeting.segments.store import SegmentStore
+from targeting.viewers import ViewerTable
 from tests.fanbridge.services import START_AT_MS, RowLog, connected, events, ledger_rows, running_service
 from tests.fanbridge.sinks import Follows, Segments, Viewers
 
@@ -257,3 +262,54 @@ def test_a_closed_client_is_unavailable() -> None:
         client.pull_tiers("", 1)
     with pytest.raises(ValueError, match="deadline_ms 0"):
         FanServiceClient("127.0.0.1:1", deadline_ms=0)
+
+
+class TokenJudge:
+    """Charges impressions, attributes what came with a token, calls the rest organic."""
+
+    def judge(self, rows: Rows, judgements: Rows) -> Rows:
+        judged = judgements.copy()
+        judged["verdict"] = [judge(row) for row in rows]
+        for name in ("campaign_id", "creative_id", "lease_id", "hold_seq"):
+            judged[name] = rows["decision"][name]
+        return judged
+
+
+def test_the_loop_over_the_real_ledger_and_the_real_segments(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    judging = JudgeFollower(ledger, [TokenJudge()])
+    segments, viewers = SegmentStore(), ViewerTable()
+    follows = FollowGraph(viewers, segments)
+    with running_service(tmp_path / "fans") as service, connected(service.address) as client:
+        bridge = Bridge(
+            client,
+            Delivery(tmp_path / "delivery.sqlite"),
+            viewers=viewers,
+            segments=segments,
+            append=ledger.append,
+            read_judged=ledger.read_judged,
+            follows=follows,
+        )
+        ledger.append(ledger_rows(6, [BILLABLE, FOLLOW]))
+        bridge.tick(START_AT_MS)
+        assert bridge.status().outbox_position == 0
+        judging.catch_up()
+        client.push_events(events((1, 9, 7, FOLLOW, START_AT_MS), (2, 1, 7, GIFT, START_AT_MS + 9)))
+        bridge.tick(START_AT_MS + 10)
+        judging.catch_up()
+        bridge.tick(START_AT_MS + 20)
+        assert (bridge.status().outbox_position, bridge.status().broken) == (8, ())
+        assert service.store.outcome_count() == 6  # the organic follow stays out
+        members = {
+            name: sorted(viewers.ids[list(segments.members(name))].tolist())
+            for name in segments.names
+            if name.startswith(("tier:", "stage:"))
+        }
+        assert members == {
+            "tier:potential:7": [2, 3, 9],
+            "tier:high-value:7": [1],
+            "stage:gained:7": [2, 3, 9],
+            "stage:activated:7": [1],
+        }
+        assert viewers.ids[list(follows.fans_of(7))].tolist() == [9]
+    ledger.close()
