@@ -56,6 +56,20 @@ class Progress:
             return 0.0, 0.0
         return progress.expected_events, progress.observed_events
 
+    def state(self) -> dict[str, list[float]]:
+        """Everything counted, as JSON values."""
+        return {
+            str(campaign_id): [day.day_key, day.expected_events, day.observed_events]
+            for campaign_id, day in self._days.items()
+        }
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Take up what `state` gave."""
+        self._days = {
+            int(campaign_id): DayProgress(int(day_key), float(expected), float(observed))
+            for campaign_id, (day_key, expected, observed) in state.items()
+        }
+
     def _day_of(self, campaign_id: int, at_ms: int) -> DayProgress:
         progress = self._days.setdefault(campaign_id, DayProgress())
         day_key = self._day_key_of(campaign_id, at_ms)

@@ -70,6 +70,11 @@ class Publisher:
         """Campaigns of the present snapshot; position: campaign_idx."""
         return self._indexed.campaigns
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether campaigns changed since the present snapshot."""
+        return self._registry.revision != self._indexed.revision
+
     def publish(self, worth: Worth) -> Snapshot:
         """Build a snapshot of everything as it is now and make it the engine's."""
         now_ms = self._clock.wall_ms()
@@ -87,7 +92,7 @@ class Publisher:
             campaigns=columns,
             creative_ids=creative_ids,
             goals=goals,
-            lease_slots=np.array([self._bank.slot_of(campaign.campaign_id) for campaign in campaigns], np.int32),
+            lease_slots=np.array([*(self._bank.slot_of(campaign.campaign_id) for campaign in campaigns), -1], np.int32),
             model=self._predictor.snapshot(
                 columns.campaign_ids,
                 columns.creator_ids,

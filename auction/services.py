@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from auction.attribution import AttributionJudge
+from auction.audience.journal import Journal
 from auction.audience.service import AudienceService
 from auction.bid.caps.table import FrequencyCaps
 from auction.bid.engine import BidEngine
-from auction.bid.request import BidBatch
 from auction.bid.service import BiddingService, FeedbackQueue
 from auction.bid.token import TokenKeys
 from auction.campaigns.access import Access
@@ -23,7 +23,7 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
-from auction.followers import Followers
+from auction.followers import Followers, restore_attribution
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
 from auction.predictor.predictor import Predictor
@@ -38,9 +38,204 @@ from pacing.clocks import Clock, SystemClock, VirtualClock
 from pacing.control.history import MarketHistory
 from pacing.control.pacer import Pacer
 from pacing.control.settings import PacerSettings
+from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
-logger = logging.getLogger(__name__)
+MONEY_PERIOD_MS = 200
+FOLLOW_PERIOD_MS = 500
+CONTROL_PERIOD_MS = 1_000
+NOTICE_PERIOD_MS = 250
+SAVE_PERIOD_MS = 60_000
+LANDSCAPE_PERIOD_MS = 10_000
+FREQUENCY_CAPACITY = 2**20
+LEASE_SHARE = 2
+"""A single server leases half of what is free at a time: a crash locks that for a minute, and bids of large batches fit."""
+_VIRTUAL_STRETCH = 30
+"""On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come in seconds apart."""
+
+
+class Services:
+    """One server's parts. `handle` answers any call; `scheduler` does what is periodic.
+
+    `start` begins periodic work on real time; on virtual time the Simulation service drives it. Close it in the end.
+    """
+
+    def __init__(self, config: ServeConfig) -> None:
+        """Open or create everything under `config.data` (or in memory) and recover what an earlier process left.
+
+        Raises:
+            ValueError: a file is of no use; the text names it.
+            LedgerInUse, LedgerDamaged: see `pacing.ledger`.
+        """
+        self.config = config
+        self._temporary: Path | None = None
+        folder = config.data
+        if folder is None:
+            self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
+        self.store = CampaignStore(folder / "campaigns.sqlite")
+        self.access = Access(self.store)
+        self.keys = TokenKeys.load_or_generate(folder / "keys.json")
+        self._open_money()
+        self._open_audience()
+        self._open_learning()
+        self._open_bidding()
+        self._open_calls()
+        self._recover()
+        self._schedule()
+
+    def _open_money(self) -> None:
+        config = self.config
+        self.ledger = Ledger(None if config.data is None else self.folder / "ledger.sqlite")
+        self.settings = BankSettings(
+            win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE
+        )
+        self.attribution = AttributionJudge()
+        self.bank = Bank(self.ledger, self.clock, self.settings)
+        self.judge = JudgeFollower(
+            self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged
+        )
+
+    def _open_audience(self) -> None:
+        self.viewers = ViewerTable()
+        self.segments = SegmentStore()
+        self.follows = FollowGraph(self.viewers, self.segments)
+        self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
+        self.audience = AudienceService(self)
+        self.audience.replay()
+
+    def _open_learning(self) -> None:
+        config = self.config
+        self.predictor = Predictor()
+        if config.model is not None:
+            self.predictor.load(config.model)
+        self.learner = Learner(self.predictor)
+        self.landscapes = LandscapeLearner()
+        history = None if config.history is None else MarketHistory.load(config.history)
+        self.pacer = Pacer(history, PacerSettings())
+
+    def _open_bidding(self) -> None:
+        config, clock = self.config, self.clock
+        self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
+        self.engine = BidEngine(self.viewers, self.bank, self.caps, self.keys, clock, config.zone)
+        self.registry = Registry(self.bank, self.follows)
+        self.publisher = Publisher(
+            self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
+            config.frequency_cap, config.seed,
+        )  # fmt: skip
+        self.progress = Progress(self.registry.day_key_of, self.registry.goal_of)
+        self.feedback = FeedbackQueue()
+        self.control = Control(
+            config, self.bank, self.pacer, self.landscapes, self.publisher, self.progress, self.feedback, clock
+        )
+        self.book = ReportBook(self.store.get)
+        self.followers = Followers(
+            self.ledger, self.book, self.learner, self.progress, self.follows, clock,
+            None if config.data is None else self.folder,
+        )  # fmt: skip
+
+    def _open_calls(self) -> None:
+        config, clock = self.config, self.clock
+        self.scheduler = Scheduler(clock)
+        self.calls = Calls(self.access)
+        bidding = BiddingService(
+            self.engine, self.bank, self.ledger, self.caps, self.keys, self.feedback, clock, config.currency
+        )
+        self.calls.add("Bidding", bidding.calls)
+        self.calls.add("Audience", self.audience.calls)
+        if config.virtual_clock:
+            self.calls.add("Simulation", SimulationService(self.scheduler, clock).calls)
+        self.campaigns = CampaignsService(self.store, self.access, self, self.book, clock, config.currency)
+
+    def _recover(self) -> None:
+        self.bank.recover()
+        restore_attribution(self.attribution, self.ledger)
+        for campaign in self.store.all():
+            self.registry.take_over(campaign)
+        self.followers.load()
+        self.bank.tick()
+        self.follow()
+        self.control.tick()
+
+    def _schedule(self) -> None:
+        stretch = _VIRTUAL_STRETCH if self.config.virtual_clock else 1
+        every = self.scheduler.every
+        every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
+        every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
+        every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
+        every(CONTROL_PERIOD_MS * stretch, self.control.tick, "control")
+        every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
+        every(SAVE_PERIOD_MS * stretch, self.save, "save")
+
+    def _publish_changes(self) -> None:
+        """Publish ahead of the next round when a campaign was created, edited, paused or ended."""
+        if self.publisher.is_stale:
+            self.control.tick()
+
+    def handle(self, service_method: str, raw: bytes, token: str) -> bytes:
+        """Answer one call, such as "Bidding/Bid", in its wire form; raises what `auction.status` maps to a status."""
+        metadata = (("authorization", f"Bearer {token}"),)
+        service, _, method = service_method.partition("/")
+        if service == "Campaigns":
+            return self.campaigns.handle(method, raw, self.access.authenticate(metadata))
+        return self.calls.answer(service_method, raw, metadata)
+
+    def campaign_changed(self, campaign: Campaign) -> CapsInForce:
+        """Take over a campaign that was created or changed (see `auction.campaigns.desk`)."""
+        return self.registry.take_over(campaign)
+
+    def live(self, campaign_id: int) -> LiveFigures:
+        """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""
+        campaign = self.registry.get(campaign_id)
+        if campaign is None:
+            campaign = self.store.get(campaign_id)
+            caps = CapsInForce(campaign.daily_budget_micros, campaign.total_budget_micros)
+            return LiveFigures(bids=0, multiplier_micros=0.0, caps=caps)
+        account = self.bank.accounts(_ids(campaign_id))[0]
+        return LiveFigures(
+            bids=self.control.bids(campaign_id),
+            multiplier_micros=self.control.multiplier_micros(campaign_id),
+            caps=CapsInForce(int(account["day_cap_micros"]), int(account["flight_cap_micros"])),
+        )
+
+    def follow(self) -> None:
+        """Judge what is new in the ledger, and tell everybody who learns from it."""
+        self.judge.catch_up()
+        self.followers.tick()
+
+    def save(self) -> None:
+        """Write down what was learned and booked, so that a restart begins where this process stands."""
+        planned = self.control.planned()
+        self.book.note_plan(*planned, self.clock.wall_ms())
+        self.followers.save()
+
+    def start(self) -> None:
+        """Begin periodic work on real time; on virtual time this does nothing."""
+        if not self.config.virtual_clock:
+            self.scheduler.start()
+
+    def close(self) -> None:
+        """Stop periodic work, write everything down, close the files."""
+        self.scheduler.stop()
+        self.follow()
+        self.save()
+        self.ledger.close()
+        self.store.close()
+        if self.journal is not None:
+            self.journal.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _ids(campaign_id: int) -> np.ndarray:
+    return np.array([campaign_id], np.uint64)
+
+
+def build_services(config: ServeConfig) -> Services:
+    """A server's services in this process, recovered and ready to answer."""
+    return Services(config)

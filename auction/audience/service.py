@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 
+from auction.audience.journal import Journal
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
@@ -31,11 +33,23 @@ _VIEWER_COLUMNS = {
 
 
 class AudienceStores(Protocol):
-    """Where audiences live."""
+    """Where audiences live. Without a journal nothing outlives the process."""
 
     viewers: ViewerTable
     segments: SegmentStore
     follows: FollowGraph
+    journal: Journal | None
+
+
+class Record(IntEnum):
+    """Kinds of journal records; each body is the request as it came."""
+
+    VIEWERS = 1
+    SEGMENT = 2
+    FOLLOWS = 3
+
+
+_REPLAYER = Principal(Role.OPERATOR, 0, 0)
 
 
 def _check_count(field: str, count: int, limit: int) -> None:
@@ -55,6 +69,20 @@ class AudienceService:
             "EstimateReach": self.estimate_reach,
         }
 
+    def replay(self) -> None:
+        """Take in what the journal holds, as it was accepted."""
+        journal, self._stores.journal = self._stores.journal, None
+        if journal is None:
+            return
+        again = {Record.VIEWERS: self.put_viewers, Record.SEGMENT: self.put_segment, Record.FOLLOWS: self.put_follows}
+        for kind, raw in journal.records():
+            again[Record(kind)](raw, _REPLAYER)
+        self._stores.journal = journal
+
+    def _keep(self, record: Record, raw: bytes) -> None:
+        if self._stores.journal is not None:
+            self._stores.journal.append(record, raw)
+
     def put_viewers(self, raw: bytes, _: Principal) -> bytes:
         """Add viewers, or replace what is known of them; a column that is not sent means unknown."""
         sent = parse(audience_pb2.PutViewersRequest, raw).viewers
@@ -64,6 +92,7 @@ class AudienceService:
         ids = check_viewer_ids(columns["ids"], MAX_VIEWERS)
         dims, masks = check_viewer_attributes(Columns(sent, columns), len(ids))
         attributes = np.maximum(dims[:, :STORED_DIMENSION_COUNT], 0).astype(np.uint16)
+        self._keep(Record.VIEWERS, raw)
         self._stores.viewers.put(ids, attributes, np.zeros(len(ids), np.uint64) if masks is None else masks)
         return audience_pb2.PutViewersResponse(known_viewers=self._stores.viewers.size).SerializeToString()
 
@@ -76,6 +105,7 @@ class AudienceService:
         if request.change not in tuple(Change):
             raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
         _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
+        self._keep(Record.SEGMENT, raw)
         rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
         self._stores.segments.put(request.segment_id, rows, Change(request.change))
         members = len(self._stores.segments.members(request.segment_id))
@@ -91,6 +121,7 @@ class AudienceService:
             )
         _check_count("follower_ids", len(request.follower_ids), MAX_FOLLOWS)
         followers, followed = np.array(request.follower_ids, np.uint64), np.array(request.followed_ids, np.uint64)
+        self._keep(Record.FOLLOWS, raw)
         self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
 

@@ -9,13 +9,12 @@ import numpy as np
 
 from auction.bid.caps.table import FrequencyCaps
 from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, ScoreColumns
-from auction.bid.kernels import score_batch
+from auction.bid.kernels import chosen_features, score_batch
 from auction.bid.nobid import NBR_BUDGET, NBR_HOLDS_FULL
 from auction.bid.request import BidBatch
 from auction.bid.snapshot import Snapshot
 from auction.bid.token import TokenKeys, sign_batch
 from auction.landscape.landscape import landscape_idx
-from auction.predictor.features import chosen_features
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.days import local_day
@@ -58,10 +57,10 @@ class _Scratch(threading.local):
         self.out: ScoreColumns | None = None
 
     def columns(self, snapshot: Snapshot, n: int) -> ScoreColumns:
-        campaigns, scratch_bytes = len(snapshot.lease_slots), snapshot.index.scratch_bytes
+        campaigns, words = len(snapshot.campaigns.campaign_ids), snapshot.index.code_bits.shape[1]
         eligible, expected, _ = snapshot.supply.mine()
         out = self.out
-        if out is None or len(out.out_nbr) < n or len(out.matched) < campaigns or len(out.scratch) < scratch_bytes:
+        if out is None or len(out.out_nbr) < n or len(out.matched) < campaigns or out.scratch.shape[1] < words:
             shape = (n, RANKED_CANDIDATES)
             out = ScoreColumns(
                 np.empty(shape, np.int32),
@@ -73,7 +72,7 @@ class _Scratch(threading.local):
                 eligible,
                 expected,
                 np.empty(campaigns + 1, np.int32),
-                np.empty(scratch_bytes, np.uint8),
+                np.empty((2, words), np.uint64),
             )
             self.out = out
         return out._replace(
@@ -154,7 +153,7 @@ class BidEngine:
     ) -> BidAnswer:
         n, wanted = request.size, request.max_bids_per_viewer
         candidates = out.out_campaign_idx
-        slots = np.where(candidates >= 0, snapshot.lease_slots[candidates], -1).astype(np.int32)
+        slots = snapshot.lease_slots[candidates]
         choice = np.full((n, wanted), -1, np.int8)
         lease_ids = np.zeros((n, wanted), np.uint64)
         hold_seqs = np.zeros((n, wanted), np.uint64)
@@ -206,7 +205,9 @@ class BidEngine:
         decisions["alpha_micros"] = campaigns.alpha_micros[campaign_idx]
         decisions["probability"] = out.out_probabilities[viewer_idx, rank]
         decisions["landscape_idx"] = batch.landscape_idx[viewer_idx]
-        decisions["features"] = chosen_features(snapshot.campaign_features, batch, viewer_idx, campaign_idx)
+        features = np.empty((len(viewer_idx), MAX_FEATURES), np.uint32)
+        chosen_features(campaigns, snapshot.model, batch, viewer_idx, campaign_idx, features)
+        decisions["features"] = features
         _, _, made = snapshot.supply.mine()
         np.add.at(made, campaign_idx, 1)
         return decisions

@@ -19,6 +19,7 @@ from auction.status import Refused
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.facts import OutcomeKind, RowStatus
+from pacing.ledger.log import Ledger
 
 MAX_PENDING_FEEDBACK = 1_000
 """Reports whose lessons wait for the next control tick; beyond, the oldest are forgotten: feedback is best effort."""
@@ -52,6 +53,7 @@ class BiddingService:
         self,
         engine: BidEngine,
         bank: Bank,
+        ledger: Ledger,
         caps: FrequencyCaps,
         keys: TokenKeys,
         feedback: FeedbackQueue,
@@ -60,6 +62,7 @@ class BiddingService:
     ) -> None:
         self._engine = engine
         self._bank = bank
+        self._ledger = ledger
         self._caps = caps
         self._keys = keys
         self._feedback = feedback
@@ -85,7 +88,7 @@ class BiddingService:
             self._learn(batch)
         if len(batch.closed_first_seqs):
             self._bank.close_responses(batch.closed_first_seqs, batch.closed_counts)
-        return encode_report_response(batch, self._bank.ledger.last_sequence)
+        return encode_report_response(batch, self._ledger.last_sequence)
 
     def _learn(self, batch: ReportBatch) -> None:
         accepted = batch.rows[batch.statuses == RowStatus.ACCEPTED]

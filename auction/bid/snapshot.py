@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
 from auction.bid.columns import CampaignColumns
+from auction.landscape.kernels import Landscape
+from auction.predictor.kernels import Model
+from targeting.match.kernels import MatchIndex
 from targeting.segments.store import Memberships
 
 
@@ -56,26 +57,23 @@ class Snapshot:
         index: the match index; positions are those of `campaigns`.
         campaigns: columns of the C active campaigns.
         creative_ids: u8[C], the creative that each campaign shows until the next snapshot.
-        creator_ids: u8[C].
         goals: u1[C].
-        lease_slots: i4[C], where the bank keeps each campaign's lease.
-        campaign_features: what feature hashing needs of each campaign.
-        model: the predictor's tables, as its kernels take them.
-        landscape: the price landscapes, as their kernel takes them.
+        lease_slots: i4[C + 1], where the bank keeps each campaign's lease; the last is -1, so that campaign_idx -1 finds none.
+        model: the predictor's state for these campaigns.
+        landscape: the price landscapes.
         memberships: each known viewer's segments.
         known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told from a
             campaign that ended.
     """
 
     version: int
-    index: Any
+    index: MatchIndex
     campaigns: CampaignColumns
     creative_ids: np.ndarray
     goals: np.ndarray
     lease_slots: np.ndarray
-    campaign_features: Any
-    model: Any
-    landscape: Any
+    model: Model
+    landscape: Landscape
     memberships: Memberships
     known_campaign_ids: np.ndarray
     supply: SupplyCounters = field(compare=False)

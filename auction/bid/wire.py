@@ -70,7 +70,7 @@ _DTYPES = {name: _column_dtypes(name) for name in _TWINS}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """One decoded message: its plain fields by attribute of `plain`, its columns as read-only arrays."""
+    """One decoded message: its plain fields by attribute of `plain`, its columns as arrays."""
 
     plain: Any
     columns: dict[str, np.ndarray]
@@ -89,7 +89,8 @@ def _is_whole(twin: Message, raw_size: int, parts: tuple[str, ...]) -> bool:
 def _columns_of(message: Message, name: str, from_twin: bool) -> dict[str, np.ndarray]:
     if from_twin:
         try:
-            return {f: np.frombuffer(getattr(message, f), dtype) for f, dtype in _DTYPES[name].items()}
+            # Copied, since compiled steps are specialised for writable arrays, and a column may not be aligned.
+            return {f: np.frombuffer(getattr(message, f), dtype).copy() for f, dtype in _DTYPES[name].items()}
         except ValueError:
             raise MalformedMessage(f"{name}: a column's length is no multiple of its element's size") from None
     return {f: np.array(getattr(message, f), dtype) for f, dtype in _DTYPES[name].items()}

@@ -1,0 +1,172 @@
+"""What the scoring kernel means: one viewer, one campaign at a time, from expressions and dictionaries. For tests and benches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from auction.bid.caps.reference import ReferenceCaps
+from auction.bid.nobid import (
+    NBR_BELOW_FLOOR,
+    NBR_BID,
+    NBR_BLOCKED_CREATOR,
+    NBR_FREQUENCY_CAP,
+    NBR_NO_CAMPAIGN,
+    NBR_NOT_TARGETED,
+    NBR_PACED_OUT,
+)
+from auction.landscape.reference import best_bid
+from auction.predictor.reference import Impression, ReferenceModel, features_of
+from pacing.facts import AuctionType
+from pacing.money import MAX_PRICE_MICROS
+from targeting.expressions import Expression, ViewerFacts, fans_segment, laotie_segment, matches
+
+_WORD = 2**64
+
+
+@dataclass(frozen=True)
+class ReferenceCampaign:
+    """One active campaign, in words."""
+
+    campaign_id: int
+    creator_id: int
+    creative_id: int
+    category: int
+    goal_row: int
+    alpha_micros: float
+    base_micros: float
+    frequency_cap: int
+    calibration: float
+    targeting: Expression
+    include_fans: bool
+
+
+@dataclass(frozen=True)
+class ReferenceViewer:
+    """One candidate viewer, in words; `predictions` are the caller's by campaign id."""
+
+    viewer_id: int
+    facts: ViewerFacts
+    floor_micros: int
+    predictions: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class ReferenceRequest:
+    """What holds for every viewer of a request; `edges` and `win_probs` are the landscape that applies."""
+
+    at: int
+    hour: int
+    day: int
+    now_ms: int
+    placement: int
+    content_category: int
+    blocked_creator_ids: frozenset[int]
+    edges: Sequence[int]
+    win_probs: Sequence[float]
+    tie_seed: int
+
+
+@dataclass(frozen=True)
+class ReferenceCandidate:
+    """A ranked candidate with its price."""
+
+    campaign_id: int
+    probability: float
+    value_micros: float
+    bid_micros: int
+
+
+def pair_hash(viewer_id: int, creator_id: int) -> int:
+    """`caps.kernels.pair_key` on whole numbers."""
+    h = (viewer_id * 0x9E3779B97F4A7C15 + creator_id) % _WORD
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        h = (h ^ (h >> shift)) * factor % _WORD
+    return (h ^ (h >> 31)) or 1
+
+
+def wants(campaign: ReferenceCampaign, viewer: ReferenceViewer) -> bool:
+    """Whether the campaign's audience holds the viewer."""
+    if not campaign.include_fans and fans_segment(campaign.creator_id) in viewer.facts.segments:
+        return False
+    return matches(campaign.targeting, viewer.facts, campaign.creator_id)
+
+
+def probability_of(
+    campaign: ReferenceCampaign, viewer: ReferenceViewer, request: ReferenceRequest, models: Sequence[ReferenceModel]
+) -> float:
+    """The caller's probability, or the model's, calibrated."""
+    told = viewer.predictions.get(campaign.campaign_id)
+    if told is not None:
+        return told
+    codes = viewer.facts.codes
+    seen = Impression(
+        region=codes[0],
+        age_band=codes[1],
+        gender=codes[2],
+        hour=request.hour,
+        placement=request.placement,
+        content_category=request.content_category,
+        interest_mask=sum(1 << code for code in viewer.facts.interests),
+        campaign_id=campaign.campaign_id,
+        creator_id=campaign.creator_id,
+        creative_id=campaign.creative_id,
+        category=campaign.category,
+        laotie=laotie_segment(campaign.creator_id) in viewer.facts.segments,
+    )
+    return min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0)
+
+
+def _priced(value_micros: float, floor_micros: int, request: ReferenceRequest) -> int:
+    value_micros = min(value_micros, float(MAX_PRICE_MICROS))
+    if request.at == AuctionType.SECOND_PRICE:
+        return math.floor(value_micros)
+    return best_bid(request.edges, request.win_probs, value_micros, floor_micros)[0]
+
+
+def score_viewer(
+    campaigns: Sequence[ReferenceCampaign],
+    viewer: ReferenceViewer,
+    request: ReferenceRequest,
+    models: Sequence[ReferenceModel],
+    caps: ReferenceCaps,
+    depth: int,
+) -> tuple[list[ReferenceCandidate], int]:
+    """Up to `depth` candidates for one viewer, best first, and the no-bid reason (0 where there is a candidate)."""
+    if not campaigns:
+        return [], NBR_NO_CAMPAIGN
+    wanting = [campaign for campaign in campaigns if wants(campaign, viewer)]
+    if not wanting:
+        return [], NBR_NOT_TARGETED
+    free = [campaign for campaign in wanting if campaign.creator_id not in request.blocked_creator_ids]
+    scored = []
+    reasons = set()
+    for campaign in free:
+        p = probability_of(campaign, viewer, request, models)
+        value = campaign.alpha_micros * p + campaign.base_micros
+        seen = caps.times_seen(viewer.viewer_id, campaign.creator_id, request.day, request.now_ms)
+        if value < 1:
+            reasons.add(NBR_PACED_OUT)
+        elif value < viewer.floor_micros:
+            reasons.add(NBR_BELOW_FLOOR)
+        elif seen >= campaign.frequency_cap:
+            reasons.add(NBR_FREQUENCY_CAP)
+        else:
+            tie = pair_hash(viewer.viewer_id ^ request.tie_seed, campaign.campaign_id)
+            scored.append((value, tie, campaign, p))
+    scored.sort(key=lambda entry: entry[:2], reverse=True)
+    best_of_creator: dict[int, tuple[float, int, ReferenceCampaign, float]] = {}
+    for entry in scored:
+        best_of_creator.setdefault(entry[2].creator_id, entry)
+    ranked = [
+        ReferenceCandidate(campaign.campaign_id, p, value, _priced(value, viewer.floor_micros, request))
+        for value, _, campaign, p in list(best_of_creator.values())[:depth]
+    ]
+    kept = [c for c in ranked if c.bid_micros > 0 and c.bid_micros >= viewer.floor_micros]
+    if kept:
+        return kept, NBR_BID
+    for reason in (NBR_FREQUENCY_CAP, NBR_BELOW_FLOOR, NBR_PACED_OUT):
+        if reason in reasons:
+            return [], reason
+    return [], NBR_BELOW_FLOOR if ranked else NBR_BLOCKED_CREATOR

@@ -1,0 +1,148 @@
+"""`fanbid serve`: the services behind a gRPC port, with health and reflection, the REST shim as a child process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from auction.campaigns.service_handlers import add_campaigns
+from auction.config import ServeConfig, config_from, configure
+from auction.services import Services, build_services
+from auction.warmup import warm_up
+from protos import audience_pb2, bidding_pb2, campaigns_pb2
+
+__all__ = ["Attachment", "Server", "build_services", "configure", "main"]
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+STOP_GRACE_S = 5.0
+_PORT_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.so_reuseport", 0),
+]
+
+
+class Attachment(Protocol):
+    """Something that runs beside the services, such as the bridge to a fan service."""
+
+    def close(self) -> None:
+        """Stop it."""
+
+
+Attach = Callable[[Services], Attachment | None]
+"""Starts an attachment to services that are not serving yet, or answers None where the configuration wants none."""
+
+
+class Server:
+    """A gRPC server around `Services`. Made, started and stopped by one thread."""
+
+    def __init__(self, config: ServeConfig, attach: Attach | None = None) -> None:
+        """Open the services and bind the port.
+
+        Raises:
+            ValueError: the address cannot be bound, or a file is of no use.
+        """
+        self.config = config
+        self.services = build_services(config)
+        self._attachment = attach(self.services) if attach is not None else None
+        self._health = health.HealthServicer()
+        self._grpc = grpc.server(ThreadPoolExecutor(config.workers, "grpc"), options=_PORT_OPTIONS)
+        self.services.calls.register(self._grpc)
+        add_campaigns(self._grpc, self.services.campaigns, self.services.access)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection(_service_names(), self._grpc)
+        try:
+            port = self._grpc.add_insecure_port(config.listen)
+        except RuntimeError:
+            raise ValueError(f"--listen {config.listen}: the address cannot be bound") from None
+        self.address = f"{config.listen.rpartition(':')[0]}:{port}"
+        self._rest: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str | None:
+        """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._grpc.start()
+        warm_up(self.services)
+        self.services.start()
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return None if self.config.no_rest else self._start_rest()
+
+    def stop(self) -> None:
+        """Stop taking calls, finish those under way, write everything down."""
+        self._health.enter_graceful_shutdown()
+        if self._rest is not None:
+            self._rest.terminate()
+            self._rest.wait()
+        self._grpc.stop(STOP_GRACE_S).wait()
+        if self._attachment is not None:
+            self._attachment.close()
+        self.services.close()
+
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *_service_names()):
+            self._health.set(name, status)
+
+    def _start_rest(self) -> str:
+        ready = self.services.folder / "rest.ready.json"
+        ready.unlink(missing_ok=True)
+        command = [
+            sys.executable, str(Path(__file__).resolve().parent.parent / "fanbid.py"), "rest", "--exit-with-parent",
+            "--engine", self.address, "--listen", self.config.rest_listen, "--ready-file", str(ready),
+        ]  # fmt: skip
+        self._rest = subprocess.Popen(command)
+        while not ready.exists():
+            if self._rest.poll() is not None:
+                raise ValueError(f"--rest-listen {self.config.rest_listen}: the REST shim did not start")
+            threading.Event().wait(0.05)
+        return str(json.loads(ready.read_text(encoding="utf-8"))["rest"])
+
+
+def _service_names() -> tuple[str, ...]:
+    services = [
+        service.full_name
+        for module in (bidding_pb2, campaigns_pb2, audience_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+    ]
+    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) -> None:
+    """Tell whoever waits for `path` that the server is healthy, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps({"grpc": grpc_address, "rest": rest_address, "pid": os.getpid()}), encoding="utf-8")
+    part.replace(path)
+
+
+def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
+    """Serve until interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = config_from(args)
+    server = Server(config, attach)
+    try:
+        rest_address = server.start()
+        logger.info("gRPC on %s, REST and dashboard on %s", server.address, rest_address or "(off)")
+        if config.ready_file is not None:
+            write_ready_file(config.ready_file, server.address, rest_address)
+        signal.pause()
+    except KeyboardInterrupt:
+        logger.info("stopping")
+    finally:
+        server.stop()
+    return 0

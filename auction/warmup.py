@@ -1,0 +1,40 @@
+"""Compiles every step of the bid path before the server calls itself healthy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from auction.bid import token
+from auction.bid.request import BidBatch
+from auction.services import Services
+from pacing.facts import AuctionType
+from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT
+
+
+def _batch(at: AuctionType) -> BidBatch:
+    dims = np.full((1, DIMENSION_COUNT), -1, np.int32)
+    dims[:, STORED_DIMENSION_COUNT:] = 0
+    return BidBatch(
+        request_id="warm-up",
+        at=at,
+        placement=0,
+        max_bids_per_viewer=1,
+        viewer_ids=np.zeros(1, np.uint64),
+        dims=dims,
+        interest_masks=None,
+        floors_micros=np.full(1, 10**12, np.int64),
+        blocked_creator_ids=np.zeros(0, np.uint64),
+        prediction_ptr=np.zeros(2, np.int32),
+        prediction_campaign_ids=np.zeros(0, np.uint64),
+        probabilities=np.zeros(0, np.float32),
+    )
+
+
+def warm_up(services: Services) -> None:
+    """Run both auction types once with a floor that nobody reaches: everything is compiled, nothing is held."""
+    token.warm_up()
+    nobody = np.zeros(0, np.uint64)
+    services.caps.won(nobody, nobody, 0)
+    services.caps.decided(nobody, nobody, np.zeros(0, np.bool_), 0)
+    for at in AuctionType:
+        services.engine.bid(_batch(at))
