@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -273,15 +272,6 @@ def _stop_on_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
-
-
-def _attach_bridge(services: Any) -> Any:
-    """Join the fan service's half to a server's services, where a fan service is configured."""
-    config = services.config
-    if config.no_bridge or not config.fan_service:
-        return None
-    attach = importlib.import_module("fanbridge.attach")
-    return attach.AttachedBridge(services, config.fan_service, services.scheduler, config.seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

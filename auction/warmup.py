@@ -16,7 +16,7 @@ def _batch(at: AuctionType) -> BidBatch:
     dims[:, STORED_DIMENSION_COUNT:] = 0
     return BidBatch(
         request_id="warm-up",
-        at=at,
+        at=int(at),
         placement=0,
         max_bids_per_viewer=1,
         viewer_ids=np.zeros(1, np.uint64),

@@ -162,7 +162,7 @@ class BidEngine:
         nbr = out.out_nbr.copy()
         unserved = (choice[:, 0] < 0) & (candidates[:, 0] >= 0)
         nbr[unserved] = np.where(choice[unserved, 0] == _REFUSED_FULL, NBR_HOLDS_FULL, NBR_BUDGET)
-        viewer_idx, place = np.nonzero(choice >= 0)
+        viewer_idx, place = (np.ascontiguousarray(idx) for idx in np.nonzero(choice >= 0))
         decisions = self._decisions(request, snapshot, batch, out, bids, viewer_idx, choice[viewer_idx, place], now_ms)
         decisions["lease_id"] = lease_ids[viewer_idx, place]
         decisions["hold_seq"] = hold_seqs[viewer_idx, place]
