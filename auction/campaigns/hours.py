@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -80,13 +81,21 @@ class HourTable:
         counts, expected = arrays[f"{prefix}counts"], arrays[f"{prefix}expected"]
         if len(ptr) != count + 1 or ptr[-1] != len(keys) or counts.shape != (len(keys), columns):
             raise ValueError(f"{prefix}: {len(keys)} keys for {counts.shape} sums of {count} tables")
-        tables = []
-        for i in range(count):
-            table = HourTable(capacity, columns)
-            for row in range(int(ptr[i]), int(ptr[i + 1])):
-                table._add_one(int(keys[row]), counts[row], float(expected[row]))
-            tables.append(table)
-        return tables
+        bounds = ptr.tolist()
+        return [
+            HourTable(capacity, columns)._filled(keys[low:high], counts[low:high], expected[low:high])
+            for low, high in pairwise(bounds)
+        ]
+
+    def _filled(self, keys: np.ndarray, counts: np.ndarray, expected: np.ndarray) -> HourTable:
+        """This empty table with one row for each of these keys, which differ."""
+        if len(keys) > self._capacity:
+            raise ValueError(f"{len(keys)} keys in a table of {self._capacity}")
+        spare = max(len(self._counts) - len(keys), 0)
+        self._row_of = dict(zip(keys.tolist(), range(len(keys)), strict=True))
+        self._counts = np.concatenate((counts, np.zeros((spare, self._columns), np.int64)))
+        self._expected = np.concatenate((expected, np.zeros(spare)))
+        return self
 
     def _add_one(self, key: int, counts: np.ndarray, expected: float) -> None:
         row = self._row_of.get(key)

@@ -335,9 +335,10 @@ def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:
         for name, capacity in (("total", 1), ("days", KEPT_DAYS), ("hours", MAX_HOURS))
     }
     books: dict[int, _Book] = {}
+    scalars, zones = arrays["scalars"].tolist(), arrays["zones"].tolist()
     for i, campaign_id in enumerate(ids):
-        goal, over_delivered, plan_day_key, plan_micros = arrays["scalars"][i].tolist()
-        book = _Book(str(arrays["zones"][i]), Goal(goal))
+        goal, over_delivered, plan_day_key, plan_micros = scalars[i]
+        book = _Book(zones[i], Goal(goal))
         book.total, book.days, book.hours = tables["total"][i], tables["days"][i], tables["hours"][i]
         book.over_delivered_micros, book.plan_day_key, book.plan_micros = over_delivered, plan_day_key, plan_micros
         books[campaign_id] = book

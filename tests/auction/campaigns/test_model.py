@@ -130,7 +130,7 @@ def test_the_ends_of_the_ranges_are_allowed(micros):
     validate(a_campaign(name="冬" * 80, creatives=tuple(Creative(i + 1, "t" * 120, 63) for i in range(16))))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     daily=st.integers(-10, 10**13 + 10),
     total=st.integers(-10, 10**14 + 10),

@@ -79,7 +79,7 @@ def fill(book, rows, batches):
     book.follow(*judged.take())
 
 
-@settings(max_examples=60)
+@settings(max_examples=35)
 @given(rows=rows_strategy, batches=st.integers(1, 20), restart=st.booleans())
 def test_figures_equal_a_plain_recount(rows, batches, restart):
     book = ReportBook(campaign_of)

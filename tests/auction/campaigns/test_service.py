@@ -292,7 +292,7 @@ def test_malformed_bytes_are_invalid(creator, call):
         creator.raw(call, b"\xff\xff\xff nonsense")
 
 
-@settings(max_examples=60)
+@settings(max_examples=35)
 @given(call=st.sampled_from(list(REQUESTS)), body=st.binary(max_size=60))
 def test_no_bytes_make_the_server_stumble(creator, call, body):
     try:

@@ -47,7 +47,7 @@ def depth(expression):
     return 1 + max((depth(node) for node in nodes), default=0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(audience=audiences)
 def test_an_audience_survives_the_wire(audience):
     message = pb.Targeting.FromString(targeting_to_message(audience).SerializeToString())

@@ -45,7 +45,7 @@ def test_every_answer_is_one_that_the_description_foresees(served, description, 
 
     operation = description[path][method]
 
-    @settings(max_examples=12, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=8, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
     @given(case=operation.as_strategy())
     def every_case(case):
         case.call_and_validate(base_url=address, headers=headers, checks=list(CHECKS))

@@ -2,7 +2,7 @@
 import { allCampaigns, changeStatus, token, watch } from "./api.js";
 import { el, setText } from "./dom.js";
 import { money } from "./format.js";
-import { meter, Panel, pill, stateOf } from "./panel.js";
+import { meter, paintPill, Panel, pill, stateOf } from "./panel.js";
 import { confirmEnd, openBudget, openNewCampaign } from "./sheets.js";
 import { language, switchLanguage, word } from "./words.js";
 
@@ -13,7 +13,7 @@ const EARLIER_HOURS = 26; // the whole first local day, so that its sums start a
 const NOTICE_MS = 9_000;
 
 const main = document.getElementById("main");
-const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0 };
+const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0, nowMs: null }; // nowMs: the engine's time, which may be virtual
 
 function say(text, kind = "") {
   const notice = document.getElementById("notice");
@@ -138,13 +138,14 @@ function paintDesk() {
 function entryOf(campaign) {
   const bar = meter(word("spendToday"));
   const foot = el("span", { text: "…" });
+  const state = pill(campaign.status);
   const node = el(
     "button", { class: "entry", type: "button", "data-testid": "campaign-entry", "data-campaign-id": campaign.campaign_id, "aria-current": String(campaign.campaign_id === desk.chosenId), onClick: () => choose(campaign.campaign_id) },
-    el("span", { class: "entry-head" }, el("span", { class: "entry-name", text: campaign.name }), pill(stateOf(campaign, Date.now()))),
+    el("span", { class: "entry-head" }, el("span", { class: "entry-name", text: campaign.name }), state),
     bar.node,
     el("span", { class: "entry-foot" }, el("span", { text: `${word(`goal_${campaign.goal}`)} · ${word("creator", { id: campaign.creator_id })}` }), foot),
   );
-  desk.entries.set(campaign.campaign_id, { node, bar, foot, campaign });
+  desk.entries.set(campaign.campaign_id, { node, bar, foot, state, campaign });
   return node;
 }
 
@@ -152,6 +153,8 @@ function paintEntry(report) {
   const entry = desk.entries.get(report.campaign_id);
   if (!entry) return;
   const { cur } = entry.campaign;
+  desk.nowMs = report.at_ms;
+  paintPill(entry.state, stateOf(entry.campaign, report.at_ms));
   entry.bar.show(report.today.spend_micros, report.daily_budget_micros, report.today.planned_spend_micros);
   setText(entry.foot, word("ofBudget", { spent: money(report.today.spend_micros, cur), budget: money(report.daily_budget_micros, cur, 0) }));
   entry.node.dataset.todayMicros = report.today.spend_micros;
@@ -246,7 +249,7 @@ async function editBudget(campaign) {
 }
 
 async function addCampaign() {
-  const campaign = await openNewCampaign();
+  const campaign = await openNewCampaign(desk.nowMs ?? Date.now());
   if (!campaign) return;
   desk.chosenId = campaign.campaign_id;
   await reload();

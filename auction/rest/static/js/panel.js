@@ -13,7 +13,13 @@ export function stateOf(campaign, nowMs) {
 }
 
 export function pill(status) {
-  return el("span", { class: "pill", "data-status": status, "data-testid": "status", text: word(status) });
+  return paintPill(el("span", { class: "pill", "data-testid": "status" }), status);
+}
+
+export function paintPill(node, status) {
+  node.dataset.status = status;
+  setText(node, word(status));
+  return node;
 }
 
 /** A bar of spend within a budget, with a mark where the plan would be. */
@@ -56,6 +62,7 @@ export class Panel {
       plays: tile("plays", word("plays")),
       thousand: tile("per-thousand", word("perThousand")),
     };
+    this.pill = pill(campaign.status);
     this.charts = new Charts(campaign);
     this.truth = el("p", { class: "small soft", "data-testid": "truth", text: word("loadingFigures") });
     this.table = el("div", { class: "table-frame", tabindex: 0 });
@@ -81,7 +88,7 @@ export class Panel {
     const mode = campaign.bid_mode === "target_cost" ? `${word("targetCost")} ${money(campaign.target_cost_micros, campaign.cur)}` : word("automatic");
     return el(
       "header", { class: "focus-head" },
-      el("div", {}, el("h1", { text: campaign.name, "data-testid": "campaign-name" }), pill(stateOf(campaign, Date.now())), el("p", { class: "soft", text: `${word(`goal_${campaign.goal}`)} · ${mode}` })),
+      el("div", {}, el("h1", { text: campaign.name, "data-testid": "campaign-name" }), this.pill, el("p", { class: "soft", text: `${word(`goal_${campaign.goal}`)} · ${mode}` })),
       el("div", { class: "actions" }, ...actions),
     );
   }
@@ -98,6 +105,7 @@ export class Panel {
     this.report = report;
     this.node.setAttribute("aria-busy", "false");
     setData(this.node, { "ledger-sequence": report.ledger_sequence, "at-ms": report.at_ms });
+    paintPill(this.pill, stateOf(this.campaign, report.at_ms));
     this.fillTiles(report);
     const over = report.over_delivered_micros > 0 ? ` ${word("overDelivered", { amount: money(report.over_delivered_micros, this.campaign.cur) })}` : "";
     setText(this.truth, word("trueAt", { row: count(Number(report.ledger_sequence)), time: instant(report.at_ms, this.campaign.zone) }) + over);

@@ -102,7 +102,7 @@ function audienceOf(form) {
   return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
 }
 
-function campaignOf(form) {
+function campaignOf(form, nowMs) {
   const mode = form.elements.mode.value;
   const videoId = form.elements.video.value.trim();
   if (!/^[1-9]\d{0,19}$/.test(videoId)) throw problem(word("badNumber"), "video");
@@ -111,14 +111,13 @@ function campaignOf(form) {
   if (total < daily) throw problem(word("badTotal"), "total");
   const days = whole(form, "days");
   const creator = form.elements.creator.value.trim();
-  const startAtMs = Date.now();
   return {
     name: form.elements.name.value.trim(), goal: form.elements.goal.value, bid_mode: mode,
     target_cost_micros: mode === "target_cost" ? amount(form, "target") : 0,
     daily_budget_micros: daily, total_budget_micros: total, zone: form.elements.zone.value.trim(),
     creatives: [{ creative_id: videoId, title: form.elements.title.value.trim(), category: Number(form.elements.category.value) }],
     targeting: audienceOf(form), include_fans: form.elements.fans.checked, frequency_cap_per_day: whole(form, "cap"),
-    ...(days ? { start_at_ms: startAtMs, end_at_ms: startAtMs + days * DAY_MS } : {}),
+    ...(days ? { start_at_ms: nowMs, end_at_ms: nowMs + days * DAY_MS } : {}),
     ...(creator ? { creator_id: creator } : {}),
   };
 }
@@ -142,8 +141,8 @@ function moneyPart() {
   };
 }
 
-/** Ask for a new campaign and create it; resolves to it, or null. */
-export function openNewCampaign() {
+/** Ask for a new campaign and create it; resolves to it, or null. `nowMs` is the engine's time. */
+export function openNewCampaign(nowMs) {
   const key = crypto.getRandomValues(new Uint8Array(16)).reduce((text, byte) => text + byte.toString(16).padStart(2, "0"), "");
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "Asia/Shanghai";
   const budget = moneyPart();
@@ -171,7 +170,7 @@ export function openNewCampaign() {
   ];
   return openSheet({
     title: word("formTitle"), content, submitText: word("start"), busyText: word("starting"), testid: "new-campaign",
-    submit: (form) => createCampaign(campaignOf(form), key),
+    submit: (form) => createCampaign(campaignOf(form, nowMs), key),
   });
 }
 
