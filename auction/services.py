@@ -168,14 +168,19 @@ class Services:
         every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
-        every(CONTROL_PERIOD_MS * stretch, self.control.tick, "control")
+        every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _publish_changes(self) -> None:
         """Publish ahead of the next round when a campaign was created, edited, paused or ended."""
         if self.publisher.is_stale:
-            self.control.tick()
+            self.steer()
+
+    def steer(self) -> None:
+        """One round of control, with its plan booked for the reports."""
+        self.control.tick()
+        self.book.note_plan(*self.control.planned(), self.clock.wall_ms())
 
     def handle(self, service_method: str, raw: bytes, token: str) -> bytes:
         """Answer one call, such as "Bidding/Bid", in its wire form; raises what `auction.status` maps to a status."""
@@ -210,8 +215,6 @@ class Services:
 
     def save(self) -> None:
         """Write down what was learned and booked, so that a restart begins where this process stands."""
-        planned = self.control.planned()
-        self.book.note_plan(*planned, self.clock.wall_ms())
         self.followers.save()
 
     def start(self) -> None:
