@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -93,8 +94,16 @@ def test_the_examples_run_in_the_order_of_the_tour(server: RunningServer, tmp_pa
     assert creator_example(server)["creator_id"] == "17"
     program = tmp_path / "feed.py"
     program.write_text(adapted(example("README.md", "feed"), server), encoding="utf-8")
-    feed = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
-    assert feed.returncode == 0, feed.stderr
+    deadline_s = time.monotonic() + 60
+    while True:  # a new campaign bids from the control loop's next rounds on
+        feed = subprocess.run(
+            [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60
+        )
+        if feed.returncode == 0 or time.monotonic() > deadline_s:
+            break
+    assert feed.returncode == 0, feed.stdout + feed.stderr
     assert re.search(r"^viewer 501: campaign \d+ bids \d+ micros$", feed.stdout, re.MULTILINE), feed.stdout
     assert "viewer 503: NO_BID_REASON_NOT_TARGETED" in feed.stdout
-    assert "['ROW_STATUS_ACCEPTED', 'ROW_STATUS_ACCEPTED', 'ROW_STATUS_ACCEPTED'] durable up to row 2" in feed.stdout
+    assert re.search(
+        r"^\['ROW_STATUS_ACCEPTED'(, 'ROW_STATUS_ACCEPTED'){2}\] durable up to row \d+$", feed.stdout, re.MULTILINE
+    )
