@@ -49,6 +49,7 @@ class Forecaster:
         self._outlook = Outlook(prior)
         self._curves = np.stack([prior.value_curve, prior.cost_curve, prior.told_cdf])
         self._bucket_ms = MS_PER_DAY / prior.buckets
+        self._prior_rows = settings.prior_rows if prior.known.all() else settings.cold_prior_rows
         self._current: int | None = None  # absolute number of the running bucket
         self._ticked_at_ms = 0
 
@@ -291,7 +292,7 @@ class Forecaster:
         traffic = self._traffic_weights(rows, logs[:, TRAFFIC], end_ms)
         self._place(rows, logs)
         kernels.refresh_forecasts(
-            rows, state.group, state.mass, state.weight, self._curves, self._settings.prior_rows, self._running,
+            rows, state.group, state.mass, state.weight, self._curves, self._prior_rows, self._running,
             traffic, np.ascontiguousarray(logs[:, LEVEL]), np.ascontiguousarray(logs[:, PRICE]), spread, state.centre,
             state.own_map, state.tables,
         )  # fmt: skip
@@ -397,7 +398,7 @@ class Forecaster:
             ratio = np.einsum("mt,tu,mu->m", share[same], covariance[LEVEL] + covariance[PRICE], share[same])
             traffic_part = np.einsum("mt,tu,mu->m", share[same], covariance[TRAFFIC], share[same])
             variance[found[same]] = np.maximum(ratio, 0.0) + np.maximum(traffic_part, 0.0) / elasticity[same] ** 2
-        cold = _COLD_VARIANCE * self._settings.prior_rows / (self._settings.prior_rows + state.rows_seen[chosen])
+        cold = _COLD_VARIANCE * self._prior_rows / (self._prior_rows + state.rows_seen[chosen])
         variance[found] += np.where(state.scaled[chosen].any(1), cold, 0.0)
         return variance
 

@@ -23,7 +23,7 @@ Rows = npt.NDArray[np.int64]
 
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
-_GAIN_PRIOR_SHARE = 0.03  # of the day's budget: how much spending must disagree before it counts as much as the forecast
+_GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
 _EXPLORE_STEP = 1.5
 
 

@@ -35,7 +35,8 @@ class PacerSettings:
         refresh_ms: a campaign's forecast is made anew when it is this old (and whenever a time-of-day bucket turns).
         refresh_limit: at most so many forecasts in one tick; the oldest first.
         memory_ms: observations of price and cost lose weight with this time constant.
-        prior_rows: the history counts as much as this many auctions of the campaign's own.
+        prior_rows: the shape of past days' curves counts as much as this many auctions of the campaign's own.
+        cold_prior_rows: the same for the shape that is assumed where no past days are known.
         max_alpha_micros: alpha never exceeds this.
         max_deficit_share: a day that ended over its target leaves at most this share of the next day's budget to make good.
     """
@@ -46,7 +47,8 @@ class PacerSettings:
     refresh_ms: int = 300_000
     refresh_limit: int = 4_000
     memory_ms: int = 21_600_000
-    prior_rows: float = 300.0
+    prior_rows: float = 3_000.0
+    cold_prior_rows: float = 300.0
     max_alpha_micros: float = 1e12
     max_deficit_share: float = 0.05
 
@@ -64,6 +66,7 @@ class PacerSettings:
             ("refresh_limit", 1, 10_000_000),
             ("memory_ms", 1_000, 30 * 86_400_000),
             ("prior_rows", 1.0, 1e9),
+            ("cold_prior_rows", 1.0, 1e9),
             ("max_alpha_micros", 1.0, 1e13),
             ("max_deficit_share", 0.0, 1.0),
         ):
