@@ -16,6 +16,7 @@ MAX_CODES = 256
 MAX_CREATORS = 16
 MAX_CLAUSES = 64
 MAX_CREATOR_ID = 2**64 - 1
+INTEREST_PREFIX = "interest:"
 _SEGMENT_NAME = re.compile(r"[a-z0-9:_.-]{1,64}")
 
 
@@ -123,7 +124,7 @@ def laotie_segment(creator_id: int) -> str:
 
 def interest_segment(code: int) -> str:
     """Name under which an interest counts as a membership."""
-    return f"interest:{code}"
+    return f"{INTEREST_PREFIX}{code}"
 
 
 def check_segment_name(name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from targeting.attributes import CARDINALITIES, STORED_DIMENSION_COUNT
 from targeting.expressions import Expression, compile_clauses
 from targeting.match.index import build_index
-from targeting.match.kernels import match_viewers
+from targeting.match.kernels import count_matched
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -30,7 +30,7 @@ def count_viewers(expression: Expression, creator_id: int, include_fans: bool, v
     dims = np.zeros((len(rows), len(CARDINALITIES)), np.int32)
     dims[:, :STORED_DIMENSION_COUNT] = viewers.attributes[rows]
     ptr, lists = segments.memberships().of_rows(rows)
-    return int(match_viewers(index, dims, viewers.interest_masks[rows], ptr, lists))
+    return int(count_matched(index, dims, viewers.interest_masks[rows], ptr, lists))
 
 
 def estimate_reach(

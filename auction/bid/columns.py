@@ -85,7 +85,7 @@ class ScoreColumns(NamedTuple):
         out_eligible: i8[C], added to: viewers that the campaign could bid for.
         out_expected: f8[C], added to: the sum of their probabilities.
         matched: i4[C], scratch.
-        scratch: u8[2, words], scratch of the match.
+        scratch: u8[>= scratch_words of the index], scratch of the match.
     """
 
     out_campaign_idx: np.ndarray

@@ -57,10 +57,10 @@ class _Scratch(threading.local):
         self.out: ScoreColumns | None = None
 
     def columns(self, snapshot: Snapshot, n: int) -> ScoreColumns:
-        campaigns, words = len(snapshot.campaigns.campaign_ids), snapshot.index.code_bits.shape[1]
+        campaigns, words = len(snapshot.campaigns.campaign_ids), snapshot.index.scratch_words
         eligible, expected, _ = snapshot.supply.mine()
         out = self.out
-        if out is None or len(out.out_nbr) < n or len(out.matched) < campaigns or out.scratch.shape[1] < words:
+        if out is None or len(out.out_nbr) < n or len(out.matched) < campaigns or len(out.scratch) < words:
             shape = (n, RANKED_CANDIDATES)
             out = ScoreColumns(
                 np.empty(shape, np.int32),
@@ -72,7 +72,7 @@ class _Scratch(threading.local):
                 eligible,
                 expected,
                 np.empty(campaigns + 1, np.int32),
-                np.empty((2, words), np.uint64),
+                np.empty(words, np.uint64),
             )
             self.out = out
         return out._replace(

@@ -1,97 +1,301 @@
-"""The match index: clauses of all campaigns as bitsets by attribute code and postings by segment."""
+"""Builds the match index from the clauses of all campaigns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
-from targeting.attributes import CARDINALITIES
-from targeting.expressions import Clause
-from targeting.match.kernels import MatchIndex
+from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT
+from targeting.expressions import INTEREST_PREFIX, Clause
+from targeting.match.kernels import DENSE_FLAG, MatchIndex, clear_row_bits, set_row_bits
+
+__all__ = ["MatchIndex", "build_index"]
+
+MAX_TABLE_ROWS = 256
+"""Dimensions share a table of bitsets while the product of their codes stays within this: fewer rows to intersect, yet few
+enough that they stay in the cache."""
+
+DENSE_WORDS = 2
+"""A membership with more than one bit in this many words of a plane has a bitset there instead of postings."""
 
 _WORD_BITS = 64
+_PADDING_WORDS = 16  # loops over whole rows are unrolled over this many words
+_ALL_ONES = np.uint64(2**64 - 1)
+
+
+class _Layout(NamedTuple):
+    """Which bit each clause has.
+
+    Attributes:
+        clauses: all of them.
+        bits: i8[clauses].
+        folded_campaigns: i4[...], campaign of each bit from word `campaign_words` on.
+        campaign_words, words: words of the campaigns' first clauses; of all.
+    """
+
+    clauses: list[Clause]
+    bits: np.ndarray
+    folded_campaigns: np.ndarray
+    campaign_words: int
+    words: int
+
+
+class _Pairs(NamedTuple):
+    """Parallel arrays, i8[n] each: a membership, and a bit that it sets."""
+
+    memberships: np.ndarray
+    bits: np.ndarray
+
+
+class _Groups(NamedTuple):
+    """Clauses' groups of memberships by the plane that holds them; names, one set for each bit."""
+
+    interests: tuple[list[int], list[frozenset[str]]]
+    include: tuple[list[int], list[frozenset[str]]]
+    further: tuple[list[int], list[frozenset[str]]]
 
 
 def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[str], int]) -> MatchIndex:
     """Build the index of C campaigns.
 
     Args:
-        clauses_of: each campaign's alternatives; position: campaign_idx.
-        segment_idx: number of a segment or interest by name.
+        clauses_of: each campaign's alternatives; position: campaign_idx. Without any, a campaign matches nobody.
+        segment_idx: number of a membership by name: 0..63 for interests, from 64 on for segments. Asked once per name.
     """
-    clauses = [clause for of_campaign in clauses_of for clause in of_campaign]
-    campaign_of = np.repeat(
-        np.arange(len(clauses_of), dtype=np.int32), np.array([len(c) for c in clauses_of], np.int64)
-    ).astype(np.int32)
-    planes = max((len(clause.groups) for clause in clauses), default=0)
-    words = (len(clauses) + _WORD_BITS - 1) // _WORD_BITS
-    wanted = [_members(clauses, plane, segment_idx) for plane in range(planes)]
-    refused_segments, refused_clauses = _pairs((clause.excluded for clause in clauses), segment_idx)
-    top = max((int(s.max()) + 1 for s, _ in [*wanted, (refused_segments, refused_clauses)] if len(s)), default=0)
-    plane_ptr = np.zeros((planes, top + 1), np.int64)
-    plane_clauses: list[np.ndarray] = []
-    for plane, (segments, members) in enumerate(wanted):
-        ptr, ordered = _postings(segments, members, top)
-        plane_ptr[plane] = ptr + sum(len(part) for part in plane_clauses)
-        plane_clauses.append(ordered)
-    exclude_ptr, exclude_clauses = _postings(refused_segments, refused_clauses, top)
+    layout = _laid_out(clauses_of)
+    words = layout.words
+    numbered = _Numbers(segment_idx)
+    tables, attribute_rows = _attribute_tables(layout)
+    groups = _grouped(layout)
+    interest_rows, interests_used = _interest_rows(layout, groups, numbered)
+    further, further_words, further_start = _further_groups(groups, numbered, words)
+    include_start = np.concatenate([_plane_start(layout, groups.include[0]), further_start])
+    dense = _DenseRows(len(attribute_rows) + len(interest_rows), words)
+    include = dense.taken_from(_pairs(*groups.include, numbered))
+    has_exclusion = [k for k, clause in enumerate(layout.clauses) if clause.excluded]
+    exclude = dense.taken_from(
+        _pairs(layout.bits[has_exclusion].tolist(), [layout.clauses[k].excluded for k in has_exclusion], numbered)
+    )
+    exclude = exclude._replace(bits=exclude.bits + len(include_start) * _WORD_BITS)
+    memberships = max(numbered.count, INTEREST_COUNT)
+    posting_ptr, postings = _postings([include, further, exclude], memberships)
+    dense_rows = dense.rows_of(memberships)
+    posting_ptr[:-1][(dense_rows >= 0).any(axis=1)] |= DENSE_FLAG
     return MatchIndex(
-        code_bits=_code_bits(clauses, words),
-        first_code=np.concatenate([[0], np.cumsum(CARDINALITIES)])[:-1].astype(np.int64),
-        groupless=np.stack([_groupless(clauses, plane, words) for plane in range(planes)])
-        if planes
-        else np.zeros((0, words), np.uint64),
-        plane_ptr=plane_ptr,
-        plane_clauses=np.concatenate(plane_clauses) if plane_clauses else np.zeros(0, np.int32),
-        exclude_ptr=exclude_ptr,
-        exclude_clauses=exclude_clauses,
-        campaign_of=campaign_of,
+        rows=np.concatenate([attribute_rows, interest_rows, *dense.rows]),
+        tables=tables,
+        interest_row=len(attribute_rows),
+        interests_used=interests_used,
+        interests_posted=_interests_posted(posting_ptr),
+        include=include_start,
+        further_words=further_words,
+        posting_ptr=posting_ptr,
+        postings=postings,
+        dense_rows=dense_rows,
+        folded_campaigns=layout.folded_campaigns,
+        campaign_words=layout.campaign_words,
     )
 
 
-def _packed(bits: np.ndarray, words: int) -> np.ndarray:
-    """Booleans [..., clauses] as u8[..., words], clause c at bit c % 64 of word c // 64."""
-    padded = np.zeros((*bits.shape[:-1], words * _WORD_BITS), np.bool_)
-    padded[..., : bits.shape[-1]] = bits
-    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view(np.uint64)
+class _Numbers(dict[str, int]):
+    """Numbers of memberships by name, asked for once each."""
+
+    def __init__(self, segment_idx: Callable[[str], int]) -> None:
+        super().__init__()
+        self._segment_idx = segment_idx
+        self.count = 0
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = int(self._segment_idx(name))
+        self.count = max(self.count, number + 1)
+        return number
 
 
-def _code_bits(clauses: Sequence[Clause], words: int) -> np.ndarray:
-    parts = []
-    for dimension, codes in enumerate(CARDINALITIES):
-        bits = np.ones((codes, len(clauses)), np.bool_)
-        for k, clause in enumerate(clauses):
-            allowed = clause.allowed.get(dimension)  # type: ignore[call-overload]
-            if allowed is not None:
-                bits[:, k] = False
-                bits[list(allowed), k] = True
-        parts.append(_packed(bits, words))
-    return np.concatenate(parts)
+def _laid_out(clauses_of: Sequence[Sequence[Clause]]) -> _Layout:
+    campaigns = len(clauses_of)
+    campaign_words = -(-campaigns // _WORD_BITS)
+    first = [c for c, clauses in enumerate(clauses_of) if clauses]
+    folded = [c for c, clauses in enumerate(clauses_of) for _ in clauses[1:]]
+    clauses = [clauses_of[c][0] for c in first]
+    clauses += [clause for alternatives in clauses_of for clause in alternatives[1:]]
+    beyond = np.arange(len(folded), dtype=np.int64) + campaign_words * _WORD_BITS
+    words = campaign_words - (-len(folded) // _WORD_BITS)
+    return _Layout(
+        clauses=clauses,
+        bits=np.concatenate([np.array(first, np.int64), beyond]),
+        folded_campaigns=np.array(folded, np.int32),
+        campaign_words=campaign_words,
+        words=-(-words // _PADDING_WORDS) * _PADDING_WORDS,
+    )
 
 
-def _groupless(clauses: Sequence[Clause], plane: int, words: int) -> np.ndarray:
-    """Clauses that ask for nothing in this plane."""
-    return _packed(np.array([len(clause.groups) <= plane for clause in clauses], np.bool_), words)
+def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
+    """(i4[T, 1 + DIMENSION_COUNT] tables, u8[R, W] their rows), of the dimensions that any clause constrains."""
+    entries: list[tuple[list[int], list[frozenset[int]]]] = [([], []) for _ in range(DIMENSION_COUNT)]
+    for bit, clause in zip(layout.bits.tolist(), layout.clauses, strict=True):
+        for dimension, codes in clause.allowed.items():
+            bits, sets = entries[dimension]
+            bits.append(bit)
+            sets.append(codes)
+    tables: list[list[int]] = []
+    parts: list[np.ndarray] = [np.zeros((0, layout.words), np.uint64)]
+    for dimensions in _table_dimensions([d for d in range(DIMENSION_COUNT) if entries[d][0]]):
+        table = [0] * (1 + DIMENSION_COUNT)
+        table[0] = sum(map(len, parts))
+        rows = np.full((1, layout.words), _ALL_ONES)
+        stride = 1
+        for d in reversed(dimensions):
+            table[1 + d] = stride
+            stride *= CARDINALITIES[d]
+            rows = (_code_rows(d, *entries[d], layout.words)[:, None, :] & rows[None, :, :]).reshape(stride, -1)
+        tables.append(table)
+        parts.append(rows)
+    return np.array(tables, np.int32).reshape(-1, 1 + DIMENSION_COUNT), np.concatenate(parts)
 
 
-def _members(
-    clauses: Sequence[Clause], plane: int, segment_idx: Callable[[str], int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(segment, clause) pairs of each clause's group of this plane."""
-    return _pairs((c.groups[plane] if len(c.groups) > plane else frozenset() for c in clauses), segment_idx)
+def _table_dimensions(constrained: list[int]) -> list[list[int]]:
+    """Which dimensions share a table: the smallest together."""
+    shared: list[list[int]] = []
+    size = MAX_TABLE_ROWS + 1
+    for d in sorted(constrained, key=lambda d: CARDINALITIES[d]):
+        if size * CARDINALITIES[d] <= MAX_TABLE_ROWS:
+            shared[-1].append(d)
+            size *= CARDINALITIES[d]
+        else:
+            shared.append([d])
+            size = CARDINALITIES[d]
+    return shared
 
 
-def _pairs(names_of, segment_idx: Callable[[str], int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
-    """(segment, clause) pairs of sets of names, one set a clause, as (i8[m], i4[m])."""
-    pairs = [(segment_idx(name), k) for k, names in enumerate(names_of) for name in sorted(names)]
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1].astype(np.int32)
+def _code_rows(dimension: int, bits: list[int], sets: list[frozenset[int]], words: int) -> np.ndarray:
+    """u8[codes, W]: per code, the clauses that allow it."""
+    codes = CARDINALITIES[dimension]
+    every = frozenset(range(codes))
+    narrow = [k for k, allowed in enumerate(sets) if 2 * len(allowed) <= codes]
+    wide = [k for k, allowed in enumerate(sets) if 2 * len(allowed) > codes]
+    rows = np.full((codes, words), _ALL_ONES)
+    narrow_bits = np.array([bits[k] for k in narrow], np.int64)
+    clear_row_bits(rows[:1], np.zeros(len(narrow_bits), np.int64), narrow_bits)
+    rows[1:] = rows[0]
+    set_row_bits(rows, *_spread(narrow_bits, [sets[k] for k in narrow]))
+    clear_row_bits(rows, *_spread(np.array([bits[k] for k in wide], np.int64), [every - sets[k] for k in wide]))
+    return rows
 
 
-def _postings(segments: np.ndarray, clauses: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs as (i8[top + 1] offsets by segment, i4[m] clauses)."""
-    order = np.argsort(segments, kind="stable")
-    ptr = np.zeros(top + 1, np.int64)
-    np.cumsum(np.bincount(segments, minlength=top), out=ptr[1:])
-    return ptr, clauses[order]
+def _spread(bits: np.ndarray, sets: Sequence[frozenset[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """(i8[m] members of all sets, i8[m] the bit of the set that each came from)."""
+    sizes = np.fromiter(map(len, sets), np.int64, len(sets))
+    return np.fromiter(chain.from_iterable(sets), np.int64, int(sizes.sum())), np.repeat(bits, sizes)
+
+
+def _grouped(layout: _Layout) -> _Groups:
+    """Each clause's first group of interests alone, the first of its other groups, and what is left."""
+    groups = _Groups(([], []), ([], []), ([], []))
+    for bit, clause in zip(layout.bits.tolist(), layout.clauses, strict=True):
+        has_interests, has_include = False, False
+        for group in clause.groups:
+            if not has_interests and all(name.startswith(INTEREST_PREFIX) for name in group):
+                has_interests, plane = True, groups.interests
+            elif not has_include:
+                has_include, plane = True, groups.include
+            else:
+                plane = groups.further
+            plane[0].append(bit)
+            plane[1].append(group)
+    return groups
+
+
+def _pairs(bits: Sequence[int], sets: Iterable[frozenset[str]], numbered: _Numbers) -> _Pairs:
+    """Every set's members by number, each with the bit of its set."""
+    numbers = [frozenset([numbered[name] for name in names]) for names in sets]
+    return _Pairs(*_spread(np.array(bits, np.int64), numbers))
+
+
+def _plane_start(layout: _Layout, constrained: list[int]) -> np.ndarray:
+    """u8[W]: the clauses that a plane does not constrain."""
+    start = np.zeros((1, layout.words), np.uint64)
+    set_row_bits(start, np.zeros(len(layout.bits), np.int64), layout.bits)
+    clear_row_bits(start, np.zeros(len(constrained), np.int64), np.array(constrained, np.int64))
+    return start[0]
+
+
+def _interest_rows(layout: _Layout, groups: _Groups, numbered: _Numbers) -> tuple[np.ndarray, np.uint64]:
+    """(u8[INTEREST_COUNT + 1, W] rows, mask of the interests that any clause asks for there); the last row: asks for none."""
+    rows = np.zeros((INTEREST_COUNT + 1, layout.words), np.uint64)
+    rows[INTEREST_COUNT] = _plane_start(layout, groups.interests[0])
+    pairs = _pairs(*groups.interests, numbered)
+    set_row_bits(rows, pairs.memberships, pairs.bits)
+    return rows, _mask(np.unique(pairs.memberships))
+
+
+def _mask(interests: np.ndarray) -> np.uint64:
+    return np.uint64(sum(1 << int(code) for code in interests))
+
+
+def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_Pairs, np.ndarray, np.ndarray]:
+    """Groups beyond a clause's first: (pairs, i4[X] constrained word, u8[X] start of that word).
+
+    The k-th such group of a clause goes to the k-th layer of its word, so a word has as many layers as its clauses need.
+    """
+    layer_of: dict[int, int] = {}
+    place_of: dict[tuple[int, int], int] = {}
+    start: list[int] = []
+    bits = []
+    for bit in groups.further[0]:
+        layer = layer_of[bit] = layer_of.get(bit, -1) + 1
+        place = place_of.setdefault((bit // _WORD_BITS, layer), len(place_of))
+        if place == len(start):
+            start.append(2**_WORD_BITS - 1)
+        start[place] &= ~(1 << bit % _WORD_BITS)
+        bits.append((words + place) * _WORD_BITS + bit % _WORD_BITS)
+    constrained = np.array([word for word, _ in place_of], np.int32)
+    return _pairs(bits, groups.further[1], numbered), constrained, np.array(start, np.uint64)
+
+
+class _DenseRows:
+    """Bitsets of the memberships that set very many bits of a plane."""
+
+    def __init__(self, first_row: int, words: int) -> None:
+        self.rows: list[np.ndarray] = []
+        self.row_of: list[dict[int, int]] = []  # by plane: row of a membership
+        self._next_row = first_row
+        self._words = words
+
+    def taken_from(self, pairs: _Pairs) -> _Pairs:
+        """Give the next plane's crowded memberships a row each; answers with the pairs that are left."""
+        counts = np.bincount(pairs.memberships, minlength=1)
+        crowded = np.flatnonzero(counts * DENSE_WORDS > self._words)
+        row_of = np.full(len(counts), -1, np.int64)
+        row_of[crowded] = np.arange(len(crowded))
+        of_pair = row_of[pairs.memberships]
+        rows = np.zeros((len(crowded), self._words), np.uint64)
+        set_row_bits(rows, of_pair[of_pair >= 0], pairs.bits[of_pair >= 0])
+        self.rows.append(rows)
+        self.row_of.append({int(membership): self._next_row + k for k, membership in enumerate(crowded)})
+        self._next_row += len(crowded)
+        return _Pairs(pairs.memberships[of_pair < 0], pairs.bits[of_pair < 0])
+
+    def rows_of(self, memberships: int) -> np.ndarray:
+        """i4[S, planes], row of each membership in each plane; -1: none."""
+        rows = np.full((memberships, len(self.row_of)), -1, np.int32)
+        for plane, row_of in enumerate(self.row_of):
+            rows[list(row_of), plane] = list(row_of.values())
+        return rows
+
+
+def _postings(parts: list[_Pairs], memberships: int) -> tuple[np.ndarray, np.ndarray]:
+    """(u4[S + 1] offsets, u4[...] bits) of S memberships."""
+    named = np.concatenate([part.memberships for part in parts])
+    bits = np.concatenate([part.bits for part in parts])
+    ptr = np.zeros(memberships + 1, np.uint32)
+    np.cumsum(np.bincount(named, minlength=memberships), out=ptr[1:])
+    return ptr, bits[np.argsort(named, kind="stable")].astype(np.uint32)
+
+
+def _interests_posted(posting_ptr: np.ndarray) -> np.uint64:
+    """Mask of the interests that have postings, or a row in place of them."""
+    of = posting_ptr[: INTEREST_COUNT + 1]
+    return _mask(np.flatnonzero(((of[1:] & ~DENSE_FLAG) > (of[:-1] & ~DENSE_FLAG)) | (of[:-1] >= DENSE_FLAG)))
