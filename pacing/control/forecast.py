@@ -31,6 +31,7 @@ Rows = npt.NDArray[np.int64]
 
 _SPREAD_SHARE = 0.5  # the curve is solved for a typical day more than for the mean of all days
 _SCALE_SD = 4.0  # a campaign this far from the market's mean has a scale of its own
+_SCALE_LEAST = 0.4
 _SCALE_BUCKETS = 0.1  # and is believed to be after this much of a bucket
 _TARGET_Z = -1.3  # where on an unknown market's curve a target cost is first taken to lie
 _WON_PRICE_Z = -1.0  # and the mean of the prices at which a blind bidder won
@@ -151,7 +152,7 @@ class Forecaster:
             ],
             axis=1,
         )
-        apart = enough & (np.abs(offset) > np.maximum(_SCALE_SD * deviation, 0.7))
+        apart = enough & (np.abs(offset) > np.maximum(_SCALE_SD * deviation, _SCALE_LEAST))
         state.scaled[rows] = apart | ~self._prior.known
         state.scale[rows] = np.where(state.scaled[rows], offset, 0.0)
         self._guess_price(rows, base)

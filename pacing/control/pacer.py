@@ -12,10 +12,9 @@ from pacing.control import kernels
 from pacing.control.forecast import Forecaster
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, Z_STEP
 from pacing.control.history import MarketHistory
-from pacing.control.kernels import SUM_PRICED, SUM_TOLD
 from pacing.control.prior import MarketPrior
 from pacing.control.settings import PACING_PLAN, PacerSettings
-from pacing.control.state import LEVEL, CampaignState
+from pacing.control.state import CampaignState
 from pacing.facts import PACING_ACCOUNT
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,7 +23,8 @@ Rows = npt.NDArray[np.int64]
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
 _GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
-_EXPLORE_STEP = 1.5
+_EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
+_EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the next
 
 
 class Pacer:
@@ -106,6 +106,12 @@ class Pacer:
             stale = self._stale(rows, accounts, end_ms, now_ms) | stale
             plan = self._solve(rows, accounts, end_ms, stale, now_ms)
         return plan
+
+    def deficit_micros(self, campaign_id: int) -> float:
+        """What a campaign must make good today for having ended yesterday over its target; 0 for one that is not known."""
+        with self._lock:
+            row = self._state.row_of.get(campaign_id)
+            return 0.0 if row is None else float(self._state.deficit[row])
 
     def _rows_of(self, campaign_ids: npt.NDArray[np.uint64]) -> Rows:
         if len(campaign_ids) != len(self._last_ids) or not np.array_equal(campaign_ids, self._last_ids):
@@ -206,7 +212,7 @@ class Pacer:
             state.variance[rows[stale]] = forecaster.variance(rows[stale], inputs[stale, kernels.REMAINING])
             drifted = stale & (np.abs(log_alpha - state.centre[rows]) > Z_STEP * ALPHA_CENTRE / 2)
             forecaster.recentre(rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)])
-        return self._plan(rows, accounts, log_alpha, binding, inputs)
+        return self._plan(rows, accounts, log_alpha, binding, inputs, now_ms)
 
     def _solver_inputs(
         self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
@@ -254,6 +260,7 @@ class Pacer:
         log_alpha: FloatArray,
         binding: npt.NDArray[np.uint8],
         inputs: FloatArray,
+        now_ms: int,
     ) -> npt.NDArray[np.void]:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
@@ -263,7 +270,7 @@ class Pacer:
         alpha = np.exp(np.minimum(drawn, np.log(self._settings.max_alpha_micros)))
         blind = self._forecaster.blind(rows)
         automatic = blind & (target <= 0)
-        alpha[automatic] = self._explore(rows[automatic], inputs[automatic])
+        alpha[automatic] = self._explore(rows[automatic], inputs[automatic], now_ms)
         alpha[blind & (target > 0)] = target[blind & (target > 0)]
         alpha[(inputs[:, kernels.BUDGET] <= 0) | (inputs[:, kernels.REMAINING] < 0)] = 0.0
         state.alpha[rows] = alpha
@@ -279,21 +286,20 @@ class Pacer:
         plan["cost_dual"] = np.where(positive & (binding == kernels.COST_BINDS), 1 / margin, 0.0)
         return plan
 
-    def _explore(self, rows: Rows, inputs: FloatArray) -> FloatArray:
+    def _explore(self, rows: Rows, inputs: FloatArray, now_ms: int) -> FloatArray:
         """Multipliers of automatic campaigns that know no price yet: from what all viewers could be paid, upwards."""
         state = self._state
         level = np.exp(state.log_level[rows])
         even = inputs[:, kernels.BUDGET] / np.maximum(self._forecaster.remaining_impressions(rows), 1.0) / level
         most = 0.01 * inputs[:, kernels.BUDGET] / level
-        raised = np.where(state.alpha[rows] > 0, state.alpha[rows] * _EXPLORE_STEP, even)
-        waiting = state.supply[rows, 0] <= 0
-        return np.asarray(np.minimum(np.where(waiting, np.maximum(state.alpha[rows], 1.0), raised), most), np.float64)
+        step = np.exp(np.minimum((now_ms - state.explored_at_ms[rows]) / _EXPLORE_MS, _EXPLORE_LOG_STEP_MOST))
+        state.explored_at_ms[rows] = now_ms
+        raised = np.maximum(state.alpha[rows] * step, even)
+        unseen = state.supply[rows, 0] <= 0
+        return np.asarray(np.minimum(np.where(unseen, np.maximum(state.alpha[rows], 1.0), raised), most), np.float64)
 
 
 def _horizon_end(accounts: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     """When each campaign's present budget day, or its flight, ends."""
     ends = accounts["end_at_ms"]
     return np.where(ends > 0, np.minimum(ends, accounts["day_end_at_ms"]), accounts["day_end_at_ms"])
-
-
-__all__ = ["LEVEL", "SUM_PRICED", "SUM_TOLD", "Pacer"]

@@ -74,6 +74,7 @@ class CampaignState:
             "planned": ("f8", ()),
             "plan_rate": ("f8", ()),  # micros per ms until the next tick
             "ticked_at_ms": ("i8", ()),
+            "explored_at_ms": ("i8", ()),
         }
         self._capacity = 0
         self._grow(64)
@@ -121,6 +122,7 @@ class CampaignState:
     planned: npt.NDArray[np.float64]
     plan_rate: npt.NDArray[np.float64]
     ticked_at_ms: npt.NDArray[np.int64]
+    explored_at_ms: npt.NDArray[np.int64]
 
     def _grow(self, capacity: int) -> None:
         for name, (kind, shape) in self._columns.items():
