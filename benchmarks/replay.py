@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"fanbid replay: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="fanbid-replay-") as folder:
-        flags = ["--virtual-clock", str(START_AT_MS - _LEAD_MS), "--no-rest", "--no-bridge", "--cost-excess-exponent", "2"]
+        flags = ["--virtual-clock", str(START_AT_MS - _LEAD_MS), "--no-rest", "--no-bridge"]
         if history is not None:
             if args.quick:
                 history = replace(history, impressions=history.impressions / _QUICK_THINNING)
