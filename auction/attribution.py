@@ -1,20 +1,21 @@
 """Whose fan? The judge that says which billed impression explains what a viewer did.
 
-A follow belongs to the last charged impression of that creator within seven days of a click on it or one day of seeing it; else it is
-organic. A creator-viewer pair counts once in thirty days. The time of the outcome decides, not of its arrival.
+A follow belongs to the last charged impression of that creator within seven days of a click on it or one day of
+seeing it; else it is organic. A creator-viewer pair counts once in thirty days. The time of the outcome decides, not
+of its arrival.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from pacing.clocks import MS_PER_DAY
-from pacing.facts import JUDGEMENT, OutcomeKind, Verdict
+from pacing.facts import OutcomeKind, Verdict
 
 VIEW_WINDOW_MS = MS_PER_DAY
 CLICK_WINDOW_MS = 7 * MS_PER_DAY
@@ -126,11 +127,12 @@ class _Event(NamedTuple):
 class AttributionJudge:
     """Judges what viewers did. One thread at a time.
 
-    The impressions of a batch are known before its viewers' outcomes are judged, and those are judged by their own time, so within a
-    batch the order of arrival does not matter. Verdicts are final: a follow whose impression is reported in a later batch is organic
-    (a click is kept, and counts once its impression is there).
+    The impressions of a batch are known before its viewers' outcomes are judged, and those are judged by their own
+    time, so within a batch the order of arrival does not matter. Verdicts are final: a follow whose impression is
+    reported in a later batch is organic (a click is kept, and counts once its impression is there).
 
-    Memory is bounded by the settings. After a restart, either `restore` a state, or `replay` the last 38 days of judged rows.
+    Memory is bounded by the settings. After a restart, either `restore` a state, or `replay` the last 38 days of
+    judged rows.
     """
 
     def __init__(self, settings: AttributionSettings | None = None) -> None:
@@ -144,9 +146,10 @@ class AttributionJudge:
     def judge(self, rows: np.ndarray, settled: np.ndarray) -> np.ndarray:
         """Judge OUTCOME[n]; `settled` (JUDGEMENT[n]) has the verdicts on its billable rows.
 
-        Outcomes with a token, but for follows and unfollows, belong to their own impression if it was charged and is at most seven days
-        old; all others to the last charged impression of that creator that the viewer saw and that explains them. An unfollow belongs to
-        the campaign that the pair's counted follow belongs to. Any kind counts once per impression.
+        Outcomes with a token, but for follows and unfollows, belong to their own impression if it was charged and is
+        at most seven days old; all others to the last charged impression of that creator that the viewer saw and
+        that explains them. An unfollow belongs to the campaign that the pair's counted follow belongs to. Any kind
+        counts once per impression.
 
         Returns:
             JUDGEMENT[n]: `settled`, with the outcomes of viewers filled in.
@@ -179,9 +182,7 @@ class AttributionJudge:
             word = judgements[event.position]
             key = (int(word["lease_id"]), int(word["hold_seq"]))
             if word["verdict"] == _ATTRIBUTED:
-                target = Target(
-                    int(word["campaign_id"]), int(word["creative_id"]), *key, int(word["billed_sequence"])
-                )
+                target = Target(int(word["campaign_id"]), int(word["creative_id"]), *key, int(word["billed_sequence"]))
                 self._record(event, target)
             elif word["verdict"] == _ORGANIC and event.kind == _CLICK and event.has_token:
                 self._keep_early_click(event)
@@ -366,7 +367,7 @@ def _leaving(held: dict[_Key, _Value], most: int, expired: Callable[[_Value], bo
         yield held.pop(key)
 
 
-def _table(rows: list[tuple[int, ...]], width: int) -> np.ndarray:
+def _table(rows: Sequence[tuple[int, ...]], width: int) -> np.ndarray:
     """Rows of 64-bit numbers, signed or not, as u8[n, width]."""
     return np.array([[value & 0xFFFFFFFFFFFFFFFF for value in row] for row in rows], np.uint64).reshape(-1, width)
 

@@ -39,12 +39,13 @@ class _Lessons(NamedTuple):
 class Learner:
     """Trains a predictor from billed impressions and the events attributed to them.
 
-    Every charged impression is told once as a (fake) negative of each goal and once more as a positive of the goal whose event comes.
-    A negative is told only when a delay drawn from the goal's own delay curve has passed: then, whatever the time of day, positives and
-    negatives told so far stand for the same impressions, and late events do not bias young campaigns. Delays are drawn from the row's
-    sequence, so the same ledger teaches the same weights.
+    Every charged impression is told once as a (fake) negative of each goal and once more as a positive of the goal
+    whose event comes. A negative is told only when a delay drawn from the goal's own delay curve has passed: then,
+    whatever the time of day, positives and negatives told so far stand for the same impressions, and late events do
+    not bias young campaigns. Delays are drawn from the row's sequence, so the same ledger teaches the same weights.
 
-    Impressions whose probability came from the caller teach nothing. One thread at a time; the predictor has its own lock.
+    Impressions whose probability came from the caller teach nothing. One thread at a time; the predictor has its own
+    lock.
 
     Attributes:
         missed: events whose impression was no longer remembered.
@@ -96,7 +97,8 @@ class Learner:
             curve = self._curves[goal]
             probabilities, _ = self.predictor.predict(goal, features)
             curve.add_impressions(latest_ms, float(probabilities.sum()))
-            # A low-discrepancy draw: over any stretch of rows, delays are as evenly spread as their distribution allows.
+            # A low-discrepancy draw: over any stretch of rows, delays are as evenly spread as their distribution
+            # allows.
             shares = np.modf(rows["sequence"].astype(np.float64) * _GOLDEN + 0.17 * column)[0]
             due_ms[:, column] = at_ms + curve.delays_at(shares)
         campaign_ids = rows["decision"]["campaign_id"]
@@ -163,7 +165,8 @@ class Learner:
         return self._curves[Goal.FANS if goal is Goal.KEPT_FANS else goal].arrived_share(ages_ms)
 
     def save(self, path: Path, position: int) -> None:
-        """Write everything learned, and the ledger position that it is true at, to `path` (npz), whole or not at all."""
+        """Write everything learned, and the ledger position that it is true at, to `path` (npz), whole or not at
+        all."""
         state = {
             "learner_version": np.array(_STATE_VERSION),
             "position": np.array(position, np.uint64),
@@ -198,7 +201,8 @@ class Learner:
 
 
 def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
-    """Whether the event may count for the engine's own prediction: False where its token says that the caller predicted."""
+    """Whether the event may count for the engine's own prediction: False where its token says that the caller
+    predicted."""
     return (decisions["flags"] & FLAG_CALLER_PREDICTION == 0) & (judgements["billed_sequence"] > 0)
 
 

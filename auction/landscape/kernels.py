@@ -1,8 +1,9 @@
-"""Compiled landscapes: distributions of the least winning bid from whatever feedback there is, and the bid that suits a value.
+"""Compiled landscapes: distributions of the least winning bid from whatever feedback there is, and the bid that
+suits a value.
 
-Symbols: v value of the impression, b bid, F(b) probability that b wins; the best bid maximises (v - b) F(b). For the bin edge b_k that
-is a line in v with slope F_k, so the maximum over bins is the upper envelope of those lines: built once per refresh, searched
-once per bid, exact on any shape of F and monotone in v.
+Symbols: v value of the impression, b bid, F(b) probability that b wins; the best bid maximises (v - b) F(b). For the
+bin edge b_k that is a line in v with slope F_k, so the maximum over bins is the upper envelope of those lines: built
+once per refresh, searched once per bid, exact on any shape of F and monotone in v.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def _best_from_floor(value_micros: float, floor_micros: int, landscape_idx: int,
 def shade_bid(value_micros: float, floor_micros: int, landscape_idx: int, landscape: Landscape) -> int:
     """The bid in [floor, value] that maximises (value - bid) F(bid), in whole micros; 0: do not bid.
 
-    The floor is inclusive and is itself a candidate. Ties go to the lower bid, so a positive floor is bid even where nothing is
-    known to win. Without a floor, a value under the lowest price ever expected bids 0.
+    The floor is inclusive and is itself a candidate. Ties go to the lower bid, so a positive floor is bid even where
+    nothing is known to win. Without a floor, a value under the lowest price ever expected bids 0.
     """
     if not value_micros >= floor_micros or value_micros <= 0.0:
         return np.int64(0)
@@ -92,8 +93,8 @@ def shade_bid(value_micros: float, floor_micros: int, landscape_idx: int, landsc
             high = middle
     bid = landscape.piece_bids_micros[landscape_idx, low]
     if bid < floor_micros or bid > value_micros:
-        # The envelope is exact only without a floor: below it, another line may be the best of those that are left. And where a piece
-        # starts is rounded, so a value a hair under an edge may find itself above it.
+        # The envelope is exact only without a floor: below it, another line may be the best of those that are left.
+        # And where a piece starts is rounded: a value a hair under an edge may find itself above it.
         return _best_from_floor(value_micros, floor_micros, landscape_idx, landscape)
     return bid
 
@@ -205,8 +206,8 @@ def product_limit_left(exact: np.ndarray, wins: np.ndarray, out_win_probs: np.nd
 def isotonic_win_rate(wins: np.ndarray, losses: np.ndarray, out_win_probs: np.ndarray) -> None:
     """Where nothing but won or lost is told: the non-decreasing F of highest likelihood, by pooling adjacent violators.
 
-    Ayer et al., "An Empirical Distribution Function for Sampling with Incomplete Information", 1955. Edges without a bid take the F of
-    the nearest edge below that had one (0 below all of them).
+    Ayer et al., "An Empirical Distribution Function for Sampling with Incomplete Information", 1955. Edges without a
+    bid take the F of the nearest edge below that had one (0 below all of them).
 
     Args:
         wins, losses: f8[B], weight of bids at each edge that won and that lost.
@@ -241,10 +242,12 @@ def isotonic_win_rate(wins: np.ndarray, losses: np.ndarray, out_win_probs: np.nd
 def self_consistent(
     exact: np.ndarray, wins: np.ndarray, losses: np.ndarray, rounds: int, masses: np.ndarray, out_win_probs: np.ndarray
 ) -> None:
-    """Where prices are seen on some wins and some losses: `rounds` of the self-consistency iteration, from `masses` on, in place.
+    """Where prices are seen on some wins and some losses: `rounds` of the self-consistency iteration, from `masses`
+    on, in place.
 
-    Turnbull, "The Empirical Distribution Function with Arbitrarily Grouped, Censored and Truncated Data", JRSS B 1976, eq. (3.1). Each
-    round shares every censored bid out over the bins that it leaves possible, by their present masses.
+    Turnbull, "The Empirical Distribution Function with Arbitrarily Grouped, Censored and Truncated Data", JRSS B
+    1976. Each round shares every censored bid out over the bins that it leaves possible, by their present
+    masses.
 
     Args:
         exact: f8[B + 1]; wins, losses: f8[B], as above.
@@ -298,8 +301,8 @@ def estimate_win_probs(
 ) -> None:
     """F at each edge from whatever was told, leaning on a prior F that counts as much as `strength` auctions.
 
-    Chooses the estimator by what there is: product limit, its reverse, isotonic regression, or self-consistency for mixtures. The prior
-    enters as prices seen (as won and lost bids, where no price is ever told).
+    Chooses the estimator by what there is: product limit, its reverse, isotonic regression, or self-consistency for
+    mixtures. The prior enters as prices seen (as won and lost bids, where no price is ever told).
 
     Args:
         exact: f8[B + 1]; wins, losses: f8[B], as in `product_limit_right` and `product_limit_left`.

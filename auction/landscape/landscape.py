@@ -75,7 +75,8 @@ def price_edges(settings: LandscapeSettings) -> np.ndarray:
 class LandscapeLearner:
     """Learns from first-price feedback of outside auctions, and publishes landscapes.
 
-    `observe` and `refresh` may be called from any thread; they take a lock. What `snapshot` returns is never written to again.
+    `observe` and `refresh` may be called from any thread; they take a lock. What `snapshot` returns is never written
+    to again.
     """
 
     def __init__(self, settings: LandscapeSettings | None = None) -> None:
@@ -105,8 +106,9 @@ class LandscapeLearner:
     def observe(self, feedback: np.ndarray) -> int:
         """Take in FEEDBACK[n]; how many rows told something.
 
-        Only first-price rows count. A stated least winning bid is exact, and so is a lost auction's clearing price; else a win says
-        "no more than the bid" and a loss "more than the bid". Rows with a landscape out of range are passed over.
+        Only first-price rows count. A stated least winning bid is exact, and so is a lost auction's clearing price;
+        else a win says "no more than the bid" and a loss "more than the bid". Rows with a landscape out of range are
+        passed over.
         """
         rows = feedback[(feedback["at"] == AuctionType.FIRST_PRICE) & (feedback["landscape_idx"] < LEAF_COUNT)]
         rows = rows[(rows["bid_micros"] > 0) & (rows["bid_micros"] <= MAX_PRICE_MICROS)]
@@ -138,10 +140,10 @@ class LandscapeLearner:
         """Bring landscapes up to date and publish them."""
         with self._lock:
             bins = self.settings.bins
-            win_probs = np.empty((ROW_COUNT, bins))
-            counts = np.empty(LEAF_COUNT, np.int32)
-            starts = np.empty((LEAF_COUNT, bins + 1))
-            bids = np.empty((LEAF_COUNT, bins + 1), np.int64)
+            win_probs = np.zeros((ROW_COUNT, bins))
+            counts = np.zeros(LEAF_COUNT, np.int32)
+            starts = np.zeros((LEAF_COUNT, bins + 1))
+            bids = np.zeros((LEAF_COUNT, bins + 1), np.int64)
             refresh_landscapes(
                 self._evidence,
                 self.edges_micros,
@@ -190,7 +192,8 @@ class LandscapeLearner:
         """Take up what `save` wrote.
 
         Raises:
-            ValueError: the file is of another version, or was made with other bins or memories; nothing is changed then.
+            ValueError: the file is of another version, or was made with other bins or memories; nothing is changed
+            then.
         """
         with np.load(path) as saved, self._lock:
             if int(saved["version"]) != _STATE_VERSION:

@@ -1,4 +1,5 @@
-"""Which landscape a slot belongs to: placement, time of day and region tier, and what each leans on while it knows little."""
+"""Which landscape a slot belongs to: placement, time of day and region tier, and what each leans on while it knows
+little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A factor per campaign that brings the predictor's sum of p to what was observed, leaning on its goal while it knows little."""
+"""A factor per campaign that brings the predictor's sum of p to what was observed, leaning on its goal while it
+knows little."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pacing.facts import Goal
 
 _LOWEST_FACTOR = 0.2
 _HIGHEST_FACTOR = 5.0
+_GOAL_MEMORY = 4.0  # a goal's evidence lasts so many times longer than a campaign's
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,12 @@ class CalibrationSettings:
     Attributes:
         strength: expected events that the goal's factor (for a campaign) or 1 (for a goal) counts for.
         half_life: expected events after which evidence counts half.
-        spread: the model's own relative uncertainty at which a row counts half: where the model says that it is guessing, a miss is no
-            sign of bias.
+        spread: the model's own relative uncertainty at which a row counts half: where the model says that it is
+            guessing, a miss is no sign of bias.
         campaigns: how many campaigns are remembered; the one untouched for longest gives way.
     """
 
-    strength: float = 60.0
+    strength: float = 200.0
     half_life: float = 400.0
     spread: float = 0.15
     campaigns: int = 100_000
@@ -37,9 +39,10 @@ class CalibrationSettings:
 class Calibration:
     """Observed over expected events, by goal and by campaign.
 
-    Expected events are counted when an impression's wait is over and observed ones when they arrive, where impressions wait as long as
-    events do (`DelayCurve`): so both sums see the same share of every impression's events, however late these are.
-    Gamma-Poisson: factor = (strength * parent + observed) / (strength + expected). One thread at a time.
+    Expected events are counted when an impression's wait is over and observed ones when they arrive, where
+    impressions wait as long as events do (`DelayCurve`): so both sums see the same share of every impression's
+    events, however late these are. Gamma-Poisson: factor = (strength * parent + observed) / (strength + expected).
+    One thread at a time.
     """
 
     def __init__(self, settings: CalibrationSettings | None = None) -> None:
@@ -64,19 +67,20 @@ class Calibration:
     def _add(self, goal: int, campaign_ids: np.ndarray, amounts: np.ndarray, column: int) -> None:
         if not len(campaign_ids):
             return
-        self._goals[goal, column] += float(amounts.sum())
+        # Old evidence fades by what is newly expected, before that is added: a large batch must not fade itself.
         if column == 1:
-            self._goals[goal] *= 0.5 ** (float(amounts.sum()) / (4.0 * self.settings.half_life))
+            self._goals[goal] *= 0.5 ** (float(amounts.sum()) / (_GOAL_MEMORY * self.settings.half_life))
+        self._goals[goal, column] += float(amounts.sum())
         ids, places = np.unique(campaign_ids, return_inverse=True)
         sums = np.bincount(places, weights=amounts)
         for campaign_id, amount in zip(ids.tolist(), sums.tolist(), strict=True):
             key = (goal, campaign_id)
             held = self._campaigns.pop(key, None) or [0.0, 0.0]
-            held[column] += amount
             if column == 1:
                 keep = 0.5 ** (amount / self.settings.half_life)
                 held[0] *= keep
                 held[1] *= keep
+            held[column] += amount
             self._campaigns[key] = held  # last: most lately touched
         while len(self._campaigns) > self.settings.campaigns:
             del self._campaigns[next(iter(self._campaigns))]

@@ -14,16 +14,16 @@ _BIN_COUNT = 40
 _EDGES_MS = np.concatenate([[0.0], np.geomspace(MS_PER_SECOND, LONGEST_DELAY_MS, _BIN_COUNT)])
 _MIDDLES_MS = 0.5 * (_EDGES_MS[:-1] + _EDGES_MS[1:])
 _BUCKET_MS = 10 * MS_PER_SECOND
-_PRIOR_SIGMA = 1.6
+_PRIOR_SIGMA = 1.8
 
 PRIOR_MEDIANS_MS = {
     Goal.PLAYS: 5 * MS_PER_SECOND,
-    Goal.FANS: 4 * MS_PER_MINUTE,
+    Goal.FANS: 8 * MS_PER_MINUTE,
     Goal.PROFILE_VISITS: 30 * MS_PER_SECOND,
     Goal.PRODUCT_CLICKS: MS_PER_MINUTE,
     Goal.LIVE_VISITS: 5 * MS_PER_MINUTE,
     Goal.ORDERS: MS_PER_HOUR,
-    Goal.KEPT_FANS: 4 * MS_PER_MINUTE,
+    Goal.KEPT_FANS: 8 * MS_PER_MINUTE,
 }
 """What is believed of each goal before the first event."""
 
@@ -41,9 +41,9 @@ def remaining_probability(probability: float | np.ndarray, arrived_share: float 
 class DelayCurve:
     """Distribution of the delay from impression to event, of one goal.
 
-    Young impressions have had no time for late events, so observed delays alone look too short. Here the rate of each bin of age is its
-    events over the expected events of those impressions only that are older than the bin (a Poisson occurrence/exposure rate), and F is
-    the normalised running sum. One thread at a time.
+    Young impressions have had no time for late events, so observed delays alone look too short. Here the rate of
+    each bin of age is its events over the expected events of those impressions only that are older than the bin (a
+    Poisson occurrence/exposure rate), and F is the normalised running sum. One thread at a time.
 
     Args:
         median_ms: median of the log-normal prior.

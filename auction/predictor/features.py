@@ -1,8 +1,8 @@
 """The sixteen features of an impression: their order, their keys and how widely each may vary.
 
-A feature is a 32-bit hash; its weight lives in slot `hash & (D - 1)` of a table of D. Six depend on the viewer and the slot
-alone, four on the campaign alone, two on the campaign and one bit of the viewer (so they are summed ahead for both values of the
-bit), and four on both: those are looked up for each candidate.
+A feature is a 32-bit hash; its weight lives in slot `hash & (D - 1)` of a table of D. Six depend on the viewer and
+the slot alone, four on the campaign alone, two on the campaign and one bit of the viewer (so they are summed ahead
+for both values of the bit), and four on both: those are looked up for each candidate.
 """
 
 from __future__ import annotations
@@ -78,21 +78,21 @@ PRIOR_VARIANCE = 1.0
 
 PRIOR_SD = (
     0.30,  # bias: how wrong the configured rate may be
-    0.10,  # region
-    0.10,  # age band
-    0.10,  # gender
-    0.10,  # hour
-    0.10,  # placement
-    0.15,  # campaign
-    0.22,  # creator
-    0.10,  # creative
-    0.15,  # category
-    0.12,  # creator by age and gender
-    0.12,  # creator by region
-    0.12,  # category by age and gender
-    0.15,  # category by interest
-    0.15,  # creator by laotie
-    0.10,  # category by content
+    0.05,  # region
+    0.05,  # age band
+    0.05,  # gender
+    0.05,  # hour
+    0.05,  # placement
+    0.10,  # campaign
+    0.18,  # creator
+    0.08,  # creative
+    0.10,  # category
+    0.08,  # creator by age and gender
+    0.08,  # creator by region
+    0.08,  # category by age and gender
+    0.12,  # category by interest
+    0.10,  # creator by laotie
+    0.05,  # category by content
 )
 """Prior standard deviation of each feature's effect, in units of the noise; by `Feature`."""
 

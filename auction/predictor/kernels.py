@@ -1,9 +1,10 @@
 """Compiled prediction and learning: adPredictor, Bayesian online probit regression on hashed features.
 
-Graepel, Candela, Borchert, Herbrich, "Web-Scale Bayesian Click-Through Rate Prediction for Sponsored Search Advertising in
-Microsoft's Bing Search Engine", ICML 2010: prediction eq. (5), update eqs. (6) to (9).
+Graepel, Candela, Borchert, Herbrich, "Web-Scale Bayesian Click-Through Rate Prediction for Sponsored Search
+Advertising in Microsoft's Bing Search Engine", ICML 2010.
 
-Symbols: m, v mean and variance of a weight; s scale of a feature; M = sum s m, S = beta^2 + sum s^2 v; p = Phi(M / sqrt S).
+Symbols: m, v mean and variance of a weight; s scale of a feature; M = sum s m, S = beta^2 + sum s^2 v; p = Phi(M /
+sqrt S).
 """
 
 from __future__ import annotations
@@ -144,9 +145,7 @@ def fill_campaign_sums(weights: np.ndarray, goal_rows: np.ndarray, keys: np.ndar
             laotie = keys[c, CAMPAIGN_NO_LAOTIE + (state >> 1)] & mask
             out_sums[c, state, 0] = mean + SCALES[13] * table[interest, 0] + SCALES[14] * table[laotie, 0]
             out_sums[c, state, 1] = (
-                variance
-                + SCALES[13] * SCALES[13] * table[interest, 1]
-                + SCALES[14] * SCALES[14] * table[laotie, 1]
+                variance + SCALES[13] * SCALES[13] * table[interest, 1] + SCALES[14] * SCALES[14] * table[laotie, 1]
             )
 
 
@@ -247,7 +246,9 @@ def fill_features(
 
 
 @njit(cache=True, nogil=True)
-def predict_batch(table: np.ndarray, features: np.ndarray, out_probabilities: np.ndarray, out_spread: np.ndarray) -> None:
+def predict_batch(
+    table: np.ndarray, features: np.ndarray, out_probabilities: np.ndarray, out_spread: np.ndarray
+) -> None:
     """Probabilities (f8[n]) of rows of hashes (u4[n, 16]) under one goal's table (f4[D, 2]), and their relative spread.
 
     The spread (f8[n]) is the standard deviation of log p that the weights' own variance implies.
@@ -278,9 +279,10 @@ def train_batch(
 ) -> None:
     """Learn rows in order, in place; each row's probability before it was learned goes to `out_probabilities` (f8[n]).
 
-    With `fake_negatives` every impression is told once as a negative, whatever becomes of it, and again as a positive when its event
-    arrives; importance weights 1 + p for positives and 1 - p^2 for negatives then leave the true p as the fixed point (FNW:
-    Ktena et al., "Addressing Delayed Feedback for Continuous Training with Neural Networks in CTR prediction", RecSys 2019, eq. 8).
+    With `fake_negatives` every impression is told once as a negative, whatever becomes of it, and again as a
+    positive when its event arrives; importance weights 1 + p for positives and 1 - p^2 for negatives then leave the
+    true p as the fixed point (FNW: Ktena et al., "Addressing Delayed Feedback for Continuous Training with Neural
+    Networks in CTR prediction", RecSys 2019).
 
     Args:
         table: f4[D, 2], mean and variance of each slot of one goal; D is a power of two.

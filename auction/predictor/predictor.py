@@ -1,4 +1,5 @@
-"""The predictor of goal events: one adPredictor table per goal, a calibration, and the pictures that bids are computed from."""
+"""The predictor of goal events: one adPredictor table per goal, a calibration, and the pictures that bids are
+computed from."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ class Predictor:
         self.trained = 0
 
     def predict(self, goal: int, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Uncalibrated probabilities f8[n] of rows of hashes u4[n, 16], and the relative spread that the weights' variance implies."""
+        """Uncalibrated probabilities f8[n] of rows of hashes u4[n, 16], and the relative spread that the weights'
+        variance implies."""
         features = _rows_of_hashes(features)
         probabilities, spread = np.empty(len(features)), np.empty(len(features))
         with self._lock:
@@ -151,7 +153,8 @@ class Predictor:
         return probabilities
 
     def train_log(self, goal: int, features: np.ndarray, labels: np.ndarray) -> float:
-        """Learn a log of impressions with settled labels, in order; the mean log-loss of predicting each before learning it.
+        """Learn a log of impressions with settled labels, in order; the mean log-loss of predicting each before
+        learning it.
 
         Raises:
             ValueError: as `train`.
@@ -208,7 +211,9 @@ class Predictor:
                     factors[i] = self.calibration.factor(goal, campaign_id)
         return factors
 
-    def count_expected(self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray) -> None:
+    def count_expected(
+        self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray
+    ) -> None:
         """Calibrate: see `Calibration.add_expected`."""
         with self._lock:
             self.calibration.add_expected(goal, campaign_ids, probabilities, spread)

@@ -56,7 +56,9 @@ def judge(steps: list[Step], judge: AttributionJudge | None = None) -> list[tupl
     rows, settled = rows_of(steps)
     judged = (judge or AttributionJudge()).judge(rows, settled)
     assert judged["sequence"].tolist() == rows["sequence"].tolist()
-    return [(Verdict(v), int(c)) for v, c in zip(judged["verdict"].tolist(), judged["campaign_id"].tolist(), strict=True)]
+    return [
+        (Verdict(v), int(c)) for v, c in zip(judged["verdict"].tolist(), judged["campaign_id"].tolist(), strict=True)
+    ]
 
 
 def billed(hold: int, at_ms: int, **more: int) -> Step:

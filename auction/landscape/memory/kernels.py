@@ -1,4 +1,5 @@
-"""Compiled refresh of landscapes: fade old evidence, weigh several memories by how well they foretold, estimate, envelope."""
+"""Compiled refresh of landscapes: fade old evidence, weigh several memories by how well they foretold, estimate,
+envelope."""
 
 from __future__ import annotations
 
@@ -83,8 +84,11 @@ def take_fresh(evidence: Evidence, row: int, score_half_life: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def mix_memories(evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int, out: np.ndarray) -> None:
-    """Estimate one landscape under every memory and mix them by likelihood, to f8[B]; the prior itself where nothing is known."""
+def mix_memories(
+    evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int, out: np.ndarray
+) -> None:
+    """Estimate one landscape under every memory and mix them by likelihood, to f8[B]; the prior itself where nothing
+    is known."""
     memories = evidence.half_lives.shape[0]
     longest = 0
     for m in range(memories):

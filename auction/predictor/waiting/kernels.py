@@ -1,4 +1,5 @@
-"""A compiled binary heap of (due instant, item): what waits for its time, in an order that does not depend on how it was added."""
+"""A compiled binary heap of (due instant, item): what waits for its time, in an order that does not depend on how it
+was added."""
 
 from __future__ import annotations
 

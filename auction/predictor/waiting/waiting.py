@@ -15,7 +15,8 @@ _POP_AT_ONCE = 65_536
 
 
 class Released(NamedTuple):
-    """Impressions whose wait is over, in the order in which it ended: goals u1[n], slots i8[n] of `WaitingRoom`, when i8[n]."""
+    """Impressions whose wait is over, in the order in which it ended: goals u1[n], slots i8[n] of `WaitingRoom`,
+    when i8[n]."""
 
     goals: np.ndarray
     slots: np.ndarray

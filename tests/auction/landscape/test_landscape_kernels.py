@@ -25,7 +25,9 @@ from auction.landscape.reference import best_bid, kaplan_meier, pooled_rates, tu
 
 pytestmark = pytest.mark.kernels
 
-win_prob_lists = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.25, 0.5, 0.7, 0.9, 1.0]), min_size=1, max_size=14).map(sorted)
+win_prob_lists = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.25, 0.5, 0.7, 0.9, 1.0]), min_size=1, max_size=14).map(
+    sorted
+)
 
 
 def landscape_of(edges: list[int], rows: list[list[float]]) -> Landscape:
@@ -60,7 +62,9 @@ def test_shading_is_the_best_of_floor_and_edges(win_probs: list[float], seed: in
     # No lower bid does as well, but for rounding.
     better = [
         edge
-        for edge, p in zip([floor, *edges], [best_bid(edges, win_probs, float(floor), floor)[1], *win_probs], strict=True)
+        for edge, p in zip(
+            [floor, *edges], [best_bid(edges, win_probs, float(floor), floor)[1], *win_probs], strict=True
+        )
         if floor < edge < bid and (value - edge) * p > surplus * (1 + 1e-9)
     ]
     assert not better
@@ -185,7 +189,7 @@ def test_estimates_never_fall_and_lean_on_the_prior(seed: int, kinds: set[str]) 
         out = np.zeros(bins)
         estimate_win_probs(columns["exact"], columns["wins"], columns["losses"], prior, strength, 20, out)
         assert (np.diff(out) >= 0).all()
-        assert 0 <= out[0]
+        assert out[0] >= 0
         assert out[-1] <= 1
         if strength > 1e6:
             np.testing.assert_allclose(out, prior, atol=1e-4)

@@ -64,7 +64,8 @@ def model_for(seen: list[Impression], weights: np.ndarray, goal_rows: np.ndarray
     sums = np.zeros((len(seen), 4, 2))
     categories = np.array([one.category for one in seen], np.int32)
     columns = [
-        np.array([getattr(one, name) for one in seen], np.uint64) for name in ("campaign_id", "creator_id", "creative_id")
+        np.array([getattr(one, name) for one in seen], np.uint64)
+        for name in ("campaign_id", "creator_id", "creative_id")
     ]
     fill_campaign_keys(*columns, categories, keys)
     fill_campaign_sums(weights, goal_rows, keys, sums)
