@@ -20,6 +20,13 @@ class Batch(NamedTuple):
     rows: np.ndarray
 
 
+def _is_well_formed(first: Any, last: Any, previous_head: Any, head: Any, body: Any) -> bool:
+    """Whether the columns of a batch have the types and ranges that they were written with."""
+    if not (isinstance(first, int) and isinstance(last, int) and 0 <= first <= last):
+        return False
+    return all(isinstance(column, bytes) for column in (previous_head, head, body))
+
+
 class ChainedTable:
     """Batches of rows of one dtype, which has a field `sequence`. Holds no connection: every method is given one."""
 
@@ -47,7 +54,11 @@ class ChainedTable:
         found = db.execute(
             f"SELECT last_sequence, head FROM {self.name} ORDER BY first_sequence DESC LIMIT 1"
         ).fetchone()
-        return (int(found[0]), bytes(found[1])) if found else (0, EMPTY_HEAD)
+        if found is None:
+            return 0, EMPTY_HEAD
+        if not _is_well_formed(found[0], found[0], EMPTY_HEAD, found[1], b""):
+            raise LedgerDamaged(f"ledger {self.name}: the last batch is not what was written")
+        return found[0], found[1]
 
     def head_at(self, db: Any, sequence: int) -> bytes | None:
         """The head behind the batch that ends at `sequence`; None: no batch ends there."""
@@ -58,7 +69,7 @@ class ChainedTable:
             "ORDER BY first_sequence DESC LIMIT 1",
             (sequence,),
         ).fetchone()
-        return bytes(found[1]) if found and found[0] == sequence else None
+        return found[1] if found and found[0] == sequence else None
 
     def count_after(self, db: Any, sequence: int) -> int:
         """How many batches begin behind `sequence`."""
@@ -81,7 +92,9 @@ class ChainedTable:
                 expected = (1, EMPTY_HEAD)
             if expected is not None and expected != (first, previous_head):
                 raise LedgerDamaged(f"ledger {self.name}: batch {expected[0]} is missing or altered")
-            if len(body) % self.dtype.itemsize or chained(previous_head, last, body) != head:
+            if not _is_well_formed(first, last, previous_head, head, body) or len(body) % self.dtype.itemsize:
+                raise LedgerDamaged(f"ledger {self.name}: batch behind {after} is not what was written")
+            if chained(previous_head, last, body) != head:
                 raise LedgerDamaged(f"ledger {self.name}: batch {first}..{last} is not what was written")
             expected = (last + 1, head)
             yield Batch(first, last, head, np.frombuffer(body, self.dtype))
