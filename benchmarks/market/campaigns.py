@@ -159,8 +159,8 @@ def _targeting(world: World, campaign: MarketCampaign) -> campaigns_pb2.Targetin
     return nodes[0] if len(nodes) == 1 else campaigns_pb2.Targeting(all=campaigns_pb2.Targeting.All(of=nodes))
 
 
-def campaign_message(world: World, campaign: MarketCampaign) -> campaigns_pb2.Campaign:
-    """What an operator sends to create it; it runs from now on, for one budget day's money a day."""
+def campaign_message(world: World, campaign: MarketCampaign, end_at_ms: int) -> campaigns_pb2.Campaign:
+    """What an operator sends to create it; it runs from now until `end_at_ms`, with one day's budget in all."""
     creatives = [
         campaigns_pb2.Creative(creative_id=i, title=f"{campaign.name} {k + 1}", category=campaign.category)
         for k, i in enumerate(campaign.creative_ids)
@@ -173,6 +173,7 @@ def campaign_message(world: World, campaign: MarketCampaign) -> campaigns_pb2.Ca
         target_cost_micros=campaign.target_cost_micros,
         daily_budget_micros=campaign.daily_budget_micros,
         total_budget_micros=campaign.daily_budget_micros,
+        end_at_ms=end_at_ms,
         zone=ZONE,
         creatives=creatives,
         targeting=_targeting(world, campaign),

@@ -39,11 +39,13 @@ class MarketSettings:
     hours: float = 24.0
     slots_per_day: int = 300_000
     viewers_per_request: int = 256
-    drain_hours: float = 12.0
+    drain_hours: float = 6.0
     world: WorldSettings = field(default_factory=WorldSettings)
 
 
-QUICK = MarketSettings(hours=24.0, slots_per_day=40_000, viewers_per_request=128, world=WorldSettings(viewers=8_000))
+QUICK = MarketSettings(
+    slots_per_day=40_000, viewers_per_request=128, drain_hours=3.0, world=WorldSettings(viewers=8_000)
+)
 """The same market at an eighth of its size."""
 
 
@@ -113,7 +115,7 @@ class MarketRun:
         followed = np.r_[world.creators.ids[creator_rows], ids[world.friend_to]]
         self._put_follows(followers, followed)
         for campaign in self.market.campaigns:
-            message = campaign_message(world, campaign)
+            message = campaign_message(world, campaign, self.market.spec.end_at_ms)
             key = f"market-{self.market.seed}-{campaign.name}"
             request = campaigns_pb2.CreateCampaignRequest(campaign=message, idempotency_key=key)
             created = self._operator_calls.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
@@ -165,13 +167,13 @@ class MarketRun:
             flush_at_ms = request.at_ms + FLUSH_AFTER_MS
             if observer is not None:
                 observer(self, request.at_ms)
-        end_ms = self.market.spec.end_at_ms
-        self.advance(max(end_ms, flush_at_ms or end_ms))
-        self._drain(max(end_ms, flush_at_ms or end_ms))
+        if flush_at_ms is not None:
+            self.advance(flush_at_ms)
+        self._drain(max(self.market.spec.end_at_ms, flush_at_ms or 0))
 
     def _drain(self, from_ms: int) -> None:
         until_ms = from_ms + round(self.market.settings.drain_hours * MS_PER_HOUR)
-        for at_ms in range(from_ms + DRAIN_STEP_MS, until_ms + 1, DRAIN_STEP_MS):
+        for at_ms in range(from_ms, until_ms + 1, DRAIN_STEP_MS):
             self.advance(at_ms)
 
     def reports(self) -> list[campaigns_pb2.CampaignReport]:

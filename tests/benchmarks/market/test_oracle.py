@@ -110,7 +110,7 @@ def test_money_binds_some_campaigns_and_targets_others(market: Market) -> None:
 def test_messages_say_what_the_market_means(market: Market) -> None:
     world = market.world
     for campaign in market.campaigns:
-        message = campaign_message(world, campaign)
+        message = campaign_message(world, campaign, market.spec.end_at_ms)
         assert message.daily_budget_micros == campaign.daily_budget_micros >= 1_000_000
         assert message.total_budget_micros == message.daily_budget_micros
         is_target = message.bid_mode == campaigns_pb2.BID_MODE_TARGET_COST
@@ -126,10 +126,10 @@ def test_audiences_hold_whom_their_targeting_names(market: Market) -> None:
     rows = audience_rows(world, by_name["makeup basics"])
     assert rows.any() and set(viewers.genders[rows].tolist()) == {1}
     assert not (rows & world.fans[:, by_name["makeup basics"].creator_row]).any()
-    targeting = campaign_message(world, by_name["city walks"]).targeting
+    targeting = campaign_message(world, by_name["city walks"], 1).targeting
     codes = set(targeting.attribute.codes)
     assert {int(r) for r in np.unique(viewers.regions[audience_rows(world, by_name["city walks"])])} <= codes
-    assert not campaign_message(world, by_name["street food"]).targeting.WhichOneof("node")
-    assert campaign_message(world, by_name["village kitchen"]).targeting.friends_of_fans
+    assert not campaign_message(world, by_name["street food"], 1).targeting.WhichOneof("node")
+    assert campaign_message(world, by_name["village kitchen"], 1).targeting.friends_of_fans
     everybody = audience_rows(world, by_name["street food"])
     assert everybody.sum() == (~world.fans[:, by_name["street food"].creator_row]).sum()
