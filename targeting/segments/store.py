@@ -1,19 +1,26 @@
-"""Segments: named sets of viewers, kept as Roaring bitmaps of rows, and turned round into each viewer's list of segments."""
+"""Segments: named sets of viewers, kept as Roaring bitmaps of rows."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from pyroaring import BitMap
 
 from targeting.attributes import INTEREST_COUNT
-from targeting.expressions import interest_segment
-from targeting.segments.kernels import copy_lists, count_members, fill_members
+from targeting.expressions import INTEREST_PREFIX, interest_segment
+from targeting.segments.memberships import NO_MEMBERSHIPS, Memberships, build_memberships, patched, rows_array
+from targeting.segments.portable import bitmap_from_bytes
+from targeting.viewers import MAX_VIEWERS
+
+__all__ = ["Change", "Memberships", "SegmentStore"]
 
 MAX_SEGMENTS = 1_000_000
+PATCH_FLOOR = 20_000
+"""A patch of fewer memberships than this is never worth a new base."""
+PATCH_SHARE = 16
+"""From one patched membership in this many of the base on, a new base is built."""
 
 
 class Change(IntEnum):
@@ -24,56 +31,29 @@ class Change(IntEnum):
     REMOVE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Memberships:
-    """Each viewer's segments, ascending. Immutable.
-
-    Attributes:
-        ptr: i8[rows + 1].
-        segments: u4[ptr[-1]].
-    """
-
-    ptr: np.ndarray
-    segments: np.ndarray
-
-    def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The lists of some viewers, one after the other.
-
-        Args:
-            rows: i8[n]; -1, or a row that is younger than this picture, has none.
-
-        Returns:
-            (i8[n + 1] offsets, u4[...] segments).
-        """
-        known = (rows >= 0) & (rows < len(self.ptr) - 1)
-        safe = np.where(known, rows, 0)
-        starts = np.where(known, self.ptr[safe], 0)
-        counts = np.where(known, self.ptr[np.minimum(safe + 1, len(self.ptr) - 1)] - starts, 0)
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
-        segments = np.empty(offsets[-1], np.uint32)
-        copy_lists(starts, self.segments, offsets, segments)
-        return offsets, segments
-
-
 class SegmentStore:
     """Segments by name. Any thread may call; writers take turns, and what readers hold never changes.
 
-    A segment has a dense number from 64 on, for good; 0 to 63 are the interests, whose members the viewer table keeps.
+    A segment has a dense number from INTEREST_COUNT on, for good; the numbers below are the interests, whose members the viewer
+    table keeps. `memberships` is the same picture turned round: small changes become a patch over the last base, which is built
+    anew when the patch has grown; writers do not wait for that.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._publish_lock = threading.Lock()
         self._idx_of = {interest_segment(code): code for code in range(INTEREST_COUNT)}
         self._members: list[BitMap] = [BitMap() for _ in range(INTEREST_COUNT)]
+        self._in_base: dict[int, BitMap] = {}  # by number, of segments that changed since: what the base has
         self._revision = 0
-        self._published = -1
-        self._memberships = Memberships(np.zeros(1, np.int64), np.zeros(0, np.uint32))
+        self._published = 0
+        self._memberships = NO_MEMBERSHIPS
 
     @property
     def names(self) -> list[str]:
         """Names of all segments that are no interests, in order of their numbers."""
-        return list(self._idx_of)[INTEREST_COUNT:]
+        with self._lock:
+            return list(self._idx_of)[INTEREST_COUNT:]
 
     def segment_idx(self, name: str) -> int:
         """The segment's number; a name that is new gets one, with no members.
@@ -87,53 +67,97 @@ class SegmentStore:
         with self._lock:
             return self._idx_for(name)
 
-    def put(self, name: str, rows: np.ndarray, change: Change) -> None:
+    def put(self, name: str, rows: np.ndarray, change: int) -> int:
         """Change a segment's members.
 
         Args:
+            name: the segment; made if it is new.
             rows: integers [n], viewers' rows.
+            change: one of `Change`.
+
+        Returns:
+            How many members it has now.
+
+        Raises:
+            ValueError: the name is an interest's, a row is out of range, or there is no such change.
         """
-        changed = BitMap(np.ascontiguousarray(rows, np.uint32))
+        return self.put_members(name, _checked_rows(name, rows), change)
+
+    def put_members(self, name: str, rows: BitMap, change: int) -> int:
+        """`put` with rows that are a bitmap already."""
+        wanted = Change(change)
+        if name.startswith(INTEREST_PREFIX):
+            raise ValueError(f"segment {name!r}: interests belong to the viewers, not to a segment")
         with self._lock:
             idx = self._idx_for(name)
-            if change == Change.REPLACE:
-                after = changed
-            elif change == Change.ADD:
-                after = self._members[idx] | changed
+            present = self._members[idx]
+            if wanted is Change.REPLACE:
+                after = rows
+            elif wanted is Change.ADD:
+                after = present | rows
             else:
-                after = self._members[idx] - changed
-            if after != self._members[idx]:
+                after = present - rows
+            if after != present:
+                self._in_base.setdefault(idx, present)
                 self._members[idx] = after
                 self._revision += 1
+            return len(after)
 
     def members(self, name: str) -> BitMap:
         """The segment's members (rows); none if there is no such segment. Not to be changed."""
         idx = self._idx_of.get(name)
         return BitMap() if idx is None else self._members[idx]
 
+    def rows(self, name: str) -> np.ndarray:
+        """The segment's members, ascending (u4[n])."""
+        return rows_array(self.members(name))
+
     def export_bytes(self, name: str) -> bytes:
         """The members in the portable Roaring format."""
         return bytes(self.members(name).serialize())
 
-    def import_bytes(self, name: str, raw: bytes, change: Change) -> None:
+    def import_bytes(self, name: str, raw: bytes, change: int, viewer_count: int) -> int:
         """Take members in the portable Roaring format.
 
+        Args:
+            name: the segment.
+            raw: a serialized 32-bit bitmap of rows.
+            change: one of `Change`.
+            viewer_count: how many viewers there are; every row must be one of theirs.
+
+        Returns:
+            How many members the segment has now.
+
         Raises:
-            ValueError: the bytes are no such bitmap.
+            ValueError: the bytes are no such bitmap, or hold a row that nobody has.
         """
         try:
-            rows = BitMap.deserialize(raw)
-        except Exception:
-            raise ValueError(f"segment {name!r}: {len(raw)} bytes that are no portable Roaring bitmap") from None
-        self.put(name, np.array(rows.to_array(), np.uint32), change)
+            rows = bitmap_from_bytes(raw)
+        except ValueError as refused:
+            raise ValueError(f"segment {name!r}: {refused}") from None
+        if len(rows) and rows.max() >= viewer_count:
+            raise ValueError(f"segment {name!r}: row {rows.max()}, not in 0..{viewer_count - 1}")
+        return self.put_members(name, rows, change)
 
     def memberships(self) -> Memberships:
         """Each viewer's segments as they are now; the same object while nothing changed."""
-        with self._lock:
-            if self._published != self._revision:
-                self._memberships = _turned_round(self._members)
-                self._published = self._revision
-            return self._memberships
+        with self._publish_lock:
+            with self._lock:
+                revision = self._revision
+                if revision == self._published:
+                    return self._memberships
+                before = dict(sorted(self._in_base.items()))
+                after = {idx: self._members[idx] for idx in before}
+            memberships = patched(self._memberships, before, after)
+            if memberships.patch_size > max(PATCH_FLOOR, memberships.size // PATCH_SHARE):
+                with self._lock:
+                    revision = self._revision
+                    members = list(self._members)
+                    self._in_base = {}
+                memberships = build_memberships(members)
+            self._memberships = memberships
+            self._published = revision
+            return memberships
 
     def _idx_for(self, name: str) -> int:
         idx = self._idx_of.get(name)
@@ -146,15 +170,8 @@ class SegmentStore:
         return idx
 
 
-def _turned_round(members: list[BitMap]) -> Memberships:
-    """From viewers by segment to segments by viewer; ascending, since segments are taken in order."""
-    lists = [np.array(bitmap.to_array(), np.uint32) for bitmap in members]
-    sizes = np.array([len(rows) for rows in lists], np.int64)
-    rows = np.concatenate(lists)
-    segments = np.repeat(np.arange(len(lists), dtype=np.uint32), sizes)
-    ptr = np.zeros((int(rows.max()) + 2) if len(rows) else 1, np.int64)
-    count_members(rows, ptr)
-    np.cumsum(ptr, out=ptr)
-    by_viewer = np.empty(len(rows), np.uint32)
-    fill_members(rows, segments, ptr[:-1].copy(), by_viewer)
-    return Memberships(ptr, by_viewer)
+def _checked_rows(name: str, rows: np.ndarray) -> BitMap:
+    given = np.asarray(rows)
+    if len(given) and not 0 <= int(given.min()) <= int(given.max()) < MAX_VIEWERS:
+        raise ValueError(f"segment {name!r}: rows {given.min()}..{given.max()}, not in 0..{MAX_VIEWERS - 1}")
+    return BitMap(np.ascontiguousarray(given, np.uint32))
