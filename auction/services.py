@@ -49,11 +49,11 @@ FOLLOW_PERIOD_MS = 500
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
 SAVE_PERIOD_MS = 60_000
-LANDSCAPE_PERIOD_MS = 10_000
+LANDSCAPE_PERIOD_MS = 5_000
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute, and bids of large batches fit."""
-_VIRTUAL_STRETCH = 30
+_VIRTUAL_STRETCH = 120
 """On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come in seconds apart."""
 
 
