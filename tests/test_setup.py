@@ -96,9 +96,15 @@ def test_every_requirement_is_constrained() -> None:
 
 
 def test_what_is_shipped_imports_only_what_it_requires() -> None:
-    requirements = setup_constants()["REQUIREMENTS"]
+    constants = setup_constants()
+    requirements, extras = constants["REQUIREMENTS"], constants["EXTRAS"]
     assert isinstance(requirements, list)
-    required = {canonical(name) for name in requirements} | {"starlette", "pydantic"}  # fastapi's own face
+    assert isinstance(extras, dict)
+    optional = [name for extra, names in extras.items() if extra != "dev" for name in names]
+    required = {canonical(name) for name in [*requirements, *optional]} | {
+        "starlette",
+        "pydantic",
+    }  # fastapi's own face
     distributions = packages_distributions()
     own = {*INSTALLED_FOLDERS, *(path.stem for path in ROOT.glob("*.py")), "setuptools"}
     foreign = {
