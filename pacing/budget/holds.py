@@ -52,7 +52,6 @@ class SlotNeeds:
     least_refused_micros: int
     largest_bid_micros: int
     peak_micros: int
-    asked_of_lease_micros: int
     ways_free: int
     is_open: bool
 
@@ -169,7 +168,6 @@ class HoldBook:
                 least_refused_micros=int(record["least_refused_micros"]),
                 largest_bid_micros=int(record["largest_bid_micros"]),
                 peak_micros=int(record["peak_micros"]),
-                asked_of_lease_micros=int(record["asked_of_lease_micros"]),
                 ways_free=int((self._leases[slot]["state"] == LEASE_NONE).sum()),
                 is_open=bool(record["is_open"]),
             )
@@ -198,9 +196,7 @@ class HoldBook:
             self._leases[slot, way] = np.array(
                 (lease_id, amount_micros, 0, 0, end_ms, day_end_at_ms, 0, LEASE_OPEN, 0), LEASE
             )
-            record = self._slots[slot]
-            record["way"] = way
-            record["asked_of_lease_micros"] = 0
+            self._slots[slot]["way"] = way
 
     def retire_ended(self, slot: int, now_ms: int, wall_ms: int) -> None:
         """Stop bidding on the slot's lease if that has ended."""
@@ -239,7 +235,7 @@ class HoldBook:
         return takings
 
     def idle_micros(self, slots: np.ndarray, day_ends_at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Money of i8[n] slots that nobody billed, as three i8[n]: in leases of the day that ends then, in all, held."""
+        """Money of i8[n] slots that nobody billed, as three i8[n]: of the day that ends then, of all, held."""
         with self._lock:
             leases = self._leases[slots]
             live = leases["state"] != LEASE_NONE

@@ -56,8 +56,8 @@ SLOT = np.dtype(
         ("refused_micros", "<i8"),  # refused for want of money since the slot was last attended to
         ("largest_bid_micros", "<i8"),  # since then
         ("peak_micros", "<i8"),  # most asked between two surveys, fading
-        ("asked_of_lease_micros", "<i8"),  # asked since the present lease was opened
-        ("least_refused_micros", "<i8"),  # smallest bid refused for want of money
+        ("least_refused_micros", "<i8"),  # smallest bid refused for want of money since then
+        ("reserved", "<i8"),
     ]
 )
 """What one campaign's bidding asks of its leases."""
@@ -371,8 +371,8 @@ def sweep(holds, leases, cursor, now_ms):
 def survey(leases, slots, now_ms, renew_ms, out_slots):
     """Note what bidding asked since the last survey, and list the slots that need attention.
 
-    A slot needs attention when its lease is over, will be within `renew_ms`, runs low or is missing although bids were
-    made; or when one of its other leases has money to give back.
+    A slot needs attention when its lease is over or will be within `renew_ms`, when it runs low, when a bid was
+    refused, or when one of its other leases has money to give back.
 
     Args:
         leases: LEASE[slots, WAYS].
@@ -389,7 +389,6 @@ def survey(leases, slots, now_ms, renew_ms, out_slots):
         asked = slots[s]["asked_micros"]
         faded = slots[s]["peak_micros"] - slots[s]["peak_micros"] // 8 - (1 if slots[s]["peak_micros"] > 0 else 0)
         slots[s]["peak_micros"] = max(asked, faded)
-        slots[s]["asked_of_lease_micros"] += asked
         slots[s]["asked_micros"] = 0
         way = slots[s]["way"]
         needs = slots[s]["refused_micros"] > 0

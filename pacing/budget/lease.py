@@ -22,6 +22,8 @@ _OWNER_SHIFT = 48
 _PEAKS = 4
 _BIDS = 64
 _RENEW_FRACTION = 4
+_UNKNOWN_SHARE = 4
+"""A lease is this fraction of what is free while nothing is known about the bids."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class LeaseKeeper:
         self._campaigns: list[int] = []
         self._fresh: set[int] = set()
         self._retry_at_ms: dict[int, int] = {}
+        self._next_day_at_ms: dict[int, int] = {}
         self._unwritten: list[np.ndarray] = []
         self._quarantine: dict[int, _Quarantined] = {}
 
@@ -72,6 +75,7 @@ class LeaseKeeper:
         """No more leases and no more bids; holds go on until their deadlines."""
         self._book.open_slot(slot, False)
         self._fresh.discard(slot)
+        self._next_day_at_ms.pop(slot, None)
 
     def recall(self, slot: int, wall_ms: int) -> None:
         """Take back at once what a slot's lease has free, because its cap was cut; a new lease follows at the next
@@ -101,6 +105,7 @@ class LeaseKeeper:
         """
         book, settings = self._book, self._settings
         book.sweep(now_ms)
+        self._fresh |= {slot for slot, at_ms in self._next_day_at_ms.items() if wall_ms >= at_ms}
         slots = set(book.survey(now_ms, settings.lease_ttl_ms // _RENEW_FRACTION)) | self._fresh
         wanting: list[tuple[int, LeaseRequest, int]] = []
         takings: list[Takings] = []
@@ -128,7 +133,7 @@ class LeaseKeeper:
         end_at_ms = min(wall_ms + self._settings.lease_ttl_ms, day.end_at_ms)
         free = account.free_micros(day.day_key)
         want = max(
-            free // self._settings.lease_share,
+            free // (self._settings.lease_share if needs.peak_micros else _UNKNOWN_SHARE),
             _PEAKS * needs.peak_micros + 2 * needs.refused_micros,
             _BIDS * needs.largest_bid_micros,
         )
@@ -145,15 +150,12 @@ class LeaseKeeper:
         return request, day.end_at_ms
 
     def _is_due(self, slot: int, needs: SlotNeeds, obtainable: int, now_ms: int, new_end_ms: int) -> bool:
-        if needs.refused_micros or slot in self._fresh:
+        if needs.refused_micros or not needs.lease_id or slot in self._fresh:
             return True
-        if not needs.lease_id:
-            return needs.asked_of_lease_micros > 0
         if needs.free_micros < 2 * needs.peak_micros and 2 * obtainable > 3 * needs.free_micros:
             return True
         renew_ms = self._settings.lease_ttl_ms // _RENEW_FRACTION
-        is_ending = needs.end_ms - now_ms <= renew_ms and new_end_ms > needs.end_ms + renew_ms
-        return is_ending and needs.asked_of_lease_micros > 0
+        return needs.end_ms - now_ms <= renew_ms and new_end_ms > needs.end_ms + renew_ms
 
     def _grant(self, wanting: list[tuple[int, LeaseRequest, int]], now_ms: int, wall_ms: int) -> None:
         grants = self._store.acquire([request for _, request, _ in wanting])
@@ -161,7 +163,9 @@ class LeaseKeeper:
         for (slot, _, day_end_at_ms), grant in zip(wanting, grants, strict=True):
             if grant is None:
                 self._retry_at_ms[slot] = now_ms + self._settings.retry_ms
+                self._next_day_at_ms[slot] = day_end_at_ms
             else:
+                self._next_day_at_ms.pop(slot, None)
                 granted.append((slot, grant, day_end_at_ms))
         bound = self._book.next_seq + SEQ_BLOCK
         try:

@@ -17,7 +17,8 @@ class BankSettings:
             server stays locked: until `billing_ms + grace_ms` after the restart.
         grace_ms: on top of that, for clocks that disagree and notices on their way. Embedded, one process accepts all
             notices and its own clock decides about its holds, so grace only counts after a restart.
-        lease_ttl_ms: how long a lease may be bid on.
+        lease_ttl_ms: how long a lease may be bid on; every open campaign renews its lease about that often, idle ones
+            too, so that bidding never waits for the first one.
         hold_capacity: holds kept, a power of two; above bids per second times win_notice_ms.
         owner_id: who holds the leases, told apart in every lease id and hold sequence.
         lease_share: a lease is at least this fraction of what is free in a day.
@@ -28,7 +29,7 @@ class BankSettings:
     win_notice_ms: int = 2_000
     billing_ms: int = 60_000
     grace_ms: int = 5_000
-    lease_ttl_ms: int = 300_000
+    lease_ttl_ms: int = 3_600_000
     hold_capacity: int = 2**18
     owner_id: int = 1
     lease_share: int = 16

@@ -84,8 +84,9 @@ class BudgetStore(Protocol):
         """
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """Decide billable claims, in order; (lease_id, hold_seq) told before is DUPLICATE, or CONFLICT at another amount.
+        """Decide billable claims, in order. Told before, it is DUPLICATE, or CONFLICT at another amount.
 
+        Claims are told apart by (lease_id, hold_seq).
         A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool
         of both accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
 

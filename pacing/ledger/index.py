@@ -158,7 +158,9 @@ def load_snapshot(db: Any) -> tuple[int, int, bytes] | None:
     for sequence, judged_sequence, digest, body in db.execute(
         "SELECT sequence, judged_sequence, digest, body FROM snapshots ORDER BY sequence DESC"
     ):
-        is_written = isinstance(body, bytes) and isinstance(judged_sequence, int) and min(sequence, judged_sequence) >= 0
+        is_written = (
+            isinstance(body, bytes) and isinstance(judged_sequence, int) and min(sequence, judged_sequence) >= 0
+        )
         if is_written and _digest(sequence, judged_sequence, body) == digest:
             return sequence, judged_sequence, body
     return None

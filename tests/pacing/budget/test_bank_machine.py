@@ -1,4 +1,4 @@
-"""The bank against a plain shadow: random bids, reports, time, caps, failing disks and restarts from the ledger's bytes."""
+"""The bank against a plain shadow: random bids, reports, time, caps, full disks and restarts from the ledger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ from tests.pacing.rows import START_MS, told
 
 WIN_MS, BILLING_MS, GRACE_MS = 2_000, 20_000, 3_000
 SETTINGS = BankSettings(
-    win_notice_ms=WIN_MS, billing_ms=BILLING_MS, grace_ms=GRACE_MS, lease_ttl_ms=40_000, hold_capacity=1024, snapshot_rows=40
+    win_notice_ms=WIN_MS,
+    billing_ms=BILLING_MS,
+    grace_ms=GRACE_MS,
+    lease_ttl_ms=40_000,
+    hold_capacity=1024,
+    snapshot_rows=40,
 )
 ZONES = {1: "Asia/Shanghai", 2: "America/Santiago"}  # Santiago has days without midnight
 
@@ -60,7 +65,8 @@ class Bid:
 
     def row(self, kind: OutcomeKind, price: int = 0) -> np.ndarray:
         return told(
-            kind, self.lease_id, self.hold_seq, price, self.campaign_id, self.bid_micros, self.issued_at_ms, WIN_MS, BILLING_MS
+            kind, self.lease_id, self.hold_seq, price, self.campaign_id,
+            self.bid_micros, self.issued_at_ms, WIN_MS, BILLING_MS,
         )  # fmt: skip
 
 
@@ -259,7 +265,9 @@ class BankMachine(RuleBasedStateMachine):
                 assert day.leased_micros >= 0
                 limit = self.day_limits.setdefault((campaign_id, key), self.limits[campaign_id][0])
                 assert day.settled_micros + day.leased_micros <= limit
-            remaining = sum(x.remaining_micros for x in self.bank._store.leases.values() if x.campaign_id == campaign_id)
+            remaining = sum(
+                x.remaining_micros for x in self.bank._store.leases.values() if x.campaign_id == campaign_id
+            )
             assert remaining == account.flight.leased_micros
 
     @rule()
@@ -268,7 +276,10 @@ class BankMachine(RuleBasedStateMachine):
         self.judge.catch_up()
         rows, judgements = self.ledger.read_judged(0, 10**6)
         verdicts = {
-            (int(r["decision"]["lease_id"]), int(r["decision"]["hold_seq"])): (int(j["verdict"]), int(r["price_micros"]))
+            (int(r["decision"]["lease_id"]), int(r["decision"]["hold_seq"])): (
+                int(j["verdict"]),
+                int(r["price_micros"]),
+            )
             for r, j in zip(rows, judgements, strict=True)
         }
         assert len(verdicts) == len(rows)

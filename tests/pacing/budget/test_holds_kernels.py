@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -218,7 +220,7 @@ def test_peak_rises_at_once_and_fades() -> None:
         book.survey(0, 0)
         peaks.append(book.attend(0).peak_micros)
     assert peaks[0] == 800 and len(peaks) < 80
-    assert all(a > b for a, b in zip(peaks, peaks[1:], strict=False))
+    assert all(a > b for a, b in pairwise(peaks))
 
 
 def test_a_wrapped_ring_sweeps_what_is_left() -> None:

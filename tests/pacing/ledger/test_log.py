@@ -214,7 +214,9 @@ def test_concurrent_callers_share_commits(tmp_path: Path, threads: int) -> None:
     told_by_sequence = dict(pair for result in results for pair in result)
     assert sorted(told_by_sequence) == list(range(1, 2 * calls * threads + 1))
     stored = ledger.read(0, 10**6)
-    assert dict(zip(stored["sequence"].tolist(), stored["decision"]["hold_seq"].tolist(), strict=True)) == told_by_sequence
+    assert (
+        dict(zip(stored["sequence"].tolist(), stored["decision"]["hold_seq"].tolist(), strict=True)) == told_by_sequence
+    )
     for result in results:
         assert result == sorted(result), "one caller's rows keep their order"
     assert ledger._mark.revision <= 1 + calls * threads
