@@ -7,9 +7,9 @@ import threading
 import numpy as np
 
 from targeting.attributes import CARDINALITIES, STORED_DIMENSION_COUNT
-from targeting.kernels import find_rows, insert_rows
+from targeting.ids import IdTable, capacity_for, grown_rows
 
-MAX_VIEWERS = 2**31
+MAX_VIEWERS = 2**30
 _FIRST_CAPACITY = 1024
 
 
@@ -17,36 +17,44 @@ class ViewerTable:
     """Rows by id, attributes and interests by row. Rows are never given up.
 
     Any thread may read, without a lock: writers fill arrays before they show a row, and a table that outgrows its arrays
-    swaps whole ones in. Writers take turns.
+    swaps whole ones in. So ask for rows first, and take the arrays after that. Writers take turns.
 
     Attributes:
         attributes: u2[capacity, STORED_DIMENSION_COUNT], codes; 0: unknown.
         interest_masks: u8[capacity], bit k: interest k.
-        ids: u8[capacity].
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.size = 0
+        self._table = IdTable(_FIRST_CAPACITY)
         self.attributes = np.zeros((_FIRST_CAPACITY, STORED_DIMENSION_COUNT), np.uint16)
         self.interest_masks = np.zeros(_FIRST_CAPACITY, np.uint64)
-        self.ids = np.zeros(_FIRST_CAPACITY, np.uint64)
-        self._slots = _empty_slots(4 * _FIRST_CAPACITY)
+
+    @property
+    def size(self) -> int:
+        """Viewers that are known."""
+        return self._table.size
+
+    @property
+    def ids(self) -> np.ndarray:
+        """u8[capacity], ids by row."""
+        return self._table.ids
 
     def rows_of(self, viewer_ids: np.ndarray) -> np.ndarray:
         """Row of each id (u8[n]) as i8[n]; -1: not known."""
-        rows = np.empty(len(viewer_ids), np.int64)
-        slot_ids, slot_rows = self._slots
-        find_rows(slot_ids, slot_rows, np.ascontiguousarray(viewer_ids, np.uint64), rows)
-        return rows
+        return self._table.find(viewer_ids)
 
     def ensure(self, viewer_ids: np.ndarray) -> np.ndarray:
-        """Row of each id (u8[n]) as i8[n]; ids that are not known become known, with nothing but their id."""
+        """Row of each id (u8[n]) as i8[n]; ids that are not known become known, with nothing but their id.
+
+        Raises:
+            ValueError: there would be more than MAX_VIEWERS.
+        """
         with self._lock:
-            return self._ensure(np.ascontiguousarray(viewer_ids, np.uint64))
+            return self._ensure(viewer_ids)
 
     def put(self, viewer_ids: np.ndarray, attributes: np.ndarray, interest_masks: np.ndarray) -> np.ndarray:
-        """Add viewers, or replace what is known of them.
+        """Add viewers, or replace what is known of them; of an id that comes twice, the last holds.
 
         Args:
             viewer_ids: u8[n].
@@ -57,7 +65,7 @@ class ViewerTable:
             Their rows, i8[n].
 
         Raises:
-            ValueError: shapes differ, or a code is out of its dimension's range.
+            ValueError: shapes differ, a code is out of its dimension's range, or there would be more than MAX_VIEWERS.
         """
         n = len(viewer_ids)
         if attributes.shape != (n, STORED_DIMENSION_COUNT) or interest_masks.shape != (n,):
@@ -65,51 +73,30 @@ class ViewerTable:
                 f"attributes {attributes.shape}, interest_masks {interest_masks.shape}: must be "
                 f"({n}, {STORED_DIMENSION_COUNT}) and ({n},)"
             )
-        too_high = attributes >= np.array(CARDINALITIES[:STORED_DIMENSION_COUNT])
+        too_high = (attributes < 0) | (attributes >= np.array(CARDINALITIES[:STORED_DIMENSION_COUNT]))
         if too_high.any():
             row, dimension = np.argwhere(too_high)[0]
             raise ValueError(
                 f"attributes[{row}, {dimension}] {attributes[row, dimension]}: not in 0..{CARDINALITIES[dimension] - 1}"
             )
         with self._lock:
-            rows = self._ensure(np.ascontiguousarray(viewer_ids, np.uint64))
+            rows = self._ensure(viewer_ids)
             self.attributes[rows] = attributes
             self.interest_masks[rows] = interest_masks
         return rows
 
     def _ensure(self, viewer_ids: np.ndarray) -> np.ndarray:
-        self._grow(self.size + len(viewer_ids))
-        rows = np.empty(len(viewer_ids), np.int64)
-        slot_ids, slot_rows = self._slots
-        first = self.size
-        after = insert_rows(slot_ids, slot_rows, viewer_ids, first, rows)
-        fresh = rows >= first
-        self.ids[rows[fresh]] = viewer_ids[fresh]
-        self.size = after
-        return rows
+        needed = self._table.size + len(viewer_ids)
+        if needed > self._table.capacity:
+            needed = self._table.size + int((self._table.find(np.unique(viewer_ids)) < 0).sum())
+            if needed > MAX_VIEWERS:
+                raise ValueError(f"viewers: {needed}; at most {MAX_VIEWERS}")
+            self._grow(capacity_for(needed, self._table.capacity))
+        return self._table.insert(viewer_ids)
 
-    def _grow(self, needed: int) -> None:
-        """Make room for `needed` rows, at most half of the slots taken."""
-        if needed > MAX_VIEWERS:
-            raise ValueError(f"viewers: {needed}; at most {MAX_VIEWERS}")
-        capacity = len(self.ids)
-        if needed <= capacity:
+    def _grow(self, capacity: int) -> None:
+        if capacity == self._table.capacity:
             return
-        while capacity < needed:
-            capacity *= 2
-        slots = _empty_slots(4 * capacity)
-        insert_rows(*slots, self.ids[: self.size], 0, np.empty(self.size, np.int64))
-        self.attributes = _grown(self.attributes, capacity)
-        self.interest_masks = _grown(self.interest_masks, capacity)
-        self.ids = _grown(self.ids, capacity)
-        self._slots = slots
-
-
-def _empty_slots(size: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(size, np.uint64), np.full(size, -1, np.int64)
-
-
-def _grown(values: np.ndarray, capacity: int) -> np.ndarray:
-    grown = np.zeros((capacity, *values.shape[1:]), values.dtype)
-    grown[: len(values)] = values
-    return grown
+        self.attributes = grown_rows(self.attributes, capacity)
+        self.interest_masks = grown_rows(self.interest_masks, capacity)
+        self._table.grow(capacity)
