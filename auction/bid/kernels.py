@@ -142,8 +142,8 @@ def _price_ranked(out: ScoreColumns, batch: BatchColumns, landscape: Landscape, 
 
 
 @njit(cache=True, nogil=True)
-def _reason(matched: int, blocked: int, paced_out: int, below: int, capped: int) -> int:
-    """Why nothing is left: what stopped the candidate that came furthest."""
+def _reason(matched: int, paced_out: int, below: int, capped: int) -> int:
+    """Why nobody was ranked: what stopped the candidate that came furthest."""
     if matched == 0:
         return NBR_NOT_TARGETED
     if capped:
@@ -152,7 +152,7 @@ def _reason(matched: int, blocked: int, paced_out: int, below: int, capped: int)
         return NBR_BELOW_FLOOR
     if paced_out:
         return NBR_PACED_OUT
-    return NBR_BLOCKED_CREATOR if blocked else NBR_BELOW_FLOOR
+    return NBR_BLOCKED_CREATOR
 
 
 @njit(cache=True, nogil=True)
@@ -176,11 +176,10 @@ def _score_viewer(
     if matched:
         viewer_keys(dims, mask, batch.hour, keys)
         viewer_sums(model, keys, sums)
-    blocked, paced_out, below, capped = 0, 0, 0, 0
+    paced_out, below, capped = 0, 0, 0
     for k in range(matched):
         c = out.matched[k]
         if _is_blocked(batch, campaigns.creator_ids[c]):
-            blocked += 1
             continue
         p = _caller_prediction(batch, i, c)
         caller = 1 if p >= 0.0 else 0
@@ -201,10 +200,12 @@ def _score_viewer(
                 capped += 1
             else:
                 _insert_ranked(campaigns, viewer_id, out, i, c, value, p, caller)
-    if out.out_campaign_idx[i, 0] >= 0:
-        _price_ranked(out, batch, landscape, i)
     if out.out_campaign_idx[i, 0] < 0:
-        out.out_nbr[i] = _reason(matched, blocked, paced_out, below, capped)
+        out.out_nbr[i] = _reason(matched, paced_out, below, capped)
+        return
+    _price_ranked(out, batch, landscape, i)
+    if out.out_campaign_idx[i, 0] < 0:
+        out.out_nbr[i] = NBR_BELOW_FLOOR
 
 
 @njit(cache=True, nogil=True)

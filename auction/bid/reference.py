@@ -166,7 +166,9 @@ def score_viewer(
     kept = [c for c in ranked if c.bid_micros > 0 and c.bid_micros >= viewer.floor_micros]
     if kept:
         return kept, NBR_BID
+    if ranked:
+        return [], NBR_BELOW_FLOOR  # they came furthest: no price suits their values
     for reason in (NBR_FREQUENCY_CAP, NBR_BELOW_FLOOR, NBR_PACED_OUT):
         if reason in reasons:
             return [], reason
-    return [], NBR_BELOW_FLOOR if ranked else NBR_BLOCKED_CREATOR
+    return [], NBR_BLOCKED_CREATOR

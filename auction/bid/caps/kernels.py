@@ -89,6 +89,7 @@ def _claim_way(table: CapTable, key: np.uint64, day: int, now_ms: int) -> int:
         table.days[row, way] = day
         table.shown[row, way] = 0
         table.offered[row, way] = 0
+        table.offered_until_ms[row, way] = 0
     if table.days[row, way] != day:
         table.days[row, way] = day
         table.shown[row, way] = 0

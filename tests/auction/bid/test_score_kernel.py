@@ -1,0 +1,292 @@
+"""The scoring kernel against its reference: ranking, bids, reasons, frequency caps, supply and features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as limits
+
+from auction.bid.columns import RANKED_CANDIDATES
+from auction.bid.kernels import chosen_features, is_member, tie_rank
+from auction.bid.nobid import (
+    NBR_BELOW_FLOOR,
+    NBR_BID,
+    NBR_BLOCKED_CREATOR,
+    NBR_FREQUENCY_CAP,
+    NBR_NO_CAMPAIGN,
+    NBR_NOT_TARGETED,
+    NBR_PACED_OUT,
+)
+from auction.bid.reference import (
+    ReferenceCampaign,
+    ReferenceRequest,
+    ReferenceViewer,
+    pair_hash,
+    probability_of,
+    wants,
+)
+from auction.landscape.reference import best_bid
+from auction.predictor.features import FEATURE_COUNT
+from auction.predictor.reference import Impression, features_of
+from pacing.facts import AuctionType
+from pacing.money import MAX_PRICE_MICROS
+from targeting.expressions import EVERYBODY, Interests, ViewerFacts, fans_segment, laotie_segment
+from tests.auction.bid.worlds import (
+    EDGES,
+    NOW_MS,
+    TIE_SEED,
+    Scored,
+    World,
+    caps_of,
+    plain_models,
+    score_compiled,
+    score_plainly,
+    worlds,
+)
+from tests.targeting.audiences import mask_of
+
+pytestmark = pytest.mark.kernels
+
+REQUEST = ReferenceRequest(
+    at=AuctionType.SECOND_PRICE,
+    hour=20,
+    day=20260303,
+    now_ms=NOW_MS,
+    placement=1,
+    content_category=0,
+    blocked_creator_ids=frozenset(),
+    edges=EDGES,
+    win_probs=(0.1, 0.2, 0.4, 0.8, 1.0),
+    tie_seed=TIE_SEED,
+)
+
+
+def campaign(campaign_id: int, **changes: object) -> ReferenceCampaign:
+    """A campaign that bids 20,000 for everybody, unless told otherwise."""
+    fields: dict[str, object] = {
+        "campaign_id": campaign_id,
+        "creator_id": 100 + campaign_id,
+        "creative_id": 1_000 + campaign_id,
+        "category": 1,
+        "goal_row": 1,
+        "alpha_micros": 0.0,
+        "base_micros": 20_000.0,
+        "frequency_cap": 1,
+        "calibration": 1.0,
+        "targeting": EVERYBODY,
+        "include_fans": False,
+    }
+    return ReferenceCampaign(**(fields | changes))  # type: ignore[arg-type]
+
+
+def viewer(
+    viewer_id: int = 5, floor_micros: int = 0, segments: frozenset[str] = frozenset(), **told: float
+) -> ReferenceViewer:
+    facts = ViewerFacts(codes=(1, 2, 1, 1, 1, 1, 0, 1), interests=frozenset({3}), segments=segments)
+    return ReferenceViewer(viewer_id, facts, floor_micros, {int(key[1:]): p for key, p in told.items()})
+
+
+def world(
+    campaigns: list[ReferenceCampaign],
+    *viewers: ReferenceViewer,
+    seen: tuple[tuple[int, int, str], ...] = (),
+    **changes: object,
+) -> World:
+    return World(tuple(campaigns), viewers or (viewer(),), replace(REQUEST, **changes), seen, 7)  # type: ignore[arg-type]
+
+
+def ranked_ids(scored: Scored, i: int = 0) -> list[int]:
+    return [int(scored.campaigns.campaign_ids[c]) for c in scored.out.out_campaign_idx[i] if c >= 0]
+
+
+def check_prices(scored: Scored, world_: World, i: int, count: int) -> None:
+    """Bids follow from the kernel's own values: floored in second price, best of the landscape in first."""
+    floor = world_.viewers[i].floor_micros
+    for r in range(count):
+        value = min(float(scored.out.out_values_micros[i, r]), float(MAX_PRICE_MICROS))
+        bid = int(scored.out.out_bids_micros[i, r])
+        assert max(floor, 1) <= bid <= value
+        if world_.request.at == AuctionType.SECOND_PRICE:
+            assert bid == math.floor(value)
+        else:
+            best, surplus = best_bid(world_.request.edges, world_.request.win_probs, value, floor)
+            reached = [p for e, p in zip(world_.request.edges, world_.request.win_probs, strict=True) if e <= bid]
+            mine = (value - bid) * (reached[-1] if reached else 0.0)
+            assert bid == best or mine == pytest.approx(surplus, rel=1e-9)
+
+
+@limits(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(worlds())
+@example(world([]))
+@example(World((campaign(1),), (), REQUEST, (), 1))
+@example(world([campaign(k) for k in range(1, 12)], seen=((5, 103, "shown"),)))
+def test_kernel_is_the_reference(world_: World) -> None:
+    scored, plain = score_compiled(world_), score_plainly(world_)
+    for i, (candidates, reason) in enumerate(plain):
+        ids = ranked_ids(scored, i)
+        assert ids == [candidate.campaign_id for candidate in candidates]
+        assert scored.out.out_nbr[i] == reason
+        count = len(ids)
+        for name in ("probability", "value_micros"):
+            column = {"probability": "out_probabilities", "value_micros": "out_values_micros"}[name]
+            expected = [getattr(candidate, name) for candidate in candidates]
+            assert getattr(scored.out, column)[i, :count].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        told = world_.viewers[i].predictions
+        assert scored.out.out_caller[i, :count].tolist() == [int(campaign_id in told) for campaign_id in ids]
+        bids = scored.out.out_bids_micros[i]
+        assert [abs(int(bid) - c.bid_micros) <= 1 for bid, c in zip(bids, candidates, strict=False)] == [True] * count
+        assert bids[count:].tolist() == [0] * (RANKED_CANDIDATES - count)
+        check_prices(scored, world_, i, count)
+
+
+@limits(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(worlds(max_campaigns=6, max_viewers=4))
+def test_supply_counts_whom_each_campaign_could_bid_for(world_: World) -> None:
+    scored, models = score_compiled(world_), plain_models(world_)
+    for c, one in enumerate(world_.campaigns):
+        wanted = [
+            v
+            for v in world_.viewers
+            if wants(one, v) and one.creator_id not in world_.request.blocked_creator_ids
+        ]
+        assert scored.out.out_eligible[c] == len(wanted)
+        expected = math.fsum(probability_of(one, v, world_.request, models) for v in wanted)
+        assert scored.out.out_expected[c] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@limits(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(worlds(max_campaigns=5, max_viewers=3))
+def test_features_of_the_chosen_are_those_of_their_probability(world_: World) -> None:
+    scored = score_compiled(world_)
+    viewer_idx, rank = np.nonzero(scored.out.out_campaign_idx >= 0)
+    campaign_idx = scored.out.out_campaign_idx[viewer_idx, rank]
+    features = np.zeros((len(viewer_idx), FEATURE_COUNT), np.uint32)
+    chosen_features(scored.campaigns, scored.model, scored.batch, viewer_idx, campaign_idx, features)
+    for row, (i, c) in enumerate(zip(viewer_idx.tolist(), campaign_idx.tolist(), strict=True)):
+        seen, one = world_.viewers[i], world_.campaigns[c]
+        impression = Impression(
+            region=seen.facts.codes[0],
+            age_band=seen.facts.codes[1],
+            gender=seen.facts.codes[2],
+            hour=world_.request.hour,
+            placement=world_.request.placement,
+            content_category=world_.request.content_category,
+            interest_mask=mask_of(seen.facts),
+            campaign_id=one.campaign_id,
+            creator_id=one.creator_id,
+            creative_id=one.creative_id,
+            category=one.category,
+            laotie=laotie_segment(one.creator_id) in seen.facts.segments,
+        )
+        assert features[row].tolist() == features_of(impression)
+
+
+def test_no_campaign_and_no_viewer() -> None:
+    assert score_compiled(world([])).out.out_nbr.tolist() == [NBR_NO_CAMPAIGN]
+    assert len(score_compiled(World((campaign(1),), (), REQUEST, (), 1)).out.out_nbr) == 0
+
+
+@pytest.mark.parametrize("at", list(AuctionType))
+def test_floors_are_inclusive(at: AuctionType) -> None:
+    scored = score_compiled(world([campaign(1)], viewer(1, 20_000), viewer(2, 20_001), at=at))
+    assert ranked_ids(scored, 0) == [1] and ranked_ids(scored, 1) == []
+    assert scored.out.out_bids_micros[0, 0] == 20_000
+    assert scored.out.out_nbr.tolist() == [NBR_BID, NBR_BELOW_FLOOR]
+
+
+def test_one_candidate_per_creator_its_best() -> None:
+    same = [campaign(k, creator_id=9, base_micros=1_000.0 * k) for k in (1, 2, 3)]
+    scored = score_compiled(world([*same, campaign(4, base_micros=1_500.0)]))
+    assert ranked_ids(scored) == [3, 4]
+
+
+def test_more_candidates_than_ranks_keeps_the_best() -> None:
+    worths = [5, 1, 9, 3, 7, 2, 8, 6, 4, 10]
+    scored = score_compiled(world([campaign(k, base_micros=1_000.0 * w) for k, w in enumerate(worths, 1)]))
+    kept = sorted(range(1, 11), key=lambda k: -worths[k - 1])[:RANKED_CANDIDATES]
+    assert ranked_ids(scored) == kept
+
+
+def test_ties_fall_by_a_seeded_hash_and_not_by_position() -> None:
+    tied = [campaign(k) for k in (1, 2, 3)]
+    viewers = [viewer(k) for k in range(1, 400)]
+    firsts = [ranked_ids(score, i)[0] for score in [score_compiled(world(tied, *viewers))] for i in range(399)]
+    shares = [firsts.count(k) / len(firsts) for k in (1, 2, 3)]
+    assert all(0.25 < share < 0.42 for share in shares)
+    other_seed = score_compiled(world(tied, *viewers, tie_seed=1))
+    assert firsts != [ranked_ids(other_seed, i)[0] for i in range(399)]
+    again = score_compiled(world(tied, *viewers))
+    assert firsts == [ranked_ids(again, i)[0] for i in range(399)]
+
+
+def test_tie_rank_is_the_references_hash() -> None:
+    assert int(tie_rank(np.uint64(5), np.uint64(9), np.uint64(TIE_SEED))) == pair_hash(5 ^ TIE_SEED, 9)
+
+
+def test_reasons_name_what_stopped_the_candidate_that_came_furthest() -> None:
+    blocked, paced = campaign(1, creator_id=1), campaign(2, base_micros=0.0)
+    below, capped = campaign(3, base_micros=500.0), campaign(4, base_micros=30_000.0)
+    strange = campaign(5, targeting=Interests((60,)))
+    changes = {"blocked_creator_ids": frozenset({1}), "seen": ((5, 104, "shown"),)}
+    floor = viewer(5, 1_000)
+    reasons = [
+        int(score_compiled(world(chosen, floor, **changes)).out.out_nbr[0])
+        for chosen in ([strange], [strange, blocked], [blocked, paced], [paced, below], [blocked, paced, below, capped])
+    ]
+    assert reasons == [NBR_NOT_TARGETED, NBR_BLOCKED_CREATOR, NBR_PACED_OUT, NBR_BELOW_FLOOR, NBR_FREQUENCY_CAP]
+
+
+def test_values_that_no_price_suits_came_further_than_a_frequency_cap() -> None:
+    # Seven values under the lowest price ever seen, one of them capped, in first price: no bid for any.
+    campaigns = [campaign(k, base_micros=400.0) for k in range(1, 7)] + [campaign(7, base_micros=300.0)]
+    scored = score_compiled(world(campaigns, seen=((5, 107, "shown"),), at=AuctionType.FIRST_PRICE))
+    assert scored.out.out_nbr.tolist() == [NBR_BELOW_FLOOR]
+    assert score_plainly(world(campaigns, seen=((5, 107, "shown"),), at=AuctionType.FIRST_PRICE)) == [
+        ([], NBR_BELOW_FLOOR)
+    ]
+
+
+def test_fans_are_left_out_unless_wanted() -> None:
+    fan = viewer(5, segments=frozenset({fans_segment(101)}))
+    assert ranked_ids(score_compiled(world([campaign(1)], fan))) == []
+    assert ranked_ids(score_compiled(world([campaign(1, include_fans=True)], fan))) == [1]
+
+
+def test_the_callers_prediction_replaces_the_models_and_may_be_zero() -> None:
+    campaigns = [campaign(k, alpha_micros=1_000_000.0, base_micros=0.0) for k in (1, 2)]
+    scored = score_compiled(world(campaigns, viewer(5, c1=0.5, c2=0.0)))
+    assert ranked_ids(scored) == [1]
+    assert scored.out.out_bids_micros[0, 0] == 500_000 and scored.out.out_caller[0, 0] == 1
+
+
+def test_a_bid_never_passes_the_highest_amount() -> None:
+    scored = score_compiled(world([campaign(1, base_micros=1e18)], viewer(5, MAX_PRICE_MICROS)))
+    assert scored.out.out_bids_micros[0, 0] == MAX_PRICE_MICROS
+
+
+def test_undecided_bids_count_towards_the_cap_until_they_lapse() -> None:
+    offered = ((5, 101, "offered"),)
+    capped = score_compiled(world([campaign(1)], seen=offered))
+    assert capped.out.out_nbr.tolist() == [NBR_FREQUENCY_CAP]
+    lapsed = score_compiled(world([campaign(1)], seen=offered, now_ms=NOW_MS + 2_000))
+    assert ranked_ids(lapsed) == [1]
+    decided = score_compiled(world([campaign(1)], seen=(*offered, (5, 101, "lost"))))
+    assert ranked_ids(decided) == [1]
+
+
+def test_membership_is_found_among_ascending_segments() -> None:
+    segments = np.array([64, 70, 2**32 - 1], np.uint32)
+    assert [is_member(segments, s) for s in (64, 70, 2**32 - 1)] == [1, 1, 1]
+    assert [is_member(segments, s) for s in (-1, 0, 65, 71)] == [0, 0, 0, 0]
+    assert is_member(np.zeros(0, np.uint32), 64) == 0
+
+
+def test_caps_of_both_kinds_agree_on_the_past() -> None:
+    past = ((5, 101, "offered"), (5, 101, "shown"), (5, 101, "offered"), (6, 101, "lost"))
+    compiled, plain = caps_of(world([campaign(1, frequency_cap=3)], seen=past))
+    assert plain.times_seen(5, 101, 20260303, NOW_MS) == 2
+    assert int(compiled.table.shown.sum()) == 1 and int(compiled.table.offered.sum()) == 1
