@@ -8,97 +8,180 @@ import numpy as np
 from pyroaring import BitMap
 
 from targeting.expressions import fans_segment, laotie_segment
+from targeting.segments.memberships import rows_array
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
+_NOBODY = BitMap()
+
 
 class FollowGraph:
-    """Follow edges between viewers, and from viewers to creators. Any thread may call.
+    """Follow edges between accounts; creators are accounts like any other, and all of them have a viewer's row.
 
-    A creator is watched from their first campaign on; only then are their segments kept. `refresh` brings the segments of
-    watched creators up to date with what changed.
+    Two accounts are friends if either follows the other. The laotie of a creator are the friends of their fans who are no fans
+    themselves. A creator is watched from their first campaign on: from then on both segments are kept, edge by edge, and
+    `refresh` writes those that changed to the store. Any thread may call.
     """
 
     def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
         self._viewers = viewers
         self._segments = segments
         self._lock = threading.Lock()
-        self._followers: dict[int, BitMap] = {}  # by followed id: rows of the followers
-        self._following: dict[int, list[int]] = {}  # by follower's row: followed ids
-        self._watched: set[int] = set()
-        self._stale: dict[int, None] = {}  # a set that keeps its order, so that a seed reproduces a run
-        self.size = 0
+        self._refresh_lock = threading.Lock()
+        self._followers: dict[int, BitMap] = {}  # by row: rows of who follows it
+        self._following: dict[int, BitMap] = {}  # by row: rows of whom it follows
+        self._watched: dict[int, int] = {}  # creator ids by row
+        self._watched_rows = BitMap()
+        self._friends: dict[int, BitMap] = {}  # by watched row: all friends of its fans
+        self._stale: dict[int, None] = {}  # watched rows; a set that keeps its order, so that a seed reproduces a run
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """How many edges there are."""
+        return self._size
 
     def put(self, follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
-        """Add edges (u8[n], u8[n]); those that are there already change nothing."""
-        rows = self._viewers.ensure(np.ascontiguousarray(follower_ids, np.uint64))
+        """Add edges (u8[n], u8[n]); those that are there already change nothing.
+
+        Raises:
+            ValueError: the columns differ in length.
+        """
+        _check_lengths(follower_ids, followed_ids)
+        followers = self._viewers.ensure(np.asarray(follower_ids, np.uint64)).tolist()
+        followed = self._viewers.ensure(np.asarray(followed_ids, np.uint64)).tolist()
         with self._lock:
-            for row, followed in zip(rows.tolist(), followed_ids.tolist(), strict=True):
-                followers = self._followers.setdefault(followed, BitMap())
-                if row not in followers:
-                    followers.add(row)
-                    self._following.setdefault(row, []).append(followed)
-                    self._touched(followed)
-                    self.size += 1
+            for x, y in zip(followers, followed, strict=True):
+                self._add(x, y)
 
     def remove(self, follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
-        """Take edges (u8[n], u8[n]) away; those that are not there change nothing."""
-        rows = self._viewers.rows_of(np.ascontiguousarray(follower_ids, np.uint64))
+        """Take edges (u8[n], u8[n]) away; those that are not there change nothing.
+
+        Raises:
+            ValueError: the columns differ in length.
+        """
+        _check_lengths(follower_ids, followed_ids)
+        followers = self._viewers.rows_of(np.asarray(follower_ids, np.uint64)).tolist()
+        followed = self._viewers.rows_of(np.asarray(followed_ids, np.uint64)).tolist()
         with self._lock:
-            for row, followed in zip(rows.tolist(), followed_ids.tolist(), strict=True):
-                followers = self._followers.get(followed)
-                if followers is not None and row in followers:
-                    followers.remove(row)
-                    self._following[row].remove(followed)
-                    self._touched(followed)
-                    self.size -= 1
+            for x, y in zip(followers, followed, strict=True):
+                if x >= 0 and y >= 0:
+                    self._remove(x, y)
 
     def watch(self, creator_id: int) -> None:
-        """Keep this creator's segments from the next refresh on."""
+        """Keep this creator's segments from the next refresh on; again and again is once."""
+        row = int(self._viewers.ensure(np.array([creator_id], np.uint64))[0])
         with self._lock:
-            if creator_id not in self._watched:
-                self._watched.add(creator_id)
-                self._stale[creator_id] = None
+            if row in self._watched:
+                return
+            self._watched[row] = creator_id
+            self._watched_rows.add(row)
+            self._friends[row] = self._friends_of_fans(row)
+            self._stale[row] = None
 
     def fans_of(self, creator_id: int) -> BitMap:
         """Rows of the creator's followers."""
+        row = self._row_of(creator_id)
         with self._lock:
-            return BitMap(self._followers.get(creator_id, BitMap()))
+            return BitMap(self._followers.get(row, _NOBODY))
 
-    def friends_of_fans(self, creator_id: int) -> BitMap:
-        """Rows of viewers who follow a fan of the creator or are followed by one, and are no fans themselves."""
+    def laotie_of(self, creator_id: int) -> BitMap:
+        """Rows of viewers who follow a fan of the creator or are followed by one, and are neither fans nor the creator."""
+        row = self._row_of(creator_id)
+        if row < 0:
+            return BitMap()
         with self._lock:
-            return self._friends_of_fans(creator_id)
+            friends = self._friends.get(row)
+            return self._without_fans(row, self._friends_of_fans(row) if friends is None else friends)
+
+    def friends_among_fans(self, creator_id: int, viewer_id: int, limit: int) -> np.ndarray:
+        """Ids (u8[<= limit]) of the creator's fans who are the viewer's friends: whom a viewer is laotie through."""
+        creator, viewer = self._row_of(creator_id), self._row_of(viewer_id)
+        with self._lock:
+            shared = self._neighbours(viewer) & self._followers.get(creator, _NOBODY)
+        return self._viewers.ids[rows_array(shared)[:limit]]
 
     def refresh(self) -> None:
-        """Write the segments of watched creators whose fans changed."""
-        with self._lock:
-            stale, self._stale = self._stale, {}
-            found = [
-                (creator_id, BitMap(self._followers.get(creator_id, BitMap())), self._friends_of_fans(creator_id))
-                for creator_id in stale
-            ]
-        for creator_id, fans, friends in found:
-            self._segments.put(fans_segment(creator_id), fans.to_array(), Change.REPLACE)
-            self._segments.put(laotie_segment(creator_id), friends.to_array(), Change.REPLACE)
+        """Write the segments of watched creators whose fans, or their friends, changed."""
+        with self._refresh_lock:
+            with self._lock:
+                stale, self._stale = self._stale, {}
+                found = [
+                    (self._watched[row], BitMap(self._followers.get(row, _NOBODY)), self._without_fans(row, friends))
+                    for row in stale
+                    for friends in (self._friends[row],)
+                ]
+            for creator_id, fans, laotie in found:
+                self._segments.put_members(fans_segment(creator_id), fans, Change.REPLACE)
+                self._segments.put_members(laotie_segment(creator_id), laotie, Change.REPLACE)
 
-    def _touched(self, followed_id: int) -> None:
-        """Note whose segments an edge to `followed_id` made stale: that creator's, or those of the creators whom a fan follows."""
-        if followed_id in self._watched:
-            self._stale[followed_id] = None
+    def _row_of(self, account_id: int) -> int:
+        return int(self._viewers.rows_of(np.array([account_id], np.uint64))[0])
+
+    def _add(self, x: int, y: int) -> None:
+        """Let x follow y."""
+        followers = self._followers.setdefault(y, BitMap())
+        if x in followers:
             return
-        row = int(self._viewers.rows_of(np.array([followed_id], np.uint64))[0])
-        for creator_id in self._following.get(row, ()):
-            if creator_id in self._watched:
-                self._stale[creator_id] = None
+        followers.add(x)
+        self._following.setdefault(x, BitMap()).add(y)
+        self._size += 1
+        if y in self._watched:
+            self._friends[y] |= self._neighbours(x)
+            self._stale[y] = None
+        for creator in self._watched_by_fan(y):
+            self._friends[creator].add(x)
+            self._stale[creator] = None
+        for creator in self._watched_by_fan(x):
+            self._friends[creator].add(y)
+            self._stale[creator] = None
 
-    def _friends_of_fans(self, creator_id: int) -> BitMap:
-        fans = self._followers.get(creator_id, BitMap())
+    def _remove(self, x: int, y: int) -> None:
+        """Let x no longer follow y."""
+        followers = self._followers.get(y, _NOBODY)
+        if x not in followers:
+            return
+        followers.remove(x)
+        self._following[x].remove(y)
+        self._size -= 1
+        if y in self._watched:
+            for friend in self._neighbours(x):
+                self._recheck(y, friend)
+            self._stale[y] = None
+        if x in self._following.get(y, _NOBODY):  # still friends
+            return
+        for creator in self._watched_by_fan(y):
+            self._recheck(creator, x)
+        for creator in self._watched_by_fan(x):
+            self._recheck(creator, y)
+
+    def _watched_by_fan(self, row: int) -> BitMap:
+        """Rows of the watched creators whose fan this is."""
+        return self._following.get(row, _NOBODY) & self._watched_rows
+
+    def _recheck(self, creator: int, row: int) -> None:
+        """Take `row` out of the friends of a watched creator's fans if it no longer is a friend of any."""
+        if not self._neighbours(row).intersect(self._followers.get(creator, _NOBODY)):
+            self._friends[creator].discard(row)
+            self._stale[creator] = None
+
+    def _neighbours(self, row: int) -> BitMap:
+        """Rows of an account's friends."""
+        return self._followers.get(row, _NOBODY) | self._following.get(row, _NOBODY)
+
+    def _friends_of_fans(self, creator: int) -> BitMap:
         friends = BitMap()
-        followed: set[int] = set()
-        for row in fans:
-            friends |= self._followers.get(int(self._viewers.ids[row]), BitMap())
-            followed.update(self._following.get(row, ()))
-        rows = self._viewers.rows_of(np.array(sorted(followed), np.uint64))
-        friends |= BitMap(rows[rows >= 0].astype(np.uint32))
-        return friends - fans
+        for fan in self._followers.get(creator, _NOBODY):
+            friends |= self._followers.get(fan, _NOBODY)
+            friends |= self._following.get(fan, _NOBODY)
+        return friends
+
+    def _without_fans(self, creator: int, friends: BitMap) -> BitMap:
+        laotie = friends - self._followers.get(creator, _NOBODY)
+        laotie.discard(creator)
+        return laotie
+
+
+def _check_lengths(follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
+    if len(follower_ids) != len(followed_ids):
+        raise ValueError(f"followed_ids: {len(followed_ids)} for {len(follower_ids)} follower_ids; must be equally many")
