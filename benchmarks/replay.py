@@ -28,7 +28,7 @@ from protos import audience_pb2, bidding_pb2, campaigns_pb2
 
 START_AT_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 TICK_MS = MS_PER_DAY // TICKS
-_WITHIN_TICK_MS = 60_000  # impressions come a minute into their tick, when the day's new part has been planned
+_WITHIN_TICK_MS = 300_000  # impressions come five minutes into their tick, when that part of the day has been planned
 _QUICK_CAMPAIGNS = 2
 _QUICK_THINNING = 20
 _LEAD_MS = 10 * 60_000
@@ -91,7 +91,8 @@ class Replay:
     """One run of a pack against one server."""
 
     def __init__(self, server: RunningServer, campaigns: list[ReplayCampaign]) -> None:
-        self._server = server
+        # every token before the first call: a server looks for tokens that it does not know only now and then
+        self._creators = [server.transport("creator", 1 + idx) for idx in range(len(campaigns))]
         self._feed, self._operator = server.transport("feed"), server.transport("operator")
         self.results = [DayResult(campaign) for campaign in campaigns]
         self._campaign_ids: list[int] = []
@@ -109,7 +110,7 @@ class Replay:
                 ),
                 audience_pb2.PutSegmentResponse,
             )
-            created = self._server.transport("creator", 1 + idx).call(
+            created = self._creators[idx].call(
                 "Campaigns/CreateCampaign", _create_request(result, segment), campaigns_pb2.Campaign
             )
             self._campaign_ids.append(created.campaign_id)
@@ -131,7 +132,7 @@ class Replay:
         """Ask the engine what it charged."""
         self._advance(START_AT_MS + MS_PER_DAY - 1)
         for idx, result in enumerate(self.results):
-            report = self._server.transport("creator", 1 + idx).call(
+            report = self._creators[idx].call(
                 "Campaigns/GetReport",
                 campaigns_pb2.GetReportRequest(campaign_id=self._campaign_ids[idx]),
                 campaigns_pb2.CampaignReport,
