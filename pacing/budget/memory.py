@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,15 +20,12 @@ GRANT_BIDS = 64
 """g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
 pass; but what would not do for this many bids is granted whole."""
 
+REMEMBERED_CLAIMS = 2**16
+
 
 @dataclass(slots=True)
 class StoredLease:
-    """A lease as the store knows it.
-
-    Attributes:
-        remaining_micros: neither settled nor released.
-        settled: amount by hold_seq; negative minus one where it was over-delivered.
-    """
+    """A lease as the store knows it; `remaining_micros` are neither settled nor released."""
 
     lease_id: int
     campaign_id: int
@@ -37,16 +35,19 @@ class StoredLease:
     start_at_ms: int
     end_at_ms: int
     closed: bool = False
-    settled: dict[int, int] = field(default_factory=dict)
 
 
 class MemoryStore:
-    """A `BudgetStore` for the one process that owns its ledger. Any thread may call any method."""
+    """A `BudgetStore` for the one process that owns its ledger. Any thread may call any method.
+
+    The ledger takes each claim once, for good; so this store only tells apart the last REMEMBERED_CLAIMS.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.accounts: dict[int, Account] = {}
         self.leases: dict[int, StoredLease] = {}
+        self._told: OrderedDict[tuple[int, int], int] = OrderedDict()  # amount by (lease_id, hold_seq)
 
     def set_caps(
         self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
@@ -128,21 +129,25 @@ class MemoryStore:
         lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
         if lease is None:
             return Verdict.OVER_DELIVERY
-        before = lease.settled.get(hold_seq)
+        before = self._told.get((lease_id, hold_seq))
         if before is not None:
-            return Verdict.DUPLICATE if amount in (before, -1 - before) else Verdict.CONFLICT
+            return Verdict.DUPLICATE if amount == before else Verdict.CONFLICT
+        self._remember(lease_id, hold_seq, amount)
         account = self.accounts[campaign_id]
-        from_pool = max(0, amount - lease.remaining_micros)
-        if from_pool > account.free_micros(lease.day_key):
-            lease.settled[hold_seq] = -1 - amount
+        from_pool = amount - lease.remaining_micros
+        if from_pool > 0 and from_pool > account.free_micros(lease.day_key):
             account.over_delivered_micros += amount
             return Verdict.OVER_DELIVERY
-        self._charge(account, lease, hold_seq, amount)
+        self._charge(account, lease, amount)
         return Verdict.CHARGED
 
-    def _charge(self, account: Account, lease: StoredLease, hold_seq: int, amount: int) -> None:
+    def _remember(self, lease_id: int, hold_seq: int, amount: int) -> None:
+        self._told[lease_id, hold_seq] = amount
+        if len(self._told) > REMEMBERED_CLAIMS:
+            self._told.popitem(last=False)
+
+    def _charge(self, account: Account, lease: StoredLease, amount: int) -> None:
         from_lease = min(amount, lease.remaining_micros)
-        lease.settled[hold_seq] = amount
         lease.remaining_micros -= from_lease
         account.lease(lease.day_key, -from_lease)
         account.settle(lease.day_key, amount)
@@ -171,13 +176,13 @@ class MemoryStore:
         self, verdict: int, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int
     ) -> None:
         lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
-        if lease is None or hold_seq in lease.settled:
+        if lease is None:
             return
+        self._remember(lease_id, hold_seq, amount)
         account = self.accounts[campaign_id]
         if verdict == Verdict.CHARGED:
-            self._charge(account, lease, hold_seq, amount)
+            self._charge(account, lease, amount)
         elif verdict == Verdict.OVER_DELIVERY:
-            lease.settled[hold_seq] = -1 - amount
             account.over_delivered_micros += amount
 
     def account(self, campaign_id: int) -> Account | None:

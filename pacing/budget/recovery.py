@@ -127,7 +127,6 @@ _LEASES = np.dtype(
         ("start_at_ms", "<i8"), ("end_at_ms", "<i8"), ("closed", "?"),
     ]
 )  # fmt: skip
-_SETTLED = np.dtype([("lease_id", "<u8"), ("hold_seq", "<u8"), ("amount", "<i8")])
 
 
 def snapshot_bytes(store: MemoryStore, counters: Counters) -> bytes:
@@ -162,7 +161,6 @@ def snapshot_bytes(store: MemoryStore, counters: Counters) -> bytes:
             ],
             _LEASES,
         ),
-        "settled": np.array([(x.lease_id, s, amount) for x in leases for s, amount in x.settled.items()], _SETTLED),
         "counters": np.array([_SNAPSHOT_VERSION, counters.next_lease, counters.seq_bound], np.int64),
     }  # fmt: skip
     out = io.BytesIO()
@@ -185,6 +183,4 @@ def _restored(body: bytes) -> Replayed:
             state.store.accounts[campaign_id].days[day_key] = Balance(*amounts)
         for fields in tables["leases"].tolist():
             state.store.leases[fields[0]] = StoredLease(*fields)
-        for lease_id, hold_seq, amount in tables["settled"].tolist():
-            state.store.leases[lease_id].settled[hold_seq] = amount
     return state

@@ -63,7 +63,7 @@ class Bid:
     charged: int = -1
     life: int = 0  # of the process that made it
 
-    def row(self, kind: OutcomeKind, price: int = 0) -> np.ndarray:
+    def row(self, kind: OutcomeKind, price_micros: int = 0) -> np.ndarray:
         return told(
             kind, self.lease_id, self.hold_seq, price, self.campaign_id,
             self.bid_micros, self.issued_at_ms, WIN_MS, BILLING_MS,
