@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any as AnyValue
@@ -144,9 +144,7 @@ def validate(expression: Expression) -> Expression:
     Raises:
         ValueError: names the path of the node, its value and the range.
     """
-    count = 0
-    for path, depth, node in _walk(expression, "targeting", 1):
-        count += 1
+    for count, (path, depth, node) in enumerate(_walk(expression, "targeting", 1), 1):
         if count > MAX_NODES:
             raise ValueError(f"targeting: more than {MAX_NODES} nodes")
         if depth > MAX_DEPTH:
@@ -179,13 +177,20 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
 def compile_clauses(expression: Expression, creator_id: int, include_fans: bool) -> tuple[Clause, ...]:
     """The audience as alternatives (disjunctive normal form), the creator's fans taken out unless they are wanted.
 
+    An audience that can hold nobody has none.
+
+    Args:
+        expression: one that `validate` takes.
+        creator_id: the campaign's creator.
+        include_fans: whether the creator's present fans may see the campaign.
+
     Raises:
         ValueError: it takes more than MAX_CLAUSES alternatives.
     """
     excluded = frozenset() if include_fans else frozenset({fans_segment(creator_id)})
     found = _alternatives(expression, creator_id, positive=True)
-    clauses = [replace(clause, excluded=clause.excluded | excluded) for clause in found]
-    return tuple(clause for clause in clauses if not _is_empty(clause))
+    clauses = [_tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found]
+    return tuple(_once(clause for clause in clauses if not _is_empty(clause)))
 
 
 def to_json(expression: Expression) -> dict[str, AnyValue]:
@@ -217,7 +222,7 @@ def from_json(value: AnyValue) -> Expression:
     """
     try:
         return _from_json(value)
-    except (KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise ValueError(f"targeting: {str(value)[:80]} is no audience") from None
 
 
@@ -269,6 +274,8 @@ def _check_node(path: str, node: Expression) -> None:
                 check_segment_name(name)
             except ValueError as refused:
                 raise ValueError(f"{path}.segment: {refused}") from None
+            if name.startswith(INTEREST_PREFIX):
+                raise ValueError(f"{path}.segment: segment_id {name!r}: interests are chosen by code, not by segment")
         case FansOf(creator_ids=creator_ids):
             _check_codes(f"{path}.fans_of.creator_ids", creator_ids, MAX_CREATORS, 1, MAX_CREATOR_ID)
 
@@ -293,7 +300,7 @@ def _alternatives(node: Expression, creator_id: int, positive: bool) -> list[Cla
             parts = [_alternatives(part, creator_id, positive) for part in of]
             if isinstance(node, All) is positive:
                 return _every(parts)
-            return _checked([clause for part in parts for clause in part])
+            return _checked(_any_of([clause for part in parts for clause in part]))
         case Attribute(dimension=dimension, codes=codes):
             wanted = frozenset(codes) if positive else frozenset(range(CARDINALITIES[dimension])) - frozenset(codes)
             return [Clause({dimension: wanted}, (), frozenset())]
@@ -315,6 +322,48 @@ def _every(parts: list[list[Clause]]) -> list[Clause]:
         joined = [both for a, b in product(joined, part) if not _is_empty(both := _both(a, b))]
         _checked(joined)
     return joined
+
+
+def _any_of(clauses: list[Clause]) -> list[Clause]:
+    """Alternatives joined where one clause can say both: memberships into one group, codes of one dimension into one set."""
+    group: frozenset[str] = frozenset()
+    codes_of: dict[Dimension, frozenset[int]] = {}
+    others = []
+    for clause in clauses:
+        if not clause.excluded and not clause.allowed and len(clause.groups) == 1:
+            group |= clause.groups[0]
+        elif not clause.excluded and not clause.groups and len(clause.allowed) == 1:
+            ((dimension, codes),) = clause.allowed.items()
+            codes_of[dimension] = codes_of.get(dimension, frozenset()) | codes
+        else:
+            others.append(clause)
+    joined = [Clause({dimension: codes}, (), frozenset()) for dimension, codes in codes_of.items()]
+    if group:
+        joined.append(Clause({}, (group,), frozenset()))
+    everything = _TRUE in others or any(len(codes) == CARDINALITIES[d] for d, codes in codes_of.items())
+    return [_TRUE] if everything else _once(joined + others)
+
+
+def _once(clauses: Iterable[Clause]) -> list[Clause]:
+    """The clauses without repetitions."""
+    kept: list[Clause] = []
+    for clause in clauses:
+        if clause not in kept:
+            kept.append(clause)
+    return kept
+
+
+def _tidied(clause: Clause) -> Clause:
+    """The same clause without what goes without saying: dimensions that allow all, and groups that another one implies."""
+    allowed = {d: codes for d, codes in clause.allowed.items() if len(codes) < CARDINALITIES[d]}
+    wanted = _minimal(tuple(group - clause.excluded for group in clause.groups))
+    return Clause(allowed, wanted, clause.excluded)
+
+
+def _minimal(groups: tuple[frozenset[str], ...]) -> tuple[frozenset[str], ...]:
+    """The groups without those that hold all of another one."""
+    once = tuple(dict.fromkeys(groups))
+    return tuple(group for group in once if not any(other < group for other in once))
 
 
 def _both(a: Clause, b: Clause) -> Clause:
