@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
@@ -223,7 +224,7 @@ def from_json(value: AnyValue) -> Expression:
     try:
         return _from_json(value)
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise ValueError(f"targeting: {str(value)[:80]} is no audience") from None
+        raise ValueError(f"targeting: {reprlib.repr(value)[:80]} is no audience") from None
 
 
 def _from_json(value: Mapping[str, AnyValue]) -> Expression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from targeting.attributes import CARDINALITIES, STORED_DIMENSION_COUNT
-from targeting.expressions import Expression, compile_clauses
+from targeting.expressions import INTEREST_PREFIX, Clause, Expression, compile_clauses
 from targeting.match.index import build_index
 from targeting.match.kernels import count_matched
 from targeting.segments.store import SegmentStore
@@ -16,14 +16,21 @@ EXACT_BELOW = 50_000
 """Audiences that the sample puts under this are counted one by one."""
 
 
-def count_viewers(expression: Expression, creator_id: int, include_fans: bool, viewers: ViewerTable,
-                  segments: SegmentStore, step: int) -> int:  # fmt: skip
+def count_viewers(
+    expression: Expression,
+    creator_id: int,
+    include_fans: bool,
+    viewers: ViewerTable,
+    segments: SegmentStore,
+    step: int,
+) -> int:
     """Viewers among every `step`-th row whom the audience holds in some context.
 
-    What a request brings (content category, placement) is taken to suit: reach is about viewers.
+    What a request brings (content category, placement) is taken to suit: reach is about viewers. Segments that nobody is in are
+    not made known by being asked for.
     """
     clauses = [
-        _without_context(clause) for clause in compile_clauses(expression, creator_id, include_fans)
+        known for clause in compile_clauses(expression, creator_id, include_fans) if (known := _known(clause, segments))
     ]
     index = build_index([clauses], segments.segment_idx)
     rows = np.arange(0, viewers.size, step, dtype=np.int64)
@@ -49,9 +56,17 @@ def estimate_reach(
     return _rounded_down(int(max(estimate - error, 0))), _rounded_up(int(min(estimate + error, viewers.size)))
 
 
-def _without_context(clause):  # type: ignore[no-untyped-def]
-    stored = {d: codes for d, codes in clause.allowed.items() if d < STORED_DIMENSION_COUNT}
-    return type(clause)(stored, clause.groups, clause.excluded)
+def _known(clause: Clause, segments: SegmentStore) -> Clause | None:
+    """The clause without context and without segments that nobody is in; None if that leaves nobody."""
+
+    def has_members(name: str) -> bool:
+        return name.startswith(INTEREST_PREFIX) or len(segments.members(name)) > 0
+
+    groups = tuple(frozenset(filter(has_members, group)) for group in clause.groups)
+    if not all(groups):
+        return None
+    stored = {dimension: codes for dimension, codes in clause.allowed.items() if dimension < STORED_DIMENSION_COUNT}
+    return Clause(stored, groups, frozenset(filter(has_members, clause.excluded)))
 
 
 def _grain(count: int) -> int:

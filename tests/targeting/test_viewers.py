@@ -18,7 +18,9 @@ from targeting.viewers import ViewerTable
 
 pytestmark = pytest.mark.kernels
 
-some_ids = st.one_of(st.integers(0, 30), st.sampled_from([2**63, 2**64 - 1, 1 << 32, 7 << 40]), st.integers(0, 2**64 - 1))
+some_ids = st.one_of(
+    st.integers(0, 30), st.sampled_from([2**63, 2**64 - 1, 1 << 32, 7 << 40]), st.integers(0, 2**64 - 1)
+)
 id_lists = st.lists(some_ids, max_size=40)
 
 

@@ -1,0 +1,219 @@
+"""Why an audience holds a viewer, as a plain sentence in English or Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from targeting.attributes import Dimension
+from targeting.expressions import (
+    All,
+    Any,
+    Attribute,
+    Expression,
+    FansOf,
+    FriendsOfFans,
+    Interests,
+    Not,
+    Segment,
+    ViewerFacts,
+    fans_segment,
+    matches,
+)
+
+MAX_LISTED = 5
+"""Codes, names or viewers that one reason lists; of more it says that there are more."""
+
+
+class Language(StrEnum):
+    """A language that reasons are told in."""
+
+    ENGLISH = "en"
+    CHINESE = "zh"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What codes are called where the sentence is read; a code without a label is told by its number.
+
+    Attributes:
+        codes: by dimension and code.
+        interests: by interest code.
+        segments: by segment name.
+    """
+
+    codes: Mapping[tuple[Dimension, int], str] = field(default_factory=dict)
+    interests: Mapping[int, str] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_LABELS = Labels()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One condition that decided.
+
+    Attributes:
+        condition: an expression without parts.
+        holds: whether the audience wanted it to hold, or not to.
+    """
+
+    condition: Attribute | Interests | Segment | FansOf | FriendsOfFans
+    holds: bool
+
+
+def reasons_of(expression: Expression, facts: ViewerFacts, creator_id: int) -> tuple[Reason, ...] | None:
+    """Conditions that together make the audience hold the viewer, each once; None if it does not.
+
+    Of alternatives, the one that takes the fewest conditions is told, the first among equals.
+    """
+    found = _witness(expression, facts, creator_id, holds=True)
+    return None if found is None else tuple(dict.fromkeys(found))
+
+
+def why_matched(
+    expression: Expression,
+    facts: ViewerFacts,
+    creator_id: int,
+    include_fans: bool,
+    language: Language,
+    labels: Labels = NO_LABELS,
+    through: Sequence[int] = (),
+) -> str | None:
+    """One sentence that says why a campaign's audience holds a viewer; None if it does not.
+
+    Args:
+        expression: the audience.
+        facts: what the viewer is.
+        creator_id: whose campaign it is.
+        include_fans: whether the creator's fans are wanted.
+        language: of the sentence.
+        labels: what codes are called.
+        through: ids of fans of the creator who are friends of the viewer, where they are known.
+    """
+    if not include_fans and fans_segment(creator_id) in facts.segments:
+        return None
+    reasons = reasons_of(expression, facts, creator_id)
+    if reasons is None:
+        return None
+    speaker = _SPEAKERS[language](facts, labels, through)
+    told = [speaker.say(reason) for reason in reasons] or [speaker.everybody]
+    if not include_fans:
+        told.append(speaker.no_fan_yet)
+    return speaker.separator.join(told)
+
+
+def _witness(node: Expression, facts: ViewerFacts, creator_id: int, holds: bool) -> list[Reason] | None:
+    """Reasons why `node` is as `holds` says; None if it is not."""
+    match node:
+        case Not(of=part):
+            return _witness(part, facts, creator_id, not holds)
+        case All(of=of) | Any(of=of):
+            parts = [_witness(part, facts, creator_id, holds) for part in of]
+            given = [part for part in parts if part is not None]
+            if isinstance(node, All) is holds:
+                return [reason for part in given for reason in part] if len(given) == len(parts) else None
+            return min(given, key=len, default=None)
+        case _:
+            return [Reason(node, holds)] if matches(node, facts, creator_id) is holds else None
+
+
+class _English:
+    separator = "; "
+    everybody = "everybody is wanted"
+    no_fan_yet = "does not follow the creator yet"
+
+    def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
+        self._facts = facts
+        self._labels = labels
+        self._through = through
+
+    def say(self, reason: Reason) -> str:
+        """The reason as part of a sentence."""
+        match reason.condition:
+            case Attribute(dimension=dimension):
+                name = dimension.name.lower().replace("_", " ")
+                code = self._facts.codes[dimension]
+                own = "unknown" if code == 0 else _labelled(code, self._labels.codes.get((dimension, code)))
+                return f"{name} {own}" if reason.holds else f"{name} {own}, which is not excluded"
+            case Interests(codes=codes):
+                shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
+                names = [_labelled(code, self._labels.interests.get(code)) for code in shared]
+                return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.holds)}"
+            case Segment(name=name):
+                return f"{'' if reason.holds else 'not '}in segment {_labelled(name, self._labels.segments.get(name))}"
+            case FansOf(creator_ids=creator_ids):
+                names = _creators(creator_ids, self._facts, reason.holds)
+                return f"{'follows' if reason.holds else 'does not follow'} creator {self._listed(names, reason.holds)}"
+            case FriendsOfFans():
+                if not reason.holds:
+                    return "no friend of a fan of the creator"
+                if not self._through:
+                    return "follows someone who follows the creator, or is followed by one"
+                return f"friend of {self._listed([str(i) for i in self._through], True)}, who follow the creator"
+
+    def _listed(self, names: Sequence[str], all_hold: bool) -> str:
+        shown = list(names[:MAX_LISTED])
+        if len(names) > MAX_LISTED:
+            shown.append(f"{len(names) - MAX_LISTED} more")
+        word = " and " if all_hold else " or "
+        return word.join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+class _Chinese:
+    separator = "；"
+    everybody = "面向所有人"
+    no_fan_yet = "尚未关注主播"
+    _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
+
+    def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
+        self._facts = facts
+        self._labels = labels
+        self._through = through
+
+    def say(self, reason: Reason) -> str:
+        """The reason as part of a sentence."""
+        match reason.condition:
+            case Attribute(dimension=dimension):
+                name = self._DIMENSIONS[dimension]
+                code = self._facts.codes[dimension]
+                own = "未知" if code == 0 else _labelled(code, self._labels.codes.get((dimension, code)), "（{}）")
+                return f"{name}{own}" if reason.holds else f"{name}{own}，不在排除之列"
+            case Interests(codes=codes):
+                shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
+                names = [_labelled(code, self._labels.interests.get(code), "（{}）") for code in shared]
+                verb = "感" if reason.holds else "都不感" if len(names) > 1 else "不感"
+                return f"对{self._listed(names)}{verb}兴趣"
+            case Segment(name=name):
+                label = _labelled(name, self._labels.segments.get(name), "（{}）")
+                return f"{'属于' if reason.holds else '不属于'}人群包{label}"
+            case FansOf(creator_ids=creator_ids):
+                names = _creators(creator_ids, self._facts, reason.holds)
+                return f"{'关注了' if reason.holds else '未关注'}主播{self._listed(names)}"
+            case FriendsOfFans():
+                if not reason.holds:
+                    return "不是主播粉丝的好友"
+                if not self._through:
+                    return "关注了主播的粉丝，或被主播的粉丝关注"
+                return f"是主播粉丝{self._listed([str(i) for i in self._through])}的好友"
+
+    def _listed(self, names: Sequence[str]) -> str:
+        shown = "、".join(names[:MAX_LISTED])
+        return f"{shown}等{len(names)}个" if len(names) > MAX_LISTED else shown
+
+
+_SPEAKERS: Mapping[Language, type[_English] | type[_Chinese]] = {
+    Language.ENGLISH: _English,
+    Language.CHINESE: _Chinese,
+}
+
+
+def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") -> str:
+    return str(code) if label is None else label + in_brackets.format(code)
+
+
+def _creators(creator_ids: Sequence[int], facts: ViewerFacts, followed: bool) -> list[str]:
+    named = [i for i in dict.fromkeys(creator_ids) if not followed or fans_segment(i) in facts.segments]
+    return [str(creator_id) for creator_id in named]

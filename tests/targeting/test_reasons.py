@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from targeting.attributes import Dimension
+from targeting.expressions import (
+    EVERYBODY,
+    All,
+    Any,
+    Attribute,
+    Expression,
+    FansOf,
+    FriendsOfFans,
+    Interests,
+    Not,
+    Segment,
+    ViewerFacts,
+    fans_segment,
+    matches,
+)
+from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
+from tests.targeting.audiences import CREATORS, expressions, viewers
+
+REGION = Dimension.REGION
+VIEWER = ViewerFacts((12, 3, 0, 1, 1, 1, 1, 1), frozenset({3, 7}), frozenset({"vip", "laotie:1", "fans:9"}))
+LABELS = Labels({(REGION, 12): "Jilin"}, {3: "dance"}, {"vip": "Big spenders"})
+
+
+def english(expression: Expression, **more: object) -> str | None:
+    return why_matched(expression, VIEWER, 1, True, Language.ENGLISH, **more)  # type: ignore[arg-type]
+
+
+def chinese(expression: Expression, **more: object) -> str | None:
+    return why_matched(expression, VIEWER, 1, True, Language.CHINESE, **more)  # type: ignore[arg-type]
+
+
+def test_a_whole_sentence() -> None:
+    audience = All((Attribute(REGION, (11, 12)), Interests((3, 5)), FriendsOfFans()))
+    assert why_matched(audience, VIEWER, 1, False, Language.ENGLISH, LABELS) == (
+        "region Jilin (12); interested in dance (3); follows someone who follows the creator, or is followed by one; "
+        "does not follow the creator yet"
+    )
+    assert why_matched(audience, VIEWER, 1, False, Language.CHINESE, LABELS) == (
+        "地区Jilin（12）；对dance（3）感兴趣；关注了主播的粉丝，或被主播的粉丝关注；尚未关注主播"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "in_english", "in_chinese"),
+    [
+        (EVERYBODY, "everybody is wanted", "面向所有人"),
+        (Attribute(Dimension.GENDER, (0, 1)), "gender unknown", "性别未知"),
+        (Attribute(Dimension.AGE_BAND, (3,)), "age band 3", "年龄段3"),
+        (Not(Attribute(REGION, (1, 2))), "region 12, which is not excluded", "地区12，不在排除之列"),
+        (Interests((7, 3, 1)), "interested in 3 and 7", "对3、7感兴趣"),
+        (Not(Interests((5, 4, 1))), "not interested in 1, 4 or 5", "对1、4、5都不感兴趣"),
+        (Not(Interests((5,))), "not interested in 5", "对5不感兴趣"),
+        (Segment("vip"), "in segment vip", "属于人群包vip"),
+        (Not(Segment("old")), "not in segment old", "不属于人群包old"),
+        (FansOf((8, 9)), "follows creator 9", "关注了主播9"),
+        (Not(FansOf((7, 8))), "does not follow creator 7 or 8", "未关注主播7、8"),
+        (Not(Not(Segment("vip"))), "in segment vip", "属于人群包vip"),
+    ],
+)
+def test_each_condition(expression: Expression, in_english: str, in_chinese: str) -> None:
+    assert english(expression) == in_english
+    assert chinese(expression) == in_chinese
+
+
+def test_friends_are_named_where_they_are_known() -> None:
+    assert english(FriendsOfFans(), through=[5, 6]) == "friend of 5 and 6, who follow the creator"
+    assert chinese(FriendsOfFans(), through=[5, 6]) == "是主播粉丝5、6的好友"
+    assert why_matched(Not(FriendsOfFans()), VIEWER, 2, True, Language.ENGLISH) == "no friend of a fan of the creator"
+
+
+def test_long_lists_are_cut() -> None:
+    assert english(Not(FansOf(tuple(range(20, 28))))) == "does not follow creator 20, 21, 22, 23, 24 or 3 more"
+    assert "20、21、22、23、24等8个" in str(chinese(Not(FansOf(tuple(range(20, 28))))))
+
+
+def test_the_shortest_alternative_is_told_and_nothing_twice() -> None:
+    vip, region = Segment("vip"), Attribute(REGION, (12,))
+    assert english(Any((All((vip, region)), Segment("no"), region))) == "region 12"
+    assert english(All((vip, region, vip))) == "in segment vip; region 12"
+
+
+def test_no_reason_for_who_is_not_held() -> None:
+    assert english(Segment("no")) is None
+    assert english(Any(())) is None
+    assert why_matched(EVERYBODY, VIEWER, 9, False, Language.ENGLISH) is None
+    assert why_matched(EVERYBODY, VIEWER, 9, True, Language.ENGLISH) == "everybody is wanted"
+
+
+def as_expression(reason: Reason) -> Expression:
+    return reason.condition if reason.holds else Not(reason.condition)
+
+
+@settings(max_examples=100)
+@given(expressions(), viewers(), viewers(), st.sampled_from(CREATORS))
+def test_reasons_are_true_and_enough(
+    expression: Expression, viewer: ViewerFacts, another: ViewerFacts, creator_id: int
+) -> None:
+    reasons = reasons_of(expression, viewer, creator_id)
+    assert (reasons is not None) is matches(expression, viewer, creator_id)
+    if reasons is None:
+        return
+    told = All(tuple(as_expression(reason) for reason in reasons))
+    assert matches(told, viewer, creator_id)
+    if matches(told, another, creator_id):
+        assert matches(expression, another, creator_id)
+
+
+@settings(max_examples=60)
+@given(expressions(), viewers(), st.sampled_from(CREATORS), st.booleans(), st.sampled_from(Language))
+def test_a_sentence_for_all_who_match(
+    expression: Expression, viewer: ViewerFacts, creator_id: int, include_fans: bool, language: Language
+) -> None:
+    sentence = why_matched(expression, viewer, creator_id, include_fans, language)
+    wanted = include_fans or fans_segment(creator_id) not in viewer.segments
+    assert (sentence is not None) is (wanted and matches(expression, viewer, creator_id))
+    assert sentence is None or sentence.strip()
