@@ -36,7 +36,9 @@ _LEAD_MS = 10 * 60_000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `fanbid replay`."""
-    parser.add_argument("pack", type=Path, metavar="PACK", help="replay pack (.npz): logged auctions of several campaigns")
+    parser.add_argument(
+        "pack", type=Path, metavar="PACK", help="replay pack (.npz): logged auctions of several campaigns"
+    )
     parser.add_argument(
         "--history", type=Path, metavar="FILE", help="past days of the same market (.npz), for priors and plans"
     )

@@ -86,8 +86,8 @@ class Cleared:
 def clear_bids(campaign: ReplayCampaign, impressions: Ints, viewer_idx: Ints, bids: Ints, floors: Ints) -> Cleared:
     """Clear the bids of one answer against the campaign's logged rivals: three slots, second price.
 
-    A bid that wins a slot which is not seen is reported as won and never billed. Rows come in order: wins, then what was
-    billed, then losses; every decided bid is told the fourth-highest rival bid as the least that could have won.
+    A bid that wins a slot which is not seen is reported as won and never billed. Rows come in order: wins, then what
+    was billed, then losses; every decided bid is told the fourth-highest rival bid as the least that could have won.
 
     Args:
         impressions: i8[n] those asked about. viewer_idx: i8[m] into them, one per bid. bids, floors: i8[m] micros.

@@ -1,4 +1,5 @@
-"""The AuctionNet replay pack: logged auctions of eight advertisers' days, how they clear, and what a day of bidding scores.
+"""The AuctionNet replay pack: logged auctions of eight advertisers' days, how they clear, and what a day of bidding
+scores.
 
 Su et al., AuctionNet (2024). Units of the pack's currency; probabilities are of a conversion given that the ad is seen.
 """
@@ -6,7 +7,6 @@ Su et al., AuctionNet (2024). Units of the pack's currency; probabilities are of
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +151,6 @@ def history_from_log(path: str | Path) -> MarketHistory:
         impressions=impressions,
         told_micros=np.maximum(log["fourth"], PRICE_MIN) * MICROS_PER_UNIT,
     )
-
 
 
 def thinned(campaign: ReplayCampaign, every: int) -> ReplayCampaign:

@@ -92,7 +92,9 @@ class Forecaster:
         self._update_scales(now_ms)
         self._update_shade()
         if columns is not None:
-            kernels.bin_auctions(row, first, won, probability, bid, paid, told, state.log_level, state.log_price, state.mass)
+            kernels.bin_auctions(
+                row, first, won, probability, bid, paid, told, state.log_level, state.log_price, state.mass
+            )
             state.weight[:count, self._running] += state.tick_sums[:count, SUM_ROWS]
             state.rows_seen[:count] += state.tick_sums[:count, SUM_ROWS]
 
@@ -134,7 +136,9 @@ class Forecaster:
         told, priced = state.tick_sums[rows, SUM_TOLD], state.tick_sums[rows, SUM_PRICED]
         state.seen[rows, PRICE] += state.tick_sums[rows, SUM_LOG_TOLD] - told * base[:, PRICE]
         state.meant[rows, PRICE] += told
-        first_price = (state.meant[rows, PRICE] <= 0) & (priced > 0) & ~self._prior.known[PRICE] & (state.target[rows] <= 0)
+        first_price = (
+            (state.meant[rows, PRICE] <= 0) & (priced > 0) & ~self._prior.known[PRICE] & (state.target[rows] <= 0)
+        )
         guess = state.tick_sums[rows, SUM_LOG_PRICE] / np.maximum(priced, 1.0) - base[:, PRICE] - _WON_PRICE_Z
         state.seen[rows[first_price], PRICE] = guess[first_price]
         state.meant[rows[first_price], PRICE] = 1.0
@@ -191,7 +195,7 @@ class Forecaster:
         )
 
     def expected_outcome(self, rows: Rows) -> FloatArray:
-        """f8[m, 2]: events and micros that the supply since the last tick should have brought at the multipliers in force."""
+        """f8[m, 2]: events and micros that the supply since the last tick should have brought at these alphas."""
         state = self._state
         unit = np.zeros((len(rows), 2))
         eligible, events, told = self._interval[rows].T if len(rows) else np.zeros((3, 0))
@@ -235,7 +239,7 @@ class Forecaster:
         return True
 
     def _raw_deviation(self, rows: Rows, end_bucket: float) -> tuple[FloatArray, FloatArray]:
-        """Deviation of the running bucket so far, without scale, and its variance (infinite: nothing seen). f8[m, 3] each."""
+        """Deviation of the running bucket so far, scale included, and its variance (infinite: not seen), f8[m, 3]."""
         state = self._state
         current = self._current or 0
         base = self._base(rows, self._running)
@@ -366,7 +370,8 @@ class Forecaster:
     def variance(self, rows: Rows, remaining: FloatArray) -> FloatArray:
         """f8[m]: variance of the log multiplier that would have been right, given what may still come.
 
-        Symbols: with cost C_t of bucket t and weights w_t proportional to dC_t / d log alpha, a deviation d_t of the log ratio of
+        Symbols: with cost C_t of bucket t and weights w_t proportional to dC_t / d log alpha, a deviation d_t of the
+            log ratio of
         price to level moves log alpha by sum w_t d_t, one of log traffic by sum w_t d_t / elasticity.
         """
         state, buckets = self._state, self._prior.buckets
@@ -411,7 +416,9 @@ class Forecaster:
     def remaining_impressions(self, rows: Rows) -> FloatArray:
         """f8[m]: viewers that these campaigns may still bid for, roughly a day's worth at the present rate."""
         state = self._state
-        return np.asarray(np.exp(self._base(rows, self._running)[:, TRAFFIC] + state.scale[rows, TRAFFIC]) * self._prior.buckets)
+        return np.asarray(
+            np.exp(self._base(rows, self._running)[:, TRAFFIC] + state.scale[rows, TRAFFIC]) * self._prior.buckets
+        )
 
     def target_deviation(self) -> float:
         """Standard deviation of log(alpha / target) before anything is seen."""

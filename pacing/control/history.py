@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,8 @@ class MarketHistory:
         probability: (n,) chance of a goal event if the ad is seen, above 0.
         prices_micros: (n, s) the least that wins position 1..s, which is also its second price; non-increasing along s.
         exposure: (s,) chance that position 1..s is seen, non-increasing.
-        told_micros: (n,) what a bidder is told as the least bid that wins; the last position's price where nothing else is.
+        told_micros: (n,) what a bidder is told as the least bid that wins; the last position's price where nothing
+            else is.
         impressions: (days, buckets) how many rows a campaign could have bid for, not only those in the sample.
         midnight_offset_ms: instant of bucket 0 after 00:00 UTC, 0..86,399,999.
     """
@@ -90,13 +92,14 @@ class MarketHistory:
 
     def save(self, path: str | Path) -> None:
         """Write the history to a compressed .npz file, in float32."""
+        columns: dict[str, Any] = {name: _narrow(getattr(self, name)) for name in _COLUMNS}
         np.savez_compressed(
             path,
             format_version=np.int64(FORMAT_VERSION),
             exposure=self.exposure.astype(np.float32),
             impressions=self.impressions,
             midnight_offset_ms=np.int64(self.midnight_offset_ms),
-            **{name: _narrow(getattr(self, name)) for name in _COLUMNS},
+            **columns,
         )
 
     @classmethod
@@ -123,11 +126,11 @@ class MarketHistory:
         return cls(**columns, exposure=exposure, impressions=impressions, midnight_offset_ms=offset_ms)
 
 
-def _narrow(column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _narrow(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return column.astype(np.float32) if column.dtype.kind == "f" else column.astype(np.uint32)
 
 
-def _check_range(name: str, column: npt.NDArray[np.generic], low: float, high: float) -> None:
+def _check_range(name: str, column: npt.NDArray[Any], low: float, high: float) -> None:
     """Refuse NaN and anything outside low..high."""
     if column.size and not bool(np.all((column >= low) & (column <= high))):
         raise ValueError(f"{name}: has a value outside {low}..{high}")

@@ -12,7 +12,11 @@ from numba import njit
 
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
 
-EXACT, ABOVE, BELOW = 0, 1, 2  # what an auction told of its threshold: its value, or that it lies above or below the bid
+EXACT, ABOVE, BELOW = (
+    0,
+    1,
+    2,
+)  # what an auction told of its threshold: its value, or that it lies above or below the bid
 NODE_SHIFT = math.sqrt(3.0)  # three-point Gauss-Hermite rule
 FREE, BUDGET_BINDS, COST_BINDS, BELOW_GRID, ABOVE_GRID = 0, 1, 2, 3, 4  # what decided a multiplier
 
@@ -25,7 +29,9 @@ CURRENT_VALUE, CURRENT_COST, LATER_VALUE, LATER_COST, DAY_COST = range(5)
 TABLE_ROWS = 5
 
 # columns of `state` in solve_plans
-REMAINING, VALUE_GAIN, COST_GAIN, FIRST_SHARE, LOG_SHADE, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(12)
+REMAINING, VALUE_GAIN, COST_GAIN, FIRST_SHARE, LOG_SHADE, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(
+    12
+)
 SOLVE_COLUMNS = 12
 
 
@@ -49,8 +55,8 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, ou
     """Add n decided auctions to the sums of their campaigns.
 
     Args:
-        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, price, told: f8[n], micros;
-            price and told are negative where not known.
+        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, price, told: f8[n],
+            micros; price and told are negative where not known.
         out_sums: f8[N, SUM_COLUMNS], added to.
     """
     for i in range(len(row)):
@@ -95,7 +101,7 @@ def bin_auctions(row, first_price, won, probability, bid, price, told, log_level
                 kind = BELOW if won[i] else ABOVE
         log_quotient = math.log(probability[i]) - log_level[c]
         z = math.log(max(threshold, 1.0)) - log_quotient - log_price[c]
-        k = int(math.ceil((z - Z_LOW) / Z_STEP))
+        k = math.ceil((z - Z_LOW) / Z_STEP)
         k = min(max(k, 0), CURVE_BINS - 1)
         out_mass[c, kind, k] += math.exp(log_quotient)
 
@@ -226,7 +232,8 @@ def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, f
     """Value and cost that one impression of this bucket should have brought at a multiplier.
 
     Args:
-        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, price: f8[m]; level and price as observed.
+        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, price: f8[m]; level and price as
+            observed.
         out_unit: f8[m, 2] expected events and micros per impression.
     """
     for i in range(len(row)):
@@ -296,7 +303,8 @@ def cost_slopes(row, group, curves, own_map, traffic, level, price, log_alpha, o
 def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha, out_binding):
     """The largest multiplier that the rest of the horizon can pay for, for n campaigns.
 
-    Second price: one threshold on cost over value is optimal, so the multiplier is the largest whose forecast keeps all of
+    Second price: one threshold on cost over value is optimal, so the multiplier is the largest whose forecast keeps
+        all of
     budget, flight and target (or, with a finite exponent, the one with the best penalised value within the budgets).
 
     Args:
@@ -359,7 +367,7 @@ def _outlook(tables, state, j, log_alpha, out_value, out_cost):
 
 @njit(cache=True, nogil=True)
 def _largest_on_target(state, value, cost):
-    """Fractional bin of the largest multiplier that keeps the day on target; where that cannot be, the one that comes nearest."""
+    """Fractional bin of the largest multiplier that keeps the day on target, or comes nearest to it."""
     nearest, least = 0, math.inf
     after = math.inf
     for j in range(ALPHA_BINS - 1, -1, -1):

@@ -1,7 +1,8 @@
 """From what a campaign has seen today to what it should expect of the rest of the day.
 
-Traffic, level and price of each part of the day are treated as a Gaussian process around the prior's mean: what was observed
-since the day began corrects what comes, as far as past days say that one part of a day tells about another (kriging).
+Traffic, level and price of each part of the day are treated as a Gaussian process around the prior's mean: what was
+observed since the day began corrects what comes, as far as past days say that one part of a day tells about another
+(kriging).
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class Outlook:
             raw, raw_variance: f8[m, 3] its deviation so far, and the variance of that; infinite: nothing seen.
 
         Returns:
-            f8[m, 3, T] expected deviations (observed where complete), and f8[3, T, T] their remaining covariance before the
-            running bucket's evidence.
+            f8[m, 3, T] expected deviations (observed where complete), and f8[3, T, T] their remaining covariance
+            before the running bucket's evidence.
         """
         conditional = self.given(first, count)
         order = (first + np.arange(count)) % self._prior.buckets

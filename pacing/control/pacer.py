@@ -30,12 +30,13 @@ _EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the 
 class Pacer:
     """Sets the multiplier alpha of every campaign: how many micros one expected goal event is worth to it now.
 
-    Maximise the sum of expected events subject to spend <= budget (of the day and of the flight) and spend <= target * events.
-    In second price the best policy is one threshold on cost over value for the rest of the horizon, so alpha is the largest
-    whose forecast of remaining value and cost satisfies every constraint. The forecast is the market's curve by time of day
-    (from past days, where there are any), moved to the campaign's own scale and shape by what it has seen. While the forecast is
-    uncertain, alpha of a campaign with a target is drawn towards the target (a normal prior on log alpha). In first price
-    the bidder shades alpha * p; cost then follows from the shade that is observed, value from the thresholds.
+    Maximise the sum of expected events subject to spend <= budget (of the day and of the flight) and
+    spend <= target * events. In second price the best policy is one threshold on cost over value for the rest of the
+    horizon, so alpha is the largest whose forecast of remaining value and cost satisfies every constraint. The forecast
+    is the market's curve by time of day (from past days, where there are any), moved to the campaign's own scale and
+    shape by what it has seen. While the forecast is uncertain, alpha of a campaign with a target is drawn towards the
+    target (a normal prior on log alpha). In first price the bidder shades alpha * p; cost then follows from the shade
+    that is observed, value from the thresholds.
 
     Nothing is integrated over time, so an edited budget takes effect at the next tick and cannot wind up.
 
@@ -65,7 +66,8 @@ class Pacer:
         expected_events: FloatArray,
         now_ms: int,
     ) -> None:
-        """Learn how many viewers each campaign could have bid for since the last call, and the sum of their probabilities.
+        """Learn how many viewers each campaign could have bid for since the last call, and the sum of their
+        probabilities.
 
         Args:
             campaign_ids: u8[c], none twice. eligible: i8[c]. expected_events: f8[c].
@@ -79,7 +81,9 @@ class Pacer:
         with self._lock:
             rows = self._rows_of(campaign_ids)
             known = rows >= 0
-            supply = np.stack([eligible[known].astype(np.float64), np.asarray(expected_events, np.float64)[known]], axis=1)
+            supply = np.stack(
+                [eligible[known].astype(np.float64), np.asarray(expected_events, np.float64)[known]], axis=1
+            )
             self._state.tick_supply[rows[known]] += supply
 
     def tick(self, accounts: npt.NDArray[np.void], now_ms: int) -> npt.NDArray[np.void]:
@@ -100,15 +104,15 @@ class Pacer:
         with self._lock:
             rows = self._admit(accounts, now_ms)
             self._absorb(rows, accounts, now_ms)
-            stale = self._forecaster.roll(now_ms)
+            turned = self._forecaster.roll(now_ms)
             self._turn_days(rows, accounts)
             end_ms = _horizon_end(accounts)
-            stale = self._stale(rows, accounts, end_ms, now_ms) | stale
+            stale = self._stale(rows, accounts, end_ms, turned, now_ms)
             plan = self._solve(rows, accounts, end_ms, stale, now_ms)
         return plan
 
     def deficit_micros(self, campaign_id: int) -> float:
-        """What a campaign must make good today for having ended yesterday over its target; 0 for one that is not known."""
+        """What a campaign must make good today for having ended yesterday over its target; 0 for a stranger."""
         with self._lock:
             row = self._state.row_of.get(campaign_id)
             return 0.0 if row is None else float(self._state.deficit[row])
@@ -169,11 +173,16 @@ class Pacer:
         state.last_events[rows] = accounts["day_expected_events"]
 
     def _stale(
-        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
+        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], turned: bool, now_ms: int
     ) -> npt.NDArray[np.bool_]:
-        """Which forecasts must be made anew; at most `refresh_limit`, the oldest first."""
+        """Which forecasts must be made anew; at most `refresh_limit`, the oldest first.
+
+        A forecast that must wait goes on with the bucket for which it was made.
+        """
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
+        if turned:
+            state.refreshed_at_ms[rows] = np.iinfo(np.int64).min // 2
         age_ms = now_ms - state.refreshed_at_ms[rows]
         edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
         state.target[rows], state.day_end_at_ms[rows] = target, end_ms
@@ -211,7 +220,9 @@ class Pacer:
         if stale.any():
             state.variance[rows[stale]] = forecaster.variance(rows[stale], inputs[stale, kernels.REMAINING])
             drifted = stale & (np.abs(log_alpha - state.centre[rows]) > Z_STEP * ALPHA_CENTRE / 2)
-            forecaster.recentre(rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)])
+            forecaster.recentre(
+                rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)]
+            )
         return self._plan(rows, accounts, log_alpha, binding, inputs, now_ms)
 
     def _solver_inputs(
@@ -226,7 +237,9 @@ class Pacer:
         value_weight = weight * events_meant / np.maximum(spend_meant, 1e-9)
         inputs[:, kernels.REMAINING] = self._forecaster.remaining_share(rows, end_ms, now_ms)
         inputs[:, kernels.COST_GAIN] = np.clip((spend + weight) / (spend_meant + weight), 0.2, 5.0)
-        inputs[:, kernels.VALUE_GAIN] = np.clip((events + value_weight) / np.maximum(events_meant + value_weight, 1e-12), 0.2, 5.0)
+        inputs[:, kernels.VALUE_GAIN] = np.clip(
+            (events + value_weight) / np.maximum(events_meant + value_weight, 1e-12), 0.2, 5.0
+        )
         inputs[events_meant <= 0, kernels.VALUE_GAIN] = 1.0
         inputs[:, kernels.FIRST_SHARE] = state.first_share[rows]
         inputs[:, kernels.LOG_SHADE] = state.log_shade[rows]
@@ -249,7 +262,14 @@ class Pacer:
         log_alpha, binding = np.zeros(len(rows)), np.zeros(len(rows), np.uint8)
         scratch = np.zeros((2, ALPHA_BINS))
         kernels.solve_plans(
-            rows, self._state.tables, inputs, self._settings.cost_excess_exponent, scratch[0], scratch[1], log_alpha, binding
+            rows,
+            self._state.tables,
+            inputs,
+            self._settings.cost_excess_exponent,
+            scratch[0],
+            scratch[1],
+            log_alpha,
+            binding,
         )
         return log_alpha, binding
 

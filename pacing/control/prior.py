@@ -1,9 +1,11 @@
 """What past days say about a campaign before it has bought anything: curves by time of day, and how days vary.
 
-A curve tells the value and the cost of one impression as a function of how much is bid for it, in coordinates in which days
-and campaigns look alike: z = log(threshold * level / (p * price)), where level is the mean probability of the campaign's
-impressions in that part of the day and price the (geometric) mean price then. Levels, prices and traffic move from day to
-day; for each the prior holds a mean by time of day and the covariance between the parts of a day.
+A curve tells the value and the cost of one impression as a function of how much is bid for it, in coordinates in
+which days
+and campaigns look alike: z = log(threshold * level / (p * price)), where level is the mean probability of the
+    campaign's
+impressions in that part of the day and price the (geometric) mean price then. Levels, prices and traffic move from
+day to day; for each the prior holds a mean by time of day and the covariance between the parts of a day.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class MarketPrior:
     """Curves and day-to-day variation, for each group of campaigns.
 
     Attributes:
-        value_curve: f4[groups, T, K] expected value of an impression won or lost, in units of level, if alpha reaches bin k.
+        value_curve: f4[groups, T, K] expected value of an impression won or lost, in units of level, if alpha reaches
+            bin k.
         cost_curve: f4[groups, T, K] expected cost of it, in units of the mean price.
         told_cdf: f4[groups, T, K] share of value whose told threshold lies at or under bin k.
         mean_log: f8[3, groups, T] mean of each of SERIES.
@@ -56,7 +59,7 @@ class MarketPrior:
 
     @classmethod
     def unknown(cls, buckets: int = 48) -> MarketPrior:
-        """The prior without any history: flat traffic, a log-normal ratio of price to probability, every scale unknown."""
+        """The prior without history: flat traffic, a log-normal ratio of price to probability, every scale unknown."""
         z = Z_LOW + Z_STEP * np.arange(CURVE_BINS)
         density = np.exp(-0.5 * ((z - Z_STEP / 2) / 0.9) ** 2)
         density /= density.sum()
@@ -79,8 +82,9 @@ class MarketPrior:
     def from_history(cls, history: MarketHistory) -> MarketPrior:
         """Reduce a history to curves and covariances.
 
-        Means by time of day are shrunk to their common mean by how many independent days stand behind them (empirical Bayes),
-        and correlations between parts of a day that are within two standard errors of none are taken to be none.
+        Means by time of day are shrunk to their common mean by how many independent days stand behind them (empirical
+        Bayes), and correlations between parts of a day that are within two standard errors of none are taken to be
+        none.
 
         Raises:
             ValueError: the history has no rows.
@@ -162,7 +166,10 @@ class _Fit:
         day_mean = self._log_level.mean(1)
         ids = np.unique(self._trace_group)
         table = np.array(
-            [[_mean(day_mean[(self._trace_group == g) & (self._trace_day == d)]) for d in range(self._days)] for g in ids]
+            [
+                [_mean(day_mean[(self._trace_group == g) & (self._trace_day == d)]) for d in range(self._days)]
+                for g in ids
+            ]
         )
         table -= table.mean(0)
         means = table.mean(1)

@@ -35,9 +35,7 @@ def threshold_bin(threshold: float, probability: float, log_level: float, log_pr
     return min(max(math.ceil((z - Z_LOW) / Z_STEP), 0), CURVE_BINS - 1)
 
 
-def threshold_of(
-    first_price: bool, won: bool, bid: float, price: float, told: float
-) -> tuple[int, float]:
+def threshold_of(first_price: bool, won: bool, bid: float, price: float, told: float) -> tuple[int, float]:
     """What an auction told of its threshold: (0 exactly, 1 above, 2 below) and where."""
     if told >= 0:
         return 0, told
@@ -89,7 +87,9 @@ class Market:
     cost: Sequence[Curve]
 
 
-def impression(market: Market, bucket: int, own_map: Curve, z: float, level: float, price: float) -> tuple[float, float]:
+def impression(
+    market: Market, bucket: int, own_map: Curve, z: float, level: float, price: float
+) -> tuple[float, float]:
     """Expected events and micros of one impression at log threshold z of the campaign's own scale."""
     bin_at = (z - Z_LOW) / Z_STEP
     position = map_at(own_map, bin_at)
@@ -126,8 +126,11 @@ def forecast_row(
     return values, costs
 
 
-def largest_multiplier(values: Curve, costs: Curve, centre: float, budget: float, target: float, events: float, spend: float) -> float:
-    """Log of the largest multiplier on the grid that keeps budget and target (0: none), both constraints interpolated."""
+def largest_multiplier(
+    values: Curve, costs: Curve, centre: float, budget: float, target: float, events: float, spend: float
+) -> float:
+    """Log of the largest multiplier on the grid that keeps budget and target (0: none), interpolated."""
+
     def log_alpha(position: float) -> float:
         return centre + (position - ALPHA_CENTRE) * Z_STEP
 

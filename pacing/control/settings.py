@@ -18,7 +18,8 @@ PACING_PLAN = np.dtype(
 )
 """One campaign's plan, in force from one tick to the next.
 
-Symbols: alpha_micros is alpha = (1 + lambda * C) / (mu + lambda), budget_dual is mu, cost_dual is lambda, C is the target cost.
+Symbols: alpha_micros is alpha = (1 + lambda * C) / (mu + lambda), budget_dual is mu, cost_dual is lambda, C is the
+    target cost.
 """
 
 
@@ -27,8 +28,10 @@ class PacerSettings:
     """How the controller weighs what it knows.
 
     Attributes:
-        cost_excess_exponent: how hard the target cost is. Infinite: spend over expected events stays at or under the target. A
-            finite q: a day that ends over target is worth min(1, (target / cost) ** q) of its events, and the plan maximises that.
+        cost_excess_exponent: how hard the target cost is. Infinite: spend over expected events stays at or under the
+            target. A
+            finite q: a day that ends over target is worth min(1, (target / cost) ** q) of its events, and the plan
+                maximises that.
         target_sd: standard deviation of log(alpha / target cost) before anything is known of a campaign whose market's
             past days are known; the less certain the forecast, the nearer alpha stays to the target.
         cold_target_sd: the same where no past days are known.
@@ -38,7 +41,8 @@ class PacerSettings:
         prior_rows: the shape of past days' curves counts as much as this many auctions of the campaign's own.
         cold_prior_rows: the same for the shape that is assumed where no past days are known.
         max_alpha_micros: alpha never exceeds this.
-        max_deficit_share: a day that ended over its target leaves at most this share of the next day's budget to make good.
+        max_deficit_share: a day that ended over its target leaves at most this share of the next day's budget to make
+            good.
     """
 
     cost_excess_exponent: float = math.inf

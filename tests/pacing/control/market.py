@@ -1,4 +1,4 @@
-"""A small market to run the controller in: auctions with known values and thresholds, and the optimum that knows them all."""
+"""A small market to run the controller in: known values and thresholds, and the optimum that knows them all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Day:
-    """One day's auctions of one campaign: when (share of the day, ascending), value, and the least bid that wins, micros."""
+    """One day's auctions: when (share of the day, ascending), value, and the least bid that wins, micros."""
 
     at_share: FloatArray
     probability: FloatArray
@@ -33,7 +33,7 @@ def draw_day(
     price: Callable[[FloatArray], FloatArray] | None = None,
     ratio_sd: float = 0.7,
 ) -> Day:
-    """A day with traffic and mean price as functions of the share of the day; p log-normal around 0.02, 20,000 micros a slot."""
+    """A day with traffic and mean price by the share of the day; p log-normal around 0.02, 20,000 micros a slot."""
     rng = np.random.default_rng(seed)
     grid = np.linspace(0, 1, 1_001)
     density = np.ones(1_001) if traffic is None else traffic(grid)

@@ -91,7 +91,9 @@ def test_the_prior_prices_what_a_multiplier_buys() -> None:
     ]
     impressions = history.impressions.mean(0)
     won = alpha * history.probability > history.prices_micros[:, 0]
-    assert (impressions * np.exp(level) * curves[0]).sum() == pytest.approx(history.probability[won].sum() / 3, rel=0.02)
+    assert (impressions * np.exp(level) * curves[0]).sum() == pytest.approx(
+        history.probability[won].sum() / 3, rel=0.02
+    )
     assert (impressions * np.exp(price) * curves[1]).sum() == pytest.approx(
         history.prices_micros[won, 0].sum() / 3, rel=0.02
     )

@@ -45,8 +45,8 @@ def _refreshed(seed: int, rows: float, spread: float, current: int = 1) -> tuple
     tables = np.full((1, kernels.TABLE_ROWS, ALPHA_BINS), 7.0, np.float32)
     spreads = np.full((1, BUCKETS), spread)
     kernels.refresh_forecasts(
-        np.zeros(1, np.int64), np.zeros(1, np.int64), mass, weight, curves, 300.0, current, traffic, level, price, spreads,
-        centre, own_map, tables,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), mass, weight, curves, 300.0, current, traffic, level, price,
+        spreads, centre, own_map, tables,
     )  # fmt: skip
     return curves, mass, weight, traffic, level, price, spreads, own_map, tables
 
@@ -76,7 +76,14 @@ def test_no_campaigns_is_no_work() -> None:
     scratch = np.zeros((2, ALPHA_BINS))
     tables = np.zeros((0, kernels.TABLE_ROWS, ALPHA_BINS), np.float32)
     kernels.solve_plans(
-        empty, tables, np.zeros((0, kernels.SOLVE_COLUMNS)), math.inf, scratch[0], scratch[1], out_log_alpha, out_binding
+        empty,
+        tables,
+        np.zeros((0, kernels.SOLVE_COLUMNS)),
+        math.inf,
+        scratch[0],
+        scratch[1],
+        out_log_alpha,
+        out_binding,
     )
     assert len(out_log_alpha) == 0
     sums = np.zeros((1, kernels.SUM_COLUMNS))
@@ -167,7 +174,9 @@ def test_a_soft_target_maximises_the_penalised_value() -> None:
 
 def test_tighter_money_never_raises_the_multiplier() -> None:
     values, costs = _second_price_tables(6)
-    found = [_solve(values, costs, share * float(costs[-1]), 0.0, 0, 0, math.inf)[0] for share in np.linspace(0.05, 1, 40)]
+    found = [
+        _solve(values, costs, share * float(costs[-1]), 0.0, 0, 0, math.inf)[0] for share in np.linspace(0.05, 1, 40)
+    ]
     assert (np.diff(found) >= -1e-9).all()
 
 
@@ -175,12 +184,19 @@ def test_tighter_money_never_raises_the_multiplier() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.booleans(), st.booleans(), st.floats(1e-4, 0.9), st.floats(1, 1e7), st.floats(-1, 1e7), st.floats(-1, 1e7)
+            st.booleans(),
+            st.booleans(),
+            st.floats(1e-4, 0.9),
+            st.floats(1, 1e7),
+            st.floats(-1, 1e7),
+            st.floats(-1, 1e7),
         ),
         max_size=30,
     )
 )
-def test_thresholds_are_binned_by_what_each_auction_told(rows: list[tuple[bool, bool, float, float, float, float]]) -> None:
+def test_thresholds_are_binned_by_what_each_auction_told(
+    rows: list[tuple[bool, bool, float, float, float, float]],
+) -> None:
     columns = [np.array([r[i] for r in rows], t) for i, t in enumerate(("u1", "u1", "f8", "f8", "f8", "f8"))]
     mass = np.zeros((1, 3, CURVE_BINS), np.float32)
     kernels.bin_auctions(np.zeros(len(rows), np.int64), *columns, np.array([-4.0]), np.array([10.0]), mass)
@@ -217,8 +233,8 @@ def test_expected_outcome_equals_the_plain_one_for_both_prices() -> None:
     unit = np.zeros((1, 2))
     one = np.ones(1)
     kernels.expect_outcomes(
-        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, -0.3 * one, 0.25 * one, -4.0 * one,
-        9.5 * one, unit,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, -0.3 * one, 0.25 * one,
+        -4.0 * one, 9.5 * one, unit,
     )  # fmt: skip
     second = reference.impression(market, 2, own_map[0].tolist(), 13.2 - 4.0 - 9.5, -4.0, 9.5)
     shaded = reference.impression(market, 2, own_map[0].tolist(), 12.9 - 4.0 - 9.5, -4.0, 9.5)

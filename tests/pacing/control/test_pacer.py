@@ -107,7 +107,7 @@ def test_first_price_pays_what_it_bids(shade: float, flat_history: MarketHistory
 
 
 def _edited_optimum(day: Day, first: float, second: float) -> float:
-    """Most events when the day's budget turns from `first` to `second` at noon, and nobody knew: solved half by half."""
+    """Most events when the budget turns from `first` to `second` at noon and nobody knew: solved half by half."""
     morning, evening = day.at_share < 0.5, day.at_share >= 0.5
     half = [Day(day.at_share[m], day.probability[m], day.threshold[m]) for m in (morning, evening)]
     before = first / 2
