@@ -9,12 +9,18 @@ from auction.bid.snapshot import Snapshot
 from auction.campaigns.model import BidMode, Campaign
 from auction.config import ServeConfig
 from auction.landscape.landscape import LandscapeLearner
+from auction.learning import Learner
 from auction.progress import Progress
 from auction.publisher import Publisher
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
 from pacing.facts import PACING_ACCOUNT
+from pacing.money import micros_from_float
+
+
+PRUDENCE = 1.0
+"""A target is aimed below by this many standard deviations of what its events are uncertain by: it is a promise of at most."""
 
 
 class Control:
@@ -28,6 +34,7 @@ class Control:
         landscapes: LandscapeLearner,
         publisher: Publisher,
         progress: Progress,
+        learner: Learner,
         feedback: FeedbackQueue,
         clock: Clock,
     ) -> None:
@@ -37,6 +44,7 @@ class Control:
         self._landscapes = landscapes
         self._publisher = publisher
         self._progress = progress
+        self._learner = learner
         self._feedback = feedback
         self._clock = clock
         self._snapshot: Snapshot | None = None
@@ -85,13 +93,13 @@ class Control:
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns
         now_ms = self._clock.wall_ms()
-        plans = self._pacer.tick(self._accounts(campaigns), now_ms)
+        plans = self._pacer.tick(self._accounts(campaigns, now_ms), now_ms)
         for plan in plans:
             campaign_id = int(plan["campaign_id"])
             self._alphas[campaign_id] = float(plan["alpha_micros"])
             self._planned[campaign_id] = int(plan["planned_day_spend_micros"])
 
-    def _accounts(self, campaigns: list[Campaign]) -> np.ndarray:
+    def _accounts(self, campaigns: list[Campaign], now_ms: int) -> np.ndarray:
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
         money = self._bank.accounts(ids)
         accounts = np.zeros(len(campaigns), PACING_ACCOUNT)
@@ -101,14 +109,15 @@ class Control:
         ):  # fmt: skip
             accounts[name] = money[name]
         for row, campaign in zip(accounts, campaigns, strict=True):
-            row["target_cost_micros"] = campaign.target_cost_micros
             row["history_group"] = campaign.category
             row["start_at_ms"] = campaign.start_at_ms
             row["end_at_ms"] = campaign.end_at_ms
         for k, campaign in enumerate(campaigns):
-            expected, observed = self._progress.of(campaign.campaign_id, int(money["day_key"][k]))
-            accounts["day_expected_events"][k] = expected
-            accounts["day_observed_events"][k] = observed
+            day_key = int(money["day_key"][k])
+            bought = self._progress.estimate(campaign.campaign_id, day_key, now_ms, self._learner.arrived_share)
+            accounts["day_expected_events"][k] = bought.events
+            prudence = 1.0 - PRUDENCE * bought.relative_sd
+            accounts["target_cost_micros"][k] = micros_from_float(campaign.target_cost_micros * prudence)
         return accounts
 
     def _worth(self, campaign: Campaign) -> tuple[float, float]:

@@ -64,10 +64,13 @@ class Registry:
         campaign = self._campaigns.get(campaign_id)
         return 0 if campaign is None else int(campaign.goal)
 
-    def day_key_of(self, campaign_id: int, at_ms: int) -> int:
-        """The campaign's local day at an instant; 0: the campaign is not known."""
+    def day_start_of(self, campaign_id: int, at_ms: int) -> tuple[int, int]:
+        """Key and first instant of the campaign's local day at an instant; zeros: the campaign is not known."""
         campaign = self._campaigns.get(campaign_id)
-        return 0 if campaign is None else local_day(at_ms, campaign.zone).day_key
+        if campaign is None:
+            return 0, 0
+        day = local_day(at_ms, campaign.zone)
+        return day.day_key, day.start_at_ms
 
     def known_ids(self) -> np.ndarray:
         """Ids of all campaigns that ever were, ascending (u8)."""

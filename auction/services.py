@@ -128,10 +128,11 @@ class Services:
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
             config.frequency_cap, config.seed,
         )  # fmt: skip
-        self.progress = Progress(self.registry.day_key_of, self.registry.goal_of)
+        self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
         self.control = Control(
-            config, self.bank, self.pacer, self.landscapes, self.publisher, self.progress, self.feedback, clock
+            config, self.bank, self.pacer, self.landscapes, self.publisher, self.progress, self.learner, self.feedback,
+            clock,
         )
         self.book = ReportBook(self.store.get)
         self.followers = Followers(
