@@ -326,7 +326,7 @@ def _every(parts: list[list[Clause]]) -> list[Clause]:
 
 
 def _any_of(clauses: list[Clause]) -> list[Clause]:
-    """Alternatives joined where one clause can say both: memberships into one group, codes of one dimension into one set."""
+    """Alternatives joined where one clause can say both: memberships into one group, codes of a dimension into one."""
     group: frozenset[str] = frozenset()
     codes_of: dict[Dimension, frozenset[int]] = {}
     others = []
@@ -355,7 +355,7 @@ def _once(clauses: Iterable[Clause]) -> list[Clause]:
 
 
 def _tidied(clause: Clause) -> Clause:
-    """The same clause without what goes without saying: dimensions that allow all, and groups that another one implies."""
+    """The same clause without what says nothing: dimensions that allow all, and groups that another one implies."""
     allowed = {d: codes for d, codes in clause.allowed.items() if len(codes) < CARDINALITIES[d]}
     wanted = _minimal(tuple(group - clause.excluded for group in clause.groups))
     return Clause(allowed, wanted, clause.excluded)

@@ -10,8 +10,8 @@ from targeting.kernels import find_rows, insert_rows
 class IdTable:
     """Rows by id, in order of arrival; never given up.
 
-    One thread at a time may write. Any thread may read at any time, without a lock: a row is written before it can be found,
-    and a table that outgrows its arrays swaps whole ones in.
+    One thread at a time may write. Any thread may read at any time, without a lock: a row is written before it can be
+    found, and a table that outgrows its arrays swaps whole ones in.
 
     Attributes:
         ids: u8[capacity], by row.

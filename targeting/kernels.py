@@ -49,8 +49,8 @@ def insert_rows(
 ) -> int:
     """Rows (i8[n]) of viewer ids (u8[n]), those that are not there being added from `next_row` on; the next free row.
 
-    The table must have a free slot left after every insertion, and `out_ids` (u8[...], ids by row) a place. A slot's row is
-    written last, so a reader on another thread sees a whole entry or none.
+    The table must have a free slot left after every insertion, and `out_ids` (u8[...], ids by row) a place. A slot's
+    row is written last, so a reader on another thread sees a whole entry or none.
     """
     size = slot_rows.shape[0]
     for i in range(viewer_ids.shape[0]):

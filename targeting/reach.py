@@ -1,4 +1,4 @@
-"""How many known viewers an audience holds: counted when it is narrow, sampled when it is broad, told as a rounded range."""
+"""How many known viewers an audience holds: counted when narrow, sampled when broad, told as a rounded range."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def count_viewers(
 ) -> int:
     """Viewers among every `step`-th row whom the audience holds in some context.
 
-    What a request brings (content category, placement) is taken to suit: reach is about viewers. Segments that nobody is in are
-    not made known by being asked for.
+    What a request brings (content category, placement) is taken to suit: reach is about viewers. Segments that nobody
+    is in are not made known by being asked for.
     """
     clauses = [
         known for clause in compile_clauses(expression, creator_id, include_fans) if (known := _known(clause, segments))
@@ -45,7 +45,8 @@ def estimate_reach(
 ) -> tuple[int, int]:
     """A range (low, high) that holds the number of known viewers of an audience.
 
-    Exact (but for rounding) under EXACT_BELOW viewers; above, from every SAMPLE_STEP-th viewer, with three standard errors.
+    Exact (but for rounding) under EXACT_BELOW viewers; above, from every SAMPLE_STEP-th viewer, with three standard
+    errors.
     """
     sampled = count_viewers(expression, creator_id, include_fans, viewers, segments, SAMPLE_STEP)
     if sampled * SAMPLE_STEP < EXACT_BELOW:

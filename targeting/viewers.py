@@ -16,8 +16,8 @@ _FIRST_CAPACITY = 1024
 class ViewerTable:
     """Rows by id, attributes and interests by row. Rows are never given up.
 
-    Any thread may read, without a lock: writers fill arrays before they show a row, and a table that outgrows its arrays
-    swaps whole ones in. So ask for rows first, and take the arrays after that. Writers take turns.
+    Any thread may read, without a lock: writers fill arrays before they show a row, and a table that outgrows its
+    arrays swaps whole ones in. So ask for rows first, and take the arrays after that. Writers take turns.
 
     Attributes:
         attributes: u2[capacity, STORED_DIMENSION_COUNT], codes; 0: unknown.

@@ -18,9 +18,9 @@ _NOBODY = BitMap()
 class FollowGraph:
     """Follow edges between accounts; creators are accounts like any other, and all of them have a viewer's row.
 
-    Two accounts are friends if either follows the other. The laotie of a creator are the friends of their fans who are no fans
-    themselves. A creator is watched from their first campaign on: from then on both segments are kept, edge by edge, and
-    `refresh` writes those that changed to the store. Any thread may call.
+    Two accounts are friends if either follows the other. The laotie of a creator are the friends of their fans who are
+    no fans themselves. A creator is watched from their first campaign on: from then on both segments are kept, edge by
+    edge, and `refresh` writes those that changed to the store. Any thread may call.
     """
 
     def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
@@ -86,7 +86,7 @@ class FollowGraph:
             return BitMap(self._followers.get(row, _NOBODY))
 
     def laotie_of(self, creator_id: int) -> BitMap:
-        """Rows of viewers who follow a fan of the creator or are followed by one, and are neither fans nor the creator."""
+        """Rows of who follows a fan of the creator or is followed by one, and is neither a fan nor the creator."""
         row = self._row_of(creator_id)
         if row < 0:
             return BitMap()
@@ -184,4 +184,6 @@ class FollowGraph:
 
 def _check_lengths(follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
     if len(follower_ids) != len(followed_ids):
-        raise ValueError(f"followed_ids: {len(followed_ids)} for {len(follower_ids)} follower_ids; must be equally many")
+        raise ValueError(
+            f"followed_ids: {len(followed_ids)} for {len(follower_ids)} follower_ids; must be equally many"
+        )

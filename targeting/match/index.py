@@ -15,8 +15,8 @@ from targeting.match.kernels import DENSE_FLAG, MatchIndex, clear_row_bits, set_
 __all__ = ["MatchIndex", "build_index"]
 
 MAX_TABLE_ROWS = 256
-"""Dimensions share a table of bitsets while the product of their codes stays within this: fewer rows to intersect, yet few
-enough that they stay in the cache."""
+"""Dimensions share a table of bitsets while the product of their codes stays within this: fewer rows to intersect, yet
+few enough that they stay in the cache."""
 
 DENSE_WORDS = 2
 """A membership with more than one bit in this many words of a plane has a bitset there instead of postings."""
@@ -223,7 +223,7 @@ def _plane_start(layout: _Layout, constrained: list[int]) -> np.ndarray:
 
 
 def _interest_rows(layout: _Layout, groups: _Groups, numbered: _Numbers) -> tuple[np.ndarray, np.uint64]:
-    """(u8[INTEREST_COUNT + 1, W] rows, mask of the interests that any clause asks for there); the last row: asks for none."""
+    """(u8[INTEREST_COUNT + 1, W] rows, mask of the interests that clauses ask for); the last row: asks for none."""
     rows = np.zeros((INTEREST_COUNT + 1, layout.words), np.uint64)
     rows[INTEREST_COUNT] = _plane_start(layout, groups.interests[0])
     pairs = _pairs(*groups.interests, numbered)
@@ -238,7 +238,8 @@ def _mask(interests: np.ndarray) -> np.uint64:
 def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_Pairs, np.ndarray, np.ndarray]:
     """Groups beyond a clause's first: (pairs, i4[X] constrained word, u8[X] start of that word).
 
-    The k-th such group of a clause goes to the k-th layer of its word, so a word has as many layers as its clauses need.
+    The k-th such group of a clause goes to the k-th layer of its word, so a word has as many layers as its clauses
+    need.
     """
     layer_of: dict[int, int] = {}
     place_of: dict[tuple[int, int], int] = {}

@@ -1,8 +1,8 @@
 """Compiled matching: bitsets over clauses, intersected dimension by dimension, all matches of one viewer at a time.
 
-A clause is a conjunction; a campaign is served by one or more. Clause q is bit `q & 63` of word `q >> 6` of every bitset. The
-first clause of campaign c is clause c; further ones follow after the last campaign's word, and their matches are folded back
-onto their campaign, so matches come out by ascending campaign, each once, without sorting.
+A clause is a conjunction; a campaign is served by one or more. Clause q is bit `q & 63` of word `q >> 6` of every
+bitset. The first clause of campaign c is clause c; further ones follow after the last campaign's word, and their
+matches are folded back onto their campaign, so matches come out by ascending campaign, each once, without sorting.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _POSTING_MASK = np.uint32(2**31 - 1)
 class MatchIndex(NamedTuple):
     """Audiences of C campaigns as bitsets of W words; immutable.
 
-    A scratch of 3 W + X words holds, in this order: the include plane (bit q: clause q needs no membership, or the viewer has
-    one of its first group), X words for further groups, the exclude plane (bit q: the viewer has a membership that clause q
-    excludes), and the result.
+    A scratch of 3 W + X words holds, in this order: the include plane (bit q: clause q needs no membership, or the
+    viewer has one of its first group), X words for further groups, the exclude plane (bit q: the viewer has a
+    membership that clause q excludes), and the result.
 
     Attributes:
-        rows: u8[R, W], bitsets: those of `tables`, those of interests, and those of memberships that very many clauses name.
-        tables: i4[T, 1 + DIMENSION_COUNT]: first row of each table, and each dimension's stride in it; 0: not part of it.
-        interest_row: row of interest 0; those of the other 63 follow, then the one of clauses without an interest group.
+        rows: u8[R, W], bitsets: of `tables`, of interests, and of memberships that very many clauses name.
+        tables: i4[T, 1 + DIMENSION_COUNT]: first row of each table, each dimension's stride in it; 0: not part of it.
+        interest_row: row of interest 0; the other 63 follow, then the one of clauses without an interest group.
         interests_used: u8, mask of the interests whose rows are not empty.
         interests_posted: u8, mask of the interests that `postings` or `dense_rows` have something for.
         include: u8[W + X], what the include plane and the further groups start from.
         further_words: i4[X], the word of the result that each word of the further groups constrains.
-        posting_ptr: u4[S + 1], each membership's range in `postings` (0..63 interests, then segments); DENSE_FLAG is added to
-            the beginning where the membership has dense rows.
+        posting_ptr: u4[S + 1], each membership's range in `postings` (0..63 interests, then segments); DENSE_FLAG is
+            added to the beginning where the membership has dense rows.
         postings: u4[...], bits of the scratch to set for a viewer who has the membership.
         dense_rows: i4[S, 2], rows to add to the include and to the exclude plane; -1: none.
         folded_campaigns: i4[...], campaign of each clause from word `campaign_words` on.
@@ -166,7 +166,7 @@ def _or_interests(index: MatchIndex, interest_mask: np.uint64, out: np.ndarray) 
 
 @njit(cache=True, nogil=True)
 def _or_dense_rows(rows: np.ndarray, dense_rows: np.ndarray, scratch: np.ndarray, exclude: int) -> None:
-    """Note a membership that has rows of its own in the include or in the exclude plane; the latter starts at `exclude`."""
+    """Note a membership that has rows of its own in the include or the exclude plane, which starts at `exclude`."""
     words = rows.shape[1]
     if dense_rows[0] >= 0:
         or_words(scratch[:words], rows[dense_rows[0]])
@@ -238,7 +238,8 @@ def _write_4_bits(x: np.uint64, base: np.int32, out: np.ndarray, n: np.uint64) -
 def extract_bits(words: np.ndarray, out: np.ndarray) -> int:
     """Positions of the set bits of u8[n], ascending, into `out` (i4[...]); how many.
 
-    Four at a time are written before it is known how many there are: a wrongly predicted branch costs more than a store.
+    Four at a time are written before it is known how many there are: a wrongly predicted branch costs more than a
+    store.
     """
     n = np.uint64(0)
     for w in range(words.shape[0]):

@@ -106,8 +106,8 @@ def patch_lists(
 
     Args:
         ptr, segments: i8[R + 1], u4[...], the base; each list ascending.
-        changes: u8[m], ascending: row << 32 | segment << 1 | 1 where the segment gained the row, 0 where it lost it. A gained
-            row was not in the segment before, a lost one was; a segment's number is below 2**31.
+        changes: u8[m], ascending: row << 32 | segment << 1 | 1 where the segment gained the row, 0 where it lost it. A
+            gained row was not in the segment before, a lost one was; a segment's number is below 2**31.
         out_rows: i8[>= m], the rows that changed, ascending.
         out_ptr: i8[>= m + 1], offsets of their lists.
         out_segments: u4[>= m + the rows' base lists].

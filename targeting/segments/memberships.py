@@ -20,7 +20,7 @@ class Memberships:
 
     Attributes:
         ptr, segments: i8[R + 1], u4[...]: the lists of rows 0 to R - 1 when the base was built.
-        patched_rows, patch_ptr, patch_segments: i8[p] ascending, i8[p + 1], u4[...]: rows that changed since, and their lists.
+        patched_rows, patch_ptr, patch_segments: i8[p] ascending, i8[p + 1], u4[...]: changed rows and their lists.
     """
 
     ptr: np.ndarray
@@ -90,10 +90,10 @@ def patched(base: Memberships, before: Mapping[int, BitMap], after: Mapping[int,
     ordered = np.sort(np.concatenate(changes))
     if not len(ordered):
         return Memberships(base.ptr, base.segments, _NO_ROWS, np.zeros(1, np.int64), _NO_SEGMENTS)
-    rows = np.unique((ordered >> np.uint64(32)).astype(np.int64))
-    in_base = rows[rows < len(base.ptr) - 1]
+    changed = np.unique((ordered >> np.uint64(32)).astype(np.int64))
+    in_base = changed[changed < len(base.ptr) - 1]
     room = len(ordered) + int((base.ptr[in_base + 1] - base.ptr[in_base]).sum())
-    patch_rows, patch_ptr = np.empty(len(rows), np.int64), np.empty(len(rows) + 1, np.int64)
+    patch_rows, patch_ptr = np.empty(len(changed), np.int64), np.empty(len(changed) + 1, np.int64)
     segments = np.empty(room, np.uint32)
     count = patch_lists(base.ptr, base.segments, ordered, patch_rows, patch_ptr, segments)
     return Memberships(base.ptr, base.segments, patch_rows[:count], patch_ptr, segments[: patch_ptr[count]].copy())

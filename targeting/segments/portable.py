@@ -33,7 +33,8 @@ def bitmap_from_bytes(raw: bytes) -> BitMap:
 def _bitsets_hold_what_they_claim(raw: bytes) -> bool:
     """Whether every bitset container has as many bits as the header says, and nothing follows the last container.
 
-    The library checks sizes and order, not this; a bitset with more bits than claimed would be written past the end of an array.
+    The library checks sizes and order, not this; a bitset with more bits than claimed would be written past the end of
+    an array.
     """
     cookie = int.from_bytes(raw[:4], "little")
     if cookie & 0xFFFF == _COOKIE_WITH_RUNS:

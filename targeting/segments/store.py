@@ -34,9 +34,9 @@ class Change(IntEnum):
 class SegmentStore:
     """Segments by name. Any thread may call; writers take turns, and what readers hold never changes.
 
-    A segment has a dense number from INTEREST_COUNT on, for good; the numbers below are the interests, whose members the viewer
-    table keeps. `memberships` is the same picture turned round: small changes become a patch over the last base, which is built
-    anew when the patch has grown; writers do not wait for that.
+    A segment has a dense number from INTEREST_COUNT on, for good; the numbers below are the interests, whose members
+    the viewer table keeps. `memberships` is the same picture turned round: small changes become a patch over the last
+    base, which is built anew when the patch has grown; writers do not wait for that.
     """
 
     def __init__(self) -> None:
