@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_HEAD = struct.Struct("<IIB")  # body length, CRC-32 of kind and body, kind
+_FIELDS = struct.Struct("<IIB")  # body length, CRC-32 of kind and body, kind
+_CHECK = struct.Struct("<I")  # CRC-32 of the fields: a length that is damaged must not pass for a record cut short
+_HEAD_BYTES = _FIELDS.size + _CHECK.size
+_CHUNK_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -42,7 +45,7 @@ class Journal:
         """All records, oldest first, as (kind 0..255, body)."""
         with self._path.open("rb") as file:
             while file.tell() < self._end:
-                length, _, kind = _HEAD.unpack(file.read(_HEAD.size))
+                length, _, kind = _FIELDS.unpack_from(file.read(_HEAD_BYTES))
                 yield kind, file.read(length)
 
     def append(self, kind: int, body: bytes) -> None:
@@ -60,22 +63,6 @@ class Journal:
             os.fdatasync(self._file.fileno())
             self._end += len(record)
 
-    def rewrite(self, records: Iterator[tuple[int, bytes]]) -> None:
-        """Replace all records by these, whole or not at all."""
-        part = self._path.with_name(self._path.name + ".part")
-        with self._lock:
-            with part.open("wb") as file:
-                for kind, body in records:
-                    file.write(_record(kind, body))
-                file.flush()
-                os.fsync(file.fileno())
-                end = file.tell()
-            self._file.close()
-            part.replace(self._path)
-            self._file = self._path.open("r+b")
-            self._file.seek(end)
-            self._end = end
-
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -88,17 +75,32 @@ class Journal:
         with self._path.open("rb") as file:
             while True:
                 start = file.tell()
-                head = file.read(_HEAD.size)
-                if len(head) < _HEAD.size:
+                head = file.read(_HEAD_BYTES)
+                if len(head) < _HEAD_BYTES:
                     return start
-                length, checksum, kind = _HEAD.unpack(head)
-                body = file.read(min(length, MAX_BODY_BYTES))
-                if len(body) == length and zlib.crc32(body, kind) == checksum:
-                    continue
-                if start + _HEAD.size + length < size:
+                is_whole, is_last = _read_body(file, head, size)
+                if not is_whole and not is_last:
                     raise ValueError(f"journal {self._path}: the record at byte {start} is damaged")
-                return start
+                if not is_whole:
+                    return start
+
+
+def _read_body(file: BinaryIO, head: bytes, size: int) -> tuple[bool, bool]:
+    """Read the record that `head` begins; whether it is whole, and whether nothing was written behind it."""
+    if _CHECK.unpack_from(head, _FIELDS.size)[0] != zlib.crc32(head[: _FIELDS.size]):
+        return False, _is_zeros(file)  # a crash can leave a file that grew before its content came
+    length, checksum, kind = _FIELDS.unpack_from(head)
+    body = file.read(length)
+    return len(body) == length and zlib.crc32(body, kind) == checksum, file.tell() == size
+
+
+def _is_zeros(file: BinaryIO) -> bool:
+    while chunk := file.read(_CHUNK_BYTES):
+        if any(chunk):
+            return False
+    return True
 
 
 def _record(kind: int, body: bytes) -> bytes:
-    return _HEAD.pack(len(body), zlib.crc32(body, kind), kind) + body
+    fields = _FIELDS.pack(len(body), zlib.crc32(body, kind), kind)
+    return fields + _CHECK.pack(zlib.crc32(fields)) + body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from enum import IntEnum
 from typing import Protocol
 
@@ -58,10 +59,11 @@ def _check_count(field: str, count: int, limit: int) -> None:
 
 
 class AudienceService:
-    """`Audience`, as calls from bytes to bytes. Any thread may call; the stores lock for themselves."""
+    """`Audience`, as calls from bytes to bytes. Any thread may call; changes take turns, in the journal's order."""
 
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
+        self._changing = threading.Lock()
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
@@ -92,8 +94,9 @@ class AudienceService:
         ids = check_viewer_ids(columns["ids"], MAX_VIEWERS)
         dims, masks = check_viewer_attributes(Columns(sent, columns), len(ids))
         attributes = np.maximum(dims[:, :STORED_DIMENSION_COUNT], 0).astype(np.uint16)
-        self._keep(Record.VIEWERS, raw)
-        self._stores.viewers.put(ids, attributes, np.zeros(len(ids), np.uint64) if masks is None else masks)
+        with self._changing:
+            self._keep(Record.VIEWERS, raw)
+            self._stores.viewers.put(ids, attributes, np.zeros(len(ids), np.uint64) if masks is None else masks)
         return audience_pb2.PutViewersResponse(known_viewers=self._stores.viewers.size).SerializeToString()
 
     def put_segment(self, raw: bytes, _: Principal) -> bytes:
@@ -105,9 +108,11 @@ class AudienceService:
         if request.change not in tuple(Change):
             raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
         _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
-        self._keep(Record.SEGMENT, raw)
-        rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
-        self._stores.segments.put(request.segment_id, rows, Change(request.change))
+        self._stores.segments.segment_idx(request.segment_id)  # refused here, if there are too many, and not at a replay
+        with self._changing:
+            self._keep(Record.SEGMENT, raw)
+            rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
+            self._stores.segments.put(request.segment_id, rows, Change(request.change))
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
 
@@ -121,8 +126,9 @@ class AudienceService:
             )
         _check_count("follower_ids", len(request.follower_ids), MAX_FOLLOWS)
         followers, followed = np.array(request.follower_ids, np.uint64), np.array(request.followed_ids, np.uint64)
-        self._keep(Record.FOLLOWS, raw)
-        self._stores.follows.put(followers, followed)
+        with self._changing:
+            self._keep(Record.FOLLOWS, raw)
+            self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
 
     def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:

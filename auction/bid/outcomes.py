@@ -50,6 +50,12 @@ class ReportBatch:
             value = "" if values is None else f" {values[row]}"
             self.details.append((int(row), f"{field}{value}: {why}"))
 
+    def explain_conflicts(self) -> None:
+        """Add a detail for the first few rows that contradict earlier ones."""
+        for row in np.flatnonzero(self.statuses == RowStatus.CONFLICT)[: MAX_DETAILS - len(self.details)]:
+            text = f"prices_micros {self.rows['price_micros'][row]}: contradicts what was accepted about this bid before"
+            self.details.append((int(row), text))
+
 
 def _column(message: Columns, name: str, n: int) -> np.ndarray:
     values = message[name]

@@ -85,6 +85,7 @@ class BiddingService:
         sound = batch.statuses == 0
         if sound.any():
             batch.statuses[sound] = self._bank.report(batch.rows[sound])
+            batch.explain_conflicts()
             self._learn(batch)
         if len(batch.closed_first_seqs):
             self._bank.close_responses(batch.closed_first_seqs, batch.closed_counts)
