@@ -19,6 +19,7 @@ from protos import campaigns_pb2
 
 FIRST_CREATIVE_ID = 90_001
 DESIGN_SLOTS = 60_000
+"""Of the day before, about as many are looked at to choose amounts: all that some of the viewers had."""
 BUDGET_STEP_MICROS = 1_000_000
 TIGHT_TARGET = 0.93
 _QUALITY_SIGMA = 0.15
@@ -184,8 +185,9 @@ def make_campaigns(world: World, behaviour: Behaviour, spec: DaySpec) -> tuple[M
     """The campaigns for the day `spec`, priced from the day before it; the same seed gives the same campaigns."""
     rng = np.random.default_rng([world.seed, 4])
     bare = tuple(_without_amounts(world, template, k, rng) for k, template in enumerate(TEMPLATES))
-    before = replace(spec, day=spec.day - 1, slots=min(spec.slots, DESIGN_SLOTS))
-    slots = collect_slots(world, behaviour, bare, Traffic(world, before))
+    stride = max(1, round(spec.slots / DESIGN_SLOTS))
+    before = Traffic(world, replace(spec, day=spec.day - 1))
+    slots = collect_slots(world, behaviour, bare, before, stride)
     scale = spec.slots / max(slots.size, 1)
     market_micros = float(slots.costs_micros.sum()) * scale
     funded = tuple(

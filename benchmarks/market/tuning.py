@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.market.oracle import Slots, collect_slots, equilibrium
+from benchmarks.market.behaviour import REPEAT_LOG_ODDS
+from benchmarks.market.oracle import FREQUENCY_CAP, Slots, collect_slots, equilibrium
 from benchmarks.market.run import Market, MarketSettings
 from benchmarks.market.traffic import Traffic
 from benchmarks.market.world import WorldSettings
@@ -22,7 +23,7 @@ MULTIPLIERS = 20
 TUNING_SETTINGS = MarketSettings(slots_per_day=60_000, viewers_per_request=128, world=WorldSettings(viewers=12_000))
 FIRST_TUNING_SEED = 9_001
 TUNING_SEEDS = 3
-_BLOCK = 256
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +46,26 @@ class _Day:
 def play_day(
     slots: Slots, budgets_micros: np.ndarray, alphas_micros: np.ndarray, base_micros: float = 0.0
 ) -> np.ndarray:
-    """Expected events f8[campaigns] of bidding `alpha * p + base` for everyone in an audience until the money is gone.
+    """Expected events f8[C] of bidding `alpha * p + base` for everyone in an audience until the money is gone.
 
-    Equal bids are decided at random, by a fixed seed. A budget ends within the block of slots in which it runs out.
+    Bids know nothing of earlier impressions but the frequency cap; what they bring does. Equal bids are decided at
+    random, by a fixed seed. A budget ends within the block of slots in which it runs out.
 
     Args:
-        budgets_micros, alphas_micros: f8[campaigns].
+        budgets_micros, alphas_micros: f8[C].
         base_micros: added to every bid.
     """
     rng = np.random.default_rng(1)
     count = len(budgets_micros)
     spend, events = np.zeros(count), np.zeros(count)
+    seen = np.zeros((int(slots.viewer_rows[-1]) + 1, count))
+    stays = np.ones(seen.shape)
     same_creator = slots.creator_rows[:, None] == slots.creator_rows[None, :]
+    in_time = np.argsort(slots.times)
     for start in range(0, slots.size, _BLOCK):
-        values, costs = slots.values[start : start + _BLOCK], slots.costs_micros[start : start + _BLOCK]
-        open_to_bid = (values > 0) & (spend < budgets_micros)
+        block = in_time[start : start + _BLOCK]
+        values, costs, viewers = slots.values[block], slots.costs_micros[block], slots.viewer_rows[block]
+        open_to_bid = (values > 0) & (spend < budgets_micros) & (seen[viewers] < FREQUENCY_CAP)
         # Less than a micro of noise settles ties and no amount of money.
         bids = np.where(open_to_bid, values * alphas_micros + base_micros + rng.random(values.shape), 0.0)
         rows = np.arange(len(values))
@@ -67,12 +73,16 @@ def play_day(
         top = bids[rows, best]
         bids[same_creator[best]] = 0
         paid = np.maximum(costs, bids.max(axis=1))
-        won = (top >= costs) & (top > 0)
-        spent = np.bincount(best[won], paid[won], count)
-        gained = np.bincount(best[won], values[rows[won], best[won]], count)
+        sold = np.flatnonzero((top >= costs) & (top > 0))
+        winner, viewer = best[sold], viewers[sold]
+        brought = values[sold, winner] * np.exp(REPEAT_LOG_ODDS * seen[viewer, winner])
+        brought *= np.where(slots.ends_with_event[winner], stays[viewer, winner], 1.0)
+        np.add.at(seen, (viewer, winner), 1)
+        np.multiply.at(stays, (viewer, winner), 1 - brought)
+        spent = np.bincount(winner, paid[sold], count)
         share = np.minimum(1.0, (budgets_micros - spend) / np.maximum(spent, 1.0))
         spend += spent * share
-        events += gained * share
+        events += np.bincount(winner, brought, count) * share
     return events
 
 

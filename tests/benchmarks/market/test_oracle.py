@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from benchmarks.market.behaviour import REPEAT_LOG_ODDS
 from benchmarks.market.campaigns import TEMPLATES, audience_rows, campaign_message
-from benchmarks.market.oracle import Slots, clear, equilibrium
+from benchmarks.market.oracle import FREQUENCY_CAP, Slots, clear, equilibrium, remaining_values
 from benchmarks.market.run import Market, MarketSettings
 from benchmarks.market.world import WorldSettings
 from pacing.facts import Goal
@@ -20,11 +23,13 @@ def market() -> Market:
     return Market(8, SMALL)
 
 
-def _slots(n: int, campaigns: int, seed: int = 0) -> Slots:
+def _slots(n: int, campaigns: int, seed: int = 0, viewers: int | None = None) -> Slots:
     rng = np.random.default_rng(seed)
     values = rng.lognormal(-4.2, 0.6, (n, campaigns)).astype(np.float32)
     values[rng.random(values.shape) < 0.2] = 0
-    return Slots(values, rng.lognormal(10, 0.6, n).astype(np.int64), np.arange(campaigns))
+    rows = np.arange(n) if viewers is None else np.sort(rng.integers(0, viewers, n))
+    costs = rng.lognormal(10, 0.6, n).astype(np.int64)
+    return Slots(values, costs, rows, rng.permutation(n), np.arange(campaigns), np.ones(campaigns, bool))
 
 
 def _clear_plainly(slots: Slots, alphas: np.ndarray) -> tuple[list[float], list[float]]:
@@ -43,12 +48,50 @@ def _clear_plainly(slots: Slots, alphas: np.ndarray) -> tuple[list[float], list[
 @pytest.mark.parametrize("creators", [[0, 1, 2], [0, 0, 1], [0, 0, 0]])
 def test_clearing_is_a_second_price_auction_among_creators(creators: list[int]) -> None:
     drawn = _slots(300, 3)
-    slots = Slots(drawn.values, drawn.costs_micros, np.array(creators))
+    slots = replace(drawn, creator_rows=np.array(creators))
     alphas = np.array([1.5e6, 2e6, 1e6])
-    spend, events = clear(slots, alphas)
+    cleared = clear(slots, alphas)
+    spend, events = cleared.spend_micros, cleared.events
+    assert cleared.won.sum(axis=1).max() == 1
     plain_spend, plain_events = _clear_plainly(slots, alphas)
     assert spend == pytest.approx(plain_spend, rel=1e-6)
     assert events == pytest.approx(plain_events, rel=1e-5)
+
+
+def test_what_is_left_of_a_value_by_brute_force() -> None:
+    slots = replace(_slots(120, 2, seed=2, viewers=9), ends_with_event=np.array([True, False]))
+    rng = np.random.default_rng(6)
+    won = np.zeros((120, 2), bool)
+    won[np.arange(120), rng.integers(0, 2, 120)] = rng.random(120) < 0.7
+    left = remaining_values(slots, won)
+    shown: dict[tuple[int, int], int] = {}
+    stays: dict[tuple[int, int], float] = {}
+    for i, viewer in enumerate(slots.viewer_rows.tolist()):
+        for k in (0, 1):
+            key = viewer, k
+            seen = shown.get(key, 0)
+            plain = float(slots.values[i, k]) * math.exp(REPEAT_LOG_ODDS * seen) if seen < FREQUENCY_CAP else 0.0
+            assert left[i, k] == pytest.approx(plain * (stays.get(key, 1.0) if k == 0 else 1.0), rel=1e-4)
+            if won[i, k]:
+                shown[key] = seen + 1
+                stays[key] = stays.get(key, 1.0) * (1 - plain)
+
+
+def test_a_sample_of_viewers_keeps_whole_viewers_in_order() -> None:
+    slots = _slots(500, 2, viewers=60)
+    sample = slots.of_every(4)
+    assert set(sample.viewer_rows.tolist()) == {row for row in slots.viewer_rows.tolist() if row % 4 == 0}
+    assert sorted(sample.times.tolist()) == list(range(sample.size))
+    kept = slots.viewer_rows % 4 == 0
+    assert np.array_equal(np.argsort(slots.times[kept]), np.argsort(sample.times))
+
+
+def test_showing_the_same_viewers_again_brings_less() -> None:
+    fresh = _slots(4_000, 2)
+    few = replace(fresh, viewer_rows=np.sort(np.arange(4_000) % 40))
+    budgets = np.full(2, 0.2 * fresh.costs_micros.sum())
+    everyone, forty = (equilibrium(slots, budgets, np.full(2, np.inf)) for slots in (fresh, few))
+    assert forty.events.sum() < 0.7 * everyone.events.sum()
 
 
 def test_one_campaign_alone_gets_the_best_that_any_choice_of_slots_gives() -> None:
