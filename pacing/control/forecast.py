@@ -405,7 +405,7 @@ class Forecaster:
             traffic_part = np.einsum("mt,tu,mu->m", share[same], covariance[TRAFFIC], share[same])
             variance[found[same]] = np.maximum(ratio, 0.0) + np.maximum(traffic_part, 0.0) / elasticity[same] ** 2
         cold = _COLD_VARIANCE * self._prior_rows / (self._prior_rows + state.rows_seen[chosen])
-        variance[found] += np.where(state.scaled[chosen].any(1), cold, 0.0)
+        state.cold_variance[chosen] = np.where(state.scaled[chosen].any(1), cold, 0.0)
         return variance
 
     def remaining_share(self, rows: Rows, end_ms: npt.NDArray[np.int64], now_ms: int) -> FloatArray:

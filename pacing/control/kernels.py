@@ -300,7 +300,7 @@ def cost_slopes(row, group, curves, own_map, traffic, level, price, log_alpha, o
 
 
 @njit(cache=True, nogil=True)
-def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha, out_binding):
+def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha, out_limits, out_binding):
     """The largest multiplier that the rest of the horizon can pay for, for n campaigns.
 
     Second price: one threshold on cost over value is optimal, so the multiplier is the largest whose forecast keeps
@@ -310,6 +310,7 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
     Args:
         row: i8[n] into tables f4[N, TABLE_ROWS, J]. state: f8[n, SOLVE_COLUMNS].
         out_value, out_cost: f8[J] scratch. out_log_alpha: f8[n]. out_binding: u1[n] FREE to ABOVE_GRID.
+        out_limits: f8[n, 2] the largest that budgets allow, and that the target allows; infinite: above the grid.
     """
     for i in range(len(row)):
         c = row[i]
@@ -330,8 +331,11 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
                     limited = True
                     affordable = j - 1 + (1.0 - before) / (over - before) if j > 0 else -1.0
         best, binding = affordable, BUDGET_BINDS if limited else FREE
+        out_limits[i, 0] = centre + (affordable - ALPHA_CENTRE) * Z_STEP if limited else math.inf
+        out_limits[i, 1] = math.inf
         if affordable < 0.0:
-            out_log_alpha[i] = centre - ALPHA_CENTRE * Z_STEP
+            out_limits[i, 0] = centre - ALPHA_CENTRE * Z_STEP
+            out_log_alpha[i] = out_limits[i, 0]
             out_binding[i] = BELOW_GRID
             continue
         if state[i, TARGET] > 0.0:
@@ -341,6 +345,8 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
                 wanted = _largest_on_target(state[i], out_value, out_cost)
             if wanted < best:
                 best, binding = wanted, COST_BINDS
+            if wanted < ALPHA_BINS - 1 and (binding == COST_BINDS or exponent >= 1e6):
+                out_limits[i, 1] = centre + (wanted - ALPHA_CENTRE) * Z_STEP
         if best >= ALPHA_BINS - 1:
             binding = ABOVE_GRID
         elif best <= 0.0:

@@ -23,6 +23,7 @@ Rows = npt.NDArray[np.int64]
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
 _GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
+_COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
 _EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the next
 
@@ -206,7 +207,7 @@ class Pacer:
         state, forecaster = self._state, self._forecaster
         forecaster.refresh(rows[stale], end_ms[stale], now_ms)
         inputs = self._solver_inputs(rows, accounts, end_ms, now_ms)
-        log_alpha, binding = self._run_solver(rows, inputs)
+        log_alpha, limits, binding = self._run_solver(rows, inputs)
         for _ in range(_RECENTRE_STEPS):
             edge = (binding >= kernels.BELOW_GRID) & forecaster.may_recentre(rows, binding, inputs[:, kernels.BUDGET])
             if not edge.any():
@@ -215,7 +216,7 @@ class Pacer:
             forecaster.refresh(rows[edge], end_ms[edge], now_ms)
             stale |= edge
             inputs[:, kernels.CENTRE] = state.centre[rows]
-            log_alpha[edge], binding[edge] = self._run_solver(rows[edge], inputs[edge])
+            log_alpha[edge], limits[edge], binding[edge] = self._run_solver(rows[edge], inputs[edge])
         state.log_solved[rows] = log_alpha
         if stale.any():
             state.variance[rows[stale]] = forecaster.variance(rows[stale], inputs[stale, kernels.REMAINING])
@@ -223,7 +224,7 @@ class Pacer:
             forecaster.recentre(
                 rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)]
             )
-        return self._plan(rows, accounts, log_alpha, binding, inputs, now_ms)
+        return self._plan(rows, accounts, limits, log_alpha, binding, inputs, now_ms)
 
     def _solver_inputs(
         self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
@@ -258,8 +259,9 @@ class Pacer:
         inputs[:, kernels.CENTRE] = state.centre[rows]
         return inputs
 
-    def _run_solver(self, rows: Rows, inputs: FloatArray) -> tuple[FloatArray, npt.NDArray[np.uint8]]:
-        log_alpha, binding = np.zeros(len(rows)), np.zeros(len(rows), np.uint8)
+    def _run_solver(self, rows: Rows, inputs: FloatArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.uint8]]:
+        log_alpha, limits = np.zeros(len(rows)), np.zeros((len(rows), 2))
+        binding = np.zeros(len(rows), np.uint8)
         scratch = np.zeros((2, ALPHA_BINS))
         kernels.solve_plans(
             rows,
@@ -269,14 +271,16 @@ class Pacer:
             scratch[0],
             scratch[1],
             log_alpha,
+            limits,
             binding,
         )
-        return log_alpha, binding
+        return log_alpha, limits, binding
 
     def _plan(
         self,
         rows: Rows,
         accounts: npt.NDArray[np.void],
+        limits: FloatArray,
         log_alpha: FloatArray,
         binding: npt.NDArray[np.uint8],
         inputs: FloatArray,
@@ -284,10 +288,7 @@ class Pacer:
     ) -> npt.NDArray[np.void]:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
-        variance = state.variance[rows]
-        pull = np.where(target > 0, variance / (variance + self._forecaster.target_deviation() ** 2), 0.0)
-        drawn = (1 - pull) * log_alpha + pull * np.log(np.maximum(target, 1.0))
-        alpha = np.exp(np.minimum(drawn, np.log(self._settings.max_alpha_micros)))
+        alpha = np.exp(np.minimum(self._drawn(rows, limits, log_alpha, target), np.log(self._settings.max_alpha_micros)))
         blind = self._forecaster.blind(rows)
         automatic = blind & (target <= 0)
         alpha[automatic] = self._explore(rows[automatic], inputs[automatic], now_ms)
@@ -305,6 +306,17 @@ class Pacer:
         margin = np.maximum(alpha - target, 1e-3 * np.maximum(target, 1.0))
         plan["cost_dual"] = np.where(positive & (binding == kernels.COST_BINDS), 1 / margin, 0.0)
         return plan
+
+    def _drawn(self, rows: Rows, limits: FloatArray, log_alpha: FloatArray, target: FloatArray) -> FloatArray:
+        """Log multipliers, drawn towards the target as far as the forecast behind each limit is uncertain."""
+        prior_variance = self._forecaster.target_deviation() ** 2
+        log_target = np.log(np.maximum(target, 1.0))
+        drawn = np.full(len(rows), np.inf)
+        for limit, share in enumerate((1.0, _COST_UNCERTAINTY_SHARE)):
+            variance = share * self._state.variance[rows] + self._state.cold_variance[rows]
+            pull = variance / (variance + prior_variance)
+            drawn = np.minimum(drawn, (1 - pull) * limits[:, limit] + pull * log_target)
+        return np.where((target > 0) & np.isfinite(drawn), drawn, log_alpha)
 
     def _explore(self, rows: Rows, inputs: FloatArray, now_ms: int) -> FloatArray:
         """Multipliers of automatic campaigns that know no price yet: from what all viewers could be paid, upwards."""

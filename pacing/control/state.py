@@ -64,6 +64,7 @@ class CampaignState:
             "alpha": ("f8", ()),
             "log_solved": ("f8", ()),
             "variance": ("f8", ()),
+            "cold_variance": ("f8", ()),
             "day_start_at_ms": ("i8", ()),
             "day_end_at_ms": ("i8", ()),
             "target": ("f8", ()),
@@ -112,6 +113,7 @@ class CampaignState:
     alpha: npt.NDArray[np.float64]
     log_solved: npt.NDArray[np.float64]
     variance: npt.NDArray[np.float64]
+    cold_variance: npt.NDArray[np.float64]
     day_start_at_ms: npt.NDArray[np.int64]
     day_end_at_ms: npt.NDArray[np.int64]
     target: npt.NDArray[np.float64]

@@ -72,7 +72,7 @@ def test_forecast_equals_the_plain_sum(rows: float, spread: float) -> None:
 
 def test_no_campaigns_is_no_work() -> None:
     empty = np.zeros(0, np.int64)
-    out_log_alpha, out_binding = np.zeros(0), np.zeros(0, np.uint8)
+    out_log_alpha, out_limits, out_binding = np.zeros(0), np.zeros((0, 2)), np.zeros(0, np.uint8)
     scratch = np.zeros((2, ALPHA_BINS))
     tables = np.zeros((0, kernels.TABLE_ROWS, ALPHA_BINS), np.float32)
     kernels.solve_plans(
@@ -83,6 +83,7 @@ def test_no_campaigns_is_no_work() -> None:
         scratch[0],
         scratch[1],
         out_log_alpha,
+        out_limits,
         out_binding,
     )
     assert len(out_log_alpha) == 0
@@ -100,9 +101,10 @@ def _solve(
     state[0, [kernels.VALUE_GAIN, kernels.COST_GAIN]] = 1.0
     state[0, kernels.BUDGET], state[0, kernels.FLIGHT], state[0, kernels.TARGET] = budget, 1e15, target
     state[0, kernels.EVENTS], state[0, kernels.SPEND], state[0, kernels.CENTRE] = events, spend, 13.0
-    out_log_alpha, out_binding, scratch = np.zeros(1), np.zeros(1, np.uint8), np.zeros((2, ALPHA_BINS))
+    out_log_alpha, out_limits, out_binding = np.zeros(1), np.zeros((1, 2)), np.zeros(1, np.uint8)
+    scratch = np.zeros((2, ALPHA_BINS))
     kernels.solve_plans(
-        np.zeros(1, np.int64), tables, state, exponent, scratch[0], scratch[1], out_log_alpha, out_binding
+        np.zeros(1, np.int64), tables, state, exponent, scratch[0], scratch[1], out_log_alpha, out_limits, out_binding
     )
     return float(out_log_alpha[0]), int(out_binding[0])
 
