@@ -51,7 +51,7 @@ class GrpcTransport:
         if call is None:
             call = self._calls[method] = self._channel.unary_unary(f"/{PACKAGE}.{method}")
         raw = call(request.SerializeToString(), metadata=self._metadata, timeout=self._timeout_s)
-        return response_class.FromString(raw)  # type: ignore[attr-defined, no-any-return]
+        return response_class.FromString(raw)  # type: ignore[attr-defined]
 
 
 class EngineTransport:
@@ -64,7 +64,7 @@ class EngineTransport:
     def call(self, method: str, request: Any, response_class: type[Answer]) -> Answer:
         """Call `method`, such as "Bidding/Bid"."""
         raw = self._services.handle(method, request.SerializeToString(), self._token)
-        return response_class.FromString(raw)  # type: ignore[attr-defined, no-any-return]
+        return response_class.FromString(raw)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing import Any as AnyValue
+
 import numpy as np
 
 from protos import bidding_pb2, campaigns_pb2
@@ -122,7 +124,8 @@ def targeting_message(expression: Expression) -> campaigns_pb2.Targeting:
         case Not(of=part):
             return campaigns_pb2.Targeting(none=targeting_message(part))
         case Attribute(dimension=dimension, codes=codes):
-            attribute = campaigns_pb2.Targeting.Attribute(dimension=int(dimension) + 1, codes=codes)
+            number: AnyValue = int(dimension) + 1
+            attribute = campaigns_pb2.Targeting.Attribute(dimension=number, codes=codes)
             return campaigns_pb2.Targeting(attribute=attribute)
         case Interests(codes=codes):
             return campaigns_pb2.Targeting(interests=campaigns_pb2.Targeting.Interests(codes=codes))
@@ -152,9 +155,10 @@ def draw_bid_requests(audience: Audience, count: int, viewers_per_request: int, 
     requests = []
     for number in range(count):
         rows = rng.choice(audience.size, viewers_per_request, replace=False)
+        at: AnyValue = 1 if rng.random() < 0.2 else 2
         request = bidding_pb2.BidRequest(
             id=f"load-{number}",
-            at=1 if rng.random() < 0.2 else 2,
+            at=at,
             placement=int(rng.integers(1, 5)),
             content_category=int(rng.integers(1, 64)),
             bidfloor_micros=int(rng.integers(5, 20)) * 1_000,

@@ -7,6 +7,7 @@ before: some above it, so that money is what binds, some below, so that the targ
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -166,11 +167,13 @@ def campaign_message(world: World, campaign: MarketCampaign, end_at_ms: int) -> 
         campaigns_pb2.Creative(creative_id=i, title=f"{campaign.name} {k + 1}", category=campaign.category)
         for k, i in enumerate(campaign.creative_ids)
     ]
+    goal: Any = int(campaign.goal)
+    bid_mode: Any = campaign.bid_mode
     return campaigns_pb2.Campaign(
         creator_id=campaign.creator_id,
         name=campaign.name,
-        goal=int(campaign.goal),
-        bid_mode=campaign.bid_mode,
+        goal=goal,
+        bid_mode=bid_mode,
         target_cost_micros=campaign.target_cost_micros,
         daily_budget_micros=campaign.daily_budget_micros,
         total_budget_micros=campaign.daily_budget_micros,

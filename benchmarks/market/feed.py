@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,9 +116,10 @@ class FeedServer:
 
     def _message(self, request: SlotRequest) -> bidding_pb2.BidRequest:
         viewers, rows = self._world.viewers, request.viewer_rows
+        at: Any = int(request.at)
         return bidding_pb2.BidRequest(
             id=f"d{self._day}-{request.number}",
-            at=int(request.at),
+            at=at,
             placement=request.context.placement,
             content_category=request.context.content_category,
             bidfloor_micros=int(request.floors_micros.min()),
