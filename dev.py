@@ -179,7 +179,7 @@ def test(arguments: list[str]) -> int:
     ensure_browser()
     if arguments:
         return pytest("as told", arguments)[0]
-    spread = ["-n", TEST_WORKERS, "--dist", "loadfile"]
+    spread = ["-n", TEST_WORKERS, "--dist", "loadfile", "--durations", "10"]
     results = [
         pytest("all, compiled", spread),
         pytest("kernels, uncompiled", [*spread, "-m", "kernels"], NUMBA_DISABLE_JIT="1"),

@@ -1,7 +1,7 @@
 """Where the time comes from: the system, or a virtual clock that a simulation moves.
 
-Instants are wall-clock milliseconds since the Unix epoch and end in `_at_ms`. Deadlines of leases and holds are judged on
-the monotonic clock, which counts the time that the machine was suspended.
+Instants are wall-clock milliseconds since the Unix epoch and end in `_at_ms`. Deadlines of leases and holds are judged
+on the monotonic clock, which counts the time that the machine was suspended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Budget days: the local calendar days of a campaign's time zone.
 
-A local day may have 22 to 26 hours (daylight saving, zone changes), and some zones have days that start at 01:00 because
-midnight does not exist. A day therefore is an interval of instants, never a count of milliseconds.
+A local day may have 22 to 26 hours (daylight saving, zone changes), and some zones have days that start at 01:00
+because midnight does not exist. A day therefore is an interval of instants, never a count of milliseconds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def zone_of(name: str) -> ZoneInfo:
 def _first_instant_ms(day: date, zone: ZoneInfo) -> int:
     """First instant whose local date is `day`: midnight, or the end of the gap that swallows it.
 
-    With `fold=0` an instant inside a gap is read with the offset before the gap, which lands as far after the gap's end as
-    midnight lies inside it; the gap's end is where the date changes, so search there.
+    With `fold=0` an instant inside a gap is read with the offset before the gap, which lands as far after the gap's end
+    as midnight lies inside it; the gap's end is where the date changes, so search there.
     """
     guess = datetime.combine(day, time.min, tzinfo=zone)
     at = guess.astimezone(UTC)

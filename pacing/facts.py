@@ -118,8 +118,8 @@ DECISION = np.dtype(
 )
 """A bid as its token carries it, signed; 192 bytes.
 
-Symbols: probability is p (or v, the expected goal events of one impression), alpha_micros is the multiplier alpha; the worth of
-the impression is alpha * v, and `bid_micros` is what was bid for it (shaded in a first-price auction).
+Symbols: probability is p (or v, the expected goal events of one impression), alpha_micros is the multiplier alpha; the
+worth of the impression is alpha * v, and `bid_micros` is what was bid for it (shaded in a first-price auction).
 """
 
 FLAG_CALLER_PREDICTION = 1  # DECISION.flags: p came with the request, so the engine's predictor must not learn from it

@@ -1,7 +1,7 @@
 """Money is a whole number of micros (millionths of the deployment's currency), held in int64.
 
-A float never becomes money except through `micros_from_float`, and money is never divided except by `cpm_micros`, at the
-edge, for display.
+A float never becomes money except through `micros_from_float`, and money is never divided except by `cpm_micros`, at
+the edge, for display.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ MICROS_PER_UNIT = 1_000_000
 MAX_AMOUNT_MICROS = 10**14
 """The largest amount that any account, budget or request may carry: 100 million units.
 
-It stays below 2**53, so that a Lua number and a JSON number hold it exactly, and 90,000 such amounts still fit an int64.
+It stays below 2**53, so that a Lua number and a JSON number hold it exactly, and 90,000 such amounts still fit an
+int64.
 """
 
 MAX_PRICE_MICROS = 10**10
