@@ -81,6 +81,7 @@ class Workload:
             out_eligible=np.zeros(count, np.int64),
             out_expected=np.zeros(count, np.float64),
             matched=np.empty(count + 1, np.int32),
+            probabilities=np.empty(count + 1, np.float64),
             scratch=np.empty(self.index.scratch_words, np.uint64),
         )
 

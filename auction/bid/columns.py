@@ -84,7 +84,8 @@ class ScoreColumns(NamedTuple):
         out_nbr: i4[n], 0 where there is a candidate.
         out_eligible: i8[C], added to: viewers that the campaign could bid for.
         out_expected: f8[C], added to: the sum of their probabilities.
-        matched: i4[C], scratch.
+        matched: i4[C + 1], scratch: a viewer's candidates.
+        probabilities: f8[C + 1], scratch: theirs.
         scratch: u8[>= scratch_words of the index], scratch of the match.
     """
 
@@ -97,4 +98,5 @@ class ScoreColumns(NamedTuple):
     out_eligible: np.ndarray
     out_expected: np.ndarray
     matched: np.ndarray
+    probabilities: np.ndarray
     scratch: np.ndarray

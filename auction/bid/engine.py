@@ -72,6 +72,7 @@ class _Scratch(threading.local):
                 eligible,
                 expected,
                 np.empty(campaigns + 1, np.int32),
+                np.empty(campaigns + 1, np.float64),
                 np.empty(words, np.uint64),
             )
             self.out = out

@@ -48,7 +48,7 @@ def _is_blocked(batch: BatchColumns, creator_id: np.uint64) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def is_member(segments: np.ndarray, segment: int) -> int:
     """1 if `segment` is among a viewer's ascending `segments` (u4[s]), else 0."""
     low = 0
@@ -107,14 +107,6 @@ def _insert_ranked(
 
 
 @njit(cache=True, nogil=True)
-def _may_enter(campaigns: CampaignColumns, viewer_id: np.uint64, out: ScoreColumns, i: int, c: int, value: float) -> bool:
-    """Whether candidate c could take a place in row i; saves the frequency look-up for those that could not."""
-    last = out.out_campaign_idx.shape[1] - 1
-    holder = out.out_campaign_idx[i, last]
-    return holder < 0 or _beats(campaigns, viewer_id, value, c, out.out_values_micros[i, last], holder)
-
-
-@njit(cache=True, nogil=True)
 def _price_ranked(out: ScoreColumns, batch: BatchColumns, landscape: Landscape, i: int) -> None:
     """Turn row i's values into bids: the value itself in second price, shaded in first price; no bid falls out."""
     floor = batch.floors_micros[i]
@@ -156,6 +148,85 @@ def _reason(matched: int, paced_out: int, below: int, capped: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _predict_matched(
+    campaigns: CampaignColumns,
+    model: Model,
+    batch: BatchColumns,
+    out: ScoreColumns,
+    i: int,
+    matched: int,
+    segments: np.ndarray,
+    keys: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Probabilities of viewer i's first `matched` candidates, the caller's where there are any; counts the supply.
+
+    The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts every one of its references.
+    """
+    mask = batch.interest_masks[i]
+    viewer_keys(batch.dims[i], mask, batch.hour, keys)
+    viewer_sums(model, keys, sums)
+    goal_rows, calibration, laotie_segments = campaigns.goal_rows, campaigns.calibration, campaigns.laotie_segments
+    found, probabilities = out.matched, out.probabilities
+    eligible, expected = out.out_eligible, out.out_expected
+    for k in range(matched):
+        c = found[k]
+        laotie = is_member(segments, laotie_segments[c])
+        p = candidate_probability(model, goal_rows[c], c, keys, sums, mask, laotie)
+        probabilities[k] = min(p * calibration[c], 1.0)
+    if batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]:
+        for k in range(matched):
+            told = _caller_prediction(batch, i, found[k])
+            probabilities[k] = told if told >= 0.0 else probabilities[k]
+    for k in range(matched):
+        eligible[found[k]] += 1
+        expected[found[k]] += probabilities[k]
+
+
+@njit(cache=True, nogil=True)
+def _drop_blocked(campaigns: CampaignColumns, batch: BatchColumns, found: np.ndarray, matched: int) -> int:
+    """Keep the candidates whose creators the request does not block; how many."""
+    kept = 0
+    for k in range(matched):
+        if not _is_blocked(batch, campaigns.creator_ids[found[k]]):
+            found[kept] = found[k]
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _rank_matched(
+    campaigns: CampaignColumns, caps: CapTable, batch: BatchColumns, out: ScoreColumns, i: int, kept: int
+) -> tuple[int, int, int]:
+    """Rank viewer i's first `kept` candidates; how many pacing, the floor and the frequency cap stopped."""
+    viewer_id, floor = batch.viewer_ids[i], batch.floors_micros[i]
+    alpha, base = campaigns.alpha_micros, campaigns.base_micros
+    found, probabilities = out.matched, out.probabilities
+    values = out.out_values_micros[i]
+    ranked = out.out_campaign_idx[i]
+    last = ranked.shape[0] - 1
+    paced_out, below, capped = 0, 0, 0
+    for k in range(kept):
+        c = found[k]
+        p = probabilities[k]
+        value = alpha[c] * p + base[c]
+        if value < 1.0:
+            paced_out += 1
+        elif value < floor:
+            below += 1
+        elif ranked[last] < 0 or value >= values[last]:
+            if ranked[last] >= 0 and not _beats(campaigns, viewer_id, value, c, values[last], ranked[last]):
+                continue
+            seen = times_seen(caps, pair_key(viewer_id, campaigns.creator_ids[c]), batch.day, batch.now_ms)
+            if seen >= campaigns.frequency_caps[c]:
+                capped += 1
+            else:
+                caller = 1 if _caller_prediction(batch, i, c) >= 0.0 else 0
+                _insert_ranked(campaigns, viewer_id, out, i, c, value, p, caller)
+    return paced_out, below, capped
+
+
+@njit(cache=True, nogil=True)
 def _score_viewer(
     index: MatchIndex,
     campaigns: CampaignColumns,
@@ -169,37 +240,14 @@ def _score_viewer(
     sums: np.ndarray,
 ) -> None:
     segments = batch.segments[batch.segment_ptr[i] : batch.segment_ptr[i + 1]]
-    dims = batch.dims[i]
-    viewer_id = batch.viewer_ids[i]
-    matched = match_viewer(index, dims, batch.interest_masks[i], segments, out.scratch, out.matched)
-    mask = batch.interest_masks[i]
-    if matched:
-        viewer_keys(dims, mask, batch.hour, keys)
-        viewer_sums(model, keys, sums)
+    matched = match_viewer(index, batch.dims[i], batch.interest_masks[i], segments, out.scratch, out.matched)
+    kept = matched
+    if batch.blocked_creator_ids.shape[0]:
+        kept = _drop_blocked(campaigns, batch, out.matched, matched)
     paced_out, below, capped = 0, 0, 0
-    for k in range(matched):
-        c = out.matched[k]
-        if _is_blocked(batch, campaigns.creator_ids[c]):
-            continue
-        p = _caller_prediction(batch, i, c)
-        caller = 1 if p >= 0.0 else 0
-        if not caller:
-            laotie = is_member(segments, campaigns.laotie_segments[c])
-            p = candidate_probability(model, campaigns.goal_rows[c], c, keys, sums, mask, laotie)
-            p = min(p * campaigns.calibration[c], 1.0)
-        out.out_eligible[c] += 1
-        out.out_expected[c] += p
-        value = campaigns.alpha_micros[c] * p + campaigns.base_micros[c]
-        if value < 1.0:
-            paced_out += 1
-        elif value < batch.floors_micros[i]:
-            below += 1
-        elif _may_enter(campaigns, viewer_id, out, i, c, value):
-            seen = times_seen(caps, pair_key(viewer_id, campaigns.creator_ids[c]), batch.day, batch.now_ms)
-            if seen >= campaigns.frequency_caps[c]:
-                capped += 1
-            else:
-                _insert_ranked(campaigns, viewer_id, out, i, c, value, p, caller)
+    if kept:
+        _predict_matched(campaigns, model, batch, out, i, kept, segments, keys, sums)
+        paced_out, below, capped = _rank_matched(campaigns, caps, batch, out, i, kept)
     if out.out_campaign_idx[i, 0] < 0:
         out.out_nbr[i] = _reason(matched, paced_out, below, capped)
         return

@@ -165,7 +165,7 @@ def viewer_sums(model: Model, keys_of_viewer: np.ndarray, out_sums: np.ndarray) 
         out_sums[goal, 1] = variance
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def campaign_state(category: int, interest_mask: np.uint64, laotie: int) -> int:
     """Which of the four sums of a campaign applies: interest match + 2 * laotie."""
     match = 0
@@ -174,7 +174,7 @@ def campaign_state(category: int, interest_mask: np.uint64, laotie: int) -> int:
     return match + (2 if laotie else 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def candidate_probability(
     model: Model,
     goal_row: int,

@@ -219,6 +219,7 @@ def score_columns(viewer_count: int, campaign_count: int, scratch_words: int) ->
         out_eligible=np.zeros(campaign_count, np.int64),
         out_expected=np.zeros(campaign_count, np.float64),
         matched=np.empty(campaign_count + 1, np.int32),
+        probabilities=np.empty(campaign_count + 1, np.float64),
         scratch=np.empty(scratch_words, np.uint64),
     )
 
