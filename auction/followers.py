@@ -64,6 +64,18 @@ class Followers:
             self._position = int(saved["position"])
         except (OSError, ValueError, KeyError, TypeError):
             self._position = 0
+        self._restore_follows()
+
+    def _restore_follows(self) -> None:
+        """Take up the follow edges of the rows that are counted already: the graph itself lives in memory only."""
+        after = 0
+        while after < self._position:
+            rows, judgements = self._ledger.read_judged(after, BATCH_ROWS)
+            if not len(rows):
+                return
+            counted = rows["sequence"] <= self._position
+            self._follow(rows[counted], judgements[counted])
+            after = int(rows["sequence"][-1])
 
     def save(self) -> None:
         """Write what everybody learned; each file whole or not at all."""

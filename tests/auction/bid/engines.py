@@ -11,6 +11,7 @@ import numpy as np
 from auction.campaigns.access import Role
 from auction.config import ServeConfig
 from auction.services import Services, build_services
+from pacing.clocks import VirtualClock
 from pacing.facts import DECISION, OutcomeKind
 from protos import bidding_pb2, campaigns_pb2
 
@@ -98,6 +99,12 @@ class Engine:
     def advance(self, step_ms: int) -> None:
         request = bidding_pb2.AdvanceRequest(to_ms=self.now_ms + step_ms)
         self.call("Simulation/Advance", request, bidding_pb2.AdvanceResponse, Role.FEED)
+
+    def jump(self, step_ms: int) -> None:
+        """Let time pass while nothing periodic runs."""
+        clock = self.services.clock
+        assert isinstance(clock, VirtualClock)
+        clock.advance_to(clock.wall_ms() + step_ms)
 
     def campaign_report(self, campaign_id: int) -> campaigns_pb2.CampaignReport:
         request = campaigns_pb2.GetReportRequest(campaign_id=campaign_id)

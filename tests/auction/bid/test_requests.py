@@ -194,9 +194,10 @@ def test_frequency_caps_count_bids_impressions_and_days() -> None:
         second = engine.bid([5])
         assert list(second.nbr) == [NBR_BID]
         assert engine.status(OutcomeKind.BILLABLE, tokens_of(second)[0], 1) == RowStatus.ACCEPTED
-        engine.advance(3_600_000)
+        engine.jump(3_600_000)
         assert list(engine.bid([5]).nbr) == [NBR_FREQUENCY_CAP]
-        engine.advance(12 * 3_600_000)
+        engine.jump(12 * 3_600_000)
+        engine.go_round()
         assert list(engine.bid([5]).nbr) == [NBR_BID]
     finally:
         engine.close()
