@@ -107,26 +107,41 @@ def _switch(text: str) -> bool:
 
 
 _SETTINGS = (
-    _Setting("data", Path, "DIR", "where ledger, campaigns and keys live; without it all is in memory and gone at the end"),
+    _Setting("data", Path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
     _Setting("ready_file", Path, "FILE", "written, with the addresses as JSON, once the server is healthy"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),
-    _Setting("virtual_clock", _integer(0, 4_102_444_800_000), "START_AT_MS", "demonstrations: time stands still until a client advances it"),
-    _Setting("policy", _choice(*POLICIES), "NAME", "how to bid: engine; for comparison fixed (the same bid always) or unpaced (target times probability)"),
+    _Setting(
+        "virtual_clock", _integer(0, 4_102_444_800_000), "START_AT_MS",
+        "demonstrations: time stands still until a client advances it",
+    ),
+    _Setting(
+        "policy", _choice(*POLICIES), "NAME",
+        "how to bid: engine; for comparison fixed (the same bid always) or unpaced (target times probability)",
+    ),
     _Setting("fixed_bid_micros", _integer(1, MAX_PRICE_MICROS), "MICROS", "the bid of --policy fixed"),
-    _Setting("unpaced_multiplier_micros", _integer(1, 10**12), "MICROS", "worth of one event to automatic campaigns under --policy unpaced"),
+    _Setting(
+        "unpaced_multiplier_micros", _integer(1, 10**12), "MICROS",
+        "worth of one event to automatic campaigns under --policy unpaced",
+    ),
     _Setting("history", _existing_file, "FILE", "past days' prices and traffic by time of day (npz)"),
     _Setting("model", _existing_file, "FILE", "predictor state to start from when the data folder has none (npz)"),
     _Setting("seed", _integer(0, 2**63 - 1), "N", "seeds tie-breaking and exploration"),
     _Setting("currency", _currency, "CODE", "the one currency of this deployment"),
     _Setting("zone", _zone, "ZONE", "time zone in which frequency caps start a new day"),
-    _Setting("frequency_cap", _integer(1, 100), "N", "impressions of one creator per viewer and day, where a campaign names none"),
+    _Setting(
+        "frequency_cap", _integer(1, 100), "N",
+        "impressions of one creator per viewer and day, where a campaign names none",
+    ),
     _Setting("workers", _integer(1, 64), "N", "gRPC worker threads"),
     _Setting("win_notice_ms", _integer(100, 600_000), "MS", "how long a bid waits for its WIN"),
-    _Setting("billing_ms", _integer(1_000, 3_600_000), "MS", "how long a WIN waits for its impression; the longer, the longer money stays reserved after a failure"),
+    _Setting(
+        "billing_ms", _integer(1_000, 3_600_000), "MS",
+        "how long a WIN waits for its impression; the longer, the longer money stays reserved after a failure",
+    ),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The control loop: takes in what happened, decides what an event is worth to each campaign now, publishes a snapshot."""
+"""The control loop: takes in what happened, decides what an event is worth to each campaign, publishes a snapshot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from pacing.control.pacer import Pacer
 from pacing.facts import PACING_ACCOUNT
 from pacing.money import micros_from_float
 
-
 PRUDENCE = 1.0
-"""A target is aimed below by this many standard deviations of what its events are uncertain by: it is a promise of at most."""
+"""A target is a promise of at most: it is aimed below by this many standard deviations of what its events may be."""
 
 
 class Control:
@@ -105,7 +104,8 @@ class Control:
         accounts = np.zeros(len(campaigns), PACING_ACCOUNT)
         accounts["campaign_id"] = ids
         for name in (
-            "day_start_at_ms", "day_end_at_ms", "day_cap_micros", "day_spend_micros", "flight_cap_micros", "flight_spend_micros",
+            "day_start_at_ms", "day_end_at_ms", "day_cap_micros", "day_spend_micros",
+            "flight_cap_micros", "flight_spend_micros",
         ):  # fmt: skip
             accounts[name] = money[name]
         for row, campaign in zip(accounts, campaigns, strict=True):

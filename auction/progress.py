@@ -72,9 +72,12 @@ class Progress:
     """Follows judged rows and estimates the goal events of each campaign's local day. One thread follows and reads."""
 
     def __init__(
-        self, day_start_of: Callable[[int, int], tuple[int, int]], goal_of: Callable[[int], int], trust: Trust | None = None
+        self,
+        day_start_of: Callable[[int, int], tuple[int, int]],
+        goal_of: Callable[[int], int],
+        trust: Trust | None = None,
     ) -> None:
-        """`day_start_of(campaign_id, at_ms)` answers (day_key, day_start_at_ms), `goal_of(campaign_id)` a goal; 0: unknown."""
+        """`day_start_of(campaign_id, at_ms)` answers (day_key, day_start_at_ms), `goal_of(campaign_id)` a goal or 0."""
         self._day_start_of = day_start_of
         self._goal_of = goal_of
         self._trust = trust or Trust()
@@ -87,7 +90,8 @@ class Progress:
         relevant = charged | attributed
         for campaign_id in np.unique(judgements["campaign_id"][relevant]).tolist():
             mine = relevant & (judgements["campaign_id"] == campaign_id)
-            # A batch rarely spans a day's turn; its last instant decides, and the day's first rows count once it turned.
+            # A batch rarely spans a day's turn; its last instant decides, and the day's first rows count once it
+            # turned.
             progress = self._day_of(campaign_id, int(rows["recorded_at_ms"][mine][-1]))
             self._count(progress, rows[mine & charged], rows[mine & attributed], self._goal_of(campaign_id))
 
@@ -105,8 +109,8 @@ class Progress:
     def estimate(self, campaign_id: int, day_key: int, now_ms: int, arrived_share: ArrivedShare) -> DayEstimate:
         """The campaign's day so far.
 
-        The ratio of true to predicted events has a Gamma prior of mean 1; arrived events update it (Gamma-Poisson). The callers'
-        predictions are theirs to calibrate, so they are taken as they are.
+        The ratio of true to predicted events has a Gamma prior of mean 1; arrived events update it (Gamma-Poisson). The
+        callers' predictions are theirs to calibrate, so they are taken as they are.
         """
         progress = self._days.get(campaign_id)
         if progress is None or progress.day_key != day_key:
@@ -142,7 +146,8 @@ class Progress:
         """
         days = {}
         for campaign_id, saved in state.items():
-            day = DayProgress(**{**saved, "own_events": np.array(saved["own_events"], np.float64)})  # type: ignore[arg-type]
+            own_events = np.array(saved["own_events"], np.float64)
+            day = DayProgress(**{**saved, "own_events": own_events})  # type: ignore[arg-type]
             if day.own_events.shape != (_DAY_BUCKETS,):
                 raise ValueError(f"own_events: {day.own_events.shape}; must be ({_DAY_BUCKETS},)")
             days[int(campaign_id)] = day

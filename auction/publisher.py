@@ -23,7 +23,7 @@ from targeting.match.index import MatchIndex, build_index
 from targeting.segments.store import SegmentStore
 
 Worth = Callable[[Campaign], tuple[float, float]]
-"""(alpha, base) of a campaign in micros: worth of one expected goal event, and of an impression whatever its probability."""
+"""(alpha, base) of a campaign in micros: worth of one expected goal event, and of an impression whatever its p."""
 
 
 @dataclass(slots=True)

@@ -25,9 +25,9 @@ class _Due:
 class Scheduler:
     """Runs each task once per period, tasks due at the same instant in the order in which they were added.
 
-    A task that raises is logged and runs again next time: no failure of one stops the others. On a `VirtualClock` nothing runs
-    until `advance_to`, which runs everything that falls due at its own instant, so a seed reproduces a run; there an exception is
-    raised to the caller, since a study must not go on with a broken task.
+    A task that raises is logged and runs again next time: no failure of one stops the others. On a `VirtualClock`
+    nothing runs until `advance_to`, which runs everything that falls due at its own instant, so a seed reproduces a
+    run; there an exception is raised to the caller, since a study must not go on with a broken task.
     """
 
     def __init__(self, clock: Clock) -> None:

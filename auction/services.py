@@ -52,9 +52,9 @@ SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
-"""A single server leases half of what is free at a time: a crash locks that for a minute, and bids of large batches fit."""
+"""A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
 _VIRTUAL_STRETCH = 120
-"""On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come in seconds apart."""
+"""On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come seconds apart."""
 
 
 class Services:
@@ -92,14 +92,16 @@ class Services:
     def _open_money(self) -> None:
         config = self.config
         self.ledger = Ledger(None if config.data is None else self.folder / "ledger.sqlite")
+        if isinstance(self.clock, VirtualClock):
+            # A demonstration that is started again goes on where it stood: money must not see time go back.
+            last = self.ledger.read(max(self.ledger.last_sequence - 1_000, 0), 1_000)["recorded_at_ms"]
+            self.clock.advance_to(max(config.virtual_clock, int(last.max(initial=0))))
         self.settings = BankSettings(
             win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE
         )
         self.attribution = AttributionJudge()
         self.bank = Bank(self.ledger, self.clock, self.settings)
-        self.judge = JudgeFollower(
-            self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged
-        )
+        self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged)
 
     def _open_audience(self) -> None:
         self.viewers = ViewerTable()
@@ -131,7 +133,14 @@ class Services:
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
         self.control = Control(
-            config, self.bank, self.pacer, self.landscapes, self.publisher, self.progress, self.learner, self.feedback,
+            config,
+            self.bank,
+            self.pacer,
+            self.landscapes,
+            self.publisher,
+            self.progress,
+            self.learner,
+            self.feedback,
             clock,
         )
         self.book = ReportBook(self.store.get)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+
 import numpy as np
 
 from auction.bid.columns import CampaignColumns
@@ -58,12 +59,13 @@ class Snapshot:
         campaigns: columns of the C active campaigns.
         creative_ids: u8[C], the creative that each campaign shows until the next snapshot.
         goals: u1[C].
-        lease_slots: i4[C + 1], where the bank keeps each campaign's lease; the last is -1, so that campaign_idx -1 finds none.
+        lease_slots: i4[C + 1], where the bank keeps each campaign's lease; the last is -1, so that campaign_idx -1
+            finds none.
         model: the predictor's state for these campaigns.
         landscape: the price landscapes.
         memberships: each known viewer's segments.
-        known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told from a
-            campaign that ended.
+        known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told
+            from a campaign that ended.
     """
 
     version: int

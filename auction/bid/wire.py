@@ -1,9 +1,10 @@
 """The wire form of `Bidding`: columns read as memory, with no Python object per viewer or bid.
 
-A packed `repeated` field of a fixed-width type and a `bytes` field of the same number are the same bytes on the wire. So the
-server reads and writes through a *twin* of the public schema in which every such column is `bytes`, made here from the
-public descriptor. Protobuf also lets a client send a column in several pieces, or unpacked; the twin would lose those, which
-shows as an unknown field or a length that does not add up, and then the public classes read the message.
+A packed `repeated` field of a fixed-width type and a `bytes` field of the same number are the same bytes on the wire.
+So the server reads and writes through a *twin* of the public schema in which every such column is `bytes`, made here
+from the public descriptor. Protobuf also lets a client send a column in several pieces, or unpacked; the twin would
+lose those, which shows as an unknown field or a length that does not add up, and then the public classes read the
+message.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def _make_twins() -> dict[str, type[Message]]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        message.name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{_TWIN_PACKAGE}.{message.name}")
-        )
+        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_TWIN_PACKAGE}.{message.name}"))
         for message in file.message_type
     }
 
@@ -125,7 +124,7 @@ def decode(name: str, raw: bytes, parts: tuple[tuple[str, str], ...] = ()) -> tu
 
 
 def encode(name: str, plain: dict[str, Any], columns: dict[str, np.ndarray]) -> bytes:
-    """Encode a public message: `plain` fields as they are, `columns` cast to the schema's width and written as memory."""
+    """Encode a public message: `plain` fields as they are, `columns` cast to the schema's width, written as memory."""
     dtypes = _DTYPES[name]
     fields = {f: np.ascontiguousarray(values, dtypes[f]).tobytes() for f, values in columns.items()}
     return _TWINS[name](**plain, **fields).SerializeToString()
