@@ -18,7 +18,7 @@ class _Due:
     at_ms: int
     order: int
     period_ms: int = field(compare=False)
-    task: Callable[[], None] = field(compare=False)
+    task: Callable[[], object] = field(compare=False)
     name: str = field(compare=False)
 
 
@@ -36,7 +36,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def every(self, period_ms: int, task: Callable[[], None], name: str) -> None:
+    def every(self, period_ms: int, task: Callable[[], object], name: str) -> None:
         """Add a task. Call before `start`."""
         heapq.heappush(self._due, _Due(self._clock.monotonic_ms() + period_ms, len(self._due), period_ms, task, name))
 

@@ -20,7 +20,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from protos import bidding_pb2
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
-_COLUMN_DTYPES = {
+_COLUMN_DTYPES: dict[int, np.dtype[Any]] = {
     _FIELD.TYPE_FIXED64: np.dtype("<u8"),
     _FIELD.TYPE_SFIXED64: np.dtype("<i8"),
     _FIELD.TYPE_FIXED32: np.dtype("<u4"),
