@@ -44,7 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--campaigns", type=int, metavar="N", help="only the first N campaigns of the pack")
     parser.add_argument(
-        "--steps-per-tick", type=int, default=1, metavar="N", help="move the clock N times in each tick (default 1)"
+        "--steps-per-tick",
+        type=int,
+        default=6,
+        metavar="N",
+        help="spread each tick over N moves of the clock (default 6)",
     )
     add_output_arguments(parser)
 
@@ -125,7 +129,7 @@ class Replay:
         with progress(total, "Replaying the day") as bar:
             for tick in range(TICKS):
                 for step in range(steps_per_tick):
-                    self._advance(START_AT_MS + tick * TICK_MS + _WITHIN_TICK_MS + step * TICK_MS // steps_per_tick)
+                    self._advance(_step_at_ms(tick, step, steps_per_tick))
                     for idx, result in enumerate(self.results):
                         bar.advance(self._play(idx, result, tick, step, steps_per_tick), f"tick {tick + 1} of {TICKS}")
         self.elapsed_s = time.perf_counter() - started_s
@@ -144,13 +148,12 @@ class Replay:
     def _play(self, idx: int, result: DayResult, tick: int, step: int, steps: int) -> int:
         """One campaign's share of a tick; returns how many impressions it was."""
         played = 0
-        for number, impressions in enumerate(batches(result.campaign, tick)):
-            if number % steps != step:
-                continue
+        for impressions in batches(result.campaign, tick, step, steps):
             played += len(impressions)
             request = bid_request(result.campaign, idx, self._campaign_ids[idx], impressions)
             answer = self._feed.call("Bidding/Bid", request, bidding_pb2.BidResponse)
             self.requests += 1
+            result.no_bid_budget += int((np.array(answer.nbr) == bidding_pb2.NO_BID_REASON_BUDGET).sum())
             if not answer.viewer_idx:
                 continue
             cleared = clear_bids(
@@ -167,6 +170,11 @@ class Replay:
 
     def _advance(self, to_ms: int) -> None:
         self._operator.call("Simulation/Advance", bidding_pb2.AdvanceRequest(to_ms=to_ms), bidding_pb2.AdvanceResponse)
+
+
+def _step_at_ms(tick: int, step: int, steps: int) -> int:
+    """When a part of a tick's impressions comes: early in the tick, the parts evenly apart."""
+    return START_AT_MS + tick * TICK_MS + _WITHIN_TICK_MS + step * (TICK_MS - _WITHIN_TICK_MS) // steps
 
 
 def _create_request(result: DayResult, segment: str) -> campaigns_pb2.CreateCampaignRequest:

@@ -31,11 +31,16 @@ def viewer_ids(campaign_idx: int) -> npt.NDArray[np.uint64]:
     return np.arange(first, first + VIEWERS_PER_CAMPAIGN, dtype=np.uint64)
 
 
-def batches(campaign: ReplayCampaign, tick: int) -> Iterator[Ints]:
-    """Yield the impressions of one tick, up to MAX_VIEWERS at a time, as i8 indices into the campaign's columns."""
+def batches(campaign: ReplayCampaign, tick: int, step: int = 0, steps: int = 1) -> Iterator[Ints]:
+    """Yield the impressions of one of `steps` equal parts of a tick, up to MAX_VIEWERS at a time.
+
+    Each batch is i8 indices into the campaign's columns.
+    """
     span = campaign.tick(tick)
-    for start in range(span.start, span.stop, MAX_VIEWERS):
-        yield np.arange(start, min(start + MAX_VIEWERS, span.stop))
+    length = span.stop - span.start
+    first, last = (span.start + length * part // steps for part in (step, step + 1))
+    for start in range(first, last, MAX_VIEWERS):
+        yield np.arange(start, min(start + MAX_VIEWERS, last))
 
 
 def bid_request(campaign: ReplayCampaign, campaign_idx: int, campaign_id: int, impressions: Ints) -> pb.BidRequest:
@@ -126,6 +131,7 @@ class DayResult:
         spend_micros: sum of the charges that the engine accepted.
         reported_micros: what the engine's own report says was charged.
         refused: billable rows that it did not accept.
+        no_bid_budget: impressions for which it had a bid but no free money.
     """
 
     campaign: ReplayCampaign
@@ -134,6 +140,7 @@ class DayResult:
     reported_micros: int = 0
     impressions: int = 0
     refused: int = 0
+    no_bid_budget: int = 0
 
     def count(self, cleared: Cleared, statuses: Ints) -> None:
         """Add the billed rows that the engine accepted.
@@ -185,6 +192,7 @@ def total_figures(results: list[DayResult], requests: int, elapsed_s: float) -> 
         "lp_share_p10": float(np.quantile([r.lp_share for r in results], 0.1)),
         "overspend_micros_max": max(0, *(r.overspend_micros for r in results)),
         "refused_billable": sum(r.refused for r in results),
+        "no_bid_budget": sum(r.no_bid_budget for r in results),
         "requests": requests,
         "requests_per_s": requests / max(elapsed_s, 1e-9),
         "elapsed_s": elapsed_s,

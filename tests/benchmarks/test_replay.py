@@ -95,6 +95,8 @@ def test_batches_cover_each_tick_once_without_a_viewer_twice() -> None:
     campaign = _campaign(impressions=48 * 2_500)
     seen = [i for tick in range(TICKS) for b in batches(campaign, tick) for i in b]
     assert seen == list(range(48 * 2_500))
+    parts = [i for step in range(7) for b in batches(campaign, 3, step, 7) for i in b]
+    assert parts == list(range(3 * 2_500, 4 * 2_500))
     for batch in batches(campaign, 3):
         assert len(batch) <= MAX_VIEWERS
         request = bid_request(campaign, 1, 77, batch)
