@@ -174,12 +174,12 @@ def _bitmap(rows: np.ndarray) -> BitMap:
 
 
 def _grouped(keys: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, BitMap]]:
-    """The rows of each key, by ascending key."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
+    """The rows of each key, by ascending key. Bitmaps are made from ascending rows, which is many times faster."""
+    pairs = np.sort(keys.astype(np.int64) << 32 | rows)
+    ordered = pairs >> 32
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for key, group in zip(ordered[starts].tolist(), np.split(rows[order], starts[1:]), strict=False):
-        yield key, _bitmap(group)
+    for key, group in zip(ordered[starts].tolist(), np.split(pairs, starts[1:]), strict=False):
+        yield key, _bitmap(group & 0xFFFFFFFF)
 
 
 def _check_lengths(follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
