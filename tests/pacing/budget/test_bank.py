@@ -58,10 +58,10 @@ class World:
         now = self.clock.wall_ms()
         return [(int(lease), int(seq), now) for lease, seq in zip(lease_ids[placed, 0], seqs[placed, 0], strict=True)]
 
-    def tell(self, kind: OutcomeKind, bid: tuple[int, int, int], price: int = 0) -> int:
+    def tell(self, kind: OutcomeKind, bid: tuple[int, int, int], amount: int = 0) -> int:
         lease_id, seq, issued = bid
         settings = self.settings
-        row = told(kind, lease_id, seq, price, 1, BID, issued, settings.win_notice_ms, settings.billing_ms)
+        row = told(kind, lease_id, seq, amount, 1, BID, issued, settings.win_notice_ms, settings.billing_ms)
         return int(self.bank.report(row)[0])
 
     def account(self, campaign_id: int = 1) -> np.void:

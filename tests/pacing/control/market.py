@@ -30,7 +30,7 @@ def draw_day(
     seed: int,
     auctions: int = 24_000,
     traffic: Callable[[FloatArray], FloatArray] | None = None,
-    price: Callable[[FloatArray], FloatArray] | None = None,
+    price_at: Callable[[FloatArray], FloatArray] | None = None,
     ratio_sd: float = 0.7,
 ) -> Day:
     """A day with traffic and mean price by the share of the day; p log-normal around 0.02, 20,000 micros a slot."""
@@ -40,7 +40,7 @@ def draw_day(
     cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
     at = np.sort(np.interp(rng.random(auctions), cumulative / cumulative[-1], grid))
     probability = 0.02 * np.exp(0.5 * rng.standard_normal(auctions))
-    mean = 20_000 * (np.ones(auctions) if price is None else price(at))
+    mean = 20_000 * (np.ones(auctions) if price_at is None else price_at(at))
     threshold = mean * np.exp(ratio_sd * rng.standard_normal(auctions))
     return Day(at, probability, np.maximum(threshold, 1.0))
 

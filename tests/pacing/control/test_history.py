@@ -17,7 +17,7 @@ from tests.pacing.control.market import dear_mornings, diurnal, draw_day, histor
 
 
 def _history(days: int = 3) -> MarketHistory:
-    return history_of([draw_day(i, auctions=12_000, traffic=diurnal, price=dear_mornings) for i in range(days)])
+    return history_of([draw_day(i, auctions=12_000, traffic=diurnal, price_at=dear_mornings) for i in range(days)])
 
 
 def test_a_saved_history_comes_back(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_the_prior_prices_what_a_multiplier_buys() -> None:
     prior = MarketPrior.from_history(history)
     alpha = 6e5
     bucket = np.arange(48)
-    level, price = prior.mean_log[LEVEL, 0], prior.mean_log[PRICE, 0]
-    bins = (np.log(alpha) + level - price - Z_LOW) / Z_STEP
+    level, log_price = prior.mean_log[LEVEL, 0], prior.mean_log[PRICE, 0]
+    bins = (np.log(alpha) + level - log_price - Z_LOW) / Z_STEP
     curves = [
         np.array([np.interp(bins[t], np.arange(CURVE_BINS), c[0, t]) for t in bucket])
         for c in (prior.value_curve, prior.cost_curve)
@@ -94,7 +94,7 @@ def test_the_prior_prices_what_a_multiplier_buys() -> None:
     assert (impressions * np.exp(level) * curves[0]).sum() == pytest.approx(
         history.probability[won].sum() / 3, rel=0.02
     )
-    assert (impressions * np.exp(price) * curves[1]).sum() == pytest.approx(
+    assert (impressions * np.exp(log_price) * curves[1]).sum() == pytest.approx(
         history.prices_micros[won, 0].sum() / 3, rel=0.02
     )
 

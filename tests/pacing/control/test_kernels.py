@@ -39,33 +39,33 @@ def _refreshed(seed: int, rows: float, spread: float, current: int = 1) -> tuple
     weight = rng.random((1, BUCKETS)).astype(np.float32)
     traffic = rng.uniform(0, 100, (1, 3, BUCKETS))
     traffic[0, 0, [t for t in range(BUCKETS) if t != current]] = 0
-    level, price = rng.uniform(-5, -3, (1, BUCKETS)), rng.uniform(9, 10, (1, BUCKETS))
+    level, log_price = rng.uniform(-5, -3, (1, BUCKETS)), rng.uniform(9, 10, (1, BUCKETS))
     centre = np.array([13.0])
     own_map = np.arange(CURVE_BINS, dtype=np.float32)[None].copy()
     tables = np.full((1, kernels.TABLE_ROWS, ALPHA_BINS), 7.0, np.float32)
     spreads = np.full((1, BUCKETS), spread)
     kernels.refresh_forecasts(
-        np.zeros(1, np.int64), np.zeros(1, np.int64), mass, weight, curves, 300.0, current, traffic, level, price,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), mass, weight, curves, 300.0, current, traffic, level, log_price,
         spreads, centre, own_map, tables,
     )  # fmt: skip
-    return curves, mass, weight, traffic, level, price, spreads, own_map, tables
+    return curves, mass, weight, traffic, level, log_price, spreads, own_map, tables
 
 
 @pytest.mark.parametrize("rows", [0.0, 5.0, 4_000.0])
 @pytest.mark.parametrize("spread", [0.0, 0.4])
 def test_forecast_equals_the_plain_sum(rows: float, spread: float) -> None:
-    curves, mass, weight, traffic, level, price, spreads, own_map, tables = _refreshed(3, rows, spread)
+    curves, mass, weight, traffic, level, log_price, spreads, own_map, tables = _refreshed(3, rows, spread)
     expected_map = reference.fit_map(mass[0], weight[0], curves[2, 0], 300.0, range(CURVE_BINS))
     np.testing.assert_allclose(own_map[0], expected_map, atol=2e-3)
     market = reference.Market(curves[0, 0], curves[1, 0])
     for part, rows_of in ((0, kernels.CURRENT_VALUE), (1, kernels.LATER_VALUE)):
         values, costs = reference.forecast_row(
-            market, own_map[0].tolist(), traffic[0, part], level[0], price[0], spreads[0], 13.0, current=1
+            market, own_map[0].tolist(), traffic[0, part], level[0], log_price[0], spreads[0], 13.0, current=1
         )
         np.testing.assert_allclose(tables[0, rows_of], values, rtol=2e-4, atol=1e-6)
         np.testing.assert_allclose(tables[0, rows_of + 1], costs, rtol=2e-4, atol=1e-3)
     _, costs = reference.forecast_row(
-        market, own_map[0].tolist(), traffic[0, 2], level[0], price[0], spreads[0], 13.0, current=1
+        market, own_map[0].tolist(), traffic[0, 2], level[0], log_price[0], spreads[0], 13.0, current=1
     )
     np.testing.assert_allclose(tables[0, kernels.DAY_COST], costs, rtol=2e-4, atol=1e-3)
 
@@ -217,9 +217,9 @@ def test_sums_add_up_by_campaign_and_skip_strangers() -> None:
     first, won = np.array([1, 0, 0, 1], np.uint8), np.array([1, 0, 1, 0], np.uint8)
     probability, alpha = np.array([0.1, 0.2, 0.3, 0.1]), np.full(4, 1e6)
     bid = np.array([50_000.0, 1.0, 1.0, 100_000.0])
-    price, told = np.array([50_000.0, -1, -1, -1]), np.array([-1.0, 2_000.0, -1, 80_000.0])
+    paid, told = np.array([50_000.0, -1, -1, -1]), np.array([-1.0, 2_000.0, -1, 80_000.0])
     sums = np.zeros((2, kernels.SUM_COLUMNS))
-    kernels.sum_auctions(row, first, won, probability, alpha, bid, price, told, sums)
+    kernels.sum_auctions(row, first, won, probability, alpha, bid, paid, told, sums)
     assert sums[:, kernels.SUM_ROWS].tolist() == [2, 1]
     assert sums[:, kernels.SUM_TOLD].tolist() == [1, 1]
     assert sums[0, kernels.SUM_LOG_TOLD] == pytest.approx(math.log(80_000))
@@ -245,15 +245,15 @@ def test_expected_outcome_equals_the_plain_one_for_both_prices() -> None:
 
 
 def test_cost_slopes_are_the_derivative_of_cost() -> None:
-    curves, _, _, traffic, level, price, _, own_map, _ = _refreshed(9, 0.0, 0.0)
+    curves, _, _, traffic, level, log_price, _, own_map, _ = _refreshed(9, 0.0, 0.0)
     slope = np.zeros((1, BUCKETS + 1))
     zero = np.zeros(1, np.int64)
-    kernels.cost_slopes(zero, zero, curves, own_map, traffic[:, 1].copy(), level, price, np.array([13.0]), slope)
+    kernels.cost_slopes(zero, zero, curves, own_map, traffic[:, 1].copy(), level, log_price, np.array([13.0]), slope)
     market = reference.Market(curves[0, 0], curves[1, 0])
     for t in range(BUCKETS):
         low, high = (
-            reference.impression(market, t, own_map[0].tolist(), 13.0 + side * 2 * Z_STEP + level[0, t] - price[0, t],
-                                 level[0, t], price[0, t])[1]
+            reference.impression(market, t, own_map[0].tolist(), 13.0 + side * 2 * Z_STEP + level[0, t] - log_price[0, t],
+                                 level[0, t], log_price[0, t])[1]
             for side in (-1, 1)
         )  # fmt: skip
         assert slope[0, t] == pytest.approx(traffic[0, 1, t] * (high - low) / (4 * Z_STEP), rel=1e-4, abs=1e-6)

@@ -37,7 +37,7 @@ def flat_history() -> MarketHistory:
 
 @pytest.fixture(scope="module")
 def diurnal_history() -> MarketHistory:
-    return history_of([draw_day(200 + i, traffic=diurnal, price=dear_mornings) for i in range(3)])
+    return history_of([draw_day(200 + i, traffic=diurnal, price_at=dear_mornings) for i in range(3)])
 
 
 def _share(day: Day, budget: float, target: float, history: MarketHistory | None, **options: object) -> float:
@@ -57,7 +57,7 @@ def test_stationary_market_with_history(seed: int, budget: float, target: float,
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("budget", "target"), [(BUDGET, 0.0), (AMPLE, TARGET)])
 def test_diurnal_market_with_history(seed: int, budget: float, target: float, diurnal_history: MarketHistory) -> None:
-    day = draw_day(seed, traffic=diurnal, price=dear_mornings)
+    day = draw_day(seed, traffic=diurnal, price_at=dear_mornings)
     assert _share(day, budget, target, diurnal_history) >= 0.99
 
 
@@ -82,12 +82,12 @@ def test_a_campaign_whose_audience_is_a_part_of_the_market(flat_history: MarketH
 
 
 def test_dearer_day_than_any_before(flat_history: MarketHistory) -> None:
-    day = draw_day(6, price=lambda at: np.full_like(at, 1.8))
+    day = draw_day(6, price_at=lambda at: np.full_like(at, 1.8))
     assert _share(day, BUDGET, 0.0, flat_history) >= 0.98
 
 
 def test_price_shock_at_noon_is_absorbed(flat_history: MarketHistory) -> None:
-    day = draw_day(7, price=lambda at: np.where(at < 0.5, 1.0, 2.0))
+    day = draw_day(7, price_at=lambda at: np.where(at < 0.5, 1.0, 2.0))
     assert _share(day, BUDGET, 0.0, flat_history) >= 0.92
     assert _share(day, AMPLE, TARGET, flat_history) >= 0.92
 
@@ -181,7 +181,7 @@ def test_yesterday_teaches_the_time_of_day() -> None:
     """Without any history, the second day of a diurnal market is better than the first."""
     shares, pacer = [], Pacer()
     for number in range(3):
-        day = draw_day(30 + number, traffic=diurnal, price=dear_mornings)
+        day = draw_day(30 + number, traffic=diurnal, price_at=dear_mornings)
         run = run_day(pacer, day, BUDGET, 0.0, TICKS, number=number)
         shares.append(run.events / optimum(day, BUDGET, 0.0))
     assert shares[2] >= 0.97

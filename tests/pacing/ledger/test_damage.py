@@ -141,10 +141,10 @@ def test_an_older_copy_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_history_is_refused(tmp_path: Path) -> None:
-    for name, price in (("a", 1), ("b", 2)):
+    for name, amount in (("a", 1), ("b", 2)):
         (tmp_path / name).mkdir()
         ledger = Ledger(tmp_path / name / NAMES[0])
-        ledger.append(billables(range(5), price_micros=price))
+        ledger.append(billables(range(5), price_micros=amount))
         ledger.close()
     shutil.copy(tmp_path / "b" / NAMES[0], tmp_path / "a" / NAMES[0])
     with pytest.raises(LedgerDamaged, match="differ from what was acknowledged"):

@@ -228,9 +228,9 @@ def test_the_same_claim_from_many_threads_counts_once(tmp_path: Path) -> None:
     accepted: list[int] = []
     start = threading.Barrier(6)
 
-    def work(price: int) -> None:
+    def work(amount: int) -> None:
         start.wait()
-        appended = ledger.append_claims(billables([1, 2, 3], price_micros=price))
+        appended = ledger.append_claims(billables([1, 2, 3], price_micros=amount))
         accepted.extend(appended.sequences[appended.sequences > 0].tolist())
         assert len(set(appended.amounts_micros.tolist())) == 1, "all hear the amount of whoever came first"
 
