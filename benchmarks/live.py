@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.market.history import write_priors
+from benchmarks.market.history import Priors
+from benchmarks.market.prepared import prepare_market
 from benchmarks.market.results import CampaignResult, MarketResult
 from benchmarks.market.run import Market, MarketRun, MarketSettings
 from benchmarks.market.world import ZONE
@@ -48,10 +49,9 @@ class LiveSettings:
 
 
 @contextmanager
-def _running(settings: LiveSettings, market: Market) -> Iterator[RunningServer]:
+def _running(settings: LiveSettings, market: Market, priors: Priors) -> Iterator[RunningServer]:
     """The fan service and the server on the market's virtual clock, stopped at the end in the other order."""
     start_at_ms = str(market.spec.start_at_ms)
-    priors = write_priors(market, settings.folder / "priors")
     fans = start_child(
         "fan-service",
         ["fan-service", "--data", str(settings.folder / "fans"), "--virtual-clock", start_at_ms],
@@ -83,12 +83,9 @@ def run_live(settings: LiveSettings) -> MarketResult:
     console = Console()
     started_s = time.monotonic()
     with progress(3, "setting up") as bar:
-        market = Market(settings.seed, settings.market)
-        bar.advance(1, "a market of twelve campaigns")
-        optima = market.optima()
-        bar.advance(1, "the best that could be bought")
-    console.print("learning from the three days before, and starting the server ...")
-    with _running(settings, market) as server:
+        market, priors = prepare_market(settings.seed, settings.market, bar.advance)
+    console.print("starting the server ...")
+    with _running(settings, market, priors) as server:
         run = MarketRun(market, server.clients())
         run.install()
         console.print(f"ready after {time.monotonic() - started_s:.1f} s; the first bid is next")
@@ -100,7 +97,8 @@ def run_live(settings: LiveSettings) -> MarketResult:
                 run.run(view.observe)
         except KeyboardInterrupt:
             console.print("interrupted: figures so far")
-        result = run.result(optima)
+        console.print("comparing with the best that could have been bought ...")
+        result = run.result(market.optima())
         if settings.stay and sys.stdin.isatty():
             console.print(make_table(*results_table(result)))
             console.print("the market has closed; the dashboard stays up until Ctrl-C")

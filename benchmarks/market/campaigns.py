@@ -19,7 +19,7 @@ from pacing.facts import Goal
 from protos import campaigns_pb2
 
 FIRST_CREATIVE_ID = 90_001
-DESIGN_SLOTS = 60_000
+DESIGN_SLOTS = 40_000
 """Of the day before, about as many are looked at to choose amounts: all that some of the viewers had."""
 BUDGET_STEP_MICROS = 1_000_000
 TIGHT_TARGET = 0.93
@@ -184,10 +184,15 @@ def campaign_message(world: World, campaign: MarketCampaign, end_at_ms: int) -> 
     )
 
 
+def bare_campaigns(world: World) -> tuple[MarketCampaign, ...]:
+    """The campaigns of a world without budgets and target costs."""
+    rng = np.random.default_rng([world.seed, 4])
+    return tuple(_without_amounts(world, template, k, rng) for k, template in enumerate(TEMPLATES))
+
+
 def make_campaigns(world: World, behaviour: Behaviour, spec: DaySpec) -> tuple[MarketCampaign, ...]:
     """The campaigns for the day `spec`, priced from the day before it; the same seed gives the same campaigns."""
-    rng = np.random.default_rng([world.seed, 4])
-    bare = tuple(_without_amounts(world, template, k, rng) for k, template in enumerate(TEMPLATES))
+    bare = bare_campaigns(world)
     stride = max(1, round(spec.slots / DESIGN_SLOTS))
     before = Traffic(world, replace(spec, day=spec.day - 1))
     slots = collect_slots(world, behaviour, bare, before, stride)

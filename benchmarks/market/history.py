@@ -104,7 +104,7 @@ class PastDays:
                 samples.append(self._sample(request, rng, position, bucket, keep))
         columns = [np.concatenate(column) for column in zip(*impressions, strict=True)]
         sampled = [np.concatenate(column) for column in zip(*samples, strict=True)]
-        return ImpressionLog(*columns), SlotSample(*sampled, slots)
+        return ImpressionLog(*columns), SlotSample(*sampled, slots)  # type: ignore[call-arg]
 
     def _sample_share(self) -> float:
         """Which share of all eligible pairs makes a sample of the wanted size."""

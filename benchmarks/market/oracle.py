@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FREQUENCY_CAP = 4
 """The deployment's default: impressions of a creator that a viewer may see in a day."""
-SAMPLE_SLOTS = 40_000
+SAMPLE_SLOTS = 50_000
 SAMPLE_STEPS = 60
 FULL_STEPS = 9
 NEARLY_ALL = 0.9

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.market.behaviour import Behaviour
-from benchmarks.market.campaigns import MarketCampaign, campaign_message, make_campaigns
+from benchmarks.market.campaigns import MarketCampaign, bare_campaigns, campaign_message, make_campaigns
 from benchmarks.market.feed import FeedServer
 from benchmarks.market.oracle import Optimum, collect_slots, equilibrium
 from benchmarks.market.results import CampaignResult, MarketResult
@@ -49,16 +49,26 @@ QUICK = MarketSettings(
 """The same market at an eighth of its size."""
 
 
+Amounts = Callable[[tuple[MarketCampaign, ...]], tuple[MarketCampaign, ...]]
+
+
 class Market:
     """World, behaviour, traffic and campaigns of one seed; the same seed and settings make the same market."""
 
-    def __init__(self, seed: int, settings: MarketSettings | None = None) -> None:
+    def __init__(
+        self, seed: int, settings: MarketSettings | None = None, choose_amounts: Amounts | None = None
+    ) -> None:
+        """Make the market; `choose_amounts` gives the campaigns budgets and targets, by default the day before does."""
         self.seed = seed
         self.settings = settings or MarketSettings()
         self.world: World = make_world(seed, self.settings.world)
         self.behaviour = Behaviour(self.world)
         self.spec: DaySpec = self.day(0)
-        self.campaigns: tuple[MarketCampaign, ...] = make_campaigns(self.world, self.behaviour, self.spec)
+        self.campaigns: tuple[MarketCampaign, ...] = (
+            make_campaigns(self.world, self.behaviour, self.spec)
+            if choose_amounts is None
+            else choose_amounts(bare_campaigns(self.world))
+        )
 
     def day(self, day: int) -> DaySpec:
         """The stretch of a day: 0 for the one that is run, negative for earlier ones, which are whole."""
