@@ -124,8 +124,8 @@ def run_study(
     if len(seeds) == 1 or workers == 1:
         return [run_seed(seed, settings, baselines, policies, tick) for seed in seeds]
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
-        ticks = manager.Queue()
+    with context.Manager() as shared, ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
+        ticks = shared.Queue()
         futures = [pool.submit(_work, (seed, settings, baselines, tuple(policies)), ticks) for seed in seeds]
         try:
             _follow(futures, ticks, tick)
