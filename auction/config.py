@@ -82,6 +82,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("empty; must name a path")
+    return Path(text)
+
+
 def _existing_file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
@@ -107,10 +113,10 @@ def _switch(text: str) -> bool:
 
 
 _SETTINGS = (
-    _Setting("data", Path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
+    _Setting("data", _path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
-    _Setting("ready_file", Path, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("ready_file", _path, "FILE", "written, with the addresses as JSON, once the server is healthy"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),

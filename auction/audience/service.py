@@ -108,7 +108,7 @@ class AudienceService:
         if request.change not in tuple(Change):
             raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
         _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
-        self._stores.segments.segment_idx(request.segment_id)  # refused here, if there are too many, and not at a replay
+        self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
             self._keep(Record.SEGMENT, raw)
             rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))

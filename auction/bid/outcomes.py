@@ -53,7 +53,8 @@ class ReportBatch:
     def explain_conflicts(self) -> None:
         """Add a detail for the first few rows that contradict earlier ones."""
         for row in np.flatnonzero(self.statuses == RowStatus.CONFLICT)[: MAX_DETAILS - len(self.details)]:
-            text = f"prices_micros {self.rows['price_micros'][row]}: contradicts what was accepted about this bid before"
+            told = self.rows["price_micros"][row]
+            text = f"prices_micros {told}: contradicts what was accepted about this bid before"
             self.details.append((int(row), text))
 
 

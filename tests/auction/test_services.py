@@ -173,9 +173,7 @@ def spend_all(engine: Engine, campaign_id: int, viewers) -> int:
         answer = engine.bid([next(viewers) for _ in range(7)])
         tokens = tokens_of(answer)
         if tokens:
-            told = engine.report(
-                [OutcomeKind.BILLABLE] * len(tokens), tokens, prices_micros=list(answer.prices_micros)
-            )
+            told = engine.report([OutcomeKind.BILLABLE] * len(tokens), tokens, prices_micros=list(answer.prices_micros))
             assert set(told.statuses) == {RowStatus.ACCEPTED}
             accepted += sum(answer.prices_micros)
         else:

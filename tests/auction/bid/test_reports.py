@@ -219,9 +219,14 @@ REFUSED_REPORTS: dict[str, tuple[bidding_pb2.ReportRequest, str]] = {
     "creators": (bidding_pb2.ReportRequest(kinds=[4, 4], creator_ids=[1]), "creator_ids: 1 values"),
     "least bids": (bidding_pb2.ReportRequest(kinds=[1] * 2, min_bids_to_win_micros=[1]), "min_bids_to_win_micros: 1"),
     "loss reasons": (bidding_pb2.ReportRequest(kinds=[3, 3], loss_reasons=[1]), "loss_reasons: 1 values"),
-    "closed": (bidding_pb2.ReportRequest(closed_hold_first_seqs=[1], closed_hold_counts=[1, 2]), "closed_hold_counts: 2"),
+    "closed": (
+        bidding_pb2.ReportRequest(closed_hold_first_seqs=[1], closed_hold_counts=[1, 2]),
+        "closed_hold_counts: 2 for 1 closed_hold_first_seqs",
+    ),
     "too many closed": (
-        bidding_pb2.ReportRequest(closed_hold_first_seqs=[1] * (MAX_CLOSED + 1), closed_hold_counts=[1] * (MAX_CLOSED + 1)),
+        bidding_pb2.ReportRequest(
+            closed_hold_first_seqs=[1] * (MAX_CLOSED + 1), closed_hold_counts=[1] * (MAX_CLOSED + 1)
+        ),
         "at most 1000",
     ),
 }

@@ -38,9 +38,7 @@ def viewers(**columns: Any) -> dict[str, Any]:
 
 
 def predictions(idx: list[int], ids: list[int], probabilities: list[float]) -> dict[str, Any]:
-    return {
-        "predictions": bidding_pb2.Predictions(viewer_idx=idx, campaign_ids=ids, probabilities=probabilities)
-    }
+    return {"predictions": bidding_pb2.Predictions(viewer_idx=idx, campaign_ids=ids, probabilities=probabilities)}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -201,5 +199,3 @@ def test_frequency_caps_count_bids_impressions_and_days() -> None:
         assert list(engine.bid([5]).nbr) == [NBR_BID]
     finally:
         engine.close()
-
-

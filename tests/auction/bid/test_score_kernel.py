@@ -149,9 +149,7 @@ def test_supply_counts_whom_each_campaign_could_bid_for(world_: World) -> None:
     scored, models = score_compiled(world_), plain_models(world_)
     for c, one in enumerate(world_.campaigns):
         wanted = [
-            v
-            for v in world_.viewers
-            if wants(one, v) and one.creator_id not in world_.request.blocked_creator_ids
+            v for v in world_.viewers if wants(one, v) and one.creator_id not in world_.request.blocked_creator_ids
         ]
         assert scored.out.out_eligible[c] == len(wanted)
         expected = math.fsum(probability_of(one, v, world_.request, models) for v in wanted)

@@ -77,7 +77,9 @@ def check_bid(raw: bytes) -> None:
 
 
 def field(number: int, wire_type: int) -> bytes:
-    return bytes([number << 3 | wire_type]) if number < 16 else bytes([(number << 3 & 0x7F) | 0x80 | wire_type, number >> 4])
+    if number < 16:
+        return bytes([number << 3 | wire_type])
+    return bytes([(number << 3 & 0x7F) | 0x80 | wire_type, number >> 4])
 
 
 def chunk(number: int, body: bytes) -> bytes:

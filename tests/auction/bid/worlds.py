@@ -24,7 +24,7 @@ from auction.predictor.kernels import Model, fill_campaign_keys, fill_campaign_s
 from auction.predictor.reference import ReferenceModel
 from pacing.facts import AuctionType
 from targeting.attributes import Dimension
-from targeting.expressions import EVERYBODY, Expression, ViewerFacts, compile_clauses, laotie_segment
+from targeting.expressions import EVERYBODY, Expression, compile_clauses, laotie_segment
 from targeting.match.index import build_index
 from targeting.segments.store import SegmentStore
 from tests.targeting.audiences import expressions, mask_of, viewers
@@ -137,7 +137,9 @@ class Scored:
     out: ScoreColumns
 
 
-def campaign_columns(campaigns: tuple[ReferenceCampaign, ...], segments: SegmentStore, tie_seed: int) -> CampaignColumns:
+def campaign_columns(
+    campaigns: tuple[ReferenceCampaign, ...], segments: SegmentStore, tie_seed: int
+) -> CampaignColumns:
     """The campaigns as columns."""
     laotie = [segments.segment_idx(laotie_segment(campaign.creator_id)) for campaign in campaigns]
     return CampaignColumns(
@@ -192,7 +194,7 @@ def batch_columns(world: World, columns: CampaignColumns, segments: SegmentStore
         dims=np.array([viewer.facts.codes for viewer in found], np.int32).reshape(len(found), len(Dimension)),
         interest_masks=np.array([mask_of(viewer.facts) for viewer in found], np.uint64),
         segment_ptr=np.cumsum([0, *map(len, memberships)]).astype(np.int64),
-        segments=np.array(sum(memberships, []), np.uint32),
+        segments=np.array([idx for mine in memberships for idx in mine], np.uint32),
         floors_micros=np.array([viewer.floor_micros for viewer in found], np.int64),
         prediction_ptr=np.cumsum([0, *(len(viewer.predictions) for viewer in found)]).astype(np.int32),
         prediction_idx=np.array([place[key] for viewer in found for key in viewer.predictions], np.int32),
