@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -161,7 +163,7 @@ def test_a_batch_is_its_viewers_one_by_one():
     segments = np.array([names(fans(1)), names(fans(1)), names(fans(2))], np.uint32)
     out_ptr, out = np.zeros(5, np.int64), np.empty(8, np.int32)
     assert match_batch(index, dims, masks, rows, ptr, segments, out_ptr, out) == 5
-    assert [out[a:b].tolist() for a, b in zip(out_ptr, out_ptr[1:], strict=False)] == [[], [0, 1], [1], [0, 1]]
+    assert [out[a:b].tolist() for a, b in pairwise(out_ptr)] == [[], [0, 1], [1], [0, 1]]
     assert match_batch(index, dims, masks, rows, ptr, segments, out_ptr, out[:3]) == -1
     assert count_matched(index, dims, masks, np.array([0, 0, 1, 3, 3]), segments) == 3
 
