@@ -75,8 +75,8 @@ def test_store_against_sets_with_patches(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @given(st.lists(st.frozensets(st.integers(0, 30)), max_size=6), st.data())
-def test_a_patch_equals_a_new_base(before, data):
-    after = [data.draw(st.frozensets(st.integers(0, 35))) for _ in before]
+def test_a_patch_equals_a_new_base(before, draws):
+    after = [draws.draw(st.frozensets(st.integers(0, 35))) for _ in before]
     base = build_memberships([BitMap(rows) for rows in before])
     numbers = range(len(before))
     patch = patched(base, {k: BitMap(before[k]) for k in numbers}, {k: BitMap(after[k]) for k in numbers})
