@@ -98,8 +98,8 @@ def clear_bids(campaign: ReplayCampaign, impressions: Ints, viewer_idx: Ints, bi
         impressions: i8[n] those asked about. viewer_idx: i8[m] into them, one per bid. bids, floors: i8[m] micros.
     """
     rows = impressions[viewer_idx]
-    slot, price = clear_slots(bids / MICROS_PER_UNIT, campaign.rivals[rows])
-    charged = np.maximum(np.floor(price * MICROS_PER_UNIT).astype(np.int64), floors)
+    slot, seen_price = clear_slots(bids / MICROS_PER_UNIT, campaign.rivals[rows])
+    charged = np.maximum(np.floor(seen_price * MICROS_PER_UNIT).astype(np.int64), floors)
     told = np.maximum(campaign.fourth[rows], PRICE_MIN) * MICROS_PER_UNIT
     won = np.flatnonzero(slot > 0)
     billed = won[campaign.seen[rows[won], slot[won] - 1]]

@@ -110,8 +110,8 @@ def clear_slots(bids: FloatArray, rivals: FloatArray) -> tuple[npt.NDArray[np.in
     """
     beaten = bids[:, None] > rivals
     slot = np.where(beaten.any(axis=1), beaten.argmax(axis=1) + 1, 0)
-    price = np.where(slot > 0, rivals[np.arange(len(bids)), np.maximum(slot, 1) - 1], 0.0)
-    return slot, price
+    seen_price = np.where(slot > 0, rivals[np.arange(len(bids)), np.maximum(slot, 1) - 1], 0.0)
+    return slot, seen_price
 
 
 def day_score(expected_conversions: float, spend: float, target_cost: float) -> float:

@@ -56,9 +56,9 @@ def _campaign(impressions: int = 480, seed: int = 5) -> ReplayCampaign:
 
 def test_a_bid_takes_the_best_slot_that_it_beats_at_the_price_of_whom_it_beat() -> None:
     rivals = np.array([[0.3, 0.2, 0.1]] * 6)
-    slot, price = clear_slots(np.array([0.0, 0.1, 0.15, 0.25, 0.3, 0.4]), rivals)
+    slot, seen_price = clear_slots(np.array([0.0, 0.1, 0.15, 0.25, 0.3, 0.4]), rivals)
     assert slot.tolist() == [0, 0, 3, 2, 2, 1]  # a tie is lost
-    assert price.tolist() == [0.0, 0.0, 0.1, 0.2, 0.2, 0.3]
+    assert seen_price.tolist() == [0.0, 0.0, 0.1, 0.2, 0.2, 0.3]
 
 
 @settings(max_examples=50, deadline=None)
@@ -66,12 +66,12 @@ def test_a_bid_takes_the_best_slot_that_it_beats_at_the_price_of_whom_it_beat() 
 def test_a_price_never_reaches_the_bid(rows: list[tuple[float, tuple[float, float, float]]]) -> None:
     bids = np.array([r[0] for r in rows])
     rivals = -np.sort(-np.array([r[1] for r in rows]).reshape(-1, 3), axis=1)
-    slot, price = clear_slots(bids, rivals)
+    slot, seen_price = clear_slots(bids, rivals)
     won = slot > 0
-    assert (price[won] < bids[won]).all()
-    assert (price[~won] == 0).all()
+    assert (seen_price[won] < bids[won]).all()
+    assert (seen_price[~won] == 0).all()
     for i in np.flatnonzero(won):
-        assert price[i] == rivals[i, slot[i] - 1]
+        assert seen_price[i] == rivals[i, slot[i] - 1]
         assert slot[i] == 1 or rivals[i, slot[i] - 2] >= bids[i]
 
 
@@ -118,7 +118,7 @@ def test_cleared_rows_say_what_happened() -> None:
     bids = np.array([10_000, 1_000_000, 150_000, 500_000, 90_000])
     floors = np.zeros(5, np.int64)
     cleared = clear_bids(campaign, impressions, viewer_idx, bids, floors)
-    slot, price = clear_slots(bids / 1e6, campaign.rivals[impressions[viewer_idx]])
+    slot, seen_price = clear_slots(bids / 1e6, campaign.rivals[impressions[viewer_idx]])
     by_kind = {kind: cleared.bid_idx[cleared.kinds == kind].tolist() for kind in (1, 2, 3)}
     assert by_kind[pb.OUTCOME_KIND_WIN] == np.flatnonzero(slot > 0).tolist()
     assert by_kind[pb.OUTCOME_KIND_LOSS] == np.flatnonzero(slot == 0).tolist()
@@ -129,7 +129,7 @@ def test_cleared_rows_say_what_happened() -> None:
             assert cleared.prices_micros[row] == 0
             assert cleared.loss_reasons[row] == 102
         else:
-            assert cleared.prices_micros[row] == math.floor(price[bid] * 1e6) < bids[bid]
+            assert cleared.prices_micros[row] == math.floor(seen_price[bid] * 1e6) < bids[bid]
             assert cleared.loss_reasons[row] == 0
         if cleared.kinds[row] == pb.OUTCOME_KIND_BILLABLE:
             assert campaign.seen[impression, slot[bid] - 1]

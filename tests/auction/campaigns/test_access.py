@@ -132,18 +132,18 @@ def run(*words):
 
 
 def test_the_command_makes_lists_and_revokes(tmp_path, capsys):
-    data = ["--data", str(tmp_path / "new")]
-    assert run("create", "--role", "creator", "--creator", "7", *data) == 0
+    flags = ["--data", str(tmp_path / "new")]
+    assert run("create", "--role", "creator", "--creator", "7", *flags) == 0
     token = capsys.readouterr().out.strip()
     store = CampaignStore(tmp_path / "new" / token_command.STORE_FILE)
     assert Access(store).principal_of(token) == Principal(Role.CREATOR, 7, 1)
-    assert run("list", *data) == 0
+    assert run("list", *flags) == 0
     listed = capsys.readouterr().out
     assert "creator" in listed and "valid" in listed and token.split(".")[2] not in listed
-    assert run("revoke", "--id", "1", *data) == 0
+    assert run("revoke", "--id", "1", *flags) == 0
     with pytest.raises(Unauthenticated):
         Access(store).principal_of(token)
-    assert run("revoke", "--id", "1", *data) == 1
-    assert run("create", "--role", "feed", "--creator", "7", *data) == 1
+    assert run("revoke", "--id", "1", *flags) == 1
+    assert run("create", "--role", "feed", "--creator", "7", *flags) == 1
     assert "only a creator's token names a creator" in capsys.readouterr().err
     store.close()

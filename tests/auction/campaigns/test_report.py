@@ -57,13 +57,13 @@ rows_strategy = st.lists(
 def recount(rows, campaign_id, keep):
     """The same figures, one row at a time."""
     counts = Counter()
-    for row_campaign, kind, verdict, at_ms, price, probability, delay_ms in rows:
+    for row_campaign, kind, verdict, at_ms, price_micros, probability, delay_ms in rows:
         bid_at_ms = at_ms - delay_ms
         when = bid_at_ms if kind is OutcomeKind.BILLABLE else at_ms
         if row_campaign != campaign_id or not keep(when):
             continue
         if kind is OutcomeKind.BILLABLE and verdict is Verdict.CHARGED:
-            counts.update({"impressions": 1, "spend_micros": price, "expected_goal_events": probability})
+            counts.update({"impressions": 1, "spend_micros": price_micros, "expected_goal_events": probability})
         if verdict is Verdict.ATTRIBUTED and kind in FIELD_OF_KIND:
             counts[FIELD_OF_KIND[kind]] += 1
             counts["goal_events"] += kind is GOAL_KINDS[GOALS[campaign_id]]
@@ -72,8 +72,8 @@ def recount(rows, campaign_id, keep):
 
 def fill(book, rows, batches):
     judged = JudgedRows(book.ledger_sequence)
-    for i, (campaign_id, kind, verdict, at_ms, price, probability, delay_ms) in enumerate(rows):
-        judged.add(campaign_id, kind, verdict, at_ms, price, probability, issued_at_ms=at_ms - delay_ms)
+    for i, (campaign_id, kind, verdict, at_ms, price_micros, probability, delay_ms) in enumerate(rows):
+        judged.add(campaign_id, kind, verdict, at_ms, price_micros, probability, issued_at_ms=at_ms - delay_ms)
         if i % batches == 0:
             book.follow(*judged.take())
     book.follow(*judged.take())

@@ -252,10 +252,16 @@ def test_cost_slopes_are_the_derivative_of_cost() -> None:
     market = reference.Market(curves[0, 0], curves[1, 0])
     for t in range(BUCKETS):
         low, high = (
-            reference.impression(market, t, own_map[0].tolist(), 13.0 + side * 2 * Z_STEP + level[0, t] - log_price[0, t],
-                                 level[0, t], log_price[0, t])[1]
+            reference.impression(
+                market,
+                t,
+                own_map[0].tolist(),
+                13.0 + side * 2 * Z_STEP + level[0, t] - log_price[0, t],
+                level[0, t],
+                log_price[0, t],
+            )[1]
             for side in (-1, 1)
-        )  # fmt: skip
+        )
         assert slope[0, t] == pytest.approx(traffic[0, 1, t] * (high - low) / (4 * Z_STEP), rel=1e-4, abs=1e-6)
 
 
