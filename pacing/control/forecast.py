@@ -288,13 +288,14 @@ class Forecaster:
 
     # forecasts --------------------------------------------------------------------------------------------------------
 
-    def refresh(self, rows: Rows, end_ms: npt.NDArray[np.int64], now_ms: int) -> None:
-        """Make the forecasts of these campaigns anew, up to the end of their horizons."""
+    def refresh(self, rows: Rows, end_ms: npt.NDArray[np.int64], further: npt.NDArray[np.bool_], now_ms: int) -> None:
+        """Make these forecasts anew, up to `end_ms`, and of a whole day where `further` ones follow."""
         if not len(rows):
             return
         state = self._state
         logs, spread = self._expect(rows, now_ms)
         traffic = self._traffic_weights(rows, logs[:, TRAFFIC], end_ms)
+        traffic[:, 2] *= further[:, None]
         self._place(rows, logs)
         kernels.refresh_forecasts(
             rows, state.group, state.mass, state.weight, self._curves, self._prior_rows, self._running,

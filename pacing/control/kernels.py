@@ -51,12 +51,12 @@ def _interpolate(curve, position):
 
 
 @njit(cache=True, nogil=True)
-def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, out_sums):
+def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out_sums):
     """Add n decided auctions to the sums of their campaigns.
 
     Args:
-        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, price, told: f8[n],
-            micros; price and told are negative where not known.
+        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, paid, told: f8[n],
+            micros; paid and told are negative where not known.
         out_sums: f8[N, SUM_COLUMNS], added to.
     """
     for i in range(len(row)):
@@ -69,7 +69,7 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, ou
             out_sums[c, SUM_LOG_TOLD] += math.log(max(told[i], 1.0))
             out_sums[c, SUM_TOLD] += 1.0
         elif won[i]:  # where nothing is told, what a win paid (or offered) is at least near the threshold
-            out_sums[c, SUM_LOG_PRICE] += math.log(max(price[i] if price[i] >= 0.0 else bid[i], 1.0))
+            out_sums[c, SUM_LOG_PRICE] += math.log(max(paid[i] if paid[i] >= 0.0 else bid[i], 1.0))
             out_sums[c, SUM_PRICED] += 1.0
         if first_price[i]:
             out_sums[c, SUM_FIRST] += probability[i]
@@ -80,7 +80,7 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, price, told, ou
 
 
 @njit(cache=True, nogil=True)
-def bin_auctions(row, first_price, won, probability, bid, price, told, log_level, log_price, out_mass):
+def bin_auctions(row, first_price, won, probability, bid, paid, told, log_level, log_price, out_mass):
     """Add n decided auctions to their campaigns' histograms of thresholds, weighted by value in units of level.
 
     Args:
@@ -94,8 +94,8 @@ def bin_auctions(row, first_price, won, probability, bid, price, told, log_level
         kind = EXACT
         threshold = told[i]
         if threshold < 0.0:
-            if won[i] and not first_price[i] and price[i] >= 0.0:
-                threshold = price[i]
+            if won[i] and not first_price[i] and paid[i] >= 0.0:
+                threshold = paid[i]
             else:
                 threshold = bid[i]
                 kind = BELOW if won[i] else ABOVE
@@ -176,7 +176,20 @@ def _fit_map(mass, weight, told, prior_rows, expected, density, out_map):
 
 @njit(cache=True, nogil=True)
 def refresh_forecasts(
-    row, group, mass, weight, curves, prior_rows, current, traffic, level, price, spread, centre, out_map, out_tables
+    row,
+    group,
+    mass,
+    weight,
+    curves,
+    prior_rows,
+    current,
+    traffic,
+    level,
+    log_price,
+    spread,
+    centre,
+    out_map,
+    out_tables,
 ):
     """Forecast value and cost of the rest of the day, by multiplier, for m campaigns.
 
@@ -185,7 +198,7 @@ def refresh_forecasts(
         curves: f4[3, G, T, K] value, cost and told curve of the market.
         current: the bucket that is running.
         traffic: f8[m, 3, T] impressions: of the current bucket (whole), of later ones today, and of a whole day.
-        level, price: f8[m, T] log scales. spread: f8[m, T] standard deviation of level over price that is not known.
+        level, log_price: f8[m, T] log scales. spread: f8[m, T] unknown standard deviation of level over price.
         centre: f8[N] log of the multiplier in the middle of the tables.
         out_map: f4[N, K]; out_tables: f4[N, TABLE_ROWS, J].
     """
@@ -194,10 +207,20 @@ def refresh_forecasts(
     density = np.empty(CURVE_BINS)
     value_curve = np.empty(CURVE_BINS)
     cost_curve = np.empty(CURVE_BINS)
+    below = np.empty(CURVE_BINS, np.int64)
+    above = np.empty(CURVE_BINS)
+    share_under = np.empty(CURVE_BINS)
+    dearer = np.empty(CURVE_BINS)
     for i in range(len(row)):
         c = row[i]
         g = group[c]
         _fit_map(mass[c], weight[c], curves[2, g], prior_rows, expected, density, out_map[c])
+        for k in range(CURVE_BINS):
+            position = min(max(out_map[c, k], 0.0), CURVE_BINS - 1.0)
+            below[k] = min(int(position), CURVE_BINS - 2)
+            above[k] = position - below[k]
+            share_under[k] = max(1.0 + min(out_map[c, k], 0.0), 0.0)  # between the first bin and nothing
+            dearer[k] = math.exp(Z_STEP * (k - out_map[c, k]))
         for part in range(TABLE_ROWS):
             for j in range(ALPHA_BINS):
                 out_tables[c, part, j] = 0.0
@@ -206,34 +229,54 @@ def refresh_forecasts(
             if now <= 0.0 and later <= 0.0 and day <= 0.0:
                 continue
             for k in range(CURVE_BINS):
-                position = out_map[c, k]
-                value_curve[k] = _interpolate(curves[0, g, t], position)
-                cost_curve[k] = _interpolate(curves[1, g, t], position) * math.exp(Z_STEP * (k - position))
+                low, rest = below[k], above[k]
+                under = share_under[k]
+                value_curve[k] = under * (curves[0, g, t, low] * (1.0 - rest) + curves[0, g, t, low + 1] * rest)
+                cost = under * (curves[1, g, t, low] * (1.0 - rest) + curves[1, g, t, low + 1] * rest)
+                cost_curve[k] = cost * dearer[k]
             nodes = 3 if spread[i, t] > 1e-6 and t != current else 1
+            unit_cost = math.exp(log_price[i, t])
             for node in range(nodes):
                 share = 1.0 if nodes == 1 else (2.0 / 3.0 if node == 1 else 1.0 / 6.0)
                 shift = 0.0 if nodes == 1 else (node - 1) * NODE_SHIFT * spread[i, t]
-                unit_value = share * math.exp(level[i, t] + shift)
-                unit_cost = share * math.exp(price[i, t])
-                z = centre[c] - ALPHA_CENTRE * Z_STEP + level[i, t] + shift - price[i, t]
+                z = centre[c] - ALPHA_CENTRE * Z_STEP + level[i, t] + shift - log_price[i, t]
                 start = (z - Z_LOW) / Z_STEP
-                for j in range(ALPHA_BINS):
-                    v = unit_value * _interpolate(value_curve, start + j)
-                    s = unit_cost * _interpolate(cost_curve, start + j)
-                    out_tables[c, CURRENT_VALUE, j] += now * v
-                    out_tables[c, CURRENT_COST, j] += now * s
-                    out_tables[c, LATER_VALUE, j] += later * v
-                    out_tables[c, LATER_COST, j] += later * s
-                    out_tables[c, DAY_COST, j] += day * s
+                unit_value = math.exp(level[i, t] + shift)
+                if now > 0.0:
+                    _add_shifted(value_curve, start, share * now * unit_value, out_tables[c, CURRENT_VALUE])
+                    _add_shifted(cost_curve, start, share * now * unit_cost, out_tables[c, CURRENT_COST])
+                if later > 0.0:
+                    _add_shifted(value_curve, start, share * later * unit_value, out_tables[c, LATER_VALUE])
+                    _add_shifted(cost_curve, start, share * later * unit_cost, out_tables[c, LATER_COST])
+                if day > 0.0:
+                    _add_shifted(cost_curve, start, share * day * unit_cost, out_tables[c, DAY_COST])
 
 
 @njit(cache=True, nogil=True)
-def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, first_share, level, price, out_unit):
+def _add_shifted(curve, start, scale, out_row):
+    """Add `scale` times a curve, read from fractional bin `start` on, to J bins; at both ends as _interpolate."""
+    whole = math.floor(start)
+    rest = start - whole
+    last = len(curve) - 1
+    first = min(max(-whole, 0), ALPHA_BINS)  # bins before lie under the curve
+    stop = min(max(last - whole, 0), ALPHA_BINS)  # bins from here on lie above it
+    if 0 < first <= ALPHA_BINS and stop >= first:
+        out_row[first - 1] += scale * rest * curve[0]
+    for j in range(first, stop):
+        k = whole + j
+        out_row[j] += scale * (curve[k] * (1.0 - rest) + curve[k + 1] * rest)
+    top = scale * curve[last]
+    for j in range(max(stop, first), ALPHA_BINS):
+        out_row[j] += top
+
+
+@njit(cache=True, nogil=True)
+def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, first_share, level, log_price, out_unit):
     """Value and cost that one impression of this bucket should have brought at a multiplier.
 
     Args:
-        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, price: f8[m]; level and price as
-            observed.
+        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, log_price: f8[m]; the last two
+            as observed.
         out_unit: f8[m, 2] expected events and micros per impression.
     """
     for i in range(len(row)):
@@ -246,10 +289,10 @@ def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, f
             if share <= 0.0:
                 continue
             shade = log_shade[i] if kind else 0.0
-            bin_at = (log_alpha[i] + shade + level[i] - price[i] - Z_LOW) / Z_STEP
+            bin_at = (log_alpha[i] + shade + level[i] - log_price[i] - Z_LOW) / Z_STEP
             position = _interpolate_map(own_map[c], bin_at)
             value = math.exp(level[i]) * _interpolate(curves[0, g, bucket], position)
-            cost = math.exp(price[i] + Z_STEP * (bin_at - position)) * _interpolate(curves[1, g, bucket], position)
+            cost = math.exp(log_price[i] + Z_STEP * (bin_at - position)) * _interpolate(curves[1, g, bucket], position)
             if kind:
                 cost = math.exp(log_alpha[i] + shade) * value
             out_unit[i, 0] += share * value
@@ -270,11 +313,11 @@ def _interpolate_map(own_map, position):
 
 
 @njit(cache=True, nogil=True)
-def cost_slopes(row, group, curves, own_map, traffic, level, price, log_alpha, out_slope):
+def cost_slopes(row, group, curves, own_map, traffic, level, log_price, log_alpha, out_slope):
     """How much each later bucket's cost moves with the multiplier: the weights by which its uncertainty counts.
 
     Args:
-        traffic, level, price: f8[m, T]. log_alpha: f8[m].
+        traffic, level, log_price: f8[m, T]. log_alpha: f8[m].
         out_slope: f8[m, T + 1]; the cost itself, summed over buckets, in the last column.
     """
     buckets = curves.shape[2]
@@ -286,8 +329,8 @@ def cost_slopes(row, group, curves, own_map, traffic, level, price, log_alpha, o
             out_slope[i, t] = 0.0
             if traffic[i, t] <= 0.0:
                 continue
-            bin_at = (log_alpha[i] + level[i, t] - price[i, t] - Z_LOW) / Z_STEP
-            scale = traffic[i, t] * math.exp(price[i, t])
+            bin_at = (log_alpha[i] + level[i, t] - log_price[i, t] - Z_LOW) / Z_STEP
+            scale = traffic[i, t] * math.exp(log_price[i, t])
             cost = 0.0
             for side in range(2):
                 at = bin_at + (2.0 if side else -2.0)
@@ -304,8 +347,8 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
     """The largest multiplier that the rest of the horizon can pay for, for n campaigns.
 
     Second price: one threshold on cost over value is optimal, so the multiplier is the largest whose forecast keeps
-        all of
-    budget, flight and target (or, with a finite exponent, the one with the best penalised value within the budgets).
+    all of budget, flight and target (or, with a finite exponent, the one with the best penalised value within the
+    budgets).
 
     Args:
         row: i8[n] into tables f4[N, TABLE_ROWS, J]. state: f8[n, SOLVE_COLUMNS].
@@ -318,18 +361,19 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
         affordable = -1.0
         limited = False
         before = 0.0
+        _outlook(tables[c], state[i], out_value, out_cost)
+        budget, flight = max(state[i, BUDGET], 1e-9), max(state[i, FLIGHT], 1e-9)
         for j in range(ALPHA_BINS):
-            log_alpha = centre + (j - ALPHA_CENTRE) * Z_STEP
-            _outlook(tables[c], state[i], j, log_alpha, out_value, out_cost)
-            day = state[i, COST_GAIN] * tables[c, DAY_COST, j] * state[i, DAYS]
-            over = max(out_cost[j] / max(state[i, BUDGET], 1e-9), (out_cost[j] + day) / max(state[i, FLIGHT], 1e-9))
-            if not limited:
-                if over <= 1.0:
-                    affordable = j
-                    before = over
-                else:
-                    limited = True
-                    affordable = j - 1 + (1.0 - before) / (over - before) if j > 0 else -1.0
+            over = out_cost[j] / budget
+            if state[i, DAYS] > 0.0:
+                day = state[i, COST_GAIN] * tables[c, DAY_COST, j] * state[i, DAYS]
+                over = max(over, (out_cost[j] + day) / flight)
+            if over > 1.0:
+                limited = True
+                affordable = j - 1 + (1.0 - before) / (over - before) if j > 0 else -1.0
+                break
+            affordable = j
+            before = over
         best, binding = affordable, BUDGET_BINDS if limited else FREE
         out_limits[i, 0] = centre + (affordable - ALPHA_CENTRE) * Z_STEP if limited else math.inf
         out_limits[i, 1] = math.inf
@@ -356,19 +400,22 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
 
 
 @njit(cache=True, nogil=True)
-def _outlook(tables, state, j, log_alpha, out_value, out_cost):
-    """Value and cost of the rest of the day at multiplier j, for the campaign's mix of first and second price."""
+def _outlook(tables, state, out_value, out_cost):
+    """Value and cost of the rest of the day at each multiplier, for the campaign's mix of first and second price."""
     second = 1.0 - state[FIRST_SHARE]
-    value = state[REMAINING] * tables[CURRENT_VALUE, j] + tables[LATER_VALUE, j]
-    cost = state[REMAINING] * tables[CURRENT_COST, j] + tables[LATER_COST, j]
-    total_value, total_cost = second * value, second * cost
-    if state[FIRST_SHARE] > 0.0:  # bids are shaded, and a winner pays its bid
+    remaining = state[REMAINING]
+    value_scale, cost_scale = second * state[VALUE_GAIN], second * state[COST_GAIN]
+    for j in range(ALPHA_BINS):
+        out_value[j] = value_scale * (remaining * tables[CURRENT_VALUE, j] + tables[LATER_VALUE, j])
+        out_cost[j] = cost_scale * (remaining * tables[CURRENT_COST, j] + tables[LATER_COST, j])
+    if state[FIRST_SHARE] <= 0.0:
+        return
+    for j in range(ALPHA_BINS):  # bids are shaded, and a winner pays its bid
         at = j + state[LOG_SHADE] / Z_STEP
-        value = state[REMAINING] * _interpolate(tables[CURRENT_VALUE], at) + _interpolate(tables[LATER_VALUE], at)
-        total_value += state[FIRST_SHARE] * value
-        total_cost += state[FIRST_SHARE] * value * math.exp(log_alpha + state[LOG_SHADE])
-    out_value[j] = state[VALUE_GAIN] * total_value
-    out_cost[j] = state[COST_GAIN] * total_cost
+        value = remaining * _interpolate(tables[CURRENT_VALUE], at) + _interpolate(tables[LATER_VALUE], at)
+        bid = math.exp(state[CENTRE] + (j - ALPHA_CENTRE) * Z_STEP + state[LOG_SHADE])
+        out_value[j] += state[FIRST_SHARE] * state[VALUE_GAIN] * value
+        out_cost[j] += state[FIRST_SHARE] * state[COST_GAIN] * value * bid
 
 
 @njit(cache=True, nogil=True)

@@ -24,6 +24,7 @@ _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
 _GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
+_YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
 _EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the next
 
@@ -187,8 +188,9 @@ class Pacer:
         age_ms = now_ms - state.refreshed_at_ms[rows]
         edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
         state.target[rows], state.day_end_at_ms[rows] = target, end_ms
-        young = now_ms - state.joined_at_ms[rows] < 12 * self._settings.refresh_ms
-        stale = edited | (age_ms >= self._settings.refresh_ms) | (young & (age_ms > 0))
+        young = now_ms - state.joined_at_ms[rows] < _YOUNG_REFRESHES * self._settings.refresh_ms
+        due_ms = np.where(young, self._settings.refresh_ms // _YOUNG_REFRESHES, self._settings.refresh_ms)
+        stale = edited | (age_ms >= due_ms)
         if int(stale.sum()) > self._settings.refresh_limit:
             oldest = np.argsort(-age_ms, kind="stable")[: self._settings.refresh_limit]
             keep = np.zeros(len(rows), np.bool_)
@@ -205,7 +207,8 @@ class Pacer:
         now_ms: int,
     ) -> npt.NDArray[np.void]:
         state, forecaster = self._state, self._forecaster
-        forecaster.refresh(rows[stale], end_ms[stale], now_ms)
+        further = accounts["end_at_ms"] > accounts["day_end_at_ms"]
+        forecaster.refresh(rows[stale], end_ms[stale], further[stale], now_ms)
         inputs = self._solver_inputs(rows, accounts, end_ms, now_ms)
         log_alpha, limits, binding = self._run_solver(rows, inputs)
         for _ in range(_RECENTRE_STEPS):
@@ -213,7 +216,7 @@ class Pacer:
             if not edge.any():
                 break
             forecaster.recentre(rows[edge], log_alpha[edge])
-            forecaster.refresh(rows[edge], end_ms[edge], now_ms)
+            forecaster.refresh(rows[edge], end_ms[edge], further[edge], now_ms)
             stale |= edge
             inputs[:, kernels.CENTRE] = state.centre[rows]
             log_alpha[edge], limits[edge], binding[edge] = self._run_solver(rows[edge], inputs[edge])
@@ -288,7 +291,9 @@ class Pacer:
     ) -> npt.NDArray[np.void]:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
-        alpha = np.exp(np.minimum(self._drawn(rows, limits, log_alpha, target), np.log(self._settings.max_alpha_micros)))
+        alpha = np.exp(
+            np.minimum(self._drawn(rows, limits, log_alpha, target), np.log(self._settings.max_alpha_micros))
+        )
         blind = self._forecaster.blind(rows)
         automatic = blind & (target <= 0)
         alpha[automatic] = self._explore(rows[automatic], inputs[automatic], now_ms)

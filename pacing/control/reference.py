@@ -35,12 +35,12 @@ def threshold_bin(threshold: float, probability: float, log_level: float, log_pr
     return min(max(math.ceil((z - Z_LOW) / Z_STEP), 0), CURVE_BINS - 1)
 
 
-def threshold_of(first_price: bool, won: bool, bid: float, price: float, told: float) -> tuple[int, float]:
+def threshold_of(first_price: bool, won: bool, bid: float, paid: float, told: float) -> tuple[int, float]:
     """What an auction told of its threshold: (0 exactly, 1 above, 2 below) and where."""
     if told >= 0:
         return 0, told
-    if won and not first_price and price >= 0:
-        return 0, price
+    if won and not first_price and paid >= 0:
+        return 0, paid
     return (2 if won else 1), bid
 
 
@@ -88,13 +88,13 @@ class Market:
 
 
 def impression(
-    market: Market, bucket: int, own_map: Curve, z: float, level: float, price: float
+    market: Market, bucket: int, own_map: Curve, z: float, level: float, log_price: float
 ) -> tuple[float, float]:
     """Expected events and micros of one impression at log threshold z of the campaign's own scale."""
     bin_at = (z - Z_LOW) / Z_STEP
     position = map_at(own_map, bin_at)
     value = math.exp(level) * at_bin(market.value[bucket], position)
-    cost = math.exp(price + Z_STEP * (bin_at - position)) * at_bin(market.cost[bucket], position)
+    cost = math.exp(log_price + Z_STEP * (bin_at - position)) * at_bin(market.cost[bucket], position)
     return value, cost
 
 
@@ -103,7 +103,7 @@ def forecast_row(
     own_map: Curve,
     traffic: Curve,
     level: Curve,
-    price: Curve,
+    log_price: Curve,
     spread: Curve,
     centre: float,
     current: int,
@@ -119,10 +119,10 @@ def forecast_row(
         nodes = [(1.0, 0.0)] if t == current or spread[t] <= 1e-6 else [(1 / 6, -root), (2 / 3, 0.0), (1 / 6, root)]
         for share, shift in nodes:
             for j in range(ALPHA_BINS):
-                z = centre + (j - ALPHA_CENTRE) * Z_STEP + level[t] + shift - price[t]
+                z = centre + (j - ALPHA_CENTRE) * Z_STEP + level[t] + shift - log_price[t]
                 at = (z - Z_LOW) / Z_STEP
                 values[j] += share * impressions * math.exp(level[t] + shift) * at_bin(value_curve, at)
-                costs[j] += share * impressions * math.exp(price[t]) * at_bin(cost_curve, at)
+                costs[j] += share * impressions * math.exp(log_price[t]) * at_bin(cost_curve, at)
     return values, costs
 
 

@@ -49,7 +49,7 @@ class PacerSettings:
     target_sd: float = 0.3
     cold_target_sd: float = 0.6
     refresh_ms: int = 300_000
-    refresh_limit: int = 4_000
+    refresh_limit: int = 500
     memory_ms: int = 21_600_000
     prior_rows: float = 3_000.0
     cold_prior_rows: float = 300.0
