@@ -25,8 +25,8 @@ _PROGRESS_FILE = "progress.json"
 class Followers:
     """Report book, learner, progress and follow graph, fed from the judged rows in order. One thread at a time.
 
-    The learner's file says where it stands. The others are caught up from their own positions, so a crash between two files
-    costs nothing but a few rows read again.
+    The learner's file says where it stands. The others are caught up from their own positions, so a crash between two
+    files costs nothing but a few rows read again.
     """
 
     def __init__(
@@ -91,8 +91,10 @@ class Followers:
         """Take in all rows that were judged since the last time."""
         while True:
             after = min(self._position, self._learned, self._book.ledger_sequence)
+            judged_sequence = self._ledger.judged_sequence
             rows, judgements = self._ledger.read_judged(after, BATCH_ROWS)
             if not len(rows):
+                self._book.caught_up(judged_sequence)
                 break
             self._book.follow(rows, judgements)
             self._learn(rows, judgements)

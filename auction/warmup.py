@@ -9,6 +9,9 @@ from auction.bid.request import BidBatch
 from auction.services import Services
 from pacing.facts import AuctionType
 from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT
+from targeting.graph.follows import FollowGraph
+from targeting.segments.store import SegmentStore
+from targeting.viewers import ViewerTable
 
 
 def _batch(at: AuctionType) -> BidBatch:
@@ -30,9 +33,22 @@ def _batch(at: AuctionType) -> BidBatch:
     )
 
 
+def _warm_follows() -> None:
+    """One follow and its end, on a graph of its own."""
+    viewers = ViewerTable()
+    follows = FollowGraph(viewers, SegmentStore())
+    fan, creator = np.array([1], np.uint64), np.array([2], np.uint64)
+    follows.watch(2)
+    follows.put(fan, creator)
+    follows.refresh()
+    follows.remove(fan, creator)
+    follows.refresh()
+
+
 def warm_up(services: Services) -> None:
     """Run both auction types once with a floor that nobody reaches: everything is compiled, nothing is held."""
     token.warm_up()
+    _warm_follows()
     nobody = np.zeros(0, np.uint64)
     services.caps.won(nobody, nobody, 0)
     services.caps.decided(nobody, nobody, np.zeros(0, np.bool_), 0)

@@ -1,7 +1,7 @@
 """What the scoring kernel reads and writes: every column with its shape, dtype and unit.
 
-C campaigns (position: campaign_idx, dense, of one snapshot), n viewers of one request, R ranked candidates per viewer. Match
-index, model and landscape bring their own tuples.
+C campaigns (position: campaign_idx, dense, of one snapshot), n viewers of one request, R ranked candidates per viewer.
+Match index, model and landscape bring their own tuples.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class BatchColumns(NamedTuple):
         interest_masks: u8[n].
         segment_ptr, segments: i8[n + 1], u4[...]: each viewer's segments, ascending.
         floors_micros: i8[n], inclusive.
-        prediction_ptr, prediction_idx, probabilities: i4[n + 1], i4[m], f4[m]: the caller's, by campaign_idx; -1: not active.
+        prediction_ptr, prediction_idx, probabilities: i4[n + 1], i4[m], f4[m]: the caller's, by campaign_idx; -1: not
+            active.
         blocked_creator_ids: u8[b].
         landscape_idx: i4[n].
         at, hour, day, now_ms: auction type, local hour, cap day, instant.

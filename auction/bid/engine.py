@@ -77,7 +77,10 @@ class _Scratch(threading.local):
             )
             self.out = out
         return out._replace(
-            out_campaign_idx=out.out_campaign_idx[:n], out_nbr=out.out_nbr[:n], out_eligible=eligible, out_expected=expected
+            out_campaign_idx=out.out_campaign_idx[:n],
+            out_nbr=out.out_nbr[:n],
+            out_eligible=eligible,
+            out_expected=expected,
         )
 
 

@@ -63,7 +63,9 @@ def is_member(segments: np.ndarray, segment: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _beats(campaigns: CampaignColumns, viewer_id: np.uint64, value: float, c: int, other_value: float, other: int) -> bool:
+def _beats(
+    campaigns: CampaignColumns, viewer_id: np.uint64, value: float, c: int, other_value: float, other: int
+) -> bool:
     """Whether candidate c with `value` ranks before candidate `other`."""
     if value != other_value:
         return value > other_value
@@ -75,7 +77,14 @@ def _beats(campaigns: CampaignColumns, viewer_id: np.uint64, value: float, c: in
 
 @njit(cache=True, nogil=True)
 def _insert_ranked(
-    campaigns: CampaignColumns, viewer_id: np.uint64, out: ScoreColumns, i: int, c: int, value: float, p: float, caller: int
+    campaigns: CampaignColumns,
+    viewer_id: np.uint64,
+    out: ScoreColumns,
+    i: int,
+    c: int,
+    value: float,
+    p: float,
+    caller: int,
 ) -> None:
     """Put candidate c into row i of the ranking, best first, one candidate per creator, the worst falling out."""
     depth = out.out_campaign_idx.shape[1]
@@ -161,7 +170,8 @@ def _predict_matched(
 ) -> None:
     """Probabilities of viewer i's first `matched` candidates, the caller's where there are any; counts the supply.
 
-    The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts every one of its references.
+    The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts every one of its
+    references.
     """
     mask = batch.interest_masks[i]
     viewer_keys(batch.dims[i], mask, batch.hour, keys)
@@ -268,9 +278,9 @@ def score_batch(
 ) -> None:
     """Rank and price up to R candidates for each of n viewers.
 
-    Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`; a viewer's candidates are ordered by it, one per creator,
-    ties by a seeded hash. Floors are inclusive: value == floor is a bid. In a first-price auction the value is shaded, once the
-    order stands, by the price landscape of the request.
+    Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`; a viewer's candidates are ordered by it, one per
+    creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid. In a first-price auction the value
+    is shaded, once the order stands, by the price landscape of the request.
 
     Args:
         index: MatchIndex over C campaigns.
@@ -303,7 +313,7 @@ def chosen_features(
     campaign_idx: np.ndarray,
     out_features: np.ndarray,
 ) -> None:
-    """The feature hashes (u4[m, 16]) behind the probabilities of m chosen candidates (i8[m] viewers, i4[m] campaigns)."""
+    """The feature hashes (u4[m, 16]) behind the probabilities of m candidates: viewers i8[m], campaigns i4[m]."""
     keys = np.empty(VIEWER_KEYS, np.uint32)
     for k in range(viewer_idx.shape[0]):
         i = viewer_idx[k]

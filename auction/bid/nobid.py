@@ -1,4 +1,4 @@
-"""Why a viewer got no bid: the numbered reasons of `protos/bidding.proto` (0 to 99 are OpenRTB 2.6's), as kernels use them."""
+"""Why a viewer got no bid: the reasons of `protos/bidding.proto`, as kernels use them. 0 to 99 are OpenRTB 2.6's."""
 
 from __future__ import annotations
 

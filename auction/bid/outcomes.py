@@ -160,7 +160,8 @@ def feedback_of(batch: ReportBatch) -> np.ndarray:
     decisions, kinds = outcomes["decision"], kinds[rows]
     taught = np.zeros(len(outcomes), FEEDBACK)
     for name in (
-        "campaign_id", "at", "landscape_idx", "probability", "alpha_micros", "bid_micros", "floor_micros", "issued_at_ms",
+        "campaign_id", "at", "landscape_idx", "probability", "alpha_micros", "bid_micros", "floor_micros",
+        "issued_at_ms",
     ):  # fmt: skip
         taught[name] = decisions[name]
     taught["won"] = kinds != OutcomeKind.LOSS

@@ -1,4 +1,4 @@
-"""What the scoring kernel means: one viewer, one campaign at a time, from expressions and dictionaries. For tests and benches."""
+"""What the scoring kernel means: one viewer, one campaign at a time, in plain Python. For tests and benches."""
 
 from __future__ import annotations
 

@@ -166,6 +166,13 @@ class ReportBook:
             self._sequence = int(rows["sequence"][-1])
             self._announce()
 
+    def caught_up(self, judged_sequence: int) -> None:
+        """Note that every outcome up to this row was followed: the ledger's own rows behind the last one count too."""
+        with self._changed:
+            if judged_sequence > self._sequence:
+                self._sequence = judged_sequence
+                self._announce()
+
     def note_plan(self, campaign_ids: np.ndarray, planned_day_spend_micros: np.ndarray, at_ms: int) -> None:
         """Book what pacing means to have spent by now of each campaign's local day.
 

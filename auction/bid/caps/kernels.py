@@ -1,8 +1,8 @@
 """Compiled frequency counters: a set-associative table of (viewer, creator) pairs, bounded and never rehashed.
 
-A pair lives in one of the eight ways of its set. When all ways are taken, the one untouched for longest gives way, so a full
-table forgets old pairs and may let a viewer see a creator again: it errs towards one impression too many, never towards
-unbounded memory.
+A pair lives in one of the eight ways of its set. When all ways are taken, the one untouched for longest gives way, so
+a full table forgets old pairs and may let a viewer see a creator again: it errs towards one impression too many, never
+towards unbounded memory.
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ def count_decided(
 
 
 @njit(cache=True, nogil=True)
-def extend_offers(
-    table: CapTable, viewer_ids: np.ndarray, creator_ids: np.ndarray, now_ms: int, until_ms: int
-) -> None:
+def extend_offers(table: CapTable, viewer_ids: np.ndarray, creator_ids: np.ndarray, now_ms: int, until_ms: int) -> None:
     """Keep the undecided bids of each pair until `until_ms`: they won, so the impression may follow."""
     for i in range(viewer_ids.shape[0]):
         key = pair_key(viewer_ids[i], creator_ids[i])

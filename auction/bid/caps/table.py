@@ -14,9 +14,9 @@ from pacing.days import local_day
 class FrequencyCaps:
     """Bounded counters of (viewer, creator), provisional at the bid and firm at the impression.
 
-    Scoring reads `table` without a lock; writers take one. A bid that is being scored while another bid of the same pair is
-    counted may therefore exceed the cap by the number of requests in flight. Each server counts for itself: with several
-    servers, route a viewer to one of them, or accept a cap of (cap x servers).
+    Scoring reads `table` without a lock; writers take one. A bid that is being scored while another bid of the same
+    pair is counted may therefore exceed the cap by the number of requests in flight. Each server counts for itself:
+    with several servers, route a viewer to one of them, or accept a cap of (cap x servers).
     """
 
     def __init__(self, capacity: int, zone: str, win_notice_ms: int, billing_ms: int) -> None:
