@@ -1,0 +1,102 @@
+"""The compiled refresh of landscapes against its plain meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from auction.landscape.kernels import build_envelope, estimate_win_probs
+from auction.landscape.memory import reference
+from auction.landscape.memory.kernels import Evidence, log_likelihood, refresh_landscapes
+
+pytestmark = pytest.mark.kernels
+
+PARENTS = [1, 3, 3, -1]
+HALF_LIVES = [20.0, 200.0]
+STRENGTH, SCORE_HALF_LIFE, ROUNDS = 5.0, 50.0, 10
+
+
+def estimate(
+    exact: Sequence[float], wins: Sequence[float], losses: Sequence[float], prior: Sequence[float]
+) -> list[float]:
+    out = np.empty(len(wins))
+    columns = [np.array(column, np.float64) for column in (exact, wins, losses, prior)]
+    estimate_win_probs(*columns, STRENGTH, ROUNDS, out)
+    return list(out.tolist())
+
+
+def empty(bins: int) -> Evidence:
+    rows, memories, root = len(PARENTS), len(HALF_LIVES), np.arange(1, bins + 1) / (bins + 1)
+    return Evidence(
+        parents=np.array(PARENTS, np.int32),
+        root_win_probs=root,
+        half_lives=np.array(HALF_LIVES),
+        exact=np.zeros((memories, rows, bins + 1)),
+        wins=np.zeros((memories, rows, bins)),
+        losses=np.zeros((memories, rows, bins)),
+        fresh_exact=np.zeros((rows, bins + 1)),
+        fresh_wins=np.zeros((rows, bins)),
+        fresh_losses=np.zeros((rows, bins)),
+        scores=np.zeros((memories, rows)),
+        win_probs=np.broadcast_to(root, (memories, rows, bins)).copy(),
+    )
+
+
+def plain(bins: int) -> list[reference.Landscape]:
+    root = [(k + 1) / (bins + 1) for k in range(bins)]
+
+    def nothing() -> reference.Told:
+        return reference.Told([0.0] * (bins + 1), [0.0] * bins, [0.0] * bins)
+
+    return [
+        reference.Landscape(parent, [reference.Memory(length, nothing(), root) for length in HALF_LIVES], nothing())
+        for parent in PARENTS
+    ]
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), bins=st.sampled_from([1, 2, 7]), rounds=st.integers(1, 4))
+def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int) -> None:
+    rng = np.random.default_rng(seed)
+    evidence, landscapes = empty(bins), plain(bins)
+    edges = np.cumsum(rng.integers(1, 100, bins)).astype(np.int64)
+    out = np.empty((len(PARENTS), bins))
+    leaves = 2
+    counts, starts, bids = (
+        np.empty(leaves, np.int32),
+        np.empty((leaves, bins + 1)),
+        np.empty((leaves, bins + 1), np.int64),
+    )
+    for _ in range(rounds):
+        for row, landscape in enumerate(landscapes):
+            told = [rng.integers(0, 4, size) * (rng.random() < 0.6) for size in (bins + 1, bins, bins)]
+            fresh = (evidence.fresh_exact, evidence.fresh_wins, evidence.fresh_losses)
+            for column, amounts in zip(fresh, told, strict=True):
+                column[row] = amounts
+            landscape.fresh = reference.Told(*(amounts.astype(float).tolist() for amounts in told))
+        refresh_landscapes(evidence, edges, STRENGTH, SCORE_HALF_LIFE, ROUNDS, out, counts, starts, bids)
+        reference.refresh_all(landscapes, evidence.root_win_probs.tolist(), SCORE_HALF_LIFE, estimate)
+        for row, landscape in enumerate(landscapes):
+            np.testing.assert_allclose(out[row], landscape.win_probs, rtol=1e-9, atol=1e-12)
+            for m, memory in enumerate(landscape.memories):
+                assert evidence.scores[m, row] == pytest.approx(memory.score, rel=1e-9, abs=1e-9)
+                np.testing.assert_allclose(evidence.exact[m, row], memory.told.exact, rtol=1e-9)
+                np.testing.assert_allclose(evidence.wins[m, row], memory.told.wins, rtol=1e-9)
+                np.testing.assert_allclose(evidence.losses[m, row], memory.told.losses, rtol=1e-9)
+        assert not evidence.fresh_exact.any()
+    wanted_starts, wanted_bids = np.empty(bins + 1), np.empty(bins + 1, np.int64)
+    for leaf in range(leaves):
+        pieces = build_envelope(edges, out[leaf], wanted_starts, wanted_bids)
+        assert counts[leaf] == pieces
+        np.testing.assert_array_equal(bids[leaf, :pieces], wanted_bids[:pieces])
+        np.testing.assert_array_equal(starts[leaf, :pieces], wanted_starts[:pieces])
+
+
+def test_likelihood_holds_no_price_impossible() -> None:
+    nothing = np.zeros(2)
+    surprised = log_likelihood(np.array([1.0, 0.0, 0.0]), nothing, nothing, np.array([0.0, 1.0]))
+    assert surprised == pytest.approx(np.log(reference.SURE))
