@@ -14,7 +14,9 @@ from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import OUTCOME, OutcomeKind, RowStatus, Verdict
 from pacing.ledger.followers import JudgeFollower
+from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.log import Ledger
+from tests.pacing.faulty import FaultyLedger
 from tests.pacing.rows import START_MS, seen, told
 
 ZONE = "Asia/Shanghai"
@@ -36,7 +38,7 @@ class World:
         self.bank.tick()
 
     def boot(self) -> None:
-        self.ledger = Ledger(self.path)
+        self.ledger = FaultyLedger(self.path)
         self.bank = Bank(self.ledger, self.clock, self.settings)
         self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge], on_judged=self.bank.judged)
 
@@ -409,6 +411,43 @@ def test_a_restart_reads_only_what_the_snapshot_lacks(tmp_path: Path) -> None:
     assert before["flight_settled_micros"] == after["flight_settled_micros"] == 310 * 7
     assert before["flight_leased_micros"] == after["flight_leased_micros"]
     assert world.bank.report(rows).tolist() == [DUPLICATE] * 10
+
+
+def test_a_snapshot_waits_for_releases_that_are_not_written(tmp_path: Path) -> None:
+    world = World(tmp_path / "ledger.sqlite", BankSettings(snapshot_rows=1))
+    won, billed = world.bid(2)
+    world.tell(WIN, won)
+    world.tell(BILLABLE, billed, 300)
+    world.bank.close_account(1)
+    world.ledger.is_full = True
+    with pytest.raises(LedgerUnavailable):
+        world.bank.tick()
+    world.ledger.is_full = False
+    world.judge.catch_up()
+    assert world.ledger.load_snapshot() is not None
+    world.bank.tick()
+    world.restart()
+    assert world.bank.recover().quarantined_micros == BID, "what the won bid holds, neither more nor less"
+
+
+def test_a_full_disk_stops_charges_and_not_bids() -> None:
+    world = World()
+    world.ledger.is_full = True
+    (bid,) = world.bid()
+    with pytest.raises(LedgerUnavailable):
+        world.bank.set_account(1, 9, ZONE, 5 * 10**6, 10**7)
+    assert world.account()["day_cap_micros"] == 10**6
+    with pytest.raises(LedgerUnavailable):
+        world.tell(BILLABLE, bid, 5)
+    assert world.account()["held_micros"] == BID, "the hold stays, so that the report can come again"
+    world.bid(10**6)
+    with pytest.raises(LedgerUnavailable):
+        world.bank.tick()
+    world.ledger.is_full = False
+    world.wait(1_000)
+    assert world.bank.set_account(1, 9, ZONE, 10**6, 10**7).daily_cap_micros == 10**6
+    world.bank.tick()
+    assert [world.tell(BILLABLE, bid, 5), world.tell(BILLABLE, bid, 5)] == [ACCEPTED, DUPLICATE]
 
 
 def test_conversions_repeat_after_a_month_and_a_restart(tmp_path: Path) -> None:

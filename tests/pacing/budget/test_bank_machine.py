@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.facts import OutcomeKind, RowStatus, Verdict
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.followers import JudgeFollower
-from pacing.ledger.log import Ledger
+from tests.pacing.faulty import FaultyLedger
 from tests.pacing.rows import START_MS, told
 
 WIN_MS, BILLING_MS, GRACE_MS = 2_000, 20_000, 3_000
@@ -35,19 +32,6 @@ SETTINGS = BankSettings(
     snapshot_rows=40,
 )
 ZONES = {1: "Asia/Shanghai", 2: "America/Santiago"}  # Santiago has days without midnight
-
-
-class FaultyLedger(Ledger):
-    """A ledger whose disk can be full."""
-
-    is_full = False
-
-    @contextmanager
-    def _transaction(self) -> Iterator[dict[str, Any]]:
-        if self.is_full:
-            raise LedgerUnavailable("no space left")
-        with super()._transaction() as marks:
-            yield marks
 
 
 @dataclass
@@ -265,9 +249,13 @@ class BankMachine(RuleBasedStateMachine):
 
     @rule(campaign_id=st.sampled_from([1, 2]), bid=st.integers(20, 60))
     def crash_with_bids_out(self, campaign_id: int, bid: int) -> None:
-        """Die with bids undecided, spend all that can be had, then hear of the old bids."""
+        """Die with bids won, spend all that can be had, then hear of the old bids' impressions."""
         self.bank.tick()
-        self.enter(self.place([campaign_id], bid, 12))
+        placed = self.place([campaign_id], bid, 12)
+        self.enter(placed)
+        for b in placed:
+            assert self.bank.report(b.row(OutcomeKind.WIN)).tolist() == [RowStatus.ACCEPTED]
+            b.state = "won"
         self.crash()
         self.bank.tick()
         self.rush(campaign_id, bid, 9)
