@@ -13,8 +13,8 @@ from pacing.budget.settings import BankSettings
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import OUTCOME, OutcomeKind, RowStatus, Verdict
-from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.errors import LedgerUnavailable
+from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
 from tests.pacing.faulty import FaultyLedger
 from tests.pacing.rows import START_MS, seen, told
