@@ -36,6 +36,7 @@ _SCALE_BUCKETS = 0.1  # and is believed to be after this much of a bucket
 _TARGET_Z = -1.3  # where on an unknown market's curve a target cost is first taken to lie
 _WON_PRICE_Z = -1.0  # and the mean of the prices at which a blind bidder won
 _BLIND_ROWS = 30
+_CAUTION_SD = 1.5
 _COLD_VARIANCE = 1.0
 _HISTORY_DAYS = 3.0
 _HALF_RANGE = Z_STEP * (ALPHA_CENTRE - 1)
@@ -424,6 +425,12 @@ class Forecaster:
     def target_deviation(self) -> float:
         """Standard deviation of log(alpha / target) before anything is seen."""
         return self._settings.target_sd if self._prior.known.all() else self._settings.cold_target_sd
+
+    def caution(self, rows: Rows) -> FloatArray:
+        """f8[m]: by how much to bid less, without a target to start from, until the first supply tells the level."""
+        spread = math.sqrt(self._prior.covariance[LEVEL, self._running, self._running])
+        unseen = self._prior.known[LEVEL] & (self._state.meant[rows, LEVEL] <= 0)
+        return np.asarray(np.where(unseen, math.exp(-_CAUTION_SD * spread), 1.0), np.float64)
 
     def blind(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Campaigns on a market of unknown prices that have seen too few yet."""

@@ -294,6 +294,7 @@ class Pacer:
         alpha = np.exp(
             np.minimum(self._drawn(rows, limits, log_alpha, target), np.log(self._settings.max_alpha_micros))
         )
+        alpha *= np.where(target > 0, 1.0, self._forecaster.caution(rows))
         blind = self._forecaster.blind(rows)
         automatic = blind & (target <= 0)
         alpha[automatic] = self._explore(rows[automatic], inputs[automatic], now_ms)

@@ -139,11 +139,9 @@ class _Fit:
         cell = trace * buckets + history.bucket
         total = np.bincount(cell, history.probability, traces * buckets)
         count = np.bincount(cell, minlength=traces * buckets)
-        bucket_mean = np.bincount(history.bucket, history.probability, buckets) / np.maximum(
-            np.bincount(history.bucket, minlength=buckets), 1
-        )
-        bucket_mean[bucket_mean <= 0] = history.probability.mean()
-        pooled = np.tile(bucket_mean, traces)
+        trace_rows = np.maximum(np.bincount(trace, minlength=traces), 1)
+        pooled = np.repeat(np.bincount(trace, history.probability, traces) / trace_rows, buckets)
+        pooled[pooled <= 0] = history.probability.mean()
         level = (total + _LEVEL_PRIOR_ROWS * pooled) / (count + _LEVEL_PRIOR_ROWS)
         self.quotient = history.probability / level[cell]  # p / level
         used = np.bincount(trace, minlength=traces) > 0
