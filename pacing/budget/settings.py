@@ -34,7 +34,7 @@ class BankSettings:
     owner_id: int = 1
     lease_share: int = 16
     retry_ms: int = 1_000
-    snapshot_rows: int = 100_000
+    snapshot_rows: int = 25_000
 
     def __post_init__(self) -> None:
         """Check the ranges.
