@@ -7,6 +7,7 @@ import numpy as np
 from auction.bid import token
 from auction.bid.request import BidBatch
 from auction.services import Services
+from pacing.budget import holds
 from pacing.facts import AuctionType
 from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT
 from targeting.graph.follows import FollowGraph
@@ -48,6 +49,7 @@ def _warm_follows() -> None:
 def warm_up(services: Services) -> None:
     """Run both auction types once with a floor that nobody reaches: everything is compiled, nothing is held."""
     token.warm_up()
+    holds.warm_up()
     _warm_follows()
     nobody = np.zeros(0, np.uint64)
     services.caps.won(nobody, nobody, 0)
