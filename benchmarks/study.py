@@ -186,9 +186,6 @@ def figures(results: Sequence[SeedResult], baselines: Baselines) -> dict[str, Sc
         "fans_drawn": sum(r.by_policy["engine"].fans(expected=False) for r in results),
         "fixed_bid_micros": baselines.fixed_bid_micros,
         "unpaced_multiplier_micros": baselines.unpaced_multiplier_micros,
-        "requests_per_s": _ratio(
-            sum(r.by_policy["engine"].requests for r in results), sum(r.by_policy["engine"].engine_s for r in results)
-        ),
         "refused_rows": sum(sum(r.by_policy["engine"].refused_rows.values()) for r in results),
     }
     for policy in ("fixed", "unpaced"):
