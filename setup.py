@@ -61,6 +61,7 @@ EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "plots": ["matplotlib"],
     "dev": [
+        "matplotlib",
         "grpcio-tools",
         "httpx",
         "hypothesis",
