@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from auction.bid.columns import CampaignColumns
+from auction.bid.columns import CampaignColumns, marks_needed
 from auction.bid.engine import BidEngine
 from auction.bid.snapshot import Snapshot, SupplyCounters
 from auction.campaigns.model import Campaign
@@ -103,6 +103,7 @@ class Publisher:
             landscape=self._landscapes.snapshot(),
             memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
+            mark_count=marks_needed(columns),
             supply=SupplyCounters(len(campaigns)),
         )
         self._engine.snapshot = snapshot

@@ -13,7 +13,7 @@ import numpy as np
 
 from auction.bid.caps.reference import ReferenceCaps
 from auction.bid.caps.table import FrequencyCaps
-from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, CampaignColumns, ScoreColumns
+from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, CampaignColumns, ScoreColumns, marks_needed
 from auction.bid.kernels import score_batch
 from auction.bid.reference import (
     ReferenceCampaign,
@@ -82,6 +82,7 @@ class Workload:
             out_expected=np.zeros(count, np.float64),
             matched=np.empty(count + 1, np.int32),
             probabilities=np.empty(count + 1, np.float64),
+            marks=np.zeros(marks_needed(self.campaigns), np.uint8),
             scratch=np.empty(self.index.scratch_words, np.uint64),
         )
 

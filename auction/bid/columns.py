@@ -24,7 +24,7 @@ class CampaignColumns(NamedTuple):
         alpha_micros: f8[C], worth of one expected goal event; 0: bids nothing now.
         base_micros: f8[C], worth of an impression whatever its probability (policy "fixed"); else 0.
         frequency_caps: i4[C], impressions per viewer and day.
-        laotie_segments: i4[C], segment of the creator's friends of fans; -1: none.
+        laotie_segments: i4[C], segment of the creator's friends of fans.
         calibration: f8[C], factor on the model's probability.
         tie_seed: u8.
     """
@@ -38,6 +38,11 @@ class CampaignColumns(NamedTuple):
     laotie_segments: np.ndarray
     calibration: np.ndarray
     tie_seed: np.uint64
+
+
+def marks_needed(campaigns: CampaignColumns) -> int:
+    """How long `ScoreColumns.marks` must be."""
+    return int(campaigns.laotie_segments.max(initial=-1)) + 1
 
 
 class BatchColumns(NamedTuple):
@@ -87,6 +92,7 @@ class ScoreColumns(NamedTuple):
         out_expected: f8[C], added to: the sum of their probabilities.
         matched: i4[C + 1], scratch: a viewer's candidates.
         probabilities: f8[C + 1], scratch: theirs.
+        marks: u1[highest laotie segment + 1], scratch, zeros: which segments the viewer is in.
         scratch: u8[>= scratch_words of the index], scratch of the match.
     """
 
@@ -100,4 +106,5 @@ class ScoreColumns(NamedTuple):
     out_expected: np.ndarray
     matched: np.ndarray
     probabilities: np.ndarray
+    marks: np.ndarray
     scratch: np.ndarray

@@ -60,7 +60,13 @@ class _Scratch(threading.local):
         campaigns, words = len(snapshot.campaigns.campaign_ids), snapshot.index.scratch_words
         eligible, expected, _ = snapshot.supply.mine()
         out = self.out
-        if out is None or len(out.out_nbr) < n or len(out.matched) < campaigns or len(out.scratch) < words:
+        if (
+            out is None
+            or len(out.out_nbr) < n
+            or len(out.matched) <= campaigns
+            or len(out.scratch) < words
+            or len(out.marks) < snapshot.mark_count
+        ):
             shape = (n, RANKED_CANDIDATES)
             out = ScoreColumns(
                 np.empty(shape, np.int32),
@@ -73,6 +79,7 @@ class _Scratch(threading.local):
                 expected,
                 np.empty(campaigns + 1, np.int32),
                 np.empty(campaigns + 1, np.float64),
+                np.zeros(snapshot.mark_count, np.uint8),
                 np.empty(words, np.uint64),
             )
             self.out = out

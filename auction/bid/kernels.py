@@ -48,7 +48,7 @@ def _is_blocked(batch: BatchColumns, creator_id: np.uint64) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def is_member(segments: np.ndarray, segment: int) -> int:
     """1 if `segment` is among a viewer's ascending `segments` (u4[s]), else 0."""
     low = 0
@@ -64,55 +64,46 @@ def is_member(segments: np.ndarray, segment: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _beats(
-    campaigns: CampaignColumns, viewer_id: np.uint64, value: float, c: int, other_value: float, other: int
+    campaign_ids: np.ndarray,
+    tie_seed: np.uint64,
+    viewer_id: np.uint64,
+    value: float,
+    c: int,
+    other_value: float,
+    other: int,
 ) -> bool:
     """Whether candidate c with `value` ranks before candidate `other`."""
     if value != other_value:
         return value > other_value
-    seed = campaigns.tie_seed
-    return tie_rank(viewer_id, campaigns.campaign_ids[c], seed) > tie_rank(
-        viewer_id, campaigns.campaign_ids[other], seed
-    )
+    return tie_rank(viewer_id, campaign_ids[c], tie_seed) > tie_rank(viewer_id, campaign_ids[other], tie_seed)
 
 
 @njit(cache=True, nogil=True)
-def _insert_ranked(
-    campaigns: CampaignColumns,
+def _place_of(
+    campaign_ids: np.ndarray,
+    creator_ids: np.ndarray,
+    tie_seed: np.uint64,
     viewer_id: np.uint64,
-    out: ScoreColumns,
-    i: int,
+    ranked: np.ndarray,
+    values: np.ndarray,
     c: int,
     value: float,
-    p: float,
-    caller: int,
-) -> None:
-    """Put candidate c into row i of the ranking, best first, one candidate per creator, the worst falling out."""
-    depth = out.out_campaign_idx.shape[1]
-    last = depth - 1  # the place that c would overwrite: its creator's present one, or the last
-    for r in range(depth):
-        other = out.out_campaign_idx[i, r]
-        if other < 0:
+) -> tuple[int, int]:
+    """Where candidate c belongs in a ranking (i4[R], f8[R]), best first, and which place falls out for it; -1: nowhere.
+
+    One candidate per creator: what falls out is the creator's present one, else an empty place, else the last.
+    """
+    last = ranked.shape[0] - 1
+    for r in range(ranked.shape[0]):
+        if ranked[r] < 0 or creator_ids[ranked[r]] == creator_ids[c]:
             last = r
             break
-        if campaigns.creator_ids[other] == campaigns.creator_ids[c]:
-            last = r
-            break
-    holder = out.out_campaign_idx[i, last]
-    if holder >= 0 and not _beats(campaigns, viewer_id, value, c, out.out_values_micros[i, last], holder):
-        return
-    r = last
-    while r > 0 and _beats(
-        campaigns, viewer_id, value, c, out.out_values_micros[i, r - 1], out.out_campaign_idx[i, r - 1]
-    ):
-        out.out_campaign_idx[i, r] = out.out_campaign_idx[i, r - 1]
-        out.out_values_micros[i, r] = out.out_values_micros[i, r - 1]
-        out.out_probabilities[i, r] = out.out_probabilities[i, r - 1]
-        out.out_caller[i, r] = out.out_caller[i, r - 1]
-        r -= 1
-    out.out_campaign_idx[i, r] = c
-    out.out_values_micros[i, r] = value
-    out.out_probabilities[i, r] = p
-    out.out_caller[i, r] = caller
+    if ranked[last] >= 0 and not _beats(campaign_ids, tie_seed, viewer_id, value, c, values[last], ranked[last]):
+        return -1, last
+    place = last
+    while place > 0 and _beats(campaign_ids, tie_seed, viewer_id, value, c, values[place - 1], ranked[place - 1]):
+        place -= 1
+    return place, last
 
 
 @njit(cache=True, nogil=True)
@@ -157,6 +148,15 @@ def _reason(matched: int, paced_out: int, below: int, capped: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _mark(segments: np.ndarray, mark: int, out_marks: np.ndarray) -> None:
+    """Write `mark` at each of a viewer's ascending segments (u4[s]) that `out_marks` (u1[...]) has room for."""
+    for k in range(segments.shape[0]):
+        if segments[k] >= out_marks.shape[0]:
+            break
+        out_marks[segments[k]] = mark
+
+
+@njit(cache=True, nogil=True)
 def _predict_matched(
     campaigns: CampaignColumns,
     model: Model,
@@ -170,20 +170,21 @@ def _predict_matched(
 ) -> None:
     """Probabilities of viewer i's first `matched` candidates, the caller's where there are any; counts the supply.
 
-    The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts every one of its
-    references.
+    The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts each of its references.
     """
     mask = batch.interest_masks[i]
     viewer_keys(batch.dims[i], mask, batch.hour, keys)
     viewer_sums(model, keys, sums)
     goal_rows, calibration, laotie_segments = campaigns.goal_rows, campaigns.calibration, campaigns.laotie_segments
-    found, probabilities = out.matched, out.probabilities
+    found, probabilities, marks = out.matched, out.probabilities, out.marks
     eligible, expected = out.out_eligible, out.out_expected
+    _mark(segments, 1, marks)
     for k in range(matched):
         c = found[k]
-        laotie = is_member(segments, laotie_segments[c])
+        laotie = marks[laotie_segments[c]]
         p = candidate_probability(model, goal_rows[c], c, keys, sums, mask, laotie)
         probabilities[k] = min(p * calibration[c], 1.0)
+    _mark(segments, 0, marks)
     if batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]:
         for k in range(matched):
             told = _caller_prediction(batch, i, found[k])
@@ -209,12 +210,14 @@ def _rank_matched(
     campaigns: CampaignColumns, caps: CapTable, batch: BatchColumns, out: ScoreColumns, i: int, kept: int
 ) -> tuple[int, int, int]:
     """Rank viewer i's first `kept` candidates; how many pacing, the floor and the frequency cap stopped."""
-    viewer_id, floor = batch.viewer_ids[i], batch.floors_micros[i]
-    alpha, base = campaigns.alpha_micros, campaigns.base_micros
+    viewer_id, floor, now_ms, day = batch.viewer_ids[i], batch.floors_micros[i], batch.now_ms, batch.day
+    alpha, base, tie_seed = campaigns.alpha_micros, campaigns.base_micros, campaigns.tie_seed
+    campaign_ids, creator_ids, caps_per_day = campaigns.campaign_ids, campaigns.creator_ids, campaigns.frequency_caps
     found, probabilities = out.matched, out.probabilities
-    values = out.out_values_micros[i]
-    ranked = out.out_campaign_idx[i]
+    ranked, values = out.out_campaign_idx[i], out.out_values_micros[i]
+    ranked_p, callers = out.out_probabilities[i], out.out_caller[i]
     last = ranked.shape[0] - 1
+    told = batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]
     paced_out, below, capped = 0, 0, 0
     for k in range(kept):
         c = found[k]
@@ -222,17 +225,27 @@ def _rank_matched(
         value = alpha[c] * p + base[c]
         if value < 1.0:
             paced_out += 1
-        elif value < floor:
+            continue
+        if value < floor:
             below += 1
-        elif ranked[last] < 0 or value >= values[last]:
-            if ranked[last] >= 0 and not _beats(campaigns, viewer_id, value, c, values[last], ranked[last]):
-                continue
-            seen = times_seen(caps, pair_key(viewer_id, campaigns.creator_ids[c]), batch.day, batch.now_ms)
-            if seen >= campaigns.frequency_caps[c]:
-                capped += 1
-            else:
-                caller = 1 if _caller_prediction(batch, i, c) >= 0.0 else 0
-                _insert_ranked(campaigns, viewer_id, out, i, c, value, p, caller)
+            continue
+        if ranked[last] >= 0 and value < values[last]:
+            continue
+        place, dropped = _place_of(campaign_ids, creator_ids, tie_seed, viewer_id, ranked, values, c, value)
+        if place < 0:
+            continue
+        if times_seen(caps, pair_key(viewer_id, creator_ids[c]), day, now_ms) >= caps_per_day[c]:
+            capped += 1
+            continue
+        for r in range(dropped, place, -1):
+            ranked[r] = ranked[r - 1]
+            values[r] = values[r - 1]
+            ranked_p[r] = ranked_p[r - 1]
+            callers[r] = callers[r - 1]
+        ranked[place] = c
+        values[place] = value
+        ranked_p[place] = p
+        callers[place] = 1 if told and _caller_prediction(batch, i, c) >= 0.0 else 0
     return paced_out, below, capped
 
 

@@ -66,6 +66,7 @@ class Snapshot:
         memberships: each known viewer's segments.
         known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told
             from a campaign that ended.
+        mark_count: see `marks_needed`.
     """
 
     version: int
@@ -78,4 +79,5 @@ class Snapshot:
     landscape: Landscape
     memberships: Memberships
     known_campaign_ids: np.ndarray
+    mark_count: int
     supply: SupplyCounters = field(compare=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from auction.bid.caps.reference import ReferenceCaps
 from auction.bid.caps.table import FrequencyCaps
-from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, CampaignColumns, ScoreColumns
+from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, CampaignColumns, ScoreColumns, marks_needed
 from auction.bid.kernels import score_batch
 from auction.bid.reference import (
     ReferenceCampaign,
@@ -208,7 +208,7 @@ def batch_columns(world: World, columns: CampaignColumns, segments: SegmentStore
     )
 
 
-def score_columns(viewer_count: int, campaign_count: int, scratch_words: int) -> ScoreColumns:
+def score_columns(viewer_count: int, campaign_count: int, scratch_words: int, mark_count: int) -> ScoreColumns:
     """Room for answers, filled with what no answer looks like."""
     shape = (viewer_count, RANKED_CANDIDATES)
     return ScoreColumns(
@@ -222,6 +222,7 @@ def score_columns(viewer_count: int, campaign_count: int, scratch_words: int) ->
         out_expected=np.zeros(campaign_count, np.float64),
         matched=np.empty(campaign_count + 1, np.int32),
         probabilities=np.empty(campaign_count + 1, np.float64),
+        marks=np.zeros(mark_count, np.uint8),
         scratch=np.empty(scratch_words, np.uint64),
     )
 
@@ -248,7 +249,7 @@ def score_compiled(world: World) -> Scored:
     columns = campaign_columns(world.campaigns, segments, world.request.tie_seed)
     model = model_of(world.campaigns, columns, world.weights_seed)
     batch = batch_columns(world, columns, segments)
-    out = score_columns(len(world.viewers), len(world.campaigns), index.scratch_words)
+    out = score_columns(len(world.viewers), len(world.campaigns), index.scratch_words, marks_needed(columns))
     score_batch(index, columns, model, landscape_of(world.request), caps_of(world)[0].table, batch, out)
     return Scored(columns, model, batch, out)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,8 @@ from auction.predictor.features import (
     VIEWER_KEYS,
 )
 from auction.predictor.kernels import (
+    CDF_LIMIT,
+    CDF_STEPS,
     Model,
     candidate_probability,
     feature_hashes,
@@ -22,12 +26,13 @@ from auction.predictor.kernels import (
     fill_campaign_sums,
     fill_features,
     forget,
+    normal_cdf,
     predict_batch,
     train_batch,
     viewer_keys,
     viewer_sums,
 )
-from auction.predictor.reference import Impression, ReferenceModel, features_of
+from auction.predictor.reference import Impression, ReferenceModel, features_of, tail_cdf
 
 pytestmark = pytest.mark.kernels
 
@@ -164,3 +169,19 @@ def test_forgetting_returns_variance_to_the_prior_and_leaves_means() -> None:
     np.testing.assert_allclose(1 / table[:, 1], 0.9 / before + 0.1 / PRIOR_VARIANCE, rtol=1e-5)
     forget(table, 1.0, PRIOR_VARIANCE)
     np.testing.assert_allclose(table[:, 1], PRIOR_VARIANCE, rtol=1e-6)
+
+
+@given(st.floats(-40, 40))
+@limits(deadline=None)
+def test_normal_cdf_is_close_to_erfc(z: float) -> None:
+    assert normal_cdf(z) == pytest.approx(tail_cdf(z), rel=7e-7, abs=0)
+
+
+def test_normal_cdf_grows_and_meets_its_nodes() -> None:
+    nodes = np.arange(-CDF_LIMIT, CDF_LIMIT, 1 / CDF_STEPS)
+    between = np.sort(np.r_[nodes, nodes + 0.3 / CDF_STEPS, CDF_LIMIT, -CDF_LIMIT - 1e-9])
+    values = [normal_cdf(float(z)) for z in between]
+    assert all(b >= a for a, b in zip(values, values[1:], strict=False))
+    assert [normal_cdf(float(z)) for z in nodes[::64]] == pytest.approx(
+        [tail_cdf(float(z)) for z in nodes[::64]], rel=1e-14
+    )
