@@ -181,7 +181,7 @@ def test_normal_cdf_grows_and_meets_its_nodes() -> None:
     nodes = np.arange(-CDF_LIMIT, CDF_LIMIT, 1 / CDF_STEPS)
     between = np.sort(np.r_[nodes, nodes + 0.3 / CDF_STEPS, CDF_LIMIT, -CDF_LIMIT - 1e-9])
     values = [normal_cdf(float(z)) for z in between]
-    assert all(b >= a for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a for a, b in pairwise(values))
     assert [normal_cdf(float(z)) for z in nodes[::64]] == pytest.approx(
         [tail_cdf(float(z)) for z in nodes[::64]], rel=1e-14
     )
