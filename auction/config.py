@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -43,6 +44,7 @@ class ServeConfig:
     workers: int = 4
     win_notice_ms: int = 2_000
     billing_ms: int = 60_000
+    cost_excess_exponent: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,19 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
             raise ValueError(f"not a whole number in {low}..{high}") from None
         if not low <= value <= high:
             raise ValueError(f"not in {low}..{high}")
+        return value
+
+    return convert
+
+
+def _decimal(low: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"not a number of at least {low}") from None
+        if not value >= low:
+            raise ValueError(f"not a number of at least {low}")
         return value
 
     return convert
@@ -147,6 +162,10 @@ _SETTINGS = (
     _Setting(
         "billing_ms", _integer(1_000, 3_600_000), "MS",
         "how long a WIN waits for its impression; the longer, the longer money stays reserved after a failure",
+    ),
+    _Setting(
+        "cost_excess_exponent", _decimal(0.5), "Q",
+        "how hard target costs are: inf keeps them; else events times min(1, (target / cost) ** Q) are maximised",
     ),
 )  # fmt: skip
 

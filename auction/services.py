@@ -119,7 +119,7 @@ class Services:
         self.learner = Learner(self.predictor)
         self.landscapes = LandscapeLearner()
         history = None if config.history is None else MarketHistory.load(config.history)
-        self.pacer = Pacer(history, PacerSettings())
+        self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
 
     def _open_bidding(self) -> None:
         config, clock = self.config, self.clock

@@ -30,6 +30,7 @@ START_AT_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 TICK_MS = MS_PER_DAY // TICKS
 _WITHIN_TICK_MS = 300_000  # impressions come five minutes into their tick, when that part of the day has been planned
 _QUICK_CAMPAIGNS = 2
+_SCORE_EXPONENT = 2  # a score loses by the square of cost over target, so that is what the engine is told to maximise
 _QUICK_THINNING = 20
 _LEAD_MS = 10 * 60_000
 
@@ -63,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="fanbid-replay-") as folder:
         flags = ["--virtual-clock", str(START_AT_MS - _LEAD_MS), "--no-rest", "--no-bridge"]
+        flags += ["--cost-excess-exponent", str(_SCORE_EXPONENT)]
         if history is not None:
             if args.quick:
                 history = replace(history, impressions=history.impressions / _QUICK_THINNING)

@@ -59,16 +59,16 @@ class Template:
 TEMPLATES = (
     Template("dance class", 0, Goal.FANS, 0.018, creatives=2),
     Template("street food", 1, Goal.FANS, 0.018, 1.7),
-    Template("home fitness", 2, Goal.FANS, 0.008, TIGHT_TARGET, Audience(age_bands=(2, 3, 4)), 2),
+    Template("home fitness", 2, Goal.FANS, 0.005, TIGHT_TARGET, Audience(age_bands=(2, 3, 4)), 2),
     Template("city walks", 3, Goal.FANS, 0.012, 0.0, Audience(region_tiers=(1, 2))),
     Template("makeup basics", 4, Goal.FANS, 0.013, 1.35, Audience(genders=(1,), age_bands=(1, 2, 3, 4)), 3),
     Template("game replays", 5, Goal.FANS, 0.010, 1.6, Audience(own_category=True)),
     Template("village kitchen", 6, Goal.FANS, 0.003, 0.0, Audience(friends_of_fans=True)),
-    Template("phone repairs", 7, Goal.FANS, 0.008, TIGHT_TARGET, Audience(), 2),
+    Template("phone repairs", 7, Goal.FANS, 0.005, TIGHT_TARGET, Audience(), 2),
     Template("night stories", 8, Goal.FANS, 0.016, 0.0, Audience(age_bands=(1, 2, 3))),
     Template("film cuts", 9, Goal.PLAYS, 0.006, 1.5),
     Template("pet clinic", 10, Goal.PROFILE_VISITS, 0.007, 1.6),
-    Template("tea shop", 11, Goal.PRODUCT_CLICKS, 0.007, TIGHT_TARGET, Audience(region_tiers=(2, 3))),
+    Template("tea shop", 11, Goal.PRODUCT_CLICKS, 0.005, TIGHT_TARGET, Audience(region_tiers=(2, 3))),
 )
 
 
