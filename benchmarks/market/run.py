@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.market.amounts import make_campaigns
 from benchmarks.market.behaviour import Behaviour
-from benchmarks.market.campaigns import MarketCampaign, bare_campaigns, campaign_message, make_campaigns
+from benchmarks.market.campaigns import MarketCampaign, bare_campaigns, campaign_message
 from benchmarks.market.feed import FeedServer
 from benchmarks.market.oracle import Optimum, collect_slots, equilibrium
 from benchmarks.market.results import CampaignResult, MarketResult
