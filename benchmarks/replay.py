@@ -99,7 +99,6 @@ class Replay:
     """One run of a pack against one server."""
 
     def __init__(self, server: RunningServer, campaigns: list[ReplayCampaign]) -> None:
-        # every token before the first call: a server looks for tokens that it does not know only now and then
         self._creators = [server.transport("creator", 1 + idx) for idx in range(len(campaigns))]
         self._feed, self._operator = server.transport("feed"), server.transport("operator")
         self.results = [DayResult(campaign) for campaign in campaigns]

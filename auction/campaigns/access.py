@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from auction.campaigns.model import MAX_ID, check_int
-from auction.campaigns.store import CampaignStore
+from auction.campaigns.store import CampaignStore, StoredToken
 
 REFRESH_S = 1.0
 """How long a revoked token may go on working."""
-MIN_REFRESH_S = 0.05
-"""How often unknown tokens may make the table be read again."""
 SECRET_BYTES = 32
 MAX_TOKEN_CHARACTERS = 128
 
@@ -86,7 +84,7 @@ class Access:
     """Makes, checks and revokes tokens. Every method may be called from any thread.
 
     Known tokens are checked in memory. At most once a second one of the calls reads the small token table again, over a
-    connection that no writer can hold up; a token that another program just added is found at its first use.
+    connection that no writer can hold up; a token that another program just added is looked up at its first use.
     """
 
     def __init__(self, store: CampaignStore) -> None:
@@ -174,31 +172,33 @@ class Access:
             Unauthenticated: it is unknown, wrong or revoked.
         """
         token_id, secret = _parse(token)
-        self._keep_fresh(token_id)
-        secret_hash, principal = self._known.get(token_id, _NOBODY)
+        self._keep_fresh()
+        secret_hash, principal = self._known.get(token_id) or self._look_up(token_id)
         if not hmac.compare_digest(_hash(secret), secret_hash) or principal is None:
             raise Unauthenticated("authorization: the token is not valid")
         return principal
 
-    def _keep_fresh(self, token_id: int) -> None:
-        is_known = token_id in self._known
-        limit_s = REFRESH_S if is_known else MIN_REFRESH_S
-        if time.monotonic() - self._read_at_s < limit_s:
+    def _keep_fresh(self) -> None:
+        if time.monotonic() - self._read_at_s < REFRESH_S:
             return
-        if self._refresh_lock.acquire(blocking=not is_known):
+        if self._refresh_lock.acquire(blocking=False):
             try:
-                if time.monotonic() - self._read_at_s >= limit_s:
-                    self._read()
+                self._read()
             finally:
                 self._refresh_lock.release()
 
+    def _look_up(self, token_id: int) -> tuple[bytes, Principal | None]:
+        """What the store says now of a token that was not there when the table was read."""
+        token = self._store.token(token_id)
+        return _NOBODY if token is None or token.revoked_at_ms else _entry(token)
+
     def _read(self) -> None:
-        self._known = {
-            token.token_id: (token.secret_hash, Principal(Role(token.role), token.creator_id, token.token_id))
-            for token in self._store.tokens()
-            if token.revoked_at_ms == 0
-        }
+        self._known = {token.token_id: _entry(token) for token in self._store.tokens() if token.revoked_at_ms == 0}
         self._read_at_s = time.monotonic()
+
+
+def _entry(token: StoredToken) -> tuple[bytes, Principal]:
+    return token.secret_hash, Principal(Role(token.role), token.creator_id, token.token_id)
 
 
 def _parse(token: str) -> tuple[int, str]:

@@ -88,6 +88,8 @@ _UPDATE = (
     "WHERE campaign_id = :campaign_id AND version < :version"
 )
 
+_SELECT_TOKENS = "SELECT token_id, secret_hash, role, creator_id, created_at_ms, revoked_at_ms FROM tokens"
+
 
 class StoreUnavailable(RuntimeError):
     """The file cannot be read or written now: disk full, locked for too long, or damaged."""
@@ -246,11 +248,16 @@ class CampaignStore:
     def tokens(self) -> list[StoredToken]:
         """Every token, revoked ones included, by ascending id, as last committed by any program."""
         with self._token_lock, _store_errors(self.path):
-            rows = self._token_connection.execute(
-                "SELECT token_id, secret_hash, role, creator_id, created_at_ms, revoked_at_ms "
-                "FROM tokens ORDER BY token_id"
-            ).fetchall()
-        return [StoredToken(row[0], row[1], row[2], int(row[3]), row[4], row[5]) for row in rows]
+            rows = self._token_connection.execute(f"{_SELECT_TOKENS} ORDER BY token_id").fetchall()
+        return [_token_of(row) for row in rows]
+
+    def token(self, token_id: int) -> StoredToken | None:
+        """The token of this id as last committed by any program, also when revoked; None if there is none."""
+        if token_id >= 2**63:
+            return None
+        with self._token_lock, _store_errors(self.path):
+            row = self._token_connection.execute(f"{_SELECT_TOKENS} WHERE token_id = ?", (token_id,)).fetchone()
+        return None if row is None else _token_of(row)
 
     def _select(self, where: str, arguments: tuple[object, ...]) -> list[Campaign]:
         with self._lock, _store_errors(self.path):
@@ -280,6 +287,10 @@ def _store_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreUnavailable(f"{path}: {error}") from error
+
+
+def _token_of(row: tuple[Any, ...]) -> StoredToken:
+    return StoredToken(row[0], row[1], row[2], int(row[3]), row[4], row[5])
 
 
 def _row_of(campaign: Campaign) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import grpc
@@ -10,7 +9,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from auction.campaigns.access import MIN_REFRESH_S
 from benchmarks.serving import RunningServer, start_server
 from benchmarks.transport import GrpcTransport
 from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
@@ -25,9 +23,6 @@ SERVICES = ("fanbid.v1.Bidding", "fanbid.v1.Campaigns", "fanbid.v1.Audience")
 def server(tmp_path_factory):
     flags = ("--no-rest", "--no-bridge", "--policy", "fixed", "--fixed-bid-micros", "20000")
     running = start_server(tmp_path_factory.mktemp("server"), *flags)
-    for role, creator_id in (("feed", 0), ("operator", 0), ("creator", CREATOR), ("creator", OTHER_CREATOR)):
-        running.token(role, creator_id)
-    time.sleep(2 * MIN_REFRESH_S)  # from then on a server looks unknown tokens up again
     yield running
     running.close()
 

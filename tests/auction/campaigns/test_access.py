@@ -82,14 +82,18 @@ def test_a_token_with_one_character_changed_is_not_valid(store):
 
 def test_a_token_made_elsewhere_works_and_a_revoked_one_stops(store, monkeypatch):
     here, elsewhere = Access(store), Access(store)
-    monkeypatch.setattr(access_module, "MIN_REFRESH_S", 0.0)
     token = elsewhere.create_token(Role.FEED, 0, NOON_MS)
-    assert here.principal_of(token).token_id == 1
+    assert here.principal_of(token).token_id == 1  # at its first use, however short ago the table was read
+    with pytest.raises(Unauthenticated):
+        here.principal_of(token[:-1])
+    here.refresh()
     assert elsewhere.revoke(1, NOON_MS)
     assert here.principal_of(token).token_id == 1  # until the next refresh
     monkeypatch.setattr(access_module, "REFRESH_S", 0.0)
     with pytest.raises(Unauthenticated):
         here.principal_of(token)
+    with pytest.raises(Unauthenticated):
+        here.principal_of(token)  # looked up alone, it is not valid either
     assert not elsewhere.revoke(1, NOON_MS)
 
 
