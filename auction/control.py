@@ -18,7 +18,7 @@ from pacing.control.pacer import Pacer
 from pacing.facts import PACING_ACCOUNT
 from pacing.money import micros_from_float
 
-PRUDENCE = 1.0
+PRUDENCE = 1.1
 """A target is a promise of at most: it is aimed below by this many standard deviations of what its events may be."""
 
 

@@ -76,6 +76,11 @@ NOISE_VARIANCE = 1.0
 PRIOR_VARIANCE = 1.0
 """Of a weight, before its feature's scale."""
 
+SLOT_AVERAGE, SLOT_VARIANCE, SLOT_MEAN, SLOT_ROWS = range(4)
+"""Columns of a slot: the average of the means that its weight had, the variance, the present mean, rows learned. A model
+is made of the first two."""
+SLOT_COLUMNS = 4
+
 PRIOR_SD = (
     0.30,  # bias: how wrong the configured rate may be
     0.05,  # region
@@ -83,9 +88,9 @@ PRIOR_SD = (
     0.05,  # gender
     0.05,  # hour
     0.05,  # placement
-    0.10,  # campaign
+    0.04,  # campaign
     0.18,  # creator
-    0.08,  # creative
+    0.06,  # creative
     0.10,  # category
     0.08,  # creator by age and gender
     0.08,  # creator by region

@@ -5,6 +5,11 @@ Advertising in Microsoft's Bing Search Engine", ICML 2010.
 
 Symbols: m, v mean and variance of a weight; s scale of a feature; M = sum s m, S = beta^2 + sum s^2 v; p = Phi(M /
 sqrt S).
+
+Features that always come together (a campaign, its creator, its creative, and every cross of them) each take the step
+that one of them alone should take, so the means that one pass ends with scatter much more than the data says. What
+is predicted with is therefore the average of the means that a slot had, later ones weighing more (polynomial-decay
+averaging: Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML 2013).
 """
 
 from __future__ import annotations
@@ -36,6 +41,10 @@ from auction.predictor.features import (
     FEATURE_COUNT,
     NOISE_VARIANCE,
     SCALES,
+    SLOT_AVERAGE,
+    SLOT_MEAN,
+    SLOT_ROWS,
+    SLOT_VARIANCE,
     VIEWER_AGE_GENDER_OF_CATEGORY,
     VIEWER_AGE_GENDER_OF_CREATOR,
     VIEWER_CONTENT_OF_CATEGORY,
@@ -51,6 +60,9 @@ REGION_SALT = 21
 CATEGORY_AGE_SALT = 22
 CONTENT_SALT = 23
 
+
+MOST_AVERAGED_ROWS = 100_000.0
+"""An average goes back no further than this many rows of its slot (about a third of them weigh most)."""
 
 CDF_LIMIT = 8.0
 CDF_STEPS = 64  # intervals per unit: two columns of 1,025 rows stay in the first-level cache
@@ -92,7 +104,7 @@ class Model(NamedTuple):
     """One immutable state of the predictor, laid out for the campaigns of one snapshot (position: campaign_idx).
 
     Attributes:
-        weights: f4[G, D, 2], mean and variance of each slot; row goal - 1.
+        weights: f4[G, D, 2], average mean and variance of each slot; row goal - 1.
         keys: u4[C, CAMPAIGN_KEYS], from `fill_campaign_keys`.
         sums: f8[C, 4, 2], score mean and variance of the features that need no viewer, for the four values of
             interest match + 2 * laotie; under the campaign's own goal.
@@ -285,7 +297,7 @@ def fill_features(
 def predict_batch(
     table: np.ndarray, features: np.ndarray, out_probabilities: np.ndarray, out_spread: np.ndarray
 ) -> None:
-    """Probabilities (f8[n]) of rows of hashes (u4[n, 16]) under one goal's table (f4[D, 2]), and their relative spread.
+    """Probabilities (f8[n]) of rows of hashes (u4[n, 16]) under one goal's table (f4[D, 4]), and their relative spread.
 
     The spread (f8[n]) is the standard deviation of log p that the weights' own variance implies.
     """
@@ -295,8 +307,8 @@ def predict_batch(
         variance = 0.0
         for j in range(FEATURE_COUNT):
             slot = features[t, j] & mask
-            mean += SCALES[j] * table[slot, 0]
-            variance += SCALES[j] * SCALES[j] * table[slot, 1]
+            mean += SCALES[j] * table[slot, SLOT_AVERAGE]
+            variance += SCALES[j] * SCALES[j] * table[slot, SLOT_VARIANCE]
         z = mean / math.sqrt(NOISE_VARIANCE + variance)
         p = 0.5 * math.erfc(-z / SQRT2)
         out_probabilities[t] = p
@@ -313,7 +325,8 @@ def train_batch(
     fake_negatives: bool,
     out_probabilities: np.ndarray,
 ) -> None:
-    """Learn rows in order, in place; each row's probability before it was learned goes to `out_probabilities` (f8[n]).
+    """Learn rows in order, in place; what `predict_batch` would have said of each just before goes to
+    `out_probabilities` (f8[n]).
 
     With `fake_negatives` every impression is told once as a negative, whatever becomes of it, and again as a
     positive when its event arrives; importance weights 1 + p for positives and 1 - p^2 for negatives then leave the
@@ -321,7 +334,7 @@ def train_batch(
     Networks in CTR prediction", RecSys 2019).
 
     Args:
-        table: f4[D, 2], mean and variance of each slot of one goal; D is a power of two.
+        table: f4[D, 4], the slots of one goal; D is a power of two.
         features: u4[n, 16] hashes.
         labels: f8[n], above 0.5 is a positive.
         weights: f8[n], how much a row counts; 1 is one example.
@@ -331,15 +344,17 @@ def train_batch(
     mask = np.uint32(table.shape[0] - 1)
     for t in range(features.shape[0]):
         mean = 0.0
+        average = 0.0
         variance = NOISE_VARIANCE
         for j in range(FEATURE_COUNT):
             slot = features[t, j] & mask
-            mean += SCALES[j] * table[slot, 0]
-            variance += SCALES[j] * SCALES[j] * table[slot, 1]
+            mean += SCALES[j] * table[slot, SLOT_MEAN]
+            average += SCALES[j] * table[slot, SLOT_AVERAGE]
+            variance += SCALES[j] * SCALES[j] * table[slot, SLOT_VARIANCE]
         sd = math.sqrt(variance)
         z = mean / sd
         p = 0.5 * math.erfc(-z / SQRT2)
-        out_probabilities[t] = p
+        out_probabilities[t] = 0.5 * math.erfc(-average / sd / SQRT2)
         positive = labels[t] > 0.5
         sign = 1.0 if positive else -1.0
         weight = weights[t]
@@ -354,14 +369,17 @@ def train_batch(
         for j in range(FEATURE_COUNT):
             slot = features[t, j] & mask
             scale = SCALES[j]
-            v = table[slot, 1]
-            table[slot, 0] += sign * weight * scale * v / sd * surprise
-            table[slot, 1] = v * (1.0 - min(weight * scale * scale * v / variance * shrink, 0.99))
+            v = table[slot, SLOT_VARIANCE]
+            table[slot, SLOT_MEAN] += sign * weight * scale * v / sd * surprise
+            table[slot, SLOT_VARIANCE] = v * (1.0 - min(weight * scale * scale * v / variance * shrink, 0.99))
+            rows = min(table[slot, SLOT_ROWS] + 1.0, MOST_AVERAGED_ROWS)
+            table[slot, SLOT_ROWS] = rows
+            table[slot, SLOT_AVERAGE] += 2.0 / (rows + 1.0) * (table[slot, SLOT_MEAN] - table[slot, SLOT_AVERAGE])
 
 
 @njit(cache=True, nogil=True)
 def forget(table: np.ndarray, share: float, prior_variance: float) -> None:
-    """Let every variance of f4[D, 2] move towards the prior: 1/v becomes (1 - share)/v + share/prior; means stay."""
+    """Let every variance of f4[D, 4] move towards the prior: 1/v becomes (1 - share)/v + share/prior; means stay."""
     for slot in range(table.shape[0]):
-        v = table[slot, 1]
-        table[slot, 1] = 1.0 / ((1.0 - share) / v + share / prior_variance)
+        v = table[slot, SLOT_VARIANCE]
+        table[slot, SLOT_VARIANCE] = 1.0 / ((1.0 - share) / v + share / prior_variance)

@@ -22,6 +22,10 @@ from auction.predictor.features import (
     PRIOR_SCORE_VARIANCE,
     PRIOR_VARIANCE,
     SCALES,
+    SLOT_AVERAGE,
+    SLOT_COLUMNS,
+    SLOT_MEAN,
+    SLOT_VARIANCE,
     TABLE_SIZE,
     Feature,
 )
@@ -37,7 +41,7 @@ from auction.predictor.kernels import (
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Goal
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 _BIAS_HASH = int(hash_feature(int(Feature.BIAS), np.uint64(0)))
 
 INITIAL_RATES = {
@@ -97,13 +101,14 @@ class Predictor:
     def __init__(self, settings: PredictorSettings | None = None) -> None:
         self.settings = settings or PredictorSettings()
         self.calibration = Calibration(self.settings.calibration)
-        self._weights = np.zeros((GOAL_COUNT, TABLE_SIZE, 2), np.float32)
-        self._weights[:, :, 1] = PRIOR_VARIANCE
+        self._weights = np.zeros((GOAL_COUNT, TABLE_SIZE, SLOT_COLUMNS), np.float32)
+        self._weights[:, :, SLOT_VARIANCE] = PRIOR_VARIANCE
         for goal in Goal:
             rate = self.settings.initial_rates.get(goal, INITIAL_RATES[goal])
             # The marginal probability of a wholly unknown impression is the rate.
             score = NormalDist().inv_cdf(rate) * (NOISE_VARIANCE + PRIOR_SCORE_VARIANCE) ** 0.5
-            self._weights[int(goal) - 1, _BIAS_HASH & (TABLE_SIZE - 1), 0] = score / SCALES[Feature.BIAS]
+            bias = self._weights[int(goal) - 1, _BIAS_HASH & (TABLE_SIZE - 1)]
+            bias[[SLOT_MEAN, SLOT_AVERAGE]] = score / SCALES[Feature.BIAS]
         self._lock = threading.Lock()
         self._published: np.ndarray | None = None
         self.trained = 0
@@ -125,7 +130,7 @@ class Predictor:
         weights: np.ndarray | None = None,
         fake_negatives: bool = False,
     ) -> np.ndarray:
-        """Learn rows in order; each row's uncalibrated probability before it was learned, f8[n].
+        """Learn rows in order; what `predict` would have said of each just before, f8[n].
 
         Args:
             goal: a `Goal`.
@@ -194,7 +199,7 @@ class Predictor:
         ids = [np.ascontiguousarray(column, np.uint64) for column in (campaign_ids, creator_ids, creative_ids)]
         with self._lock:
             if self._published is None:
-                self._published = self._weights.copy()
+                self._published = self._weights[:, :, : SLOT_VARIANCE + 1].copy()
             weights = self._published
         fill_campaign_keys(ids[0], ids[1], ids[2], category_column, keys)
         fill_campaign_sums(weights, rows, keys, sums)
@@ -227,7 +232,8 @@ class Predictor:
         """Everything learned, as arrays; only slots that were ever touched are held."""
         with self._lock:
             held = {f"calibration_{name}": values for name, values in self.calibration.state().items()}
-            goals, slots = np.nonzero((self._weights[:, :, 1] != PRIOR_VARIANCE) | (self._weights[:, :, 0] != 0))
+            learned = self._weights[:, :, SLOT_VARIANCE] != PRIOR_VARIANCE
+            goals, slots = np.nonzero(learned | (self._weights[:, :, SLOT_MEAN] != 0))
             return {
                 "version": np.array(_STATE_VERSION),
                 "table_size": np.array(TABLE_SIZE),
@@ -253,9 +259,9 @@ class Predictor:
         if not np.array_equal(state["scales"], SCALES):
             raise ValueError("predictor state: made with other feature scales")
         weights = np.zeros_like(self._weights)
-        weights[:, :, 1] = PRIOR_VARIANCE
+        weights[:, :, SLOT_VARIANCE] = PRIOR_VARIANCE
         weights[state["goals"], state["slots"]] = state["weights"]
-        if not np.isfinite(weights).all() or (weights[:, :, 1] <= 0).any():
+        if not np.isfinite(weights).all() or (weights[:, :, SLOT_VARIANCE] <= 0).any():
             raise ValueError("predictor state: a mean is not finite or a variance not positive")
         calibration = Calibration(self.settings.calibration)
         calibration.restore({name: state[f"calibration_{name}"] for name in ("goals", "keys", "sums")})

@@ -71,29 +71,39 @@ def features_of(seen: Impression) -> list[int]:
 
 @dataclass
 class ReferenceModel:
-    """adPredictor as a dictionary from slot to (mean, variance)."""
+    """adPredictor as a dictionary from slot to (mean, variance), and one from slot to every mean that it had."""
 
     slots: int
     weights: dict[int, tuple[float, float]] = field(default_factory=dict)
+    means: dict[int, list[float]] = field(default_factory=dict)
 
     def _weight(self, feature: int) -> tuple[float, float]:
         return self.weights.get(feature % self.slots, (0.0, PRIOR_VARIANCE))
 
+    def _average(self, feature: int) -> float:
+        """The n means that a slot had, the k-th of them weighing k."""
+        had = self.means.get(feature % self.slots)
+        if not had:
+            return self._weight(feature)[0]
+        return math.fsum(k * mean for k, mean in enumerate(had, 1)) / (len(had) * (len(had) + 1) / 2)
+
     def score(self, features: list[int]) -> tuple[float, float]:
-        """Mean and variance of the score, noise included."""
+        """Mean and variance of the score, noise included, by the present means."""
         pairs = [self._weight(feature) for feature in features]
         mean = math.fsum(sd * m for sd, (m, _) in zip(PRIOR_SD, pairs, strict=True))
         return mean, NOISE_VARIANCE + math.fsum(sd * sd * v for sd, (_, v) in zip(PRIOR_SD, pairs, strict=True))
 
     def probability(self, features: list[int]) -> float:
-        """Phi(mean / sqrt(variance))."""
-        mean, variance = self.score(features)
+        """Phi(mean / sqrt(variance)), by the average means."""
+        _, variance = self.score(features)
+        mean = math.fsum(sd * self._average(feature) for sd, feature in zip(PRIOR_SD, features, strict=True))
         return tail_cdf(mean / math.sqrt(variance))
 
     def train(self, features: list[int], positive: bool, weight: float, fake_negatives: bool) -> float:
         """One message-passing step; the probability before it."""
         mean, variance = self.score(features)
-        p = self.probability(features)
+        told = self.probability(features)
+        p = tail_cdf(mean / math.sqrt(variance))
         if fake_negatives:
             weight *= 1 + p if positive else 1 - p**2
         sign = 1 if positive else -1
@@ -105,4 +115,5 @@ class ReferenceModel:
             step = weight * sd * v / math.sqrt(variance) * v_of_t
             kept = 1 - min(weight * sd * sd * v / variance * w_of_t, 0.99)
             self.weights[feature % self.slots] = (m + sign * step, v * kept)
-        return p
+            self.means.setdefault(feature % self.slots, []).append(m + sign * step)
+        return told

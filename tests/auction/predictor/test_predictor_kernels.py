@@ -14,11 +14,17 @@ from auction.predictor.features import (
     CAMPAIGN_KEYS,
     FEATURE_COUNT,
     PRIOR_VARIANCE,
+    SLOT_AVERAGE,
+    SLOT_MEAN,
+    SLOT_ROWS,
+    SLOT_VARIANCE,
     VIEWER_KEYS,
 )
 from auction.predictor.kernels import (
     CDF_LIMIT,
     CDF_STEPS,
+    CDF_TOLERANCE,
+    MOST_AVERAGED_ROWS,
     Model,
     candidate_probability,
     feature_hashes,
@@ -62,6 +68,14 @@ def random_weights(seed: int, slots: int = SLOTS) -> np.ndarray:
     weights[:, :, 0] = rng.normal(0, 2, (GOALS, slots))
     weights[:, :, 1] = rng.uniform(0.01, 1, (GOALS, slots))
     return weights
+
+
+def fresh_table(weights: np.ndarray) -> np.ndarray:
+    """Slots f8[D, 4] that have these means and variances, f4[D, 2], and have learned nothing yet."""
+    table = np.zeros((len(weights), 4))
+    table[:, SLOT_AVERAGE] = table[:, SLOT_MEAN] = weights[:, 0]
+    table[:, SLOT_VARIANCE] = weights[:, 1]
+    return table
 
 
 def model_for(seen: list[Impression], weights: np.ndarray, goal_rows: np.ndarray) -> Model:
@@ -139,8 +153,9 @@ def test_features_of_many_are_those_of_each() -> None:
 )
 def test_training_is_that_of_the_reference(seed: int, n: int, fake_negatives: bool, slots: int) -> None:
     rng = np.random.default_rng(seed)
-    table = random_weights(seed % 97, slots)[0].astype(np.float64)
-    reference = ReferenceModel(slots, {k: (m, v) for k, (m, v) in enumerate(table.tolist())})
+    weights_before = random_weights(seed % 97, slots)[0]
+    table = fresh_table(weights_before)
+    reference = ReferenceModel(slots, {k: (m, v) for k, (m, v) in enumerate(weights_before.tolist())})
     features = rng.integers(0, 2**32, (n, FEATURE_COUNT), dtype=np.uint64).astype(np.uint32)
     labels, weights = (rng.random(n) < 0.3).astype(float), rng.choice([0.0, 0.5, 1.0, 2.0], n)
     out = np.zeros(n)
@@ -149,32 +164,46 @@ def test_training_is_that_of_the_reference(seed: int, n: int, fake_negatives: bo
         p = reference.train(features[t].tolist(), bool(labels[t]), float(weights[t]), fake_negatives)
         assert out[t] == pytest.approx(p, rel=1e-6, abs=1e-15)
     for slot, (mean, variance) in reference.weights.items():
-        assert table[slot] == pytest.approx([mean, variance], rel=1e-6, abs=1e-9)
+        assert table[slot, [SLOT_MEAN, SLOT_VARIANCE]] == pytest.approx([mean, variance], rel=1e-6, abs=1e-9)
+        assert table[slot, SLOT_ROWS] == len(reference.means.get(slot, []))
+    if n:
+        again, spread = np.zeros(n), np.zeros(n)
+        predict_batch(table, features, again, spread)
+        expected = [reference.probability(row) for row in features.tolist()]
+        assert again == pytest.approx(expected, rel=1e-6, abs=1e-15)
+
+
+def test_averages_take_the_last_rows_as_well_after_very_many() -> None:
+    table = fresh_table(np.tile(np.array([[0.0, 1.0]], np.float32), (2, 1)))
+    table[:, SLOT_ROWS] = 2 * MOST_AVERAGED_ROWS
+    train_batch(table, np.zeros((1, FEATURE_COUNT), np.uint32), np.ones(1), np.ones(1), False, np.zeros(1))
+    assert table[0, SLOT_ROWS] == MOST_AVERAGED_ROWS
+    assert 0 < table[0, SLOT_AVERAGE] < table[0, SLOT_MEAN]
 
 
 def test_training_survives_the_most_surprising_labels() -> None:
-    table = np.zeros((SLOTS, 2), np.float32)
-    table[:, 0], table[:, 1] = -100.0, 1.0
+    table = fresh_table(np.tile(np.array([[-100.0, 1.0]], np.float32), (SLOTS, 1))).astype(np.float32)
     features = np.arange(FEATURE_COUNT, dtype=np.uint32)[None, :].repeat(50, axis=0)
     train_batch(table, features, np.ones(50), np.full(50, 100.0), False, np.zeros(50))
     assert np.isfinite(table).all()
-    assert (table[:, 1] > 0).all()
+    assert (table[:, SLOT_VARIANCE] > 0).all()
 
 
 def test_forgetting_returns_variance_to_the_prior_and_leaves_means() -> None:
-    table = random_weights(4)[0]
-    means, before = table[:, 0].copy(), table[:, 1].copy()
+    table = fresh_table(random_weights(4)[0])
+    was = table.copy()
     forget(table, 0.1, PRIOR_VARIANCE)
-    np.testing.assert_array_equal(table[:, 0], means)
-    np.testing.assert_allclose(1 / table[:, 1], 0.9 / before + 0.1 / PRIOR_VARIANCE, rtol=1e-5)
+    others = [SLOT_AVERAGE, SLOT_MEAN, SLOT_ROWS]
+    np.testing.assert_array_equal(table[:, others], was[:, others])
+    np.testing.assert_allclose(1 / table[:, SLOT_VARIANCE], 0.9 / was[:, SLOT_VARIANCE] + 0.1 / PRIOR_VARIANCE)
     forget(table, 1.0, PRIOR_VARIANCE)
-    np.testing.assert_allclose(table[:, 1], PRIOR_VARIANCE, rtol=1e-6)
+    np.testing.assert_allclose(table[:, SLOT_VARIANCE], PRIOR_VARIANCE)
 
 
 @given(st.floats(-40, 40))
 @limits(deadline=None)
 def test_normal_cdf_is_close_to_erfc(z: float) -> None:
-    assert normal_cdf(z) == pytest.approx(tail_cdf(z), rel=7e-7, abs=0)
+    assert normal_cdf(z) == pytest.approx(tail_cdf(z), rel=CDF_TOLERANCE, abs=0)
 
 
 def test_normal_cdf_grows_and_meets_its_nodes() -> None:
