@@ -77,8 +77,8 @@ PRIOR_VARIANCE = 1.0
 """Of a weight, before its feature's scale."""
 
 SLOT_AVERAGE, SLOT_VARIANCE, SLOT_MEAN, SLOT_ROWS = range(4)
-"""Columns of a slot: the average of the means that its weight had, the variance, the present mean, rows learned. A model
-is made of the first two."""
+"""Columns of a slot: average of the means that its weight had, variance, present mean, rows learned. A model is made of
+the first two."""
 SLOT_COLUMNS = 4
 
 PRIOR_SD = (

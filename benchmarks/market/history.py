@@ -1,8 +1,8 @@
 """What a platform knows from the days before: a log of impressions and outcomes, and what slots cost by time of day.
 
 Earlier days are other draws of the same world. On them each creator ran an earlier campaign, shown more often to those
-viewers whose interests and friends speak for it: what the platform knew then is what it knows now. The engine learns its predictor and its price curves from them, before the day on which it
-is judged.
+viewers whose interests and friends speak for it: what the platform knew then is what it knows now. The engine learns
+its predictor and its price curves from them, before the day on which it is judged.
 """
 
 from __future__ import annotations
