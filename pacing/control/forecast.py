@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pacing.clocks import MS_PER_DAY
 from pacing.control import kernels
-from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
+from pacing.control.grid import ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
 from pacing.control.kernels import (
     SUM_FIRST,
     SUM_LOG_PRICE,
@@ -441,8 +441,9 @@ class Forecaster:
     def cost_rate(self, rows: Rows, alpha: FloatArray) -> FloatArray:
         """f8[m]: micros per ms that the running bucket should cost at these multipliers."""
         state = self._state
-        second = np.log(np.maximum(alpha, 1e-9))
-        at = (second - state.centre[rows]) / Z_STEP + ALPHA_CENTRE
-        low = np.clip(at.astype(np.int64), 0, ALPHA_BINS - 1)
-        cost = state.tables[rows, kernels.CURRENT_COST, low] * (alpha > 0)
-        return np.asarray(cost / self._bucket_ms, np.float64)
+        log_alpha = np.log(np.maximum(alpha, 1e-9))
+        cost = np.zeros(len(rows))
+        kernels.current_costs(
+            rows, state.tables, state.centre, log_alpha, state.first_share[rows], state.log_shade[rows], cost
+        )
+        return np.asarray(cost * (alpha > 0) / self._bucket_ms, np.float64)

@@ -419,6 +419,24 @@ def _outlook(tables, state, out_value, out_cost):
 
 
 @njit(cache=True, nogil=True)
+def current_costs(row, tables, centre, log_alpha, first_share, log_shade, out_cost):
+    """What the running bucket should cost at a multiplier, for each campaign's mix of first and second price.
+
+    Args:
+        row: i8[m] into tables f4[N, TABLE_ROWS, J] and centre f8[N].
+        log_alpha, first_share, log_shade: f8[m].
+        out_cost: f8[m] micros of a whole bucket.
+    """
+    for i in range(len(row)):
+        c = row[i]
+        at = (log_alpha[i] - centre[c]) / Z_STEP + ALPHA_CENTRE
+        out_cost[i] = (1.0 - first_share[i]) * _interpolate(tables[c, CURRENT_COST], at)
+        if first_share[i] > 0.0:
+            value = _interpolate(tables[c, CURRENT_VALUE], at + log_shade[i] / Z_STEP)
+            out_cost[i] += first_share[i] * value * math.exp(log_alpha[i] + log_shade[i])
+
+
+@njit(cache=True, nogil=True)
 def _largest_on_target(state, value, cost):
     """Fractional bin of the largest multiplier that keeps the day on target, or comes nearest to it."""
     nearest, least = 0, math.inf

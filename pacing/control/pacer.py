@@ -22,6 +22,7 @@ Rows = npt.NDArray[np.int64]
 
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
+_SHOWN_PRIOR_SHARE = 0.002  # the plan that is shown follows what is bought, long before the controller believes it
 _GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
@@ -301,7 +302,9 @@ class Pacer:
         alpha[blind & (target > 0)] = target[blind & (target > 0)]
         alpha[(inputs[:, kernels.BUDGET] <= 0) | (inputs[:, kernels.REMAINING] < 0)] = 0.0
         state.alpha[rows] = alpha
-        state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * inputs[:, kernels.COST_GAIN]
+        _, spend, _, spend_meant = state.outcome[rows].T
+        weight = _SHOWN_PRIOR_SHARE * np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
+        state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * (spend + weight) / (spend_meant + weight)
         state.last_cap[rows] = accounts["day_cap_micros"]
         plan = np.zeros(len(rows), PACING_PLAN)
         plan["campaign_id"] = accounts["campaign_id"]

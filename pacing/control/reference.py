@@ -126,6 +126,16 @@ def forecast_row(
     return values, costs
 
 
+def current_cost(
+    values: Curve, costs: Curve, centre: float, log_alpha: float, first_share: float, log_shade: float
+) -> float:
+    """Micros of the running bucket at a multiplier, from its tables: a first-price winner pays its shaded bid."""
+    second = at_bin(costs, (log_alpha - centre) / Z_STEP + ALPHA_CENTRE)
+    bid = math.exp(log_alpha + log_shade)
+    won = at_bin(values, (log_alpha + log_shade - centre) / Z_STEP + ALPHA_CENTRE)
+    return (1 - first_share) * second + first_share * won * bid
+
+
 def largest_multiplier(
     values: Curve, costs: Curve, centre: float, budget: float, target: float, events: float, spend: float
 ) -> float:

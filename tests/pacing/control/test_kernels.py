@@ -244,6 +244,33 @@ def test_expected_outcome_equals_the_plain_one_for_both_prices() -> None:
     assert unit[0, 1] == pytest.approx(0.75 * second[1] + 0.25 * math.exp(12.9) * shaded[0], rel=1e-5)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 50),
+    first_share=st.sampled_from([0.0, 0.3, 1.0]),
+    log_shade=st.floats(-2.0, 0.0),
+    offset=st.floats(-30.0, 30.0),
+)
+def test_costs_of_the_running_bucket_are_those_of_both_prices(
+    seed: int, first_share: float, log_shade: float, offset: float
+) -> None:
+    values, costs = _second_price_tables(seed)
+    tables = np.zeros((2, kernels.TABLE_ROWS, ALPHA_BINS), np.float32)
+    tables[1, kernels.CURRENT_VALUE], tables[1, kernels.CURRENT_COST] = values, costs
+    centre, out = np.array([0.0, 13.0]), np.full(1, 7.0)
+    log_alpha = 13.0 + offset * Z_STEP
+    kernels.current_costs(
+        np.array([1]), tables, centre, np.array([log_alpha]), np.array([first_share]), np.array([log_shade]), out
+    )
+    row = tables[1].astype(float).tolist()
+    plain = reference.current_cost(
+        row[kernels.CURRENT_VALUE], row[kernels.CURRENT_COST], 13.0, log_alpha, first_share, log_shade
+    )
+    assert out[0] == pytest.approx(plain, rel=1e-6)
+    none = np.zeros(0)
+    kernels.current_costs(np.zeros(0, np.int64), tables, centre, none, none, none, none)
+
+
 def test_cost_slopes_are_the_derivative_of_cost() -> None:
     curves, _, _, traffic, level, log_price, _, own_map, _ = _refreshed(9, 0.0, 0.0)
     slope = np.zeros((1, BUCKETS + 1))
