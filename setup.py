@@ -36,7 +36,7 @@ PACKAGES = [
 
 PACKAGE_FILES = {
     "auction.rest": ["static/*", "static/*/*", "static/*/*/*"],
-    "pacing.budget": ["*.lua"],
+    "pacing.budget": ["lua/*.lua"],
     "protos": ["*.proto", "*.pyi"],
 }
 
