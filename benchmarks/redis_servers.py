@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -101,6 +102,16 @@ class RedisServer:
         """Send one command over a connection of its own."""
         with Redis("127.0.0.1", self.port, socket_timeout=5, protocol=2) as client:
             return client.execute_command(*command)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let the process stand still; what it is sent meanwhile waits for it."""
+        assert self.child is not None
+        self.child.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.child.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""

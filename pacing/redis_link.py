@@ -41,7 +41,7 @@ class Script:
 
 
 class RedisLink:
-    """Connections to one Redis, or to a Redis Cluster: which of the two is asked at the start. Any thread may use it."""
+    """Connections to one Redis or to a Redis Cluster; which of the two is asked at the start. Any thread may use it."""
 
     def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
         """Connect.
@@ -64,7 +64,10 @@ class RedisLink:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
-        self._client: Any = Redis.from_url(url, **options)
+        try:
+            self._client: Any = Redis.from_url(url, **options)
+        except ValueError as error:
+            raise ValueError(f"redis URL {url!r}: {error}") from None
         try:
             if self._client.info("cluster").get("cluster_enabled"):
                 self._client.close()

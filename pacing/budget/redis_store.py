@@ -320,8 +320,8 @@ class RedisStore:
     def epochs(self, creator_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
         """By creator: the number of the epoch, and for how many ms from now on nothing is granted.
 
-        An epoch ends when another Redis has taken over the creator's keys. `acquire` notices that by itself; this is for
-        holders that want to know.
+        An epoch ends when another Redis has taken over the creator's keys, or the same one was started again. `acquire`
+        notices that by itself; this is for holders that want to know.
         """
         wanted = list(creator_ids)
         calls = [NOTE_EPOCH.call([_home(creator_id, "epoch")], [self._quarantine_ms]) for creator_id in wanted]

@@ -32,7 +32,8 @@ SETTLEMENT = np.dtype(
 class StoreUnavailable(Exception):
     """The store did not answer, or not in time. What was asked may have been done, wholly or in part: ask again.
 
-    Every method may be repeated with the same arguments until it answers, and then answers as if it had been asked once.
+    Every method may be repeated with the same arguments until it answers, and then answers as if it had been asked
+    once; but a release only if it is numbered, and `reclaim` answers what the last call took.
     """
 
 
@@ -107,12 +108,15 @@ class BudgetStore(Protocol):
         """
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """Decide billable claims, in the order given within each campaign. Told before, a claim is DUPLICATE, or CONFLICT
-        at another amount; but the same ledger row told again gets the verdict that it got.
+        """Decide billable claims, those of a campaign in the order given.
 
-        Claims are told apart by (lease_id, hold_seq), until the lease is forgotten. A lease that another campaign of the
-        same creator has is OVER_DELIVERY. A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool
-        of both accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
+        Told before, a claim is DUPLICATE, or CONFLICT at another amount; but the same ledger row told again gets the
+        verdict that it got.
+
+        Claims are told apart by (lease_id, hold_seq), until the lease is forgotten. One on a lease of another campaign
+        of the same creator is OVER_DELIVERY. A charge is taken from the lease. What the lease does not have (it was
+        closed, or lost) comes from the free pool of both accounts, and if that lacks it too, the claim is
+        OVER_DELIVERY and nothing is charged.
 
         Args:
             claims: SETTLEMENT[n].
