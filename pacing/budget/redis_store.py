@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def _script(*names: str) -> Script:
 SET_CAPS = _script("epoch", "set_caps")
 ACQUIRE = _script("epoch", "acquire")
 NOTE_EPOCH = _script("epoch", "note_epoch")
+SETTLED_AGAIN = _script("epoch", "settled_again")
 RELEASE = _script("release")
 SETTLE = _script("settle")
 RECLAIM = _script("reclaim")
@@ -64,6 +66,21 @@ def _lease_entry(lease_id: int) -> str:
 def _home(creator_id: int, noun: str, number: int | str = "") -> str:
     """Key of something of a creator's."""
     return f"fanbid:{{{creator_id}}}:{noun}:{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The time during which one Redis has a creator's keys.
+
+    Attributes:
+        number: counts them, from 1.
+        refused_ms: for how long from now on nothing is granted.
+        owners_behind: who has not settled again yet; until they have, nothing is granted either.
+    """
+
+    number: int
+    refused_ms: int
+    owners_behind: tuple[int, ...]
 
 
 class RedisStore:
@@ -94,6 +111,7 @@ class RedisStore:
             raise ValueError(f"owner_id {owner_id}: not in 0..{2**16 - 1}")
         if not 0 <= quarantine_ms < kept_ms:
             raise ValueError(f"quarantine_ms {quarantine_ms}: not in 0..{kept_ms - 1}, below kept_ms")
+        self._owner_id = owner_id
         self._teller_base = np.uint64(owner_id) << _OWNER_SHIFT
         self._kept_ms = kept_ms
         self._quarantine_ms = quarantine_ms
@@ -206,7 +224,7 @@ class RedisStore:
             _home(creator_id, "ends", campaign_id),
             _home(creator_id, "epoch"),
         ]
-        arguments: list[Any] = [campaign_id, self._quarantine_ms, GRANT_SHARE, GRANT_BIDS]
+        arguments: list[Any] = [campaign_id, self._quarantine_ms, GRANT_SHARE, GRANT_BIDS, self._owner_id]
         for request in requests:
             keys.append(_home(creator_id, "lease", request.lease_id))
             arguments += (
@@ -304,31 +322,58 @@ class RedisStore:
 
     def reclaim(self, before_at_ms: int) -> int:
         """See `BudgetStore.reclaim`; about campaigns that this store has seen."""
+        return sum(self._reclaim(*home, before_at_ms) for home in self._ended(before_at_ms))
+
+    def _ended(self, before_at_ms: int) -> list[tuple[int, int]]:
+        """(campaign_id, creator_id) of campaigns that have leases to take back."""
         homes = list(self._creators.items())
-        range_of = ("-inf", f"({before_at_ms}", "LIMIT", 0, _RECLAIMED_LEASES)
-        ended = self._run(
-            [("ZRANGEBYSCORE", _home(creator_id, "ends", number), *range_of) for number, creator_id in homes]
-        )
-        calls = []
-        for (campaign_id, creator_id), lease_ids in zip(homes, ended, strict=True):
-            if lease_ids:
-                keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
-                keys += [_home(creator_id, "lease", lease_id.decode()) for lease_id in lease_ids]
-                calls.append(RECLAIM.call(keys, (before_at_ms, self._kept_ms, *lease_ids)))
-        return sum(self._run(calls))
+        commands = [
+            ("ZCOUNT", _home(creator_id, "ends", campaign_id), "-inf", f"({before_at_ms}")
+            for campaign_id, creator_id in homes
+        ]
+        return [home for home, count in zip(homes, self._run(commands), strict=True) if count]
 
-    def epochs(self, creator_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """By creator: the number of the epoch, and for how many ms from now on nothing is granted.
+    def _reclaim(self, campaign_id: int, creator_id: int, before_at_ms: int) -> int:
+        account, ends = _home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)
+        reclaimed = 0
+        while True:
+            (lease_ids,) = self._run(
+                [("ZRANGEBYSCORE", ends, "-inf", f"({before_at_ms}", "LIMIT", 0, _RECLAIMED_LEASES)]
+            )
+            if not lease_ids:
+                return reclaimed
+            leases = [_home(creator_id, "lease", lease_id.decode()) for lease_id in lease_ids]
+            arguments = (before_at_ms, self._kept_ms, *lease_ids)
+            (taken,) = self._run([RECLAIM.call([account, ends, *leases], arguments)])
+            reclaimed += taken
 
-        An epoch ends when another Redis has taken over the creator's keys, or the same one was started again. `acquire`
-        notices that by itself; this is for holders that want to know.
+    # --- after a failover ---------------------------------------------------------------------------------------
+
+    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
+        """In which epoch the keys of each creator are.
+
+        A new one begins when another Redis has taken over the keys, or the same one was started again. `acquire`
+        notices that by itself; this is for owners, who then settle again what they settled lately.
         """
         wanted = list(creator_ids)
         calls = [NOTE_EPOCH.call([_home(creator_id, "epoch")], [self._quarantine_ms]) for creator_id in wanted]
         return {
-            creator_id: (int(number), int(refused_ms))
-            for creator_id, (number, refused_ms) in zip(wanted, self._run(calls), strict=True)
+            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
+            for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
         }
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
+
+        Grants wait for every owner that ever had one from the creator's keys.
+        """
+        arguments = (self._quarantine_ms, self._owner_id, epoch_number)
+        (number,) = self._run([SETTLED_AGAIN.call([_home(creator_id, "epoch")], arguments)])
+        return int(number)
+
+    def retire(self, creator_ids: Iterable[int]) -> None:
+        """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
+        self._run([("HDEL", _home(creator_id, "epoch"), f"owner:{self._owner_id}") for creator_id in creator_ids])
 
     def close(self) -> None:
         """See `BudgetStore.close`."""

@@ -90,7 +90,8 @@ class BudgetStore(Protocol):
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
         Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than
-        `least_micros`, or the campaign is unknown. `g_max` is the store's bound on one lease, a share of the cap.
+        `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
+        `g_max` is the store's bound on one lease, a share of the cap.
         """
 
     def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:

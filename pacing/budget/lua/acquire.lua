@@ -1,7 +1,7 @@
 -- Grants leases of one campaign, in order, behind epoch.lua.
 --
 -- KEYS: 1 account, 2 ends, 3 epoch, then one lease per request.
--- ARGV: 1 campaign_id, 2 quarantine in ms, 3 share and 4 bids of g_max;
+-- ARGV: 1 campaign_id, 2 quarantine in ms, 3 share and 4 bids of g_max, 5 owner_id;
 --       then per request: lease_id, day_key, start_at_ms, end_at_ms, want, least.
 -- Answer: the amount granted to each request, 0 for none. A lease that exists gets the amount that it got before.
 --
@@ -22,7 +22,8 @@ if not found[1] then
     return answers
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
-local _, refused_ms = note_epoch(KEYS[3], tonumber(ARGV[2]))
+local epoch = note_epoch(KEYS[3], tonumber(ARGV[2]))
+local is_refused, has_granted = epoch.refused_ms > 0 or #epoch.behind > 0, false
 local days = {}
 
 local function day_of(day_key)
@@ -41,7 +42,7 @@ local function grant(key, at)
         return tonumber(before)
     end
     local day = day_of(ARGV[at + 1])
-    if refused_ms > 0 then
+    if is_refused then
         return 0
     end
     local want, least = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
@@ -50,6 +51,7 @@ local function grant(key, at)
     if amount < math.max(1, least) then
         return 0
     end
+    has_granted = true
     leased, day.leased = leased + amount, day.leased + amount
     redis.call(
         'HSET', key, 'campaign_id', ARGV[1], 'day_key', ARGV[at + 1], 'amount', amount, 'remaining', amount,
@@ -60,7 +62,10 @@ local function grant(key, at)
 end
 
 for i = 4, #KEYS do
-    answers[i - 3] = grant(KEYS[i], 5 + 6 * (i - 4))
+    answers[i - 3] = grant(KEYS[i], 6 + 6 * (i - 4))
+end
+if has_granted and not epoch.owners[ARGV[5]] then
+    redis.call('HSET', KEYS[3], 'owner:' .. ARGV[5], epoch.number)
 end
 local writes = {'leased', leased}
 for day_key, day in pairs(days) do

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server, wait_until
-from pacing.budget.redis_store import RedisStore
+from pacing.budget.redis_store import Epoch, RedisStore
 from pacing.budget.store import SETTLEMENT, LeaseRequest, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
@@ -53,6 +53,8 @@ def every_call(store: RedisStore) -> list[Callable[[], object]]:
         lambda: store.forget(START_MS),
         lambda: store.reclaim(START_MS),
         lambda: store.epochs([CREATOR]),
+        lambda: store.settled_again(CREATOR, 1),
+        lambda: store.retire([CREATOR]),
     ]
 
 
@@ -211,18 +213,49 @@ def test_after_a_restart_nothing_is_granted_for_a_while() -> None:
         store = RedisStore(server.url, 1, quarantine_ms=1_500)
         open_account(store)
         assert granted(store, 1) == 100
-        assert store.epochs([CREATOR]) == {CREATOR: (1, 0)}
+        assert store.epochs([CREATOR]) == {CREATOR: Epoch(1, 0, ())}
         server.kill()
         server.start()
         started_s = time.monotonic()
         assert [granted(store, 2), granted(store, 1)] == [0, 100], "what is out stays out"
         assert store.settle(claims((1, 1, 30), (5, 1, 10))).tolist() == [CHARGED, CHARGED], "and is settled"
-        ((number, refused_ms),) = store.epochs([CREATOR]).values()
-        assert number == 2 and 0 < refused_ms <= 1_500
+        (epoch,) = store.epochs([CREATOR]).values()
+        assert epoch == Epoch(2, epoch.refused_ms, (1,)) and 0 < epoch.refused_ms <= 1_500
+        assert store.settled_again(CREATOR, epoch.number) == 2
+        assert granted(store, 2) == 0
         wait_until(lambda: granted(store, 2) == 100, "grants after the quarantine", 10)
         assert time.monotonic() - started_s >= 1.4
-        assert store.epochs([CREATOR]) == {CREATOR: (2, 0)}
+        assert store.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, ())}
         store.close()
+
+
+def test_after_a_restart_grants_wait_for_every_owner_that_ever_had_one() -> None:
+    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        stores = [RedisStore(server.url, owner_id, quarantine_ms=0) for owner_id in (1, 2, 3)]
+        first, second, idle = stores
+        open_account(first)
+        assert [granted(first, 1), granted(second, 2)] == [100, 100]
+        server.kill()
+        server.start()
+        assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (1, 2))}
+        assert [store.settled_again(CREATOR, number) for store, number in ((first, 2), (second, 1), (idle, 2))] == [
+            2
+        ] * 3
+        assert [granted(store, 3) for store in stores] == [0, 0, 0]
+        assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (2,))}, "the second did so in an epoch before"
+        second.settled_again(CREATOR, 3)
+        assert granted(first, 3) == 0, "nobody can be ahead of time"
+        second.settled_again(CREATOR, 2)
+        assert granted(idle, 3) == 100
+        server.kill()
+        server.start()
+        first.settled_again(CREATOR, 3)
+        second.retire([CREATOR])
+        assert granted(first, 4) == 0, "now the third had one, too"
+        idle.settled_again(CREATOR, 3)
+        assert granted(first, 4) == 100
+        for store in stores:
+            store.close()
 
 
 def test_a_replica_that_took_over_grants_nothing_for_a_while() -> None:
@@ -242,9 +275,13 @@ def test_a_replica_that_took_over_grants_nothing_for_a_while() -> None:
             store.acquire([request(200 + CREATOR, campaign_id=CREATOR)])
         wait_until(lambda: answers(lambda: store.acquire(leases) == before), "the replica to take over", 15)
         epochs = store.epochs(creators)
-        assert {number for number, _ in epochs.values()} == {1, 2}, "only the lost master's creators are in a new epoch"
+        for creator_id, epoch in epochs.items():
+            store.settled_again(creator_id, epoch.number)
+        assert {epoch.number for epoch in epochs.values()} == {1, 2}, (
+            "only the lost master's creators are in a new epoch"
+        )
         again = store.acquire([request(200 + creator_id, campaign_id=creator_id) for creator_id in creators])
-        assert [grant is None for grant in again] == [number == 2 for number, _ in epochs.values()]
+        assert [grant is None for grant in again] == [epoch.number == 2 for epoch in epochs.values()]
         wait_until(lambda: granted_to(store, 300 + CREATOR), "grants after the quarantine", 10)
         store.close()
 
@@ -265,3 +302,12 @@ def master_of(masters: list[RedisServer], key: str) -> RedisServer:
     slot = masters[0].ask("CLUSTER", "KEYSLOT", key)
     owners = [master for i, master in enumerate(masters) if 16384 * i // 3 <= slot < 16384 * (i + 1) // 3]
     return owners[0]
+
+
+def test_more_leases_than_one_call_takes_are_taken_back(redis_home: RedisHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacing.budget.redis_store._RECLAIMED_LEASES", 2)
+    store = redis_home.fresh()
+    open_account(store)
+    assert [grant and grant.amount_micros for grant in store.acquire([request(i, 10) for i in range(1, 8)])] == [10] * 7
+    assert store.reclaim(START_MS + 60_001) == 70
+    store.close()
