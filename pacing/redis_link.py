@@ -56,7 +56,7 @@ class RedisLink:
         """
         if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
             raise ValueError(f"timeout_ms {timeout_ms}: not in 1..{MAX_TIMEOUT_MS}")
-        self.url = url
+        self.address = _without_secrets(url)
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -67,13 +67,13 @@ class RedisLink:
         try:
             self._client: Any = Redis.from_url(url, **options)
         except ValueError as error:
-            raise ValueError(f"redis URL {url!r}: {error}") from None
+            raise ValueError(f"redis URL {self.address!r}: {error}") from None
         try:
             if self._client.info("cluster").get("cluster_enabled"):
                 self._client.close()
                 self._client = RedisCluster.from_url(url, **options)
         except (RedisError, RedisClusterException, OSError) as error:
-            raise RedisUnavailable(f"redis {url}: {error}") from None
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
     @property
     def is_cluster(self) -> bool:
@@ -95,7 +95,7 @@ class RedisLink:
                 answers[i] = answer
         for answer in answers:
             if isinstance(answer, Exception):
-                raise RedisUnavailable(f"redis {self.url}: {answer}")
+                raise RedisUnavailable(f"redis {self.address}: {answer}")
         return answers
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -108,11 +108,17 @@ class RedisLink:
             answers: list[Any] = pipeline.execute(raise_on_error=False)
             return answers
         except (RedisError, RedisClusterException, OSError) as error:
-            raise RedisUnavailable(f"redis {self.url}: {error}") from None
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as messages may show it: without name and password."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0]
 
 
 def _by_hash(command: Command) -> Command:

@@ -63,9 +63,13 @@ def _lease_entry(lease_id: int) -> str:
     return f"fanbid:lease:{lease_id}"
 
 
-def _home(creator_id: int, noun: str, number: int | str = "") -> str:
-    """Key of something of a creator's."""
+def _home(creator_id: int, noun: str, number: int | str) -> str:
+    """Key of something of a creator's; the braces hold the hash tag."""
     return f"fanbid:{{{creator_id}}}:{noun}:{number}"
+
+
+def _epoch_key(creator_id: int) -> str:
+    return f"fanbid:{{{creator_id}}}:epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class RedisStore:
             owner_id: of the ledger whose rows are settled here, 0..65535; no two servers share one.
             timeout_ms: to connect, and for each answer.
             kept_ms: how long a lease and what was told about it are remembered after it is closed and settled.
-            quarantine_ms: how long nothing is granted after a failover.
+            quarantine_ms: how long nothing is granted after a failover; longer than any lease lives, with its grace.
 
         Raises:
             ValueError: a time or the URL cannot be used.
@@ -189,7 +193,7 @@ class RedisStore:
         _, found = self._run([("SETNX", entry, creator_id), ("GET", entry)])
         if int(found) != creator_id:
             raise _opened_otherwise("creator_id", creator_id, campaign_id, int(found))
-        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "epoch")]
+        keys = [_home(creator_id, "account", campaign_id), _epoch_key(creator_id)]
         arguments = (self._quarantine_ms, creator_id, zone, daily_cap_micros, total_cap_micros, day_key)
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
         if stored_zone.decode() != zone:
@@ -222,7 +226,7 @@ class RedisStore:
         keys = [
             _home(creator_id, "account", campaign_id),
             _home(creator_id, "ends", campaign_id),
-            _home(creator_id, "epoch"),
+            _epoch_key(creator_id),
         ]
         arguments: list[Any] = [campaign_id, self._quarantine_ms, GRANT_SHARE, GRANT_BIDS, self._owner_id]
         for request in requests:
@@ -356,7 +360,7 @@ class RedisStore:
         notices that by itself; this is for owners, who then settle again what they settled lately.
         """
         wanted = list(creator_ids)
-        calls = [NOTE_EPOCH.call([_home(creator_id, "epoch")], [self._quarantine_ms]) for creator_id in wanted]
+        calls = [NOTE_EPOCH.call([_epoch_key(creator_id)], [self._quarantine_ms]) for creator_id in wanted]
         return {
             creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
             for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
@@ -368,12 +372,12 @@ class RedisStore:
         Grants wait for every owner that ever had one from the creator's keys.
         """
         arguments = (self._quarantine_ms, self._owner_id, epoch_number)
-        (number,) = self._run([SETTLED_AGAIN.call([_home(creator_id, "epoch")], arguments)])
+        (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
-        self._run([("HDEL", _home(creator_id, "epoch"), f"owner:{self._owner_id}") for creator_id in creator_ids])
+        self._run([("HDEL", _epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
 
     def close(self) -> None:
         """See `BudgetStore.close`."""

@@ -67,8 +67,9 @@ def test_settings_are_checked() -> None:
         RedisStore("redis://127.0.0.1:1", 1, timeout_ms=0)
     with pytest.raises(ValueError, match="redis URL 'http://x'"):
         RedisStore("http://x", 1)
-    with pytest.raises(StoreUnavailable, match=r"redis redis://127\.0\.0\.1:1: "):
-        RedisStore("redis://127.0.0.1:1", 1)
+    with pytest.raises(StoreUnavailable, match=r"redis redis://127\.0\.0\.1:1/0: ") as failure:
+        RedisStore("redis://name:secret@127.0.0.1:1/0?password=secret", 1)
+    assert "secret" not in repr(failure.value) and failure.value.__suppress_context__
 
 
 def test_a_server_that_is_gone_is_one_exception_and_a_new_one_is_found() -> None:
@@ -267,7 +268,7 @@ def test_a_replica_that_took_over_grants_nothing_for_a_while() -> None:
         leases = [request(100 + creator_id, campaign_id=creator_id) for creator_id in creators]
         before = store.acquire(leases)
         assert None not in before
-        lost = master_of(cluster.masters, f"fanbid:{{{CREATOR}}}:epoch:")
+        lost = master_of(cluster.masters, f"fanbid:{{{CREATOR}}}:epoch")
         for master in cluster.masters:
             master.ask("WAIT", 1, 1_000)
         lost.kill()
