@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.settle import SettleJudge
 from pacing.budget.store import GRANT_BIDS, SETTLEMENT, BudgetStore, LeaseRequest
 from pacing.clocks import MS_PER_DAY
 from pacing.days import local_day
 from pacing.facts import Verdict
+from pacing.ledger.errors import LedgerUnavailable
+from pacing.ledger.followers import JudgeFollower
 from pacing.money import MAX_AMOUNT_MICROS
 from tests.pacing.budget.store_homes import Home
-from tests.pacing.rows import START_MS
+from tests.pacing.faulty import FaultyLedger
+from tests.pacing.rows import START_MS, billables
 
 ZONE = "Asia/Shanghai"
 CHARGED, DUPLICATE, CONFLICT, OVER = Verdict.CHARGED, Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.OVER_DELIVERY
@@ -141,6 +145,25 @@ def test_the_same_ledger_row_gets_the_same_verdict_again(store: BudgetStore) -> 
     assert settle(store, *batch, first_sequence=40) == [DUPLICATE] * 4
     account = account_of(store)
     assert (account.flight.settled_micros, account.over_delivered_micros) == (105, 950)
+
+
+def test_a_judge_that_died_before_it_wrote_its_verdicts_gets_the_same_ones(store: BudgetStore) -> None:
+    open_account(store, 1_000, 1_000)
+    lease(store, 1, 300)
+    ledger = FaultyLedger(None)
+    ledger.append(np.concatenate([billables([1, 2], 300), billables([3], 500)]))
+    died = JudgeFollower(ledger, [SettleJudge(store)])
+    ledger.is_full = True
+    with pytest.raises(LedgerUnavailable):
+        died.step()
+    assert (ledger.judged_sequence, account_of(store).flight.settled_micros) == (0, 600)
+    ledger.is_full = False
+    ledger.append(billables([4], 400))
+    assert JudgeFollower(ledger, [SettleJudge(store)]).catch_up() == 4
+    assert ledger.read_judged(0, 10)[1]["verdict"].tolist() == [CHARGED, CHARGED, OVER, CHARGED]
+    account = account_of(store)
+    assert (account.flight.settled_micros, account.over_delivered_micros) == (1_000, 500)
+    ledger.close()
 
 
 def test_what_the_lease_lacks_comes_from_the_pool_or_from_nobody(store: BudgetStore) -> None:
