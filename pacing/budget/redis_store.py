@@ -19,7 +19,7 @@ import numpy as np
 from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
 from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, Grant, LeaseRequest, StoreUnavailable, check_claims
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
-from pacing.days import day_of_key, local_day, zone_of
+from pacing.days import local_day, zone_of
 from pacing.facts import Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable, Script
@@ -298,7 +298,7 @@ class RedisStore:
         """See `BudgetStore.account`; each call asks Redis."""
         for creator_id in self._find_creators([campaign_id]).values():
             (fields,) = self._run([("HGETALL", _home(creator_id, "account", campaign_id))])
-            return _account(campaign_id, {name.decode(): text.decode() for name, text in fields.items()})
+            return _account(campaign_id, fields)
         return None
 
     def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
@@ -312,16 +312,16 @@ class RedisStore:
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`; about campaigns that this store has seen. Tombstones expire by themselves."""
         homes = list(self._creators.items())
-        names = self._run([("HKEYS", _home(creator_id, "account", number)) for number, creator_id in homes])
-        zones = self._find_zones(dict(homes))
+        found = self._run([("HGETALL", _home(creator_id, "account", number)) for number, creator_id in homes])
         calls = []
-        for (campaign_id, creator_id), fields in zip(homes, names, strict=True):
-            day_keys = [int(field[4:]) for field in fields if field.startswith(b"cap:")]
-            over = [
-                key for key in day_keys if day_of_key(key, zones[campaign_id]).end_at_ms < before_at_ms - MS_PER_DAY
-            ]
-            if over:
-                calls.append(FORGET_DAYS.call([_home(creator_id, "account", campaign_id)], over))
+        for (campaign_id, creator_id), fields in zip(homes, found, strict=True):
+            account = _account(campaign_id, fields)
+            if account is not None:
+                before = set(account.days)
+                account.forget_days(before_at_ms - MS_PER_DAY)
+                over = before - set(account.days)
+                if over:
+                    calls.append(FORGET_DAYS.call([_home(creator_id, "account", campaign_id)], sorted(over)))
         self._run(calls)
 
     def reclaim(self, before_at_ms: int) -> int:
@@ -388,10 +388,11 @@ def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object
     return ValueError(f"{name} {given!r}: campaign {campaign_id} was opened with {stored!r}, for good")
 
 
-def _account(campaign_id: int, fields: dict[str, str]) -> Account | None:
+def _account(campaign_id: int, stored: dict[bytes, bytes]) -> Account | None:
     """An account as set_caps.lua lays it out; None: no fields."""
-    if not fields:
+    if not stored:
         return None
+    fields = {name.decode(): text.decode() for name, text in stored.items()}
     daily, total, settled, leased, over = (int(fields[n]) for n in ("daily", "total", "settled", "leased", "over"))
     account = Account(campaign_id, int(fields["creator_id"]), fields["zone"], daily, Balance(total, settled, leased))
     account.over_delivered_micros = over

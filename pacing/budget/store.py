@@ -136,9 +136,11 @@ class BudgetStore(Protocol):
         """What is left of some leases, in total: neither settled nor released."""
 
     def forget(self, before_at_ms: int) -> None:
-        """Drop what no claim can ask for any more: days that ended more than a day before an instant and have nothing
-        leased, and tombstones of closed leases that ended before it and are settled in full (or those by their own
-        expiry)."""
+        """Drop days and tombstones that no claim can ask for any more.
+
+        These are days that ended more than a day before an instant and have nothing leased, but for the newest
+        KEPT_DAYS; and closed leases that ended before it and are settled in full (or those after a time of their own).
+        """
 
     def reclaim(self, before_at_ms: int) -> int:
         """Take back what is left of leases that ended before an instant, because their holders are gone; answers how

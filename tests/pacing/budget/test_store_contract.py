@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.account import KEPT_DAYS, Account, Balance, EffectiveCaps
 from pacing.budget.settle import SettleJudge
 from pacing.budget.store import GRANT_BIDS, SETTLEMENT, BudgetStore, LeaseRequest
 from pacing.clocks import MS_PER_DAY
@@ -301,10 +301,31 @@ def test_forgetting_waits_for_settlement(store: BudgetStore) -> None:
     assert store.unsettled_micros([1, 2]) == 40
     assert settle(store, (2, 7, 40)) == [CHARGED]
     store.forget(long_after)
-    account = account_of(store)
-    assert account.days == {}
-    assert account.flight.settled_micros == 80
+    assert account_of(store).flight.settled_micros == 80
     assert store.release(1, 5, True) == 0
+
+
+def test_a_day_is_not_granted_anew_when_the_clock_was_days_ahead_for_a_while(store: BudgetStore) -> None:
+    open_account(store, 100, 5_000)
+    assert lease(store, 1, 100, least=10) == 100
+    assert settle(store, (1, 1, 100)) == [CHARGED]
+    store.release(1, 0, True)
+    store.forget(START_MS + 3 * MS_PER_DAY)
+    assert lease(store, 2, 50, at_ms=START_MS + 3 * MS_PER_DAY) == 50
+    assert lease(store, 3, 100) == 0, "the clock is right again, and the day is spent"
+    assert account_of(store).days[TODAY.day_key].settled_micros == 100
+
+
+def test_days_long_gone_are_forgotten_but_for_the_newest(store: BudgetStore) -> None:
+    open_account(store, 100, 5_000)
+    for number in range(KEPT_DAYS + 3):
+        at_ms = START_MS + number * MS_PER_DAY
+        assert lease(store, number + 1, 10, at_ms=at_ms) == 10
+        if number:
+            store.release(number + 1, 10, True)
+    keys = sorted(account_of(store).days)
+    store.forget(START_MS + 100 * MS_PER_DAY)
+    assert sorted(account_of(store).days) == [keys[0], *keys[3:]], "the first has money out"
 
 
 def test_what_lost_holders_had_is_taken_back(store: BudgetStore) -> None:
