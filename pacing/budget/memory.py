@@ -10,15 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
-from pacing.budget.store import Grant, LeaseRequest
+from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, Grant, LeaseRequest, check_claims
 from pacing.clocks import MS_PER_DAY
 from pacing.days import zone_of
 from pacing.facts import Verdict
-
-GRANT_SHARE = 2
-GRANT_BIDS = 64
-"""g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
-pass; but what would not do for this many bids is granted whole."""
 
 REMEMBERED_CLAIMS = 2**16
 
@@ -35,6 +30,17 @@ class StoredLease:
     start_at_ms: int
     end_at_ms: int
     closed: bool = False
+    release_serial: int = 0
+    released_micros: int = 0  # by the release with that serial
+
+
+@dataclass(frozen=True, slots=True)
+class ToldClaim:
+    """What a claim was when it was first told."""
+
+    amount_micros: int
+    sequence: int
+    verdict: int
 
 
 class MemoryStore:
@@ -47,7 +53,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self.accounts: dict[int, Account] = {}
         self.leases: dict[int, StoredLease] = {}
-        self._told: OrderedDict[tuple[int, int], int] = OrderedDict()  # amount by (lease_id, hold_seq)
+        self._told: OrderedDict[tuple[int, int], ToldClaim] = OrderedDict()  # by (lease_id, hold_seq)
 
     def set_caps(
         self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
@@ -76,7 +82,7 @@ class MemoryStore:
     def _acquire(self, request: LeaseRequest) -> Grant | None:
         known = self.leases.get(request.lease_id)
         if known is not None:
-            return Grant(request, known.amount_micros)
+            return Grant(request, known.amount_micros) if known.amount_micros else None
         account = self.accounts.get(request.campaign_id)
         if account is None:
             return None
@@ -106,43 +112,58 @@ class MemoryStore:
             if request.lease_id not in self.leases and request.campaign_id in self.accounts:
                 self._open(request, amount_micros)
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool) -> int:
+    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
         with self._lock:
             lease = self.leases.get(lease_id)
             if lease is None:
                 return 0
-            released = min(amount_micros, lease.remaining_micros)
-            lease.remaining_micros -= released
-            lease.closed |= closed
-            self.accounts[lease.campaign_id].lease(lease.day_key, -released)
+            if serial and serial <= lease.release_serial:
+                return lease.released_micros if serial == lease.release_serial else 0
+            released = self._take_back(lease, amount_micros, closed)
+            if serial:
+                lease.release_serial, lease.released_micros = serial, released
             return released
+
+    def _take_back(self, lease: StoredLease, amount_micros: int, closed: bool) -> int:
+        released = min(amount_micros, lease.remaining_micros)
+        lease.remaining_micros -= released
+        lease.closed |= closed
+        self.accounts[lease.campaign_id].lease(lease.day_key, -released)
+        return released
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
+        check_claims(claims)
         columns = (claims[name].tolist() for name in claims.dtype.names or ())
         with self._lock:
             verdicts = [self._settle(*claim) for claim in zip(*columns, strict=True)]
         return np.array(verdicts, np.uint8)
 
-    def _settle(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int) -> Verdict:
+    def _settle(
+        self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int, sequence: int
+    ) -> int:
         lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
         if lease is None:
             return Verdict.OVER_DELIVERY
         before = self._told.get((lease_id, hold_seq))
         if before is not None:
-            return Verdict.DUPLICATE if amount == before else Verdict.CONFLICT
-        self._remember(lease_id, hold_seq, amount)
+            if amount != before.amount_micros:
+                return Verdict.CONFLICT
+            return before.verdict if sequence and sequence == before.sequence else Verdict.DUPLICATE
         account = self.accounts[campaign_id]
         from_pool = amount - lease.remaining_micros
         if from_pool > 0 and from_pool > account.free_micros(lease.day_key):
             account.over_delivered_micros += amount
-            return Verdict.OVER_DELIVERY
-        self._charge(account, lease, amount)
-        return Verdict.CHARGED
+            verdict = Verdict.OVER_DELIVERY
+        else:
+            self._charge(account, lease, amount)
+            verdict = Verdict.CHARGED
+        self._remember(lease_id, hold_seq, ToldClaim(amount, sequence, verdict))
+        return verdict
 
-    def _remember(self, lease_id: int, hold_seq: int, amount: int) -> None:
-        self._told[lease_id, hold_seq] = amount
+    def _remember(self, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
+        self._told[lease_id, hold_seq] = told
         if len(self._told) > REMEMBERED_CLAIMS:
             self._told.popitem(last=False)
 
@@ -173,17 +194,26 @@ class MemoryStore:
                 self._restore_verdict(verdict, *claim)
 
     def _restore_verdict(
-        self, verdict: int, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int
+        self,
+        verdict: int,
+        campaign_id: int,
+        lease_id: int,
+        hold_seq: int,
+        amount: int,
+        issued_at_ms: int,
+        sequence: int,
     ) -> None:
         lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
         if lease is None:
             return
-        self._remember(lease_id, hold_seq, amount)
         account = self.accounts[campaign_id]
         if verdict == Verdict.CHARGED:
             self._charge(account, lease, amount)
         elif verdict == Verdict.OVER_DELIVERY:
             account.over_delivered_micros += amount
+        else:
+            return
+        self._remember(lease_id, hold_seq, ToldClaim(amount, sequence, verdict))
 
     def account(self, campaign_id: int) -> Account | None:
         """See `BudgetStore.account`."""
@@ -195,10 +225,7 @@ class MemoryStore:
             return sum(self.leases[lease_id].remaining_micros for lease_id in lease_ids if lease_id in self.leases)
 
     def forget(self, before_at_ms: int) -> None:
-        """Drop closed leases that ended before an instant and are settled in full, and days that ended long before.
-
-        Until then they are tombstones, by which a claim that comes again is known.
-        """
+        """See `BudgetStore.forget`."""
         with self._lock:
             over = [
                 lease_id
@@ -209,3 +236,12 @@ class MemoryStore:
                 del self.leases[lease_id]
             for account in self.accounts.values():
                 account.forget_days(before_at_ms - MS_PER_DAY)
+
+    def reclaim(self, before_at_ms: int) -> int:
+        """See `BudgetStore.reclaim`."""
+        with self._lock:
+            over = [lease for lease in self.leases.values() if lease.end_at_ms < before_at_ms]
+            return sum(self._take_back(lease, lease.remaining_micros, closed=True) for lease in over)
+
+    def close(self) -> None:
+        """See `BudgetStore.close`."""

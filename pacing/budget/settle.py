@@ -15,6 +15,7 @@ def settlements_of(rows: np.ndarray) -> np.ndarray:
     for name in ("campaign_id", "lease_id", "hold_seq", "issued_at_ms"):
         claims[name] = decisions[name]
     claims["amount_micros"] = rows["price_micros"]
+    claims["sequence"] = rows["sequence"]
     return claims
 
 

@@ -9,6 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from pacing.budget.account import Account, EffectiveCaps
+from pacing.money import MAX_AMOUNT_MICROS
+
+GRANT_SHARE = 2
+GRANT_BIDS = 64
+"""g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
+pass; but what would not do for this many bids is granted whole."""
 
 SETTLEMENT = np.dtype(
     [
@@ -17,9 +23,18 @@ SETTLEMENT = np.dtype(
         ("hold_seq", "<u8"),
         ("amount_micros", "<i8"),
         ("issued_at_ms", "<i8"),
+        ("sequence", "<u8"),  # of the ledger row that makes the claim; 0: none
     ]
 )
-"""One durable billable claim, put to a store for its verdict. All of it stands in the claim's token."""
+"""One durable billable claim, put to a store for its verdict. All but the sequence stands in the claim's token."""
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer, or not in time. What was asked may have been done, wholly or in part: ask again.
+
+    Every method may be repeated with the same arguments until it answers, and then answers as if it had been asked
+    once; but a release only if it is numbered, and `reclaim` answers what the last call took.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,8 @@ class BudgetStore(Protocol):
 
     The promise: at every grant settled + leased <= cap in both accounts, and no charge makes settled + leased exceed
     max(cap, what was settled and leased when the cap was cut).
+
+    Every method raises StoreUnavailable when the store is another program that cannot be reached or does not answer.
     """
 
     def set_caps(
@@ -73,28 +90,43 @@ class BudgetStore(Protocol):
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
         Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than
-        `least_micros`, or the campaign is unknown. `g_max` is the store's bound on one lease, a share of the cap.
+        `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
+        `g_max` is the store's bound on one lease, a share of the cap.
         """
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool) -> int:
+    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """Give back up to `amount_micros` of a lease; answers how much that was.
 
         `closed` promises that nothing is held on the lease any more; claims that are accepted and not settled yet stay
         covered. An unknown lease gives back 0.
+
+        Args:
+            lease_id: which lease.
+            amount_micros: at least 0.
+            closed: see above.
+            serial: the holder numbers the releases of a lease 1, 2, ...; the last one told again moves nothing and gets
+                the answer it got, an older one gets 0. 0: not numbered, each one counts.
         """
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """Decide billable claims, in order. Told before, it is DUPLICATE, or CONFLICT at another amount.
+        """Decide billable claims, those of a campaign in the order given.
 
-        Claims are told apart by (lease_id, hold_seq).
-        A charge is taken from the lease. What the lease does not have (it was closed, or lost) comes from the free pool
-        of both accounts, and if that lacks it too, the claim is OVER_DELIVERY and nothing is charged.
+        Told before, a claim is DUPLICATE, or CONFLICT at another amount; but the same ledger row told again gets the
+        verdict that it got.
+
+        Claims are told apart by (lease_id, hold_seq), until the lease is forgotten. One on a lease of another campaign
+        of the same creator is OVER_DELIVERY. A charge is taken from the lease. What the lease does not have (it was
+        closed, or lost) comes from the free pool of both accounts, and if that lacks it too, the claim is
+        OVER_DELIVERY and nothing is charged.
 
         Args:
             claims: SETTLEMENT[n].
 
         Returns:
             u1[n], each a Verdict of billable claims.
+
+        Raises:
+            ValueError: an amount is not in 0..MAX_AMOUNT_MICROS.
         """
 
     def account(self, campaign_id: int) -> Account | None:
@@ -102,3 +134,30 @@ class BudgetStore(Protocol):
 
     def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
         """What is left of some leases, in total: neither settled nor released."""
+
+    def forget(self, before_at_ms: int) -> None:
+        """Drop days and tombstones that no claim can ask for any more.
+
+        These are days that ended more than a day before an instant and have nothing leased, but for the newest
+        KEPT_DAYS; and closed leases that ended before it and are settled in full (or those after a time of their own).
+        """
+
+    def reclaim(self, before_at_ms: int) -> int:
+        """Take back what is left of leases that ended before an instant, because their holders are gone; answers how
+        much. Later claims on them are charged from the free pool."""
+
+    def close(self) -> None:
+        """Give up connections; nothing may be asked afterwards."""
+
+
+def check_claims(claims: np.ndarray) -> None:
+    """Refuse SETTLEMENT[n] with an amount that no account can have.
+
+    Raises:
+        ValueError: an amount is not in 0..MAX_AMOUNT_MICROS.
+    """
+    amounts = claims["amount_micros"]
+    wrong = (amounts < 0) | (amounts > MAX_AMOUNT_MICROS)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(f"claims[{i}].amount_micros {amounts[i]}: not in 0..{MAX_AMOUNT_MICROS}")

@@ -1,0 +1,27 @@
+-- Takes back what is left of leases of one campaign that ended before an instant, and closes them.
+--
+-- KEYS: 1 account, 2 ends, then leases.
+-- ARGV: 1 the instant in ms, 2 how long a tombstone is kept, in ms, then the lease_id of each lease.
+-- Answer: the amount taken back.
+-- Hashes: see set_caps.lua and acquire.lua.
+
+local account, ends = KEYS[1], KEYS[2]
+local before_ms, reclaimed = tonumber(ARGV[1]), 0
+for i = 3, #KEYS do
+    local found = redis.call('HMGET', KEYS[i], 'day_key', 'remaining', 'end')
+    if not found[1] then
+        redis.call('ZREM', ends, ARGV[i])
+    elseif tonumber(found[3]) < before_ms then
+        local remaining, day_field = tonumber(found[2]), 'leased:' .. found[1]
+        redis.call('HSET', KEYS[i], 'remaining', 0, 'closed', 1)
+        if remaining > 0 then
+            local leased = redis.call('HMGET', account, 'leased', day_field)
+            local left, day_left = tonumber(leased[1]) - remaining, tonumber(leased[2]) - remaining
+            redis.call('HSET', account, 'leased', left, day_field, day_left)
+        end
+        redis.call('PEXPIRE', KEYS[i], ARGV[2])
+        redis.call('ZREM', ends, ARGV[i])
+        reclaimed = reclaimed + remaining
+    end
+end
+return reclaimed

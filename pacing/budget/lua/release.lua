@@ -1,0 +1,37 @@
+-- Gives back a part of a lease.
+--
+-- KEYS: 1 account, 2 ends, 3 lease.
+-- ARGV: 1 lease_id, 2 amount, 3 closed (0, 1), 4 serial of this release of this lease (0: not numbered),
+--       5 how long a tombstone is kept, in ms.
+-- Answer: the amount given back. The last serial told again gets its answer again and moves nothing.
+-- Hashes: see set_caps.lua and acquire.lua.
+
+local account, ends, lease = KEYS[1], KEYS[2], KEYS[3]
+local serial = tonumber(ARGV[4])
+local found = redis.call('HMGET', lease, 'day_key', 'remaining', 'closed', 'serial', 'answer')
+if not found[1] then
+    return 0
+end
+local last = tonumber(found[4] or 0)
+if serial > 0 and serial <= last then
+    return serial == last and tonumber(found[5]) or 0
+end
+
+local remaining = tonumber(found[2])
+local released = math.min(tonumber(ARGV[2]), remaining)
+local is_closed = ARGV[3] == '1' or found[3] == '1'
+remaining = remaining - released
+redis.call('HSET', lease, 'remaining', remaining, 'closed', is_closed and 1 or 0)
+if serial > 0 then
+    redis.call('HSET', lease, 'serial', serial, 'answer', released)
+end
+if released > 0 then
+    local day_field = 'leased:' .. found[1]
+    local leased = redis.call('HMGET', account, 'leased', day_field)
+    redis.call('HSET', account, 'leased', tonumber(leased[1]) - released, day_field, tonumber(leased[2]) - released)
+end
+if is_closed and remaining == 0 then
+    redis.call('PEXPIRE', lease, ARGV[5])
+    redis.call('ZREM', ends, ARGV[1])
+end
+return released

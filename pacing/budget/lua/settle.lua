@@ -1,0 +1,122 @@
+-- Decides billable claims of one campaign, in order.
+--
+-- KEYS: 1 account, 2 ends, then leases, without repetition.
+-- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
+--       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
+--       then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
+-- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery.
+-- Hashes: see set_caps.lua and acquire.lua.
+
+local account, ends = KEYS[1], KEYS[2]
+local blob, bytes = ARGV[3], 26
+local nobody = string.rep('\0', 8)
+local read, sub = struct.unpack, string.sub
+local out = {}
+
+local found = redis.call('HMGET', account, 'daily', 'total', 'settled', 'leased')
+if not found[1] then
+    return string.rep('4', #blob / bytes)
+end
+local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
+local days, leases = {}, {}
+
+local function day_of(day_key)
+    local day = days[day_key]
+    if not day then
+        local stored = redis.call('HMGET', account, 'cap:' .. day_key, 'settled:' .. day_key, 'leased:' .. day_key)
+        day = {cap = tonumber(stored[1] or daily), settled = tonumber(stored[2] or 0), leased = tonumber(stored[3] or 0)}
+        days[day_key] = day
+    end
+    return day
+end
+
+-- Each lease, and what is known of the claims on it, in one read per lease.
+for j = 1, #KEYS - 2 do
+    leases[j] = {key = KEYS[j + 2], fields = {'campaign_id', 'day_key', 'remaining', 'closed'}, n = 4, told = {}}
+end
+for pos = 1, #blob, bytes do
+    local j, seq = read('<I2c8', blob, pos)
+    local lease = leases[j]
+    lease.n = lease.n + 1
+    lease.fields[lease.n] = seq
+end
+for j, lease in ipairs(leases) do
+    local stored = redis.call('HMGET', lease.key, unpack(lease.fields))
+    lease.stored, lease.at, lease.writes = stored, 4, {}
+    lease.day_key, lease.is_closed = stored[2], stored[4] == '1'
+    lease.remaining = tonumber(stored[3] or 0)
+    lease.is_foreign = stored[1] and stored[1] ~= ARGV[1]
+    if not stored[1] then
+        local at = 4 + 3 * (j - 1)
+        lease.day_key, lease.is_closed = ARGV[at + 1], true
+        lease.writes = {
+            'campaign_id', ARGV[1], 'day_key', ARGV[at + 1], 'amount', 0, 'start', ARGV[at + 2], 'end', ARGV[at + 2]
+        }
+    end
+end
+
+local over = {}
+
+local function decide(lease, amount)
+    local day = lease.day or day_of(lease.day_key)
+    lease.day = day
+    local from_pool = amount - lease.remaining
+    if from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
+        over[#over + 1] = amount
+        return '4'
+    end
+    local from_lease = math.min(amount, lease.remaining)
+    lease.remaining = lease.remaining - from_lease
+    leased, day.leased = leased - from_lease, day.leased - from_lease
+    settled, day.settled = settled + amount, day.settled + amount
+    return '1'
+end
+
+for pos = 1, #blob, bytes do
+    local j, seq, amount, teller = read('<I2c8i8c8', blob, pos)
+    local lease = leases[j]
+    lease.at = lease.at + 1
+    local before = lease.told[seq] or lease.stored[lease.at]
+    local verdict
+    if lease.is_foreign then
+        verdict = '4'
+    elseif not before then
+        verdict = decide(lease, amount)
+        local told = sub(blob, pos + 10, pos + 25) .. verdict
+        local writes, at = lease.writes, #lease.writes
+        writes[at + 1], writes[at + 2] = seq, told
+        lease.told[seq] = told
+    elseif sub(before, 1, 8) ~= sub(blob, pos + 10, pos + 17) then
+        verdict = '3'
+    elseif teller ~= nobody and sub(before, 9, 16) == teller then
+        verdict = sub(before, 17)
+    else
+        verdict = '2'
+    end
+    out[#out + 1] = verdict
+end
+
+for _, amount in ipairs(over) do
+    redis.call('HINCRBY', account, 'over', amount)
+end
+for j, lease in ipairs(leases) do
+    if lease.day then
+        local writes, at = lease.writes, #lease.writes
+        writes[at + 1], writes[at + 2] = 'remaining', lease.remaining
+        writes[at + 3], writes[at + 4] = 'closed', lease.is_closed and 1 or 0
+        redis.call('HSET', lease.key, unpack(writes))
+        if lease.is_closed and lease.remaining == 0 then
+            redis.call('PEXPIRE', lease.key, ARGV[2])
+            redis.call('ZREM', ends, ARGV[4 + 3 * (j - 1)])
+        end
+    end
+end
+local writes = {'settled', settled, 'leased', leased}
+for day_key, day in pairs(days) do
+    local at = #writes
+    writes[at + 1], writes[at + 2] = 'cap:' .. day_key, day.cap
+    writes[at + 3], writes[at + 4] = 'settled:' .. day_key, day.settled
+    writes[at + 5], writes[at + 6] = 'leased:' .. day_key, day.leased
+end
+redis.call('HSET', account, unpack(writes))
+return table.concat(out)

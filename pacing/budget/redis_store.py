@@ -1,0 +1,404 @@
+"""The shared budget store: accounts and leases of many servers, in Redis or Redis Cluster.
+
+All keys of a creator carry one hash tag, so they lie in one slot and a script may touch several of them. Where a
+campaign or a lease is at home is told by two directories, which lie anywhere. Scripts are `lua/*.lua`; they hold the
+layouts of what is stored.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
+from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, Grant, LeaseRequest, StoreUnavailable, check_claims
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
+from pacing.days import local_day, zone_of
+from pacing.facts import Verdict
+from pacing.money import MAX_AMOUNT_MICROS
+from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable, Script
+
+KEPT_MS = 2 * MS_PER_HOUR
+QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
+"""After a failover nothing is granted for this long: a lease's life, its grace, and the time until it is noticed."""
+
+CALL_CLAIMS = 1_000
+"""Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
+REMEMBERED_LEASES = 2**16
+_RECLAIMED_LEASES = 500
+_OWNER_SHIFT = np.uint64(48)
+
+_PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
+"""A claim as settle.lua reads it."""
+
+
+def _script(*names: str) -> Script:
+    folder = Path(__file__).with_name("lua")
+    return Script("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
+
+
+SET_CAPS = _script("epoch", "set_caps")
+ACQUIRE = _script("epoch", "acquire")
+NOTE_EPOCH = _script("epoch", "note_epoch")
+SETTLED_AGAIN = _script("epoch", "settled_again")
+RELEASE = _script("release")
+SETTLE = _script("settle")
+RECLAIM = _script("reclaim")
+FORGET_DAYS = _script("forget_days")
+
+
+def _campaign_entry(campaign_id: int) -> str:
+    """Key of the directory's answer to: whose is this campaign?"""
+    return f"fanbid:campaign:{campaign_id}"
+
+
+def _lease_entry(lease_id: int) -> str:
+    """Key of the directory's answer to: of which campaign is this lease?"""
+    return f"fanbid:lease:{lease_id}"
+
+
+def _home(creator_id: int, noun: str, number: int | str) -> str:
+    """Key of something of a creator's; the braces hold the hash tag."""
+    return f"fanbid:{{{creator_id}}}:{noun}:{number}"
+
+
+def _epoch_key(creator_id: int) -> str:
+    return f"fanbid:{{{creator_id}}}:epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The time during which one Redis has a creator's keys.
+
+    Attributes:
+        number: counts them, from 1.
+        refused_ms: for how long from now on nothing is granted.
+        owners_behind: who has not settled again yet; until they have, nothing is granted either.
+    """
+
+    number: int
+    refused_ms: int
+    owners_behind: tuple[int, ...]
+
+
+class RedisStore:
+    """A `BudgetStore` that several servers share. Any thread may call any method."""
+
+    def __init__(
+        self,
+        url: str,
+        owner_id: int,
+        timeout_ms: int = TIMEOUT_MS,
+        kept_ms: int = KEPT_MS,
+        quarantine_ms: int = QUARANTINE_MS,
+    ) -> None:
+        """Connect.
+
+        Args:
+            url: of the Redis, or of any node of the cluster.
+            owner_id: of the ledger whose rows are settled here, 0..65535; no two servers share one.
+            timeout_ms: to connect, and for each answer.
+            kept_ms: how long a lease and what was told about it are remembered after it is closed and settled.
+            quarantine_ms: how long nothing is granted after a failover; longer than any lease lives, with its grace.
+
+        Raises:
+            ValueError: a time or the URL cannot be used.
+            StoreUnavailable: nobody answers there.
+        """
+        if not 0 <= owner_id < 2**16:
+            raise ValueError(f"owner_id {owner_id}: not in 0..{2**16 - 1}")
+        if not 0 <= quarantine_ms < kept_ms:
+            raise ValueError(f"quarantine_ms {quarantine_ms}: not in 0..{kept_ms - 1}, below kept_ms")
+        self._owner_id = owner_id
+        self._teller_base = np.uint64(owner_id) << _OWNER_SHIFT
+        self._kept_ms = kept_ms
+        self._quarantine_ms = quarantine_ms
+        self._creators: dict[int, int] = {}
+        self._zones: dict[int, str] = {}
+        self._campaigns: OrderedDict[int, int] = OrderedDict()  # of leases
+        self._lock = threading.Lock()
+        try:
+            self._link = RedisLink(url, timeout_ms)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from None
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            return self._link.run(commands)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from None
+
+    # --- where things are ---------------------------------------------------------------------------------------
+
+    def _find_creators(self, campaign_ids: Iterable[int]) -> dict[int, int]:
+        """The creators of campaigns; unknown campaigns are left out."""
+        wanted = set(campaign_ids)
+        missing = [campaign_id for campaign_id in wanted if campaign_id not in self._creators]
+        for campaign_id, found in zip(
+            missing, self._run([("GET", _campaign_entry(campaign_id)) for campaign_id in missing]), strict=True
+        ):
+            if found is not None:
+                self._creators[campaign_id] = int(found)
+        return {campaign_id: self._creators[campaign_id] for campaign_id in wanted if campaign_id in self._creators}
+
+    def _find_zones(self, creators: dict[int, int]) -> dict[int, str]:
+        """The zones of campaigns, by their creators; those without accounts are left out."""
+        missing = [campaign_id for campaign_id in creators if campaign_id not in self._zones]
+        commands = [("HGET", _home(creators[number], "account", number), "zone") for number in missing]
+        for campaign_id, found in zip(missing, self._run(commands), strict=True):
+            if found is not None:
+                self._zones[campaign_id] = found.decode()
+        return {campaign_id: self._zones[campaign_id] for campaign_id in creators if campaign_id in self._zones}
+
+    def _remember_lease(self, lease_id: int, campaign_id: int) -> None:
+        with self._lock:
+            self._campaigns[lease_id] = campaign_id
+            if len(self._campaigns) > REMEMBERED_LEASES:
+                self._campaigns.popitem(last=False)
+
+    def _find_leases(self, lease_ids: Iterable[int]) -> list[tuple[int, int, int]]:
+        """(lease_id, campaign_id, creator_id) of the leases that are known."""
+        wanted = list(lease_ids)
+        missing = [lease_id for lease_id in wanted if lease_id not in self._campaigns]
+        for lease_id, found in zip(
+            missing, self._run([("GET", _lease_entry(lease_id)) for lease_id in missing]), strict=True
+        ):
+            if found is not None:
+                self._remember_lease(lease_id, int(found))
+        known = [(lease_id, self._campaigns.get(lease_id)) for lease_id in wanted]
+        creators = self._find_creators(campaign_id for _, campaign_id in known if campaign_id is not None)
+        return [
+            (lease_id, campaign_id, creators[campaign_id])
+            for lease_id, campaign_id in known
+            if campaign_id is not None and campaign_id in creators
+        ]
+
+    # --- the contract -------------------------------------------------------------------------------------------
+
+    def set_caps(
+        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+    ) -> EffectiveCaps:
+        """See `BudgetStore.set_caps`."""
+        check_cap("daily_cap_micros", daily_cap_micros)
+        check_cap("total_cap_micros", total_cap_micros)
+        zone_of(zone)
+        day_key = local_day(now_ms, zone).day_key
+        entry = _campaign_entry(campaign_id)
+        _, found = self._run([("SETNX", entry, creator_id), ("GET", entry)])
+        if int(found) != creator_id:
+            raise _opened_otherwise("creator_id", creator_id, campaign_id, int(found))
+        keys = [_home(creator_id, "account", campaign_id), _epoch_key(creator_id)]
+        arguments = (self._quarantine_ms, creator_id, zone, daily_cap_micros, total_cap_micros, day_key)
+        ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
+        if stored_zone.decode() != zone:
+            raise _opened_otherwise("zone", zone, campaign_id, stored_zone.decode())
+        self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
+        return EffectiveCaps(daily, total)
+
+    def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
+        """See `BudgetStore.acquire`."""
+        creators = self._find_creators(request.campaign_id for request in requests)
+        places: dict[int, list[int]] = {}
+        for i, request in enumerate(requests):
+            if request.campaign_id in creators:
+                places.setdefault(request.campaign_id, []).append(i)
+        calls = [
+            self._acquire_call(campaign_id, creators[campaign_id], [requests[i] for i in at])
+            for campaign_id, at in places.items()
+        ]
+        asked = [requests[i] for at in places.values() for i in at]
+        answers = self._run([*calls, *(self._entry_call(request) for request in asked)])
+        grants: list[Grant | None] = [None] * len(requests)
+        for at, amounts in zip(places.values(), answers, strict=False):
+            for i, amount in zip(at, amounts, strict=True):
+                if amount:
+                    grants[i] = Grant(requests[i], amount)
+                    self._remember_lease(requests[i].lease_id, requests[i].campaign_id)
+        return grants
+
+    def _acquire_call(self, campaign_id: int, creator_id: int, requests: Sequence[LeaseRequest]) -> Command:
+        keys = [
+            _home(creator_id, "account", campaign_id),
+            _home(creator_id, "ends", campaign_id),
+            _epoch_key(creator_id),
+        ]
+        arguments: list[Any] = [campaign_id, self._quarantine_ms, GRANT_SHARE, GRANT_BIDS, self._owner_id]
+        for request in requests:
+            keys.append(_home(creator_id, "lease", request.lease_id))
+            arguments += (
+                request.lease_id,
+                request.day_key,
+                request.start_at_ms,
+                request.end_at_ms,
+                min(request.want_micros, MAX_AMOUNT_MICROS),  # so that Lua counts it exactly; more is never free
+                min(request.least_micros, MAX_AMOUNT_MICROS + 1),
+            )
+        return ACQUIRE.call(keys, arguments)
+
+    def _entry_call(self, request: LeaseRequest) -> Command:
+        expiry_ms = max(0, request.end_at_ms - request.start_at_ms) + 2 * self._kept_ms
+        return ("SET", _lease_entry(request.lease_id), request.campaign_id, "PX", expiry_ms)
+
+    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+        """See `BudgetStore.release`."""
+        for _, campaign_id, creator_id in self._find_leases([lease_id]):
+            keys = [
+                _home(creator_id, "account", campaign_id),
+                _home(creator_id, "ends", campaign_id),
+                _home(creator_id, "lease", lease_id),
+            ]
+            arguments = (lease_id, min(amount_micros, MAX_AMOUNT_MICROS), int(closed), serial, self._kept_ms)
+            (released,) = self._run([RELEASE.call(keys, arguments)])
+            return int(released)
+        return 0
+
+    def settle(self, claims: np.ndarray) -> np.ndarray:
+        """See `BudgetStore.settle`."""
+        check_claims(claims)
+        verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
+        campaign_ids, inverse = np.unique(claims["campaign_id"], return_inverse=True)
+        creators = self._find_creators(campaign_ids.tolist())
+        zones = self._find_zones(creators)
+        order = np.argsort(inverse, kind="stable")
+        bounds = np.searchsorted(inverse[order], np.arange(len(campaign_ids) + 1))
+        calls: list[Command] = []
+        places: list[np.ndarray] = []
+        for i, campaign_id in enumerate(campaign_ids.tolist()):
+            if campaign_id not in zones:
+                continue
+            for first in range(bounds[i], bounds[i + 1], CALL_CLAIMS):
+                at = order[first : min(bounds[i + 1], first + CALL_CLAIMS)]
+                calls.append(self._settle_call(campaign_id, creators[campaign_id], zones[campaign_id], claims[at]))
+                places.append(at)
+        for at, digits in zip(places, self._run(calls), strict=True):
+            verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
+        return verdicts
+
+    def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray) -> Command:
+        lease_ids, first, inverse = np.unique(claims["lease_id"], return_index=True, return_inverse=True)
+        packed = np.empty(len(claims), _PACKED_CLAIM)
+        packed["lease"] = inverse + 1
+        packed["hold_seq"], packed["amount_micros"] = claims["hold_seq"], claims["amount_micros"]
+        sequences = claims["sequence"]
+        packed["teller"] = np.where(sequences > 0, sequences | self._teller_base, 0)
+        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
+        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes()]
+        for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
+            keys.append(_home(creator_id, "lease", lease_id))
+            arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
+        return SETTLE.call(keys, arguments)
+
+    def account(self, campaign_id: int) -> Account | None:
+        """See `BudgetStore.account`; each call asks Redis."""
+        for creator_id in self._find_creators([campaign_id]).values():
+            (fields,) = self._run([("HGETALL", _home(creator_id, "account", campaign_id))])
+            return _account(campaign_id, fields)
+        return None
+
+    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+        """See `BudgetStore.unsettled_micros`."""
+        commands = [
+            ("HGET", _home(creator_id, "lease", lease_id), "remaining")
+            for lease_id, _, creator_id in self._find_leases(lease_ids)
+        ]
+        return sum(int(left) for left in self._run(commands) if left is not None)
+
+    def forget(self, before_at_ms: int) -> None:
+        """See `BudgetStore.forget`; about campaigns that this store has seen. Tombstones expire by themselves."""
+        homes = list(self._creators.items())
+        found = self._run([("HGETALL", _home(creator_id, "account", number)) for number, creator_id in homes])
+        calls = []
+        for (campaign_id, creator_id), fields in zip(homes, found, strict=True):
+            account = _account(campaign_id, fields)
+            if account is not None:
+                before = set(account.days)
+                account.forget_days(before_at_ms - MS_PER_DAY)
+                over = before - set(account.days)
+                if over:
+                    calls.append(FORGET_DAYS.call([_home(creator_id, "account", campaign_id)], sorted(over)))
+        self._run(calls)
+
+    def reclaim(self, before_at_ms: int) -> int:
+        """See `BudgetStore.reclaim`; about campaigns that this store has seen."""
+        return sum(self._reclaim(*home, before_at_ms) for home in self._ended(before_at_ms))
+
+    def _ended(self, before_at_ms: int) -> list[tuple[int, int]]:
+        """(campaign_id, creator_id) of campaigns that have leases to take back."""
+        homes = list(self._creators.items())
+        commands = [
+            ("ZCOUNT", _home(creator_id, "ends", campaign_id), "-inf", f"({before_at_ms}")
+            for campaign_id, creator_id in homes
+        ]
+        return [home for home, count in zip(homes, self._run(commands), strict=True) if count]
+
+    def _reclaim(self, campaign_id: int, creator_id: int, before_at_ms: int) -> int:
+        account, ends = _home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)
+        reclaimed = 0
+        while True:
+            (lease_ids,) = self._run(
+                [("ZRANGEBYSCORE", ends, "-inf", f"({before_at_ms}", "LIMIT", 0, _RECLAIMED_LEASES)]
+            )
+            if not lease_ids:
+                return reclaimed
+            leases = [_home(creator_id, "lease", lease_id.decode()) for lease_id in lease_ids]
+            arguments = (before_at_ms, self._kept_ms, *lease_ids)
+            (taken,) = self._run([RECLAIM.call([account, ends, *leases], arguments)])
+            reclaimed += taken
+
+    # --- after a failover ---------------------------------------------------------------------------------------
+
+    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
+        """In which epoch the keys of each creator are.
+
+        A new one begins when another Redis has taken over the keys, or the same one was started again. `acquire`
+        notices that by itself; this is for owners, who then settle again what they settled lately.
+        """
+        wanted = list(creator_ids)
+        calls = [NOTE_EPOCH.call([_epoch_key(creator_id)], [self._quarantine_ms]) for creator_id in wanted]
+        return {
+            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
+            for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
+        }
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
+
+        Grants wait for every owner that ever had one from the creator's keys.
+        """
+        arguments = (self._quarantine_ms, self._owner_id, epoch_number)
+        (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
+        return int(number)
+
+    def retire(self, creator_ids: Iterable[int]) -> None:
+        """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
+        self._run([("HDEL", _epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
+
+    def close(self) -> None:
+        """See `BudgetStore.close`."""
+        self._link.close()
+
+
+def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:
+    return ValueError(f"{name} {given!r}: campaign {campaign_id} was opened with {stored!r}, for good")
+
+
+def _account(campaign_id: int, stored: dict[bytes, bytes]) -> Account | None:
+    """An account as set_caps.lua lays it out; None: no fields."""
+    if not stored:
+        return None
+    fields = {name.decode(): text.decode() for name, text in stored.items()}
+    daily, total, settled, leased, over = (int(fields[n]) for n in ("daily", "total", "settled", "leased", "over"))
+    account = Account(campaign_id, int(fields["creator_id"]), fields["zone"], daily, Balance(total, settled, leased))
+    account.over_delivered_micros = over
+    for name, cap in fields.items():
+        if name.startswith("cap:"):
+            day = name[4:]
+            amounts = (int(fields.get(f"{noun}:{day}", 0)) for noun in ("settled", "leased"))
+            account.days[int(day)] = Balance(int(cap), *amounts)
+    return account

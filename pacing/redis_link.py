@@ -1,0 +1,129 @@
+"""The way to Redis or Redis Cluster: connection, timeouts, scripts, and one exception for all that can go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.retry import Retry
+
+TIMEOUT_MS = 1_000
+MAX_TIMEOUT_MS = 60_000
+
+Command = tuple[Any, ...]
+
+
+class RedisUnavailable(Exception):
+    """Redis did not answer, not in time, or not with what was asked for; what was asked may have been done."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script, called by the hash of its text."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Hash the text as Redis does."""
+        digest = hashlib.sha1(self.text.encode("utf-8"), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+    def call(self, keys: Sequence[str], arguments: Sequence[Any]) -> Command:
+        """The command that runs the script; all `keys` must lie in one slot."""
+        return ("EVALSHA", self, len(keys), *keys, *arguments)
+
+
+class RedisLink:
+    """Connections to one Redis or to a Redis Cluster; which of the two is asked at the start. Any thread may use it."""
+
+    def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
+        """Connect.
+
+        Args:
+            url: `redis://HOST:PORT` or `rediss://...`; of a cluster, any node.
+            timeout_ms: to connect, and for each answer.
+
+        Raises:
+            ValueError: the URL or the timeout cannot be used.
+            RedisUnavailable: nobody answers there.
+        """
+        if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
+            raise ValueError(f"timeout_ms {timeout_ms}: not in 1..{MAX_TIMEOUT_MS}")
+        self.address = _without_secrets(url)
+        # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_ms / 1000,
+            "socket_connect_timeout": timeout_ms / 1000,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
+        try:
+            self._client: Any = Redis.from_url(url, **options)
+        except ValueError as error:
+            raise ValueError(f"redis URL {self.address!r}: {error}") from None
+        try:
+            if self._client.info("cluster").get("cluster_enabled"):
+                self._client.close()
+                self._client = RedisCluster.from_url(url, **options)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys are spread over several masters."""
+        return isinstance(self._client, RedisCluster)
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together and answer what each answered, in order; those of one slot run in order.
+
+        A script that a server does not have is sent along and so is there the next time.
+
+        Raises:
+            RedisUnavailable: at least one failed; any of them may have been done.
+        """
+        answers = self._send([_by_hash(command) for command in commands])
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            for i, answer in zip(unknown, self._send([_by_text(commands[i]) for i in unknown]), strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise RedisUnavailable(f"redis {self.address}: {answer}")
+        return answers
+
+    def _send(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        try:
+            pipeline = self._client.pipeline() if self.is_cluster else self._client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            return answers
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as messages may show it: without name and password."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0]
+
+
+def _by_hash(command: Command) -> Command:
+    return (command[0], command[1].sha, *command[2:]) if command[0] == "EVALSHA" else command
+
+
+def _by_text(command: Command) -> Command:
+    return ("EVAL", command[1].text, *command[2:])

@@ -1,0 +1,36 @@
+"""Servers for the tests of budget stores, started when first needed and ended with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.redis_servers import redis_cluster, redis_server
+from tests.pacing.budget.store_homes import Home, MemoryHome, RedisHome
+
+
+@pytest.fixture(scope="session")
+def redis_home() -> Iterator[RedisHome]:
+    with redis_server() as server:
+        yield RedisHome([server])
+
+
+@pytest.fixture(scope="session")
+def cluster_home() -> Iterator[RedisHome]:
+    with redis_cluster(masters=3) as cluster:
+        yield RedisHome(cluster.masters)
+
+
+@pytest.fixture(params=["memory", "redis", "cluster"])
+def home(request: pytest.FixtureRequest) -> Home:
+    if request.param == "memory":
+        return MemoryHome()
+    found: RedisHome = request.getfixturevalue(f"{request.param}_home")
+    return found
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def shared_home(request: pytest.FixtureRequest) -> RedisHome:
+    found: RedisHome = request.getfixturevalue(f"{request.param}_home")
+    return found
