@@ -9,7 +9,16 @@ import numpy as np
 from auction.bid.token import TokenKeys, verify_batch
 from auction.bid.wire import Columns, decode, encode
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
-from pacing.facts import DECISION, FEEDBACK, FLAG_CALLER_PREDICTION, OUTCOME, TOKEN_BYTES, OutcomeKind, RowStatus
+from pacing.facts import (
+    DECISION,
+    FEEDBACK,
+    FLAG_CALLER_PREDICTION,
+    FLAG_FLAT_WORTH,
+    OUTCOME,
+    TOKEN_BYTES,
+    OutcomeKind,
+    RowStatus,
+)
 from pacing.money import MAX_PRICE_MICROS
 
 MAX_ROWS = 4_000
@@ -164,6 +173,7 @@ def feedback_of(batch: ReportBatch) -> np.ndarray:
         "issued_at_ms",
     ):  # fmt: skip
         taught[name] = decisions[name]
+    taught["alpha_micros"][(decisions["flags"] & FLAG_FLAT_WORTH) != 0] = 0.0
     taught["won"] = kinds != OutcomeKind.LOSS
     taught["exposed"] = kinds == OutcomeKind.BILLABLE
     taught["caller_prediction"] = (decisions["flags"] & FLAG_CALLER_PREDICTION) != 0
