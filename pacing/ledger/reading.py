@@ -169,16 +169,27 @@ class LedgerFile(LedgerReads):
         )
         after, head = 0, EMPTY_HEAD
         while after < until:
-            with self._reading() as db:
-                part = list(islice(table.batches(db, after, head), _BATCHES_AT_A_TIME))
-            if not part:
-                break
+            part, damage = self._next_batches(table, after, head)
             for batch in part:
                 if batch.first <= until:
                     after, head = batch.last, batch.head
                     yield batch
+            if damage is not None:
+                raise damage
+            if not part:
+                break
         if (after, head) != (until, until_head):
             raise LedgerDamaged(f"ledger {self.path}: {table.name} end at {after}, the anchor says {until}")
+
+    def _next_batches(self, table: ChainedTable, after: int, head: bytes) -> tuple[list[Batch], LedgerDamaged | None]:
+        """Some batches, in one short transaction, and what is wrong behind them."""
+        part: list[Batch] = []
+        try:
+            with self._reading() as db:
+                part.extend(islice(table.batches(db, after, head), _BATCHES_AT_A_TIME))
+        except LedgerDamaged as damage:
+            return part, damage
+        return part, None
 
     def count_charges(self) -> int:
         """How many charges the statements list."""
