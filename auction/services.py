@@ -42,6 +42,7 @@ from pacing.control.pacer import Pacer
 from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
+from pacing.ledger.statement import StatementPage, explained, statement_page
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -228,6 +229,11 @@ class Services:
             multiplier_micros=self.control.multiplier_micros(campaign_id),
             caps=CapsInForce(int(account["day_cap_micros"]), int(account["flight_cap_micros"])),
         )
+
+    def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
+        """A page of a campaign's charges, explained (see `auction.campaigns.desk`)."""
+        page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
+        return page, explained(self.ledger, page.charges)
 
     def follow(self) -> None:
         """Judge what is new in the ledger, and tell everybody who learns from it."""
