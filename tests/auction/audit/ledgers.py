@@ -21,14 +21,15 @@ MULTIPLIER_MICROS = 1_000_000
 Forge = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def serve_some(engine: Engine, rounds: int = 4) -> int:
+def serve_some(engine: Engine, rounds: int = 4, told: bool = True) -> int:
     """First- and second-price auctions, won and lost, so that landscapes are learned; the campaign."""
     campaign_id = int(engine.create(creator_id=7).campaign_id)
     engine.create(creator_id=8)
     for k in range(rounds):
         at = AuctionType.FIRST_PRICE if k % 2 else AuctionType.SECOND_PRICE
         viewers = range(1 + 100 * k, 61 + 100 * k)
-        answer = engine.bid(viewers, at=at, bidfloor_micros=300 + k, predictions=_told(campaign_id, k))
+        predictions = _told(campaign_id, k) if told else None
+        answer = engine.bid(viewers, at=at, bidfloor_micros=300 + k, predictions=predictions)
         tokens = tokens_of(answer)
         shown = len(tokens) // 2
         paid = list(answer.prices_micros if at == AuctionType.FIRST_PRICE else answer.floors_micros)

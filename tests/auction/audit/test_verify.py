@@ -64,6 +64,19 @@ def test_a_restart_and_the_flat_worth_of_a_fixed_bid(tmp_path: Path) -> None:
     assert (billed["decision"]["flags"] & FLAG_FLAT_WORTH).all()
 
 
+def test_pacings_multiplier_and_the_engines_own_probabilities(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, policy="engine")
+    serve_some(engine, rounds=6, told=False)
+    engine.close()
+    found = check(tmp_path)
+    assert found.difference is None
+    rows, _ = rows_of(tmp_path)
+    billed = rows[rows["kind"] == OutcomeKind.BILLABLE]["decision"]
+    assert found.bids.derived == len(billed) > 50
+    assert set(billed["at"].tolist()) == set(AuctionType) and not billed["flags"].any()
+    assert len(np.unique(billed["alpha_micros"])) > 2 and len(np.unique(billed["probability"])) > 2
+
+
 def test_a_running_server_is_checked_and_not_disturbed(tmp_path: Path) -> None:
     engine = Engine(tmp_path, policy="unpaced", unpaced_multiplier_micros=MULTIPLIER_MICROS)
     campaign_id = serve_some(engine, rounds=2)
