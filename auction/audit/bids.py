@@ -25,7 +25,8 @@ class BidCounts:
 
     Attributes:
         derived: as many follow from their record.
-        not_retained: first-price bids whose landscape is not kept any more, or never was.
+        not_retained: first-price bids whose landscape is not kept any more, or never was, such as the few that a
+            machine makes which slept for hours, before its next snapshot.
         older: bids of a version of this program that did not record p as it was used.
     """
 
@@ -98,12 +99,18 @@ class BidAudit:
         decisions = rows["decision"]
         try:
             landscape = self._landscapes.load(address)
+        except FileNotFoundError:  # forgotten by the server since the archive was opened
+            self.counts.not_retained += len(rows)
+            return None
         except ValueError as error:
             return Difference(int(rows["sequence"][0]), "landscape", str(error), address.hex()[:16])
         leaves = decisions["landscape_idx"].astype(np.int32)
         strange = decisions["landscape_idx"] >= len(landscape.win_probs)
         if strange.any():
             return first_where(rows, strange, "landscape_idx", leaves, f"below {len(landscape.win_probs)}")
+        kept = landscape.win_probs[leaves].any(axis=1)
+        self.counts.not_retained += int((~kept).sum())
+        rows, decisions, leaves = rows[kept], decisions[kept], leaves[kept]
         bids = np.zeros(len(rows), np.int64)
         floors = np.ascontiguousarray(decisions["floor_micros"])
         shade_batch(values_micros(decisions), floors, leaves, landscape, bids)

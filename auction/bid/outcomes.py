@@ -144,6 +144,8 @@ def _check_amounts(batch: ReportBatch, kinds: np.ndarray, loss_reasons: np.ndarr
     batch.refuse(bad, RowStatus.INVALID, "prices_micros", prices, f"not in 0..{MAX_PRICE_MICROS}")
     ceilings = batch.rows["decision"]["bid_micros"]
     batch.refuse(priced & (prices > ceilings), RowStatus.INVALID, "prices_micros", prices, "above the bid")
+    under = priced & (prices < batch.rows["decision"]["floor_micros"])
+    batch.refuse(under, RowStatus.INVALID, "prices_micros", prices, "below the floor that the bid was answered with")
     batch.refuse(~priced & (prices != 0), RowStatus.INVALID, "prices_micros", prices, "only WIN and BILLABLE carry one")
     least = batch.min_bids_to_win_micros
     bad = (least < 0) | (least > MAX_PRICE_MICROS)

@@ -17,6 +17,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -169,7 +170,7 @@ class RetainedLandscapes:
         entries: list[tuple[int, bytes]] = []
         self._places: dict[bytes, tuple[Path, int, int]] = {}
         for path in _files(folder):
-            for offset, kind, body in sound_records(path):
+            for offset, kind, body in _records(path):
                 if kind != _ENTRY or len(body) < _HEAD.size:
                     continue
                 version, address = _HEAD.unpack_from(body)
@@ -196,6 +197,7 @@ class RetainedLandscapes:
 
         Raises:
             ValueError: what is stored hashes to something else.
+            FileNotFoundError: its file was removed meanwhile.
         """
         path, offset, length = self._places[address]
         with path.open("rb") as file:
@@ -219,6 +221,12 @@ def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.glob(f"*-*{_SUFFIX}")):
         if path.name.removesuffix(_SUFFIX).replace("-", "").isdigit():
             yield path
+
+
+def _records(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """A file's records; none of one that the server removed meanwhile."""
+    with suppress(FileNotFoundError):
+        yield from sound_records(path)
 
 
 def _forget_old(folder: Path, today: int) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from auction.bid.token import TokenKeys, sign_batch
 from auction.landscape import archive
-from pacing.facts import FLAG_FLAT_WORTH, AuctionType, OutcomeKind, Verdict
+from pacing.clocks import MS_PER_HOUR
+from pacing.facts import FLAG_FLAT_WORTH, AuctionType, OutcomeKind, RowStatus, Verdict
 from pacing.ledger.rows import MoneyKind, as_money
 from tests.auction.audit.ledgers import MULTIPLIER_MICROS, Forge, check, copy_of, forge, rows_of, serve_some
 from tests.auction.bid.engines import NOON_MS, Engine, tokens_of
@@ -75,6 +76,19 @@ def test_pacings_multiplier_and_the_engines_own_probabilities(tmp_path: Path) ->
     assert found.bids.derived == len(billed) > 50
     assert set(billed["at"].tolist()) == set(AuctionType) and not billed["flags"].any()
     assert len(np.unique(billed["alpha_micros"])) > 2 and len(np.unique(billed["probability"])) > 2
+
+
+def test_a_bid_long_after_its_snapshot_is_counted_as_not_retained(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.create()
+    engine.jump(7 * MS_PER_HOUR)  # the machine slept; the money wakes before the next snapshot
+    engine.services.bank.tick()
+    tokens = tokens_of(engine.bid(range(1, 6), at=AuctionType.FIRST_PRICE, bidfloor_micros=600))
+    assert engine.status(OutcomeKind.BILLABLE, tokens[0], 600) == RowStatus.ACCEPTED
+    engine.close()
+    found = check(tmp_path)
+    assert found.difference is None
+    assert (found.charges, found.bids.derived, found.bids.not_retained) == (1, 0, 1)
 
 
 def test_a_running_server_is_checked_and_not_disturbed(tmp_path: Path) -> None:
