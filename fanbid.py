@@ -90,6 +90,11 @@ COMMANDS = {
         "Manage the bearer tokens that clients show: role feed (Bid, Report), creator (own campaigns) or operator. "
         "Works while a server runs on the same data folder.",
     ),
+    "ledger": Command(
+        "auction.audit.command",
+        "show why each charge of a campaign was made, and verify all of them",
+        "Explain and check charges from the ledger of a data folder, also while a server runs on it.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }

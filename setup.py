@@ -9,6 +9,7 @@ from setuptools import setup
 PACKAGES = [
     "auction",
     "auction.audience",
+    "auction.audit",
     "auction.bid",
     "auction.bid.caps",
     "auction.bid.mac",

@@ -11,7 +11,7 @@ from auction.bid.columns import CampaignColumns, marks_needed
 from auction.bid.engine import BidEngine
 from auction.bid.snapshot import Snapshot, SupplyCounters
 from auction.campaigns.model import Campaign
-from auction.landscape.landscape import LandscapeLearner
+from auction.landscape.landscape import Landscape, LandscapeLearner
 from auction.predictor.features import SCALES, Feature
 from auction.predictor.kernels import hash_feature
 from auction.predictor.predictor import Predictor, goal_row, goal_rows
@@ -23,7 +23,11 @@ from targeting.match.index import MatchIndex, build_index
 from targeting.segments.store import SegmentStore
 
 Worth = Callable[[Campaign], tuple[float, float]]
-"""(alpha, base) of a campaign in micros: worth of one expected goal event, and of an impression whatever its p."""
+"""(alpha, base) of a campaign in micros, one of them 0: worth of one expected goal event, and of an impression whatever
+its p."""
+
+NextVersion = Callable[[Landscape], int]
+"""The version of the snapshot that will have this landscape; none is used twice."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class Publisher:
         clock: Clock,
         frequency_cap: int,
         seed: int,
+        next_version: NextVersion,
     ) -> None:
         self._engine = engine
         self._registry = registry
@@ -63,7 +68,7 @@ class Publisher:
         self._random = np.random.default_rng(seed)
         self._tie_seed = np.uint64(self._random.integers(0, 2**63))
         self._indexed = _Indexed()
-        self._version = 0
+        self._next_version = next_version
 
     @property
     def campaigns(self) -> list[Campaign]:
@@ -80,14 +85,14 @@ class Publisher:
         now_ms = self._clock.wall_ms()
         self._follows.refresh()
         self._refresh_index(now_ms)
-        self._version += 1
+        landscape = self._landscapes.snapshot()
         campaigns = self._indexed.campaigns
         creative_ids = np.array([self._draw_creative(campaign) for campaign in campaigns], np.uint64)
         goals = np.array([campaign.goal for campaign in campaigns], np.uint8)
         columns = self._columns(campaigns, goals, worth)
         assert self._indexed.index is not None
         snapshot = Snapshot(
-            version=self._version,
+            version=self._next_version(landscape),
             index=self._indexed.index,
             campaigns=columns,
             creative_ids=creative_ids,
@@ -100,7 +105,7 @@ class Publisher:
                 np.array([campaign.category for campaign in campaigns], np.int32),
                 goals,
             ),
-            landscape=self._landscapes.snapshot(),
+            landscape=landscape,
             memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
             mark_count=marks_needed(columns),
@@ -121,6 +126,7 @@ class Publisher:
 
     def _columns(self, campaigns: list[Campaign], goals: np.ndarray, worth: Worth) -> CampaignColumns:
         worths = np.array([worth(campaign) for campaign in campaigns], np.float64).reshape(-1, 2)
+        assert not worths.all(axis=1).any(), "a decision has room for alpha or base, not for both"
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
         return CampaignColumns(
             campaign_ids=ids,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,12 @@ from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
 from auction.followers import Followers, restore_attribution
+from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
 from auction.predictor.predictor import Predictor
 from auction.progress import Progress
-from auction.publisher import Publisher
+from auction.publisher import NextVersion, Publisher
 from auction.registry import Registry
 from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
@@ -40,6 +42,7 @@ from pacing.control.pacer import Pacer
 from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
+from pacing.ledger.statement import StatementPage, explained, statement_page
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -128,7 +131,7 @@ class Services:
         self.registry = Registry(self.bank, self.follows)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
-            config.frequency_cap, config.seed,
+            config.frequency_cap, config.seed, self._next_version(),
         )  # fmt: skip
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
@@ -148,6 +151,15 @@ class Services:
             self.ledger, self.book, self.learner, self.progress, self.follows, clock,
             None if config.data is None else self.folder,
         )  # fmt: skip
+
+    def _next_version(self) -> NextVersion:
+        """Numbers snapshots; where there is a ledger on disk, their landscapes are kept beside it."""
+        self.archive: LandscapeArchive | None = None
+        if self.config.data is None:
+            counted = count(1)
+            return lambda _: next(counted)
+        self.archive = LandscapeArchive(self.folder / LANDSCAPES_FOLDER, self.clock, self.config.zone)
+        return self.archive.next_version
 
     def _open_calls(self) -> None:
         config, clock = self.config, self.clock
@@ -218,6 +230,11 @@ class Services:
             caps=CapsInForce(int(account["day_cap_micros"]), int(account["flight_cap_micros"])),
         )
 
+    def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
+        """A page of a campaign's charges, explained (see `auction.campaigns.desk`)."""
+        page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
+        return page, explained(self.ledger, page.charges)
+
     def follow(self) -> None:
         """Judge what is new in the ledger, and tell everybody who learns from it."""
         self.judge.catch_up()
@@ -241,6 +258,8 @@ class Services:
         self.store.close()
         if self.journal is not None:
             self.journal.close()
+        if self.archive is not None:
+            self.archive.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

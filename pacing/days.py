@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pacing.clocks import MS_PER_HOUR
+
 
 @dataclass(frozen=True, slots=True)
 class LocalDay:
@@ -84,3 +86,8 @@ def local_day(at_ms: int, zone_name: str) -> LocalDay:
     """
     local = datetime.fromtimestamp(at_ms / 1000, tz=zone_of(zone_name)).date()
     return day_of_key(local.year * 10_000 + local.month * 100 + local.day, zone_name)
+
+
+def local_hour(at_ms: int, zone: str) -> int:
+    """Hours since the local day began, 0..23: what forecasts, prices and features call the hour."""
+    return min(23, (at_ms - local_day(at_ms, zone).start_at_ms) // MS_PER_HOUR)

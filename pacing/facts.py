@@ -13,7 +13,9 @@ import numpy as np
 TOKEN_BYTES = 192
 MAC_BYTES = 16
 MAX_FEATURES = 16
-TOKEN_VERSION = 1
+TOKEN_VERSION = 2
+FIRST_DERIVABLE_VERSION = 2
+"""From this version on a decision states p as it was used, so that its bid can be derived again to the bit."""
 
 
 class AuctionType(IntEnum):
@@ -109,8 +111,8 @@ DECISION = np.dtype(
         ("win_notice_ms", "<u4"),  # after issued_at_ms
         ("billing_ms", "<u4"),  # after issued_at_ms
         ("snapshot_version", "<u8"),
-        ("alpha_micros", "<f8"),  # micros per expected goal event
-        ("probability", "<f4"),
+        ("alpha_micros", "<f8"),  # micros per expected goal event; with FLAG_FLAT_WORTH micros per impression
+        ("probability", "<f4"),  # rounded before it was used
         ("landscape_idx", "<u4"),
         ("features", "<u4", (MAX_FEATURES,)),
         ("mac", "u1", (MAC_BYTES,)),
@@ -123,6 +125,15 @@ worth of the impression is alpha * v, and `bid_micros` is what was bid for it (s
 """
 
 FLAG_CALLER_PREDICTION = 1  # DECISION.flags: p came with the request, so the engine's predictor must not learn from it
+FLAG_FLAT_WORTH = 2  # DECISION.flags: alpha_micros is what the impression is worth, whatever its p (policy "fixed")
+
+
+def worth_micros(decisions: np.ndarray) -> np.ndarray:
+    """What each impression of DECISION[n] was worth to its campaign: f8[n], to the bit what ranked and priced it."""
+    alpha = decisions["alpha_micros"].astype(np.float64)
+    flat = (decisions["flags"] & FLAG_FLAT_WORTH) != 0
+    return np.where(flat, alpha, alpha * decisions["probability"].astype(np.float64))
+
 
 OUTCOME = np.dtype(
     [

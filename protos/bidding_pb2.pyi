@@ -459,7 +459,7 @@ class ReportRequest(_message.Message):
 
     @_builtins.property
     def prices_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """0 or n; WIN and BILLABLE: the clearing price; else 0"""
+        """0 or n; WIN and BILLABLE: the clearing price, between the bid's floor and the bid; else 0"""
 
     @_builtins.property
     def occurred_at_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -775,3 +775,152 @@ class CampaignReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CampaignReport: _TypeAlias = CampaignReport  # noqa: Y015
+
+@_typing.final
+class ListChargesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.int
+    after: _builtins.int
+    """sequence of the last charge of the page before; 0: from the start"""
+    limit: _builtins.int
+    """1..1,000; 0: 100"""
+    ledger_sequence: _builtins.int
+    """that of an earlier page, to go on with the list as it was then; 0: as it is now"""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.int = ...,
+        after: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        ledger_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "campaign_id", b"campaign_id", "ledger_sequence", b"ledger_sequence", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChargesRequest: _TypeAlias = ListChargesRequest  # noqa: Y015
+
+@_typing.final
+class ListChargesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHARGES_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_FIELD_NUMBER: _builtins.int
+    LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHARGED_MICROS_FIELD_NUMBER: _builtins.int
+    OVER_DELIVERED_MICROS_FIELD_NUMBER: _builtins.int
+    next_after: _builtins.int
+    """0: this is the last page"""
+    ledger_sequence: _builtins.int
+    """list and totals are true at this row of the ledger"""
+    charged_micros: _builtins.int
+    """in total"""
+    over_delivered_micros: _builtins.int
+    """in total: shown, not charged"""
+    @_builtins.property
+    def charges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Charge]: ...
+    def __init__(
+        self,
+        *,
+        charges: _abc.Iterable[Global___Charge] | None = ...,
+        next_after: _builtins.int = ...,
+        ledger_sequence: _builtins.int = ...,
+        charged_micros: _builtins.int = ...,
+        over_delivered_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charged_micros", b"charged_micros", "charges", b"charges", "ledger_sequence", b"ledger_sequence", "next_after", b"next_after", "over_delivered_micros", b"over_delivered_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChargesResponse: _TypeAlias = ListChargesResponse  # noqa: Y015
+
+@_typing.final
+class Charge(_message.Message):
+    """One impression and its why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_MS_FIELD_NUMBER: _builtins.int
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
+    CREATIVE_ID_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
+    BID_MICROS_FIELD_NUMBER: _builtins.int
+    FLOOR_MICROS_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    ALPHA_MICROS_FIELD_NUMBER: _builtins.int
+    FLAT_FIELD_NUMBER: _builtins.int
+    VALUE_MICROS_FIELD_NUMBER: _builtins.int
+    SHADE_FIELD_NUMBER: _builtins.int
+    CHARGED_MICROS_FIELD_NUMBER: _builtins.int
+    OVER_DELIVERED_MICROS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """its row of the ledger"""
+    occurred_at_ms: _builtins.int
+    """when it was seen"""
+    recorded_at_ms: _builtins.int
+    viewer_id: _builtins.int
+    creative_id: _builtins.int
+    at: _builtins.int
+    """AuctionType: 1 first price, 2 second price"""
+    verdict: _builtins.int
+    """1 charged; 2 duplicate, 3 conflict, 4 over-delivery: not charged"""
+    amount_micros: _builtins.int
+    """the price"""
+    bid_micros: _builtins.int
+    floor_micros: _builtins.int
+    """what the bid cleared at, at the least"""
+    probability: _builtins.float
+    """of a goal event, as predicted"""
+    alpha_micros: _builtins.float
+    """worth of one goal event; if flat, of the impression"""
+    flat: _builtins.bool
+    """the worth did not depend on the probability"""
+    value_micros: _builtins.float
+    """worth of the impression: alpha * p"""
+    shade: _builtins.float
+    """bid / value in a first-price auction; 0 in second price: bids are not shaded there"""
+    charged_micros: _builtins.int
+    """by the campaign up to here, this one included"""
+    over_delivered_micros: _builtins.int
+    """up to here, this one included"""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        occurred_at_ms: _builtins.int = ...,
+        recorded_at_ms: _builtins.int = ...,
+        viewer_id: _builtins.int = ...,
+        creative_id: _builtins.int = ...,
+        at: _builtins.int = ...,
+        verdict: _builtins.int = ...,
+        amount_micros: _builtins.int = ...,
+        bid_micros: _builtins.int = ...,
+        floor_micros: _builtins.int = ...,
+        probability: _builtins.float = ...,
+        alpha_micros: _builtins.float = ...,
+        flat: _builtins.bool = ...,
+        value_micros: _builtins.float = ...,
+        shade: _builtins.float = ...,
+        charged_micros: _builtins.int = ...,
+        over_delivered_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha_micros", b"alpha_micros", "amount_micros", b"amount_micros", "at", b"at", "bid_micros", b"bid_micros", "charged_micros", b"charged_micros", "creative_id", b"creative_id", "flat", b"flat", "floor_micros", b"floor_micros", "occurred_at_ms", b"occurred_at_ms", "over_delivered_micros", b"over_delivered_micros", "probability", b"probability", "recorded_at_ms", b"recorded_at_ms", "sequence", b"sequence", "shade", b"shade", "value_micros", b"value_micros", "verdict", b"verdict", "viewer_id", b"viewer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Charge: _TypeAlias = Charge  # noqa: Y015

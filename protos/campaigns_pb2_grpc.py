@@ -79,6 +79,11 @@ class CampaignsStub:
                 request_serializer=protos_dot_campaigns__pb2.WatchReportRequest.SerializeToString,
                 response_deserializer=protos_dot_campaigns__pb2.CampaignReport.FromString,
                 _registered_method=True)
+        self.ListCharges = channel.unary_unary(
+                '/fanbid.v1.Campaigns/ListCharges',
+                request_serializer=protos_dot_campaigns__pb2.ListChargesRequest.SerializeToString,
+                response_deserializer=protos_dot_campaigns__pb2.ListChargesResponse.FromString,
+                _registered_method=True)
 
 
 class CampaignsServicer:
@@ -141,6 +146,13 @@ class CampaignsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCharges(self, request, context):
+        """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CampaignsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -188,6 +200,11 @@ def add_CampaignsServicer_to_server(servicer, server):
                     servicer.WatchReport,
                     request_deserializer=protos_dot_campaigns__pb2.WatchReportRequest.FromString,
                     response_serializer=protos_dot_campaigns__pb2.CampaignReport.SerializeToString,
+            ),
+            'ListCharges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCharges,
+                    request_deserializer=protos_dot_campaigns__pb2.ListChargesRequest.FromString,
+                    response_serializer=protos_dot_campaigns__pb2.ListChargesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -433,6 +450,33 @@ class Campaigns:
             '/fanbid.v1.Campaigns/WatchReport',
             protos_dot_campaigns__pb2.WatchReportRequest.SerializeToString,
             protos_dot_campaigns__pb2.CampaignReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCharges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Campaigns/ListCharges',
+            protos_dot_campaigns__pb2.ListChargesRequest.SerializeToString,
+            protos_dot_campaigns__pb2.ListChargesResponse.FromString,
             options,
             channel_credentials,
             insecure,

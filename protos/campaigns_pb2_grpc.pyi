@@ -43,6 +43,8 @@ class CampaignsStub:
     GetReport: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.GetReportRequest, _campaigns_pb2.CampaignReport]
     WatchReport: _grpc.UnaryStreamMultiCallable[_campaigns_pb2.WatchReportRequest, _campaigns_pb2.CampaignReport]
     """A report at once and again whenever it changed, at most every interval_ms."""
+    ListCharges: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ListChargesRequest, _campaigns_pb2.ListChargesResponse]
+    """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
 
 @_typing.type_check_only
 class CampaignsAsyncStub(CampaignsStub):
@@ -59,6 +61,8 @@ class CampaignsAsyncStub(CampaignsStub):
     GetReport: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.GetReportRequest, _campaigns_pb2.CampaignReport]  # type: ignore[assignment]
     WatchReport: _aio.UnaryStreamMultiCallable[_campaigns_pb2.WatchReportRequest, _campaigns_pb2.CampaignReport]  # type: ignore[assignment]
     """A report at once and again whenever it changed, at most every interval_ms."""
+    ListCharges: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ListChargesRequest, _campaigns_pb2.ListChargesResponse]  # type: ignore[assignment]
+    """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
 
 class CampaignsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -126,5 +130,13 @@ class CampaignsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_campaigns_pb2.CampaignReport], _abc.AsyncIterator[_campaigns_pb2.CampaignReport]]:
         """A report at once and again whenever it changed, at most every interval_ms."""
+
+    @_abc_1.abstractmethod
+    def ListCharges(
+        self,
+        request: _campaigns_pb2.ListChargesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaigns_pb2.ListChargesResponse, _abc.Awaitable[_campaigns_pb2.ListChargesResponse]]:
+        """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
 
 def add_CampaignsServicer_to_server(servicer: CampaignsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -40,6 +40,7 @@ KERNEL_LIBRARIES = {"__future__", "math", "typing", "numpy", "numba"}
 
 SQLITE_FILES = {
     "pacing/ledger/log.py",
+    "pacing/ledger/reading.py",
     "auction/campaigns/store.py",
     "fanbridge/service/store.py",
     "fanbridge/delivery.py",

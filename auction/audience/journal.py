@@ -85,6 +85,19 @@ class Journal:
                     return start
 
 
+def sound_records(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """The whole records of a journal that somebody else may be writing, as (offset of the body, kind, body)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
+            offset = file.tell()
+            if not _read_body(file, head, size)[0]:
+                return
+            length, _, kind = _FIELDS.unpack_from(head)
+            file.seek(offset)
+            yield offset, kind, file.read(length)
+
+
 def _read_body(file: BinaryIO, head: bytes, size: int) -> tuple[bool, bool]:
     """Read the record that `head` begins; whether it is whole, and whether nothing was written behind it."""
     if _CHECK.unpack_from(head, _FIELDS.size)[0] != zlib.crc32(head[: _FIELDS.size]):

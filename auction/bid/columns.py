@@ -22,7 +22,8 @@ class CampaignColumns(NamedTuple):
         creator_ids: u8[C].
         goal_rows: i4[C], row of the goal in the model's tables.
         alpha_micros: f8[C], worth of one expected goal event; 0: bids nothing now.
-        base_micros: f8[C], worth of an impression whatever its probability (policy "fixed"); else 0.
+        base_micros: f8[C], worth of an impression whatever its probability (policy "fixed"); else 0. Of alpha and base,
+            one is 0: a decision has room for one of them.
         frequency_caps: i4[C], impressions per viewer and day.
         laotie_segments: i4[C], segment of the creator's friends of fans.
         calibration: f8[C], factor on the model's probability.

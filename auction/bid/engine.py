@@ -17,8 +17,15 @@ from auction.bid.token import TokenKeys, sign_batch
 from auction.landscape.landscape import landscape_idx
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
-from pacing.days import local_day
-from pacing.facts import DECISION, FLAG_CALLER_PREDICTION, MAX_FEATURES, TOKEN_VERSION, AuctionType
+from pacing.days import local_hour
+from pacing.facts import (
+    DECISION,
+    FLAG_CALLER_PREDICTION,
+    FLAG_FLAT_WORTH,
+    MAX_FEATURES,
+    TOKEN_VERSION,
+    AuctionType,
+)
 from targeting.attributes import STORED_DIMENSION_COUNT, Dimension
 from targeting.viewers import ViewerTable
 
@@ -136,7 +143,7 @@ class BidEngine:
         masks = request.interest_masks
         if masks is None:
             masks = np.where(known, table.interest_masks[safe_rows], 0).astype(np.uint64)
-        hour = self._hour(now_ms)
+        hour = local_hour(now_ms, self._zone)
         segment_ptr, segments = snapshot.memberships.of_rows(rows)
         return BatchColumns(
             viewer_ids=request.viewer_ids,
@@ -155,9 +162,6 @@ class BidEngine:
             day=self._caps.day(now_ms),
             now_ms=now_ms,
         )
-
-    def _hour(self, now_ms: int) -> int:
-        return int(min(23, (now_ms - local_day(now_ms, self._zone).start_at_ms) // 3_600_000))
 
     def _decide(
         self, request: BidBatch, snapshot: Snapshot, batch: BatchColumns, out: ScoreColumns, now_ms: int
@@ -202,7 +206,9 @@ class BidEngine:
         decisions["at"] = request.at
         decisions["goal"] = snapshot.goals[campaign_idx]
         decisions["feature_count"] = MAX_FEATURES
+        base = campaigns.base_micros[campaign_idx]
         decisions["flags"] = np.where(out.out_caller[viewer_idx, rank] == 1, FLAG_CALLER_PREDICTION, 0)
+        decisions["flags"] |= np.where(base != 0.0, FLAG_FLAT_WORTH, 0).astype(np.uint8)
         decisions["campaign_id"] = campaigns.campaign_ids[campaign_idx]
         decisions["creative_id"] = snapshot.creative_ids[campaign_idx]
         decisions["creator_id"] = campaigns.creator_ids[campaign_idx]
@@ -213,7 +219,7 @@ class BidEngine:
         decisions["win_notice_ms"] = self._bank.settings.win_notice_ms
         decisions["billing_ms"] = self._bank.settings.billing_ms
         decisions["snapshot_version"] = snapshot.version
-        decisions["alpha_micros"] = campaigns.alpha_micros[campaign_idx]
+        decisions["alpha_micros"] = np.where(base != 0.0, base, campaigns.alpha_micros[campaign_idx])
         decisions["probability"] = out.out_probabilities[viewer_idx, rank]
         decisions["landscape_idx"] = batch.landscape_idx[viewer_idx]
         features = np.empty((len(viewer_idx), MAX_FEATURES), np.uint32)

@@ -183,7 +183,8 @@ def _predict_matched(
         c = found[k]
         laotie = marks[laotie_segments[c]]
         p = candidate_probability(model, goal_rows[c], c, keys, sums, mask, laotie)
-        probabilities[k] = min(p * calibration[c], 1.0)
+        # Rounded as the decision records it, so that the bid can be derived from the record.
+        probabilities[k] = np.float64(np.float32(min(p * calibration[c], 1.0)))
     _mark(segments, 0, marks)
     if batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]:
         for k in range(matched):

@@ -9,7 +9,16 @@ import numpy as np
 from auction.bid.token import TokenKeys, verify_batch
 from auction.bid.wire import Columns, decode, encode
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
-from pacing.facts import DECISION, FEEDBACK, FLAG_CALLER_PREDICTION, OUTCOME, TOKEN_BYTES, OutcomeKind, RowStatus
+from pacing.facts import (
+    DECISION,
+    FEEDBACK,
+    FLAG_CALLER_PREDICTION,
+    FLAG_FLAT_WORTH,
+    OUTCOME,
+    TOKEN_BYTES,
+    OutcomeKind,
+    RowStatus,
+)
 from pacing.money import MAX_PRICE_MICROS
 
 MAX_ROWS = 4_000
@@ -135,6 +144,8 @@ def _check_amounts(batch: ReportBatch, kinds: np.ndarray, loss_reasons: np.ndarr
     batch.refuse(bad, RowStatus.INVALID, "prices_micros", prices, f"not in 0..{MAX_PRICE_MICROS}")
     ceilings = batch.rows["decision"]["bid_micros"]
     batch.refuse(priced & (prices > ceilings), RowStatus.INVALID, "prices_micros", prices, "above the bid")
+    under = priced & (prices < batch.rows["decision"]["floor_micros"])
+    batch.refuse(under, RowStatus.INVALID, "prices_micros", prices, "below the floor that the bid was answered with")
     batch.refuse(~priced & (prices != 0), RowStatus.INVALID, "prices_micros", prices, "only WIN and BILLABLE carry one")
     least = batch.min_bids_to_win_micros
     bad = (least < 0) | (least > MAX_PRICE_MICROS)
@@ -164,6 +175,7 @@ def feedback_of(batch: ReportBatch) -> np.ndarray:
         "issued_at_ms",
     ):  # fmt: skip
         taught[name] = decisions[name]
+    taught["alpha_micros"][(decisions["flags"] & FLAG_FLAT_WORTH) != 0] = 0.0
     taught["won"] = kinds != OutcomeKind.LOSS
     taught["exposed"] = kinds == OutcomeKind.BILLABLE
     taught["caller_prediction"] = (decisions["flags"] & FLAG_CALLER_PREDICTION) != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,9 @@ def probability_of(
         category=campaign.category,
         laotie=laotie_segment(campaign.creator_id) in viewer.facts.segments,
     )
-    return min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0)
+    calibrated = min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0)
+    rounded: float = struct.unpack("<f", struct.pack("<f", calibrated))[0]
+    return rounded
 
 
 def _priced(value_micros: float, floor_micros: int, request: ReferenceRequest) -> int:

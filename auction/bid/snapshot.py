@@ -54,7 +54,7 @@ class Snapshot:
     """One published picture.
 
     Attributes:
-        version: grows by one with every publication.
+        version: another one with every publication, by which `landscape.archive` finds the landscape again.
         index: the match index; positions are those of `campaigns`.
         campaigns: columns of the C active campaigns.
         creative_ids: u8[C], the creative that each campaign shows until the next snapshot.

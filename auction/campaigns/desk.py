@@ -1,11 +1,14 @@
-"""The two questions that the campaign service puts to the running engine, and what it answers."""
+"""The questions that the campaign service puts to the running engine, and what it answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from auction.campaigns.model import Campaign
+from pacing.ledger.statement import StatementPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,10 @@ class Desk(Protocol):
 
     def live(self, campaign_id: int) -> LiveFigures:
         """The present figures; zeros and the stored budgets for a campaign that does not bid."""
+
+    def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
+        """A page of a campaign's charges (see `pacing.ledger.statement.statement_page`), and the same as EXPLAINED[n].
+
+        Raises:
+            ValueError: `at_sequence` lies behind what is judged.
+        """

@@ -28,16 +28,20 @@ from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavaila
 from auction.campaigns.wire import (
     campaign_to_message,
     changes_from_message,
+    charges_to_message,
     draft_from_message,
     report_to_message,
 )
 from auction.status import Refused, parse, refusal_of
 from pacing.clocks import Clock
+from pacing.ledger.statement import MAX_PAGE
 from protos import campaigns_pb2 as pb
 
 MAX_KEY_CHARACTERS = 64
 MAX_PAGE_SIZE = 200
 DEFAULT_PAGE_SIZE = 50
+DEFAULT_CHARGES = 100
+MAX_SEQUENCE = 2**63 - 1
 DEFAULT_HOURS = 48
 MAX_WATCHED = 100
 MIN_INTERVAL_MS = 250
@@ -72,6 +76,7 @@ class CampaignsService:
             "ResumeCampaign": (pb.ChangeStatusRequest, self.resume),
             "EndCampaign": (pb.ChangeStatusRequest, self.end),
             "GetReport": (pb.GetReportRequest, self.report),
+            "ListCharges": (pb.ListChargesRequest, self.charges),
         }
 
     @property
@@ -159,6 +164,18 @@ class CampaignsService:
         """A campaign's figures at one row of the ledger."""
         hours = check_int("hours", request.hours, 0, MAX_HOURS) or DEFAULT_HOURS
         return self._report(self._visible(principal, request.campaign_id), hours)
+
+    def charges(self, principal: Principal, request: pb.ListChargesRequest) -> pb.ListChargesResponse:
+        """One page of a campaign's charges, each with its why."""
+        limit = check_int("limit", request.limit, 0, MAX_PAGE) or DEFAULT_CHARGES
+        after = check_int("after", request.after, 0, MAX_SEQUENCE)
+        at_sequence = check_int("ledger_sequence", request.ledger_sequence, 0, MAX_SEQUENCE)
+        campaign_id = self._visible(principal, request.campaign_id).campaign_id
+        try:
+            page, charges = self._desk.statement(campaign_id, after, limit, at_sequence)
+        except ValueError as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), "ledger_sequence") from None
+        return charges_to_message(page, charges)
 
     def watch(
         self, authorize: Callable[[], Principal], request: pb.WatchReportRequest, left: threading.Event

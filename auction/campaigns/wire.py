@@ -10,10 +10,13 @@ from enum import IntEnum
 from typing import Any as AnyValue
 from typing import TypeVar
 
+import numpy as np
+
 from auction.campaigns.desk import LiveFigures
 from auction.campaigns.model import EDITABLE_FIELDS, BidMode, Campaign, Creative, InvalidField
 from auction.campaigns.report import BookedFigures, Figures
 from pacing.facts import Goal
+from pacing.ledger.statement import StatementPage
 from protos import campaigns_pb2 as pb
 from targeting.attributes import Dimension
 from targeting.expressions import (
@@ -189,6 +192,18 @@ def report_to_message(campaign: Campaign, booked: BookedFigures, live: LiveFigur
         total_budget_micros=live.caps.total_budget_micros,
         multiplier_micros=live.multiplier_micros,
         status=campaign.status.value,  # type: ignore[arg-type]
+    )
+
+
+def charges_to_message(page: StatementPage, charges: np.ndarray) -> pb.ListChargesResponse:
+    """A page of a statement whose charges are explained: EXPLAINED[n]."""
+    names = charges.dtype.names or ()
+    return pb.ListChargesResponse(
+        charges=[pb.Charge(**dict(zip(names, line, strict=True))) for line in charges.tolist()],
+        next_after=page.next_after,
+        ledger_sequence=page.ledger_sequence,
+        charged_micros=page.charged_micros,
+        over_delivered_micros=page.over_delivered_micros,
     )
 
 

@@ -3,6 +3,8 @@ little."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 PLACEMENTS = 16
@@ -34,6 +36,11 @@ def landscape_idx(
     block = hour // HOURS_PER_BLOCK
     tiers = region_tiers[np.asarray(regions, np.int64)]
     return ((np.asarray(placements, np.int32) * HOUR_BLOCKS + block) * REGION_TIERS + tiers).astype(np.int32)
+
+
+def leaves_of_blocks(blocks: Sequence[int]) -> np.ndarray:
+    """Which leaves (b1[LEAF_COUNT]) belong to some blocks of hours."""
+    return np.isin(np.arange(LEAF_COUNT) // REGION_TIERS % HOUR_BLOCKS, blocks)
 
 
 def parent_rows() -> np.ndarray:

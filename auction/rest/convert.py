@@ -7,6 +7,9 @@ from typing import Any
 from auction.rest.shapes import CampaignChange, CreativeShape, NewCampaign, TargetingShape
 from protos import campaigns_pb2 as pb
 
+_CHARGE_FIELDS = tuple(field.name for field in pb.Charge.DESCRIPTOR.fields)
+_AUCTIONS = {1: "first_price", 2: "second_price"}
+_VERDICTS = {1: "charged", 2: "duplicate", 3: "conflict", 4: "over_delivery"}
 _FIGURE_FIELDS = tuple(field.name for field in pb.Figures.DESCRIPTOR.fields)
 
 
@@ -142,6 +145,28 @@ def report_json(report: pb.CampaignReport) -> dict[str, Any]:
         "multiplier_micros": report.multiplier_micros,
         "status": _name_of(pb.CampaignStatus, "CAMPAIGN_STATUS", report.status),
     }
+
+
+def charge_fields(charge: pb.Charge) -> dict[str, Any]:
+    """A charge by its fields' names, as numbers."""
+    return {field: getattr(charge, field) for field in _CHARGE_FIELDS}
+
+
+def charges_json(page: pb.ListChargesResponse) -> dict[str, Any]:
+    """A page of charges as `ChargePage`."""
+    return {
+        "charges": [_charge_json(charge) for charge in page.charges],
+        "next_after": str(page.next_after or ""),
+        "ledger_sequence": str(page.ledger_sequence),
+        "charged_micros": page.charged_micros,
+        "over_delivered_micros": page.over_delivered_micros,
+    }
+
+
+def _charge_json(charge: pb.Charge) -> dict[str, Any]:
+    fields = charge_fields(charge)
+    fields |= {name: str(fields[name]) for name in ("sequence", "viewer_id", "creative_id")}
+    return fields | {"at": _AUCTIONS[charge.at], "verdict": _VERDICTS[charge.verdict]}
 
 
 def _figures_json(figures: pb.Figures) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from grpc_health.v1 import health_pb2
 from starlette.responses import JSONResponse, StreamingResponse
 
-from auction.rest.convert import campaign_json, create_request, report_json, update_request
+from auction.rest.convert import campaign_json, charges_json, create_request, report_json, update_request
 from auction.rest.errors import RESPONSES, error_json
 from auction.rest.live import live_response
 from auction.rest.shapes import (
@@ -18,6 +18,8 @@ from auction.rest.shapes import (
     CampaignPage,
     CampaignShape,
     ChangedCampaign,
+    ChargePage,
+    ChargesQuery,
     Id,
     LiveQuery,
     NewCampaign,
@@ -25,6 +27,7 @@ from auction.rest.shapes import (
     ReportQuery,
     ReportShape,
 )
+from auction.rest.statement import CSV_PAGE, statement_response
 from protos import campaigns_pb2 as pb
 
 CALL_TIMEOUT_S = 5.0
@@ -209,6 +212,39 @@ async def get_report(
     """What a campaign got for its money: in total, today and hour by hour."""
     message = pb.GetReportRequest(campaign_id=int(campaign_id), hours=query.hours)
     return report_json(await engine.call(request, "GetReport", message, pb.CampaignReport))
+
+
+@router.get("/campaigns/{campaign_id}/charges", response_model=ChargePage, tags=["reports"])
+async def list_charges(
+    request: Request, engine: EngineOf, campaign_id: CampaignId, query: Annotated[ChargesQuery, Query()]
+) -> Any:
+    """Every impression that was judged, with its price and the why of its bid, one page at a time."""
+    message = pb.ListChargesRequest(
+        campaign_id=int(campaign_id),
+        after=int(query.after),
+        limit=query.limit,
+        ledger_sequence=int(query.ledger_sequence),
+    )
+    return charges_json(await engine.call(request, "ListCharges", message, pb.ListChargesResponse))
+
+
+@router.get(
+    "/campaigns/{campaign_id}/charges.csv",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}}, "description": "A line for each charge, with exact amounts."}},
+    tags=["reports"],
+)
+async def download_charges(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Response:
+    """All charges as one file, every line of it true at one row of the ledger."""
+
+    async def page_of(after: int, ledger_sequence: int) -> pb.ListChargesResponse:
+        message = pb.ListChargesRequest(
+            campaign_id=int(campaign_id), after=after, limit=CSV_PAGE, ledger_sequence=ledger_sequence
+        )
+        answer: pb.ListChargesResponse = await engine.call(request, "ListCharges", message, pb.ListChargesResponse)
+        return answer
+
+    return await statement_response(campaign_id, page_of)
 
 
 @router.get(

@@ -29,6 +29,9 @@ Id = Annotated[
     Field(pattern=r"^[1-9][0-9]{0,19}$", description="a 64-bit number, in decimal", examples=["7001"]),
     AfterValidator(_within_64_bits),
 ]
+Sequence = Annotated[
+    str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$", description="a row of the ledger, in decimal", examples=["0"])
+]
 Name = Annotated[str, Field(min_length=1, max_length=80, description="1 to 80 characters, not blank")]
 TargetCost = Annotated[
     int, Field(ge=0, le=10**12, description="per goal event; 0 in automatic mode, else at least 1,000")
@@ -216,6 +219,40 @@ class ReportShape(BaseModel):
     status: StatusName
 
 
+class ChargeShape(BaseModel):
+    """One impression with its price, and the why of its bid: value = alpha * p, and in first price a share of that."""
+
+    sequence: Annotated[str, Field(description="its row of the ledger")]
+    occurred_at_ms: int
+    recorded_at_ms: int
+    viewer_id: str
+    creative_id: str
+    at: Literal["first_price", "second_price"]
+    verdict: Annotated[
+        Literal["charged", "duplicate", "conflict", "over_delivery"], Field(description="only 'charged' cost anything")
+    ]
+    amount_micros: Annotated[int, Field(description="the price")]
+    bid_micros: int
+    floor_micros: int
+    probability: Annotated[float, Field(description="of a goal event, as predicted")]
+    alpha_micros: Annotated[float, Field(description="worth of one goal event; if flat, of the impression")]
+    flat: Annotated[bool, Field(description="the worth did not depend on the probability")]
+    value_micros: Annotated[float, Field(description="worth of the impression")]
+    shade: Annotated[float, Field(description="bid / value in first price; 0 in second price")]
+    charged_micros: Annotated[int, Field(description="by the campaign, up to this row")]
+    over_delivered_micros: Annotated[int, Field(description="up to this row")]
+
+
+class ChargePage(BaseModel):
+    """One page of charges; `next_after` is empty on the last. All is true at row `ledger_sequence` of the ledger."""
+
+    charges: list[ChargeShape]
+    next_after: str
+    ledger_sequence: str
+    charged_micros: int
+    over_delivered_micros: int
+
+
 class ErrorBody(BaseModel):
     """What went wrong."""
 
@@ -237,6 +274,17 @@ class PageQuery(BaseModel):
     page_size: Annotated[int, Field(ge=1, le=200)] = 50
     page_token: Annotated[str, Field(max_length=64)] = ""
     creator_id: Annotated[Id | None, Field(description="operators only")] = None
+
+
+class ChargesQuery(BaseModel):
+    """Which page of the charges."""
+
+    model_config = ConfigDict(extra="forbid")
+    after: Sequence = "0"
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    ledger_sequence: Annotated[
+        Sequence, Field(description="that of an earlier page, to go on with the list as it was then")
+    ] = "0"
 
 
 class ReportQuery(BaseModel):

@@ -13,7 +13,7 @@ from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
 from pacing.budget.store import LeaseRequest
 from pacing.facts import OutcomeKind
-from pacing.ledger.log import Ledger
+from pacing.ledger.reading import LedgerReads
 from pacing.ledger.rows import MoneyKind
 
 _REPLAY_ROWS = 50_000
@@ -64,7 +64,7 @@ class Replayed:
     snapshot_sequence: int = 0
 
 
-def replay(ledger: Ledger, owner_id: int) -> Replayed:
+def replay(ledger: LedgerReads, owner_id: int) -> Replayed:
     """Rebuild accounts, leases and counters.
 
     Money rows and verdicts are applied one after the other although they were interleaved: both only add, and a verdict

@@ -55,6 +55,37 @@ def _unpacked(raw: bytes) -> Mark | None:
     return Mark(*fields) if magic == _MAGIC else None
 
 
+def _newest(raw: bytes, path: Path) -> tuple[Mark, bool]:
+    """The newest mark of an anchor's bytes, and whether one of the two was unreadable.
+
+    Raises:
+        LedgerDamaged: neither is readable although something was written.
+    """
+    if not raw:
+        return Mark(), False
+    slots = [raw[:_SLOT_BYTES], raw[_SLOT_BYTES:]]
+    marks = [mark for mark in map(_unpacked, slots) if mark is not None]
+    if not marks:
+        raise LedgerDamaged(f"ledger anchor {path}: {len(raw)} bytes, no readable mark")
+    blank = sum(not any(slot) for slot in slots)
+    newest = max(marks, key=lambda mark: mark.revision)
+    return newest, len(marks) + (blank if newest.revision <= 1 else 0) < 2
+
+
+def read_mark(path: Path) -> Mark:
+    """The newest mark of an anchor that another process may be writing, without its lock.
+
+    A write under way damages one of the two slots at most, so the other is what was acknowledged before.
+
+    Raises:
+        LedgerDamaged: there is no anchor, or no readable mark.
+    """
+    try:
+        return _newest(path.read_bytes(), path)[0]
+    except FileNotFoundError:
+        raise LedgerDamaged(f"ledger anchor {path}: missing") from None
+
+
 class Anchor:
     """The open anchor file. It is also the lock that keeps a second process out. Used by one thread at a time."""
 
@@ -79,17 +110,8 @@ class Anchor:
             raise
 
     def _load(self) -> Mark:
-        raw = os.pread(self._fd, 2 * _SLOT_BYTES, 0)
-        if not raw:
-            return Mark()
-        slots = [raw[:_SLOT_BYTES], raw[_SLOT_BYTES:]]
-        marks = [mark for mark in map(_unpacked, slots) if mark is not None]
-        if not marks:
-            raise LedgerDamaged(f"ledger anchor {self.path}: {len(raw)} bytes, no readable mark")
-        blank = sum(not any(slot) for slot in slots)
-        newest = max(marks, key=lambda mark: mark.revision)
-        self.was_torn = len(marks) + (blank if newest.revision <= 1 else 0) < 2
-        return newest
+        mark, self.was_torn = _newest(os.pread(self._fd, 2 * _SLOT_BYTES, 0), self.path)
+        return mark
 
     def write(self, mark: Mark) -> None:
         """Put `mark`, whose revision is one more than the present one's, on disk before returning.

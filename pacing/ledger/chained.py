@@ -75,8 +75,11 @@ class ChainedTable:
         """How many batches begin behind `sequence`."""
         return int(db.execute(f"SELECT count(*) FROM {self.name} WHERE first_sequence > ?", (sequence,)).fetchone()[0])
 
-    def batches(self, db: Any, after: int) -> Iterator[Batch]:
+    def batches(self, db: Any, after: int, head: bytes | None = None) -> Iterator[Batch]:
         """Batches from the one that holds the sequence after `after` on, each checked against hash and neighbour.
+
+        Args:
+            head: if given, what the chain's head behind `after` must be.
 
         Raises:
             LedgerDamaged: a batch is not what was written, or one is missing.
@@ -86,18 +89,18 @@ class ChainedTable:
             "WHERE first_sequence <= ?) ORDER BY first_sequence",
             (after + 1,),
         )
-        expected: tuple[int, bytes] | None = None
-        for first, last, previous_head, head, body in cursor:
+        expected = None if head is None else (after + 1, head)
+        for first, last, previous_head, found, body in cursor:
             if expected is None and first == 1:
                 expected = (1, EMPTY_HEAD)
             if expected is not None and expected != (first, previous_head):
                 raise LedgerDamaged(f"ledger {self.name}: batch {expected[0]} is missing or altered")
-            if not _is_well_formed(first, last, previous_head, head, body) or len(body) % self.dtype.itemsize:
+            if not _is_well_formed(first, last, previous_head, found, body) or len(body) % self.dtype.itemsize:
                 raise LedgerDamaged(f"ledger {self.name}: batch behind {after} is not what was written")
-            if chained(previous_head, last, body) != head:
+            if chained(previous_head, last, body) != found:
                 raise LedgerDamaged(f"ledger {self.name}: batch {first}..{last} is not what was written")
-            expected = (last + 1, head)
-            yield Batch(first, last, head, np.frombuffer(body, self.dtype))
+            expected = (last + 1, found)
+            yield Batch(first, last, found, np.frombuffer(body, self.dtype))
 
     def read(self, db: Any, after: int, until: int, limit: int, below_kind: int | None = None) -> np.ndarray:
         """Up to `limit` rows with sequences in after+1 .. until, oldest first; if given, of kinds below `below_kind`.
@@ -120,3 +123,24 @@ class ChainedTable:
         if not parts:
             return np.zeros(0, self.dtype)
         return np.concatenate(parts)[:limit]
+
+    def rows_at(self, db: Any, sequences: np.ndarray) -> np.ndarray:
+        """The rows of these sequences (u8[n], ascending).
+
+        Raises:
+            LedgerDamaged: one is not there, or what is stored is not what was written.
+        """
+        found = np.zeros(len(sequences), self.dtype)
+        done = 0
+        while done < len(sequences):
+            batch = next(self.batches(db, int(sequences[done]) - 1), None)
+            last = done if batch is None else int(np.searchsorted(sequences, batch.last, side="right"))
+            wanted = sequences[done:last]
+            places = np.searchsorted(batch.rows["sequence"], wanted) if batch is not None else wanted
+            if batch is None or not len(wanted) or places[-1] >= len(batch.rows):
+                raise LedgerDamaged(f"ledger {self.name}: row {sequences[done]} is missing")
+            found[done:last] = batch.rows[places]
+            done = last
+        if not np.array_equal(found["sequence"], sequences):
+            raise LedgerDamaged(f"ledger {self.name}: rows of {sequences[0]}..{sequences[-1]} are missing")
+        return found

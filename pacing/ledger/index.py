@@ -127,6 +127,11 @@ def charges_of(db: Any, campaign_id: int, after: int, limit: int) -> np.ndarray:
     return np.array(found, CHARGE) if found else np.zeros(0, CHARGE)
 
 
+def count_charges(db: Any, until: int) -> int:
+    """How many charges with sequences up to `until` there are."""
+    return int(db.execute("SELECT count(*) FROM charges WHERE sequence <= ?", (until,)).fetchone()[0])
+
+
 def position(db: Any, follower: str) -> int:
     """The saved position of a follower, or 0."""
     found = db.execute("SELECT sequence FROM positions WHERE follower = ?", (follower,)).fetchone()
@@ -153,15 +158,16 @@ def save_snapshot(db: Any, sequence: int, judged_sequence: int, body: bytes) -> 
     )
 
 
-def load_snapshot(db: Any) -> tuple[int, int, bytes] | None:
-    """The newest snapshot whose digest is right: (sequence, judged_sequence, body)."""
+def load_snapshot(db: Any, row_count: int = 2**63, judged: int = 2**63) -> tuple[int, int, bytes] | None:
+    """The newest snapshot within so many rows and verdicts whose digest is right: (sequence, judged_sequence, body)."""
     for sequence, judged_sequence, digest, body in db.execute(
         "SELECT sequence, judged_sequence, digest, body FROM snapshots ORDER BY sequence DESC"
     ):
         is_written = (
             isinstance(body, bytes) and isinstance(judged_sequence, int) and min(sequence, judged_sequence) >= 0
         )
-        if is_written and _digest(sequence, judged_sequence, body) == digest:
+        is_within = is_written and sequence <= row_count and judged_sequence <= judged
+        if is_within and _digest(sequence, judged_sequence, body) == digest:
             return sequence, judged_sequence, body
     return None
 

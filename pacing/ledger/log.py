@@ -18,17 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger import index
 from pacing.ledger.anchor import EMPTY_HEAD, Anchor, Mark
-from pacing.ledger.chained import ChainedTable
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
-from pacing.ledger.rows import FIRST_MONEY_KIND, MONEY, as_money, as_outcomes, check_outcomes
+from pacing.ledger.reading import JUDGED, ROWS, LedgerReads
+from pacing.ledger.rows import MONEY, as_outcomes, check_outcomes
 
 logger = logging.getLogger(__name__)
 
-ROWS = ChainedTable("batches", OUTCOME)
-JUDGED = ChainedTable("judgements", JUDGEMENT)
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -68,7 +65,7 @@ class _Ticket:
         self.error: LedgerError | None = None
 
 
-class Ledger:
+class Ledger(LedgerReads):
     """One open ledger. Any thread may call any method; readers do not wait for a commit."""
 
     def __init__(self, path: Path | None) -> None:
@@ -152,16 +149,6 @@ class Ledger:
                 seen, seen_head = batch.last, batch.head
             if seen and (seen, seen_head) != (last, head):
                 raise LedgerDamaged(f"ledger {self.path}: {table.name} end at {seen}, not at {last}")
-
-    @property
-    def last_sequence(self) -> int:
-        """The ledger is durable up to this row; 0: empty."""
-        return self._mark.row_count
-
-    @property
-    def judged_sequence(self) -> int:
-        """Every row up to this one has its verdict."""
-        return self._mark.judged_sequence
 
     def append(self, rows: np.ndarray) -> int:
         """Append outcomes, those told before left out, and answer the sequence up to which the ledger is durable.
@@ -263,49 +250,6 @@ class Ledger:
             logger.critical("%s", self._broken)
             raise self._broken from error
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._read_lock:
-            try:
-                yield self._reader
-            except sqlite3.Error as error:
-                raise LedgerDamaged(f"ledger {self.path}: {error}") from error
-
-    def find_claims(self, rows: np.ndarray) -> np.ndarray:
-        """The amounts under which OUTCOME[n] are in the ledger already, i8[n]; -1: not told before."""
-        with self._reading() as db:
-            return index.find_claims(db, rows)
-
-    def read(self, after: int, limit: int) -> np.ndarray:
-        """Up to `limit` outcomes behind sequence `after`, oldest first, as OUTCOME[n], without the ledger's own rows.
-
-        Raises:
-            LedgerDamaged: what is stored is not what was acknowledged.
-        """
-        with self._reading() as db:
-            return ROWS.read(db, after, self._mark.row_count, limit, FIRST_MONEY_KIND)
-
-    def read_money(self, after: int) -> np.ndarray:
-        """The ledger's own rows behind sequence `after`, as MONEY[n]. Raises as `read`."""
-        with self._reading() as db:
-            parts = [b.rows[b.rows["kind"] >= FIRST_MONEY_KIND] for b in ROWS.batches(db, after)]
-        rows = np.concatenate([np.zeros(0, OUTCOME), *parts])
-        return as_money(rows[(rows["sequence"] > after) & (rows["sequence"] <= self._mark.row_count)])
-
-    def read_judged(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to `limit` outcomes behind sequence `after` that have verdicts, as (OUTCOME[n], JUDGEMENT[n]) row by row.
-
-        Raises:
-            LedgerDamaged: what is stored is not what was acknowledged.
-        """
-        until = self._mark.judged_sequence
-        with self._reading() as db:
-            rows = ROWS.read(db, after, until, limit, FIRST_MONEY_KIND)
-            judgements = JUDGED.read(db, after, until, len(rows))
-        if not np.array_equal(rows["sequence"], judgements["sequence"]):
-            raise LedgerDamaged(f"ledger {self.path}: rows behind {after} do not have one verdict each")
-        return rows, judgements
-
     def append_judgements(self, judged_to: int, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Store, durably, the verdicts on the outcomes between the last judged sequence and `judged_to`.
 
@@ -329,21 +273,6 @@ class Ledger:
                 marks["judged_sequence"] = judged_to
                 index.add_charges(self._db, rows, judgements)
 
-    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
-        """Judged billable rows of a campaign behind sequence `after`, as CHARGE[n], oldest first."""
-        with self._reading() as db:
-            return index.charges_of(db, campaign_id, after, limit)
-
-    def charged_at(self, campaign_id: int, sequence: int) -> tuple[int, int]:
-        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `sequence`."""
-        with self._reading() as db:
-            return index.charged_at(db, campaign_id, sequence)
-
-    def position(self, follower: str) -> int:
-        """Up to where a follower has read; 0: it has not begun."""
-        with self._reading() as db:
-            return index.position(db, follower)
-
     def save_position(self, follower: str, sequence: int) -> None:
         """Note, durably, up to where a follower has read."""
         with self._commit_lock, self._transaction():
@@ -353,11 +282,6 @@ class Ledger:
         """Keep the state that rows up to `sequence` and verdicts up to `judged_sequence` lead to."""
         with self._commit_lock, self._transaction():
             index.save_snapshot(self._db, sequence, judged_sequence, body)
-
-    def load_snapshot(self) -> tuple[int, int, bytes] | None:
-        """The newest undamaged snapshot: (sequence, judged_sequence, body)."""
-        with self._reading() as db:
-            return index.load_snapshot(db)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the main file without making writers wait. Call every few seconds."""

@@ -6,9 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacing.ledger.log import Ledger
+from pacing.facts import FLAG_FLAT_WORTH, AuctionType, worth_micros
+from pacing.ledger.reading import LedgerReads
 
 MAX_PAGE = 1_000
+
+EXPLAINED = np.dtype(
+    [
+        ("sequence", "<u8"),  # of the ledger
+        ("occurred_at_ms", "<i8"),  # when it was seen
+        ("recorded_at_ms", "<i8"),
+        ("viewer_id", "<u8"),
+        ("creative_id", "<u8"),
+        ("at", "u1"),  # AuctionType
+        ("verdict", "u1"),
+        ("amount_micros", "<i8"),  # reported; charged where the verdict says so
+        ("bid_micros", "<i8"),
+        ("floor_micros", "<i8"),
+        ("probability", "<f8"),  # of a goal event, as predicted
+        ("alpha_micros", "<f8"),  # worth of one goal event or, if `flat`, of the impression
+        ("flat", "?"),
+        ("value_micros", "<f8"),  # worth of the impression: alpha * p
+        ("shade", "<f8"),  # bid / value in a first-price auction; 0 in second price, where bids are not shaded
+        ("charged_micros", "<i8"),  # by the campaign in total, this row included
+        ("over_delivered_micros", "<i8"),  # in total, this row included
+    ]
+)
+"""One line of a statement with its why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +53,27 @@ class StatementPage:
     over_delivered_micros: int
 
 
-def statement_page(ledger: Ledger, campaign_id: int, after: int = 0, limit: int = MAX_PAGE) -> StatementPage:
+def statement_page(
+    ledger: LedgerReads, campaign_id: int, after: int = 0, limit: int = MAX_PAGE, at_sequence: int = 0
+) -> StatementPage:
     """One page of a campaign's statement.
 
     Args:
         after: sequence of the last row of the page before; 0: from the start.
         limit: rows on the page, 1..MAX_PAGE.
+        at_sequence: the `ledger_sequence` of an earlier page, to go on with the statement as it was then; 0: as it is.
 
     Raises:
-        ValueError: `limit` or `after` is out of range.
+        ValueError: `limit`, `after` or `at_sequence` is out of range.
     """
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"limit {limit}: not in 1..{MAX_PAGE}")
     if not 0 <= after < 2**63:
         raise ValueError(f"after {after}: not in 0..{2**63 - 1}")
-    sequence = ledger.judged_sequence
+    judged = ledger.judged_sequence
+    if not 0 <= at_sequence <= judged:
+        raise ValueError(f"ledger_sequence {at_sequence}: not in 0..{judged}, as far as is judged")
+    sequence = at_sequence or judged
     charges = ledger.charges_of(campaign_id, after, limit + 1)
     charges = charges[charges["sequence"] <= sequence]
     page = charges[:limit]
@@ -55,3 +85,23 @@ def statement_page(ledger: Ledger, campaign_id: int, after: int = 0, limit: int 
         charged_micros=charged,
         over_delivered_micros=over,
     )
+
+
+def explained(ledger: LedgerReads, charges: np.ndarray) -> np.ndarray:
+    """EXPLAINED[n]: CHARGE[n], ascending, with what their rows of the ledger say about why and how much.
+
+    Raises:
+        LedgerDamaged: a row is not what was acknowledged.
+    """
+    lines = np.zeros(len(charges), EXPLAINED)
+    rows = ledger.rows_at(charges["sequence"])
+    for source in (rows["decision"], rows, charges):
+        for name in {*(source.dtype.names or ())} & {*(EXPLAINED.names or ())}:
+            lines[name] = source[name]
+    decisions = rows["decision"]
+    lines["flat"] = (decisions["flags"] & FLAG_FLAT_WORTH) != 0
+    values = worth_micros(decisions)
+    lines["value_micros"] = values
+    shaded = (decisions["at"] == AuctionType.FIRST_PRICE) & (values > 0)
+    np.divide(decisions["bid_micros"], values, out=lines["shade"], where=shaded)
+    return lines

@@ -136,6 +136,7 @@ def test_a_foreign_creators_campaign_is_not_found(server: RunningServer, campaig
     calls = {
         "Campaigns/GetCampaign": campaigns_pb2.GetCampaignRequest(campaign_id=campaign.campaign_id),
         "Campaigns/GetReport": campaigns_pb2.GetReportRequest(campaign_id=campaign.campaign_id),
+        "Campaigns/ListCharges": campaigns_pb2.ListChargesRequest(campaign_id=campaign.campaign_id),
         "Campaigns/PauseCampaign": status,
         "Campaigns/EndCampaign": status,
         "Campaigns/UpdateCampaign": campaigns_pb2.UpdateCampaignRequest(
@@ -174,6 +175,7 @@ def test_bad_bytes_are_an_invalid_argument_everywhere(server: RunningServer, raw
             *(f"Audience/{name}" for name in ("PutViewers", "PutSegment", "PutFollows", "EstimateReach")),
             *(f"Campaigns/{name}" for name in ("CreateCampaign", "GetCampaign", "ListCampaigns", "UpdateCampaign")),
             *(f"Campaigns/{name}" for name in ("PauseCampaign", "ResumeCampaign", "EndCampaign", "GetReport")),
+            "Campaigns/ListCharges",
         ],
     }
     for role, methods in calls.items():
@@ -304,3 +306,11 @@ def test_an_impression_reaches_its_campaigns_report(server: RunningServer, campa
         if report.ledger_sequence >= told.ledger_sequence:
             break
     assert (report.total.impressions, report.total.spend_micros) == (1, 123)
+    charges = server.transport("creator", CREATOR).call(
+        "Campaigns/ListCharges",
+        campaigns_pb2.ListChargesRequest(campaign_id=campaign.campaign_id),
+        campaigns_pb2.ListChargesResponse,
+    )
+    (charge,) = charges.charges
+    assert (charge.viewer_id, charge.amount_micros, charge.bid_micros, charges.charged_micros) == (77, 123, 20_000, 123)
+    assert charge.flat and charge.value_micros == 20_000.0 and charges.ledger_sequence >= charge.sequence

@@ -96,6 +96,16 @@ def test_an_accepted_impression_charges_once(engine: Engine, campaign_id: int, t
         assert after[name] - before[name] == 1_234
 
 
+def test_an_impression_below_its_bids_floor_is_not_billed(engine: Engine, campaign_id: int, viewer_ids) -> None:
+    answer = engine.bid([next(viewer_ids)], bidfloor_micros=700)
+    (token,) = tokens_of(answer)
+    assert list(answer.floors_micros) == [700]
+    told = engine.report([WIN, BILLABLE], [token, token], prices_micros=[699, 699])
+    assert list(told.statuses) == [INVALID, INVALID]
+    assert told.details[0].detail.startswith("prices_micros 699: below the floor")
+    assert [engine.status(kind, token, 700) for kind in (WIN, BILLABLE)] == [ACCEPTED, ACCEPTED]
+
+
 def test_silence_expires(engine: Engine, campaign_id: int, viewer_ids) -> None:
     silent, won = tokens_of(engine.bid([next(viewer_ids), next(viewer_ids)]))
     engine.advance(2_000)

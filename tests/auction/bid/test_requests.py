@@ -13,7 +13,7 @@ from auction.bid.nobid import NBR_BELOW_FLOOR, NBR_BID, NBR_BLOCKED_CREATOR, NBR
 from auction.bid.token import verify_batch
 from auction.campaigns.access import Role
 from auction.status import refusal_of
-from pacing.facts import FLAG_CALLER_PREDICTION, AuctionType, Goal, OutcomeKind, RowStatus
+from pacing.facts import FLAG_CALLER_PREDICTION, FLAG_FLAT_WORTH, AuctionType, Goal, OutcomeKind, RowStatus
 from pacing.money import MAX_PRICE_MICROS
 from protos import bidding_pb2
 from tests.auction.bid.engines import FIXED_BID_MICROS, Engine, a_request, decisions_of, tokens_of
@@ -140,7 +140,7 @@ def test_a_bid_carries_what_was_decided(engine: Engine, campaign_id: int) -> Non
 
 def test_the_callers_prediction_is_flagged_in_its_token(engine: Engine, campaign_id: int) -> None:
     decisions = decisions_of(engine.bid([21, 22], **predictions([1], [campaign_id], [0.25])))
-    assert decisions["flags"].tolist() == [0, FLAG_CALLER_PREDICTION]
+    assert decisions["flags"].tolist() == [FLAG_FLAT_WORTH, FLAG_FLAT_WORTH | FLAG_CALLER_PREDICTION]
     assert decisions["probability"][1] == 0.25
 
 

@@ -21,7 +21,9 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import CampaignStore
 from pacing.clocks import MS_PER_HOUR, Clock, VirtualClock
-from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
+from pacing.facts import JUDGEMENT, OUTCOME, AuctionType, Goal, OutcomeKind, Verdict
+from pacing.ledger.log import Ledger
+from pacing.ledger.statement import StatementPage, explained, statement_page
 
 NOON_MS = 1_772_596_800_000  # 4 March 2026, 12:00 in Shanghai
 
@@ -98,6 +100,7 @@ class SmallDesk:
         self.promised_micros: dict[int, int] = {}
         self.bids: dict[int, int] = {}
         self.refuses: str = ""
+        self.ledger = Ledger(None)
 
     def campaign_changed(self, campaign: Campaign) -> CapsInForce:
         """Take the campaign over."""
@@ -112,6 +115,11 @@ class SmallDesk:
         with self._lock:
             caps = self._caps(self.campaigns[campaign_id])
             return LiveFigures(self.bids.get(campaign_id, 0), 2_500_000.0, caps)
+
+    def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
+        """A page of the charges in `ledger`."""
+        page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
+        return page, explained(self.ledger, page.charges)
 
     def _caps(self, campaign: Campaign) -> CapsInForce:
         promised = self.promised_micros.get(campaign.campaign_id, 0)
@@ -173,3 +181,26 @@ def two_days(book: ReportBook, campaign_id: int, now_ms: int, seed: int, fans_pe
                 if random.random() < chance:
                     rows.add(campaign_id, kind, Verdict.ATTRIBUTED, at_ms)
     book.follow(*rows.take())
+
+
+def charge_some(ledger: Ledger, campaign_id: int, count: int) -> np.ndarray:
+    """Append and judge so many impressions of a campaign, in both auction types; OUTCOME[count]."""
+    random = np.random.default_rng(count)
+    rows = np.zeros(count, OUTCOME)
+    rows["kind"], rows["has_token"], rows["viewer_id"] = OutcomeKind.BILLABLE, 1, random.integers(1, 2**63, count)
+    rows["occurred_at_ms"] = rows["recorded_at_ms"] = NOON_MS + np.arange(count)
+    decisions = rows["decision"]
+    decisions["campaign_id"], decisions["creative_id"], decisions["viewer_id"] = campaign_id, 7001, rows["viewer_id"]
+    decisions["lease_id"], decisions["hold_seq"] = campaign_id, ledger.last_sequence + np.arange(count)
+    decisions["at"] = np.where(np.arange(count) % 2, AuctionType.FIRST_PRICE, AuctionType.SECOND_PRICE)
+    decisions["alpha_micros"], decisions["probability"] = 3e6, random.uniform(0.01, 0.2, count)
+    decisions["bid_micros"] = np.floor(3e6 * decisions["probability"].astype(np.float64) * 0.75)
+    decisions["floor_micros"] = 101
+    rows["price_micros"] = decisions["bid_micros"] - 1
+    ledger.append(rows)
+    rows = ledger.read(ledger.judged_sequence, count)
+    judgements = np.zeros(count, JUDGEMENT)
+    judgements["sequence"], judgements["verdict"] = rows["sequence"], Verdict.CHARGED
+    judgements["verdict"][-1] = Verdict.OVER_DELIVERY
+    ledger.append_judgements(ledger.last_sequence, rows, judgements)
+    return rows

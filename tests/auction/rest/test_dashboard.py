@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,7 +17,7 @@ from auction.rest.app import STATIC
 from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import Goal, OutcomeKind, Verdict
-from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, small_engine, two_days
+from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, charge_some, small_engine, two_days
 from tests.auction.rest.serving import running_shim
 from tests.browser import open_browser
 
@@ -71,7 +72,12 @@ def open_page(browser, address):
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: request.url.startswith((address, "data:")) or problems.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith((address, "data:", f"blob:{address}")) or problems.append(request.url)
+            ),
+        )
         page.goto(address + path)
         return page
 
@@ -146,6 +152,20 @@ def test_every_figure_is_the_reports_at_the_same_ledger_row(open_page, address, 
     assert shown == f"¥{today['spend_micros'] / 1e6:,.2f}"
     for chart in CHARTS:
         assert page.get_by_test_id(f"chart-{chart}").locator("canvas").count() == 1
+
+
+def test_the_statement_is_downloaded_as_the_api_gives_it(open_page, engine, address, creator_token):
+    campaign_id = put(engine, a_campaign(name="Charged", start_at_ms=NOON_MS)).campaign_id
+    charge_some(engine.desk.ledger, campaign_id, 30)
+    page = desk(open_page(f"/#token={creator_token}"))
+    page.locator(f"[data-testid=campaign-entry][data-campaign-id='{campaign_id}']").click()
+    with page.expect_download(timeout=WAIT_MS) as download:
+        page.get_by_test_id("statement").click()
+    assert download.value.suggested_filename == f"campaign-{campaign_id}-charges.csv"
+    url = f"{address}/api/campaigns/{campaign_id}/charges.csv"
+    text = httpx.get(url, headers={"Authorization": f"Bearer {creator_token}"}).content
+    assert Path(download.value.path()).read_bytes() == text
+    assert text.count(b"\r\n") == 31
 
 
 def test_markup_in_a_name_is_only_text(open_page, creator_token):
@@ -258,7 +278,7 @@ def test_nothing_runs_over_the_edge_and_every_button_has_a_name(open_page, creat
 
 def test_the_api_page_describes_and_tries_calls(open_page, engine, creator_token):
     page = open_page("/docs")
-    expect(page.get_by_test_id("call")).to_have_count(10)
+    expect(page.get_by_test_id("call")).to_have_count(12)
     call = page.get_by_test_id("call").filter(has_text="Campaigns by ascending id")
     call.locator("summary").click()
     call.locator("input[type=password]").fill(creator_token)

@@ -64,6 +64,8 @@ def test_every_route_is_described_with_its_failures(served):
         "/api/campaigns/{campaign_id}/resume",
         "/api/campaigns/{campaign_id}/end",
         "/api/campaigns/{campaign_id}/report",
+        "/api/campaigns/{campaign_id}/charges",
+        "/api/campaigns/{campaign_id}/charges.csv",
         "/api/live",
     }
     for path, methods in paths.items():

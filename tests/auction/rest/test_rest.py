@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import socket
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -15,7 +18,7 @@ from auction.campaigns.access import Role
 from auction.rest.guards import MAX_BODY_BYTES
 from auction.rest.shapes import NewCampaign
 from pacing.facts import OutcomeKind, Verdict
-from tests.auction.campaigns.figures import NOON_MS, JudgedRows, small_engine
+from tests.auction.campaigns.figures import NOON_MS, JudgedRows, charge_some, small_engine
 from tests.auction.rest.serving import running_shim
 
 JSON = {"Content-Type": "application/json"}
@@ -346,3 +349,78 @@ def test_no_value_of_any_field_makes_the_shim_stumble(client, field, value):
     assert response.status_code in (201, 400, 422), response.text
     if response.status_code != 201:
         assert set(response.json()["error"]) == {"code", "message", "field"}
+
+
+def test_charges_are_listed_with_their_why_at_one_row_of_the_ledger(engine, client):
+    campaign_id = create(client)["campaign_id"]
+    url = f"/api/campaigns/{campaign_id}/charges"
+    empty = client.get(url).json()
+    assert (empty["charges"], empty["next_after"], empty["charged_micros"]) == ([], "", 0)
+    rows = charge_some(engine.desk.ledger, int(campaign_id), 5)
+    first = client.get(url, params={"limit": 3}).json()
+    assert [c["sequence"] for c in first["charges"]] == [str(s) for s in rows["sequence"][:3]]
+    charge_some(engine.desk.ledger, int(campaign_id), 4)
+    rest = {"after": first["next_after"], "ledger_sequence": first["ledger_sequence"]}
+    then = client.get(url, params=rest).json()
+    assert [c["sequence"] for c in then["charges"]] == [str(s) for s in rows["sequence"][3:]]
+    assert {k: then[k] for k in ("ledger_sequence", "charged_micros", "over_delivered_micros", "next_after")} == {
+        "ledger_sequence": first["ledger_sequence"],
+        "charged_micros": int(rows["price_micros"][:4].sum()),
+        "over_delivered_micros": int(rows["price_micros"][4]),
+        "next_after": "",
+    }
+    decision = rows["decision"][1]
+    value = decision["alpha_micros"] * float(decision["probability"])
+    assert first["charges"][1] == {
+        "sequence": str(rows["sequence"][1]),
+        "occurred_at_ms": NOON_MS + 1,
+        "recorded_at_ms": NOON_MS + 1,
+        "viewer_id": str(decision["viewer_id"]),
+        "creative_id": "7001",
+        "at": "first_price",
+        "verdict": "charged",
+        "amount_micros": int(rows["price_micros"][1]),
+        "bid_micros": int(decision["bid_micros"]),
+        "floor_micros": 101,
+        "probability": float(decision["probability"]),
+        "alpha_micros": 3e6,
+        "flat": False,
+        "value_micros": value,
+        "shade": decision["bid_micros"] / value,
+        "charged_micros": int(rows["price_micros"][:2].sum()),
+        "over_delivered_micros": 0,
+    }
+    assert len(client.get(url).json()["charges"]) == 9
+
+
+def test_a_statement_is_a_file_of_exact_amounts_at_one_row(engine, client):
+    campaign_id = create(client)["campaign_id"]
+    rows = charge_some(engine.desk.ledger, int(campaign_id), 2_345)
+    with client.stream("GET", f"/api/campaigns/{campaign_id}/charges.csv") as response:
+        assert response.headers["content-type"] == "text/csv; charset=utf-8"
+        assert f"campaign-{campaign_id}-charges.csv" in response.headers["content-disposition"]
+        chunks = response.iter_text()
+        text = next(chunks)
+        charge_some(engine.desk.ledger, int(campaign_id), 50)  # does not come into this file
+        text += "".join(chunks)
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert response.headers["ledger-sequence"] == str(rows["sequence"][-1]) == lines[-1]["ledger row"]
+    assert [int(Decimal(line["price"]) * 1_000_000) for line in lines] == rows["price_micros"].tolist()
+    assert sum(Decimal(line["price"]) for line in lines[:-1]) == Decimal(lines[-1]["charged so far"])
+    assert [line["verdict"] for line in lines[-2:]] == ["charged", "over-delivery"]
+    assert lines[0]["auction"] == "second" and lines[0]["bid / worth"] == ""
+    assert lines[1]["auction"] == "first" and lines[1]["bid / worth"].startswith("0.75")
+    assert lines[0]["seen at (UTC)"] == "2026-03-04 04:00:00" and lines[0]["floor"] == "0.000101"
+
+
+def test_foreign_and_impossible_statements_are_refused(engine, client, address):
+    campaign_id = create(client)["campaign_id"]
+    other = {"Authorization": f"Bearer {engine.token(Role.CREATOR, 8)}"}
+    for path in ("charges", "charges.csv"):
+        fails(client.get(f"/api/campaigns/{campaign_id}/{path}", headers=other), 404, "not_found")
+        fails(httpx.get(f"{address}/api/campaigns/{campaign_id}/{path}"), 401, "unauthenticated")
+    url = f"/api/campaigns/{campaign_id}/charges"
+    for field, value in (("limit", 0), ("limit", 1_001), ("after", "-1"), ("after", "1" * 19), ("page", 1)):
+        fails(client.get(url, params={field: value}), 422, "invalid_argument", field)
+    message = fails(client.get(url, params={"ledger_sequence": 10**9}), 422, "invalid_argument", "ledger_sequence")
+    assert message.startswith("ledger_sequence 1000000000: not in 0..")

@@ -67,6 +67,8 @@ export async function allCampaigns() {
 
 export const createCampaign = (body, key) => json("POST", "/api/campaigns", body, { "Idempotency-Key": key });
 export const changeCampaign = (id, body) => json("PATCH", `/api/campaigns/${id}`, body);
+/** The statement of a campaign, whole, as a file for the browser to save. */
+export const statementOf = (id) => send(`/api/campaigns/${id}/charges.csv`).then((response) => response.blob());
 export const changeStatus = (id, verb) => json("POST", `/api/campaigns/${id}/${verb}`);
 
 /**

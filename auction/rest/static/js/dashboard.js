@@ -1,5 +1,5 @@
 // The page: sign in, list the campaigns, follow them live, show one.
-import { allCampaigns, changeStatus, token, watch } from "./api.js";
+import { allCampaigns, changeStatus, statementOf, token, watch } from "./api.js";
 import { el, setText } from "./dom.js";
 import { money } from "./format.js";
 import { meter, paintPill, Panel, pill, stateOf } from "./panel.js";
@@ -175,6 +175,7 @@ function openPanel() {
     status: (verb) => act(campaign, verb),
     budget: () => editBudget(campaign),
     end: () => endCampaign(campaign),
+    statement: () => saveStatement(campaign),
     range: (hours) => {
       desk.hours = hours;
       openPanel();
@@ -246,6 +247,17 @@ async function editBudget(campaign) {
   if (!answer) return;
   await reload();
   say(answer.text, "good");
+}
+
+/** Fetched with the token and handed over as a file: a plain link could not show the token. */
+async function saveStatement(campaign) {
+  try {
+    const address = URL.createObjectURL(await statementOf(campaign.campaign_id));
+    el("a", { href: address, download: `campaign-${campaign.campaign_id}-charges.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), NOTICE_MS);
+  } catch (error) {
+    refused(error);
+  }
 }
 
 async function addCampaign() {

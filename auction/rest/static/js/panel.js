@@ -72,7 +72,7 @@ export class Panel {
       "article", { class: "focus", "data-testid": "campaign", "data-campaign-id": campaign.campaign_id, "aria-busy": "true" },
       this.heading(on),
       el("div", { class: "tiles" }, ...Object.values(this.tiles).map((t) => t.node)),
-      this.truth,
+      el("div", { class: "truth" }, this.truth, el("button", { class: "text-button small", type: "button", text: word("statement"), title: word("statementWhy"), onClick: on.statement, "data-testid": "statement" })),
       el("div", { class: "charts-head" }, el("p", { class: "small soft", text: word("zoneNote", { zone: campaign.zone }) }), this.rangeChoice(on)),
       this.charts.node, this.tableCard, this.about(),
     );
