@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in (*SOURCE_FOLDERS, "protos"):
+        if (missing.name or "").partition(".")[0] in (*SOURCE_FOLDERS, "protos", "rpc"):
             raise
         print(f"{name}: the package {missing.name} is not installed; `python3 dev.py setup` does it", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -28,6 +28,7 @@ PACKAGES = [
     "pacing.control",
     "pacing.ledger",
     "protos",
+    "rpc",
     "targeting",
     "targeting.graph",
     "targeting.match",

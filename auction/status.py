@@ -7,17 +7,15 @@ here and is UNAVAILABLE there.
 from __future__ import annotations
 
 import logging
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 
 from auction.campaigns.access import Forbidden, Unauthenticated
 from auction.campaigns.store import CampaignLimit, NoSuchCampaign, StoreUnavailable
+from rpc.refusals import FIELD_METADATA, MAX_MESSAGE_CHARACTERS, Refused, abort, parse
 
-FIELD_METADATA = "fanbid-field"
-"""Trailing metadata of a refusal: path of the field that was wrong."""
-
-MAX_MESSAGE_CHARACTERS = 1_000
+__all__ = ["FIELD_METADATA", "MAX_MESSAGE_CHARACTERS", "Refused", "parse", "refusal_of", "refuse"]
 
 _LOG = logging.getLogger("fanbid.status")
 
@@ -30,22 +28,6 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (ValueError, grpc.StatusCode.INVALID_ARGUMENT),
 )
-
-
-class Refused(Exception):
-    """A call that is answered with this status.
-
-    Attributes:
-        code: never UNKNOWN or INTERNAL.
-        message: for the caller; names field, value and range where one is wrong.
-        field: path of the field that is wrong; empty: none.
-    """
-
-    def __init__(self, code: grpc.StatusCode, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message[:MAX_MESSAGE_CHARACTERS]
-        self.field = field
 
 
 def refusal_of(exc: Exception) -> Refused:
@@ -61,21 +43,4 @@ def refusal_of(exc: Exception) -> Refused:
 
 def refuse(context: grpc.ServicerContext, exc: Exception) -> NoReturn:
     """End the call with the status that `exc` means; for use in a handler's `except Exception`."""
-    refused = refusal_of(exc)
-    if refused.field:
-        context.set_trailing_metadata(((FIELD_METADATA, refused.field.encode("ascii", "backslashreplace").decode()),))
-    context.abort(refused.code, refused.message)
-    raise AssertionError("abort raises")
-
-
-def parse(message_class: Any, raw: bytes) -> Any:
-    """The message in `raw`.
-
-    Raises:
-        Refused: INVALID_ARGUMENT: the bytes are no such message.
-    """
-    try:
-        return message_class.FromString(raw)
-    except Exception:
-        name = message_class.DESCRIPTOR.full_name
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"request: {len(raw)} bytes that are no {name}") from None
+    abort(context, refusal_of(exc))

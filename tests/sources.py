@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTALLED_FOLDERS = ("auction", "benchmarks", "fanbridge", "pacing", "protos", "targeting")
+INSTALLED_FOLDERS = ("auction", "benchmarks", "fanbridge", "pacing", "protos", "rpc", "targeting")
 FOLDERS = (*INSTALLED_FOLDERS, "tests")
 
 

@@ -45,7 +45,7 @@ SQLITE_FILES = {
     "fanbridge/delivery.py",
 }
 WIRE_FILE = re.compile(
-    r"(.*/)?(\w*wire\w*|\w*service\w*|server|status)\.py|auction/rest/.*|fanbridge/client\.py|fanbridge/service/.*"
+    r"(.*/)?(\w*wire\w*|\w*service\w*|server|status)\.py|auction/rest/.*|rpc/.*|fanbridge/client\.py|fanbridge/service/.*"
 )
 WIRE_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "google", "protos"}
 

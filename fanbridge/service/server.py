@@ -9,29 +9,23 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from fanbridge.service.fans import FanRules
-from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server
+from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server, refuse
 from fanbridge.service.store import FanStore
 from pacing.clocks import MS_PER_DAY, Clock, SystemClock, VirtualClock
 from protos import fans_pb2  # noqa: F401  (reflection finds the service's descriptor once its module is loaded)
+from rpc.health_service import Status, add_health_and_reflection
+from rpc.server import RpcServer
 
 STORE_FILE = "fans.sqlite"
 _REVIEW_INTERVAL_S = 1.0
 _STOP_GRACE_S = 5.0
-_MAX_MESSAGE_BYTES = 1024 * 1024
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 64),
-]
+_WORKERS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -59,15 +53,12 @@ class RunningService:
         self._store = FanStore(settings.data_dir / STORE_FILE, rules)
         self._clock = self._make_clock(settings.virtual_start_at_ms)
         self._stopping = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=4), options=_OPTIONS, interceptors=list(interceptors))
+        self._server = RpcServer(_WORKERS, refuse, interceptors)
         add_to_server(FanServicer(self._store, self._clock), self._server)
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._health = add_health_and_reflection(self._server, (SERVICE_NAME,))
         self.address = self._bind(settings.listen)
         self._server.start()
-        for name in ("", SERVICE_NAME):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(Status.SERVING, ("", SERVICE_NAME))
         self._reviewer: threading.Thread | None = None
         if settings.virtual_start_at_ms is None:
             self._reviewer = threading.Thread(target=self._review_forever, name="fan-review", daemon=True)
@@ -80,9 +71,9 @@ class RunningService:
 
     def stop(self) -> None:
         """Take no new calls, finish those under way, close the file."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop_serving()
         self._stopping.set()
-        self._server.stop(_STOP_GRACE_S).wait()
+        self._server.stop(_STOP_GRACE_S)
         if self._reviewer is not None:
             self._reviewer.join()
         self._store.close()
@@ -93,13 +84,12 @@ class RunningService:
         return VirtualClock(max(virtual_start_at_ms, self._store.newest_at_ms))
 
     def _bind(self, listen: str) -> str:
-        host = listen.rpartition(":")[0]
         try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as problem:
+            return self._server.bind(listen)
+        except ValueError:
+            self._server.stop(0)
             self._store.close()
-            raise ValueError(f"listen {listen}: cannot be bound: {problem}") from None
-        return f"{host}:{port}"
+            raise
 
     def _review_forever(self) -> None:
         while not self._stopping.wait(_REVIEW_INTERVAL_S):

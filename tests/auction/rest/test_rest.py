@@ -303,9 +303,9 @@ def test_live_figures_of_several_campaigns_stream(engine, client):
 
 def test_health_is_the_engines(engine, client):
     assert client.get("/healthz").json() == {"status": "serving"}
-    engine.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    engine.health.set(health_pb2.HealthCheckResponse.NOT_SERVING, ("",))
     fails(client.get("/healthz"), 503, "unavailable")
-    engine.health.set("", health_pb2.HealthCheckResponse.SERVING)
+    engine.health.set(health_pb2.HealthCheckResponse.SERVING, ("",))
     assert client.get("/healthz").status_code == 200
 
 
