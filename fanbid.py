@@ -125,7 +125,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
     from fanbridge.delivery import Delivery
 
     ending = ExitStack()
-    client = FanServiceClient(config.fan_service)
+    client = FanServiceClient(config.fan_service, tls=config.fan_service_tls)
     ending.callback(client.close)
     delivery = Delivery(None if config.data is None else services.folder / "delivery.sqlite")
     ending.callback(delivery.close)

@@ -62,6 +62,7 @@ EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "plots": ["matplotlib"],
     "dev": [
+        "cryptography",
         "matplotlib",
         "grpcio-tools",
         "httpx",

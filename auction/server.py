@@ -6,9 +6,11 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +59,12 @@ class Server:
         self.services.calls.register(self._grpc)
         add_campaigns(self._grpc, self.services.campaigns, self.services.access)
         self._health = add_health_and_reflection(self._grpc, _service_names())
-        self.address = self._grpc.bind(config.listen)
+        self.address = self._grpc.bind(config.listen, config.tls)
         self._rest: subprocess.Popen[bytes] | None = None
+        self._rest_socket: Path | None = None
+        if config.tls is not None and not config.no_rest:
+            self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
+            self._grpc.bind(f"unix:{self._rest_socket}")
 
     def start(self) -> str | None:
         """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one."""
@@ -76,6 +82,8 @@ class Server:
             self._rest.terminate()
             self._rest.wait()
         self._grpc.stop(STOP_GRACE_S)
+        if self._rest_socket is not None:
+            shutil.rmtree(self._rest_socket.parent, ignore_errors=True)
         if self._attachment is not None:
             self._attachment.close()
         self.services.close()
@@ -85,8 +93,11 @@ class Server:
         ready.unlink(missing_ok=True)
         command = [
             sys.executable, str(Path(__file__).resolve().parent.parent / "fanbid.py"), "rest", "--exit-with-parent",
-            "--engine", self.address, "--listen", self.config.rest_listen, "--ready-file", str(ready),
+            "--engine", self.address if self._rest_socket is None else f"unix:{self._rest_socket}",
+            "--listen", self.config.rest_listen, "--ready-file", str(ready),
         ]  # fmt: skip
+        if self.config.tls is not None:
+            command += ["--tls-cert", str(self.config.tls_cert), "--tls-key", str(self.config.tls_key)]
         self._rest = subprocess.Popen(command)
         while not ready.exists():
             if self._rest.poll() is not None:

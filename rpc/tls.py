@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +82,11 @@ class ClientTls:
         return grpc.ssl_channel_credentials(self.ca.read_bytes(), key, certificate)
 
 
-def open_channel(address: str, tls: ClientTls | None, options: list[tuple[str, object]]) -> grpc.Channel:
+def open_channel(address: str, tls: ClientTls | None, options: Sequence[tuple[str, object]]) -> grpc.Channel:
     """A channel to `address`, encrypted if `tls` says so."""
     if tls is None:
-        return grpc.insecure_channel(address, options=options)
-    return grpc.secure_channel(address, tls.credentials(), options=options)
+        return grpc.insecure_channel(address, options=list(options))
+    return grpc.secure_channel(address, tls.credentials(), options=list(options))
 
 
 def _check_pair(certificate: Path, key: Path) -> None:

@@ -21,6 +21,7 @@ from pacing.clocks import MS_PER_DAY, Clock, SystemClock, VirtualClock
 from protos import fans_pb2  # noqa: F401  (reflection finds the service's descriptor once its module is loaded)
 from rpc.health_service import Status, add_health_and_reflection
 from rpc.server import RpcServer
+from rpc.tls import ServerTls
 
 STORE_FILE = "fans.sqlite"
 _REVIEW_INTERVAL_S = 1.0
@@ -38,6 +39,7 @@ class ServiceSettings:
     listen: str = "127.0.0.1:0"
     virtual_start_at_ms: int | None = None
     day_ms: int = MS_PER_DAY
+    tls: ServerTls | None = None
 
 
 class RunningService:
@@ -56,7 +58,7 @@ class RunningService:
         self._server = RpcServer(_WORKERS, refuse, interceptors)
         add_to_server(FanServicer(self._store, self._clock), self._server)
         self._health = add_health_and_reflection(self._server, (SERVICE_NAME,))
-        self.address = self._bind(settings.listen)
+        self.address = self._bind(settings)
         self._server.start()
         self._health.set(Status.SERVING, ("", SERVICE_NAME))
         self._reviewer: threading.Thread | None = None
@@ -83,9 +85,9 @@ class RunningService:
             return SystemClock()
         return VirtualClock(max(virtual_start_at_ms, self._store.newest_at_ms))
 
-    def _bind(self, listen: str) -> str:
+    def _bind(self, settings: ServiceSettings) -> str:
         try:
-            return self._server.bind(listen)
+            return self._server.bind(settings.listen, settings.tls)
         except ValueError:
             self._server.stop(0)
             self._store.close()
@@ -110,6 +112,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="START_AT_MS",
         help="go by the newest event or outcome seen instead of the system's time, starting at this instant",
     )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve over TLS with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of --tls-cert (PEM, not encrypted)")
+    parser.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="callers must show a certificate of these")
     parser.add_argument(
         "--day-ms", type=int, default=MS_PER_DAY, help="length of a day in tiers, lifecycle and retention, for studies"
     )
@@ -124,7 +129,8 @@ def main(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = RunningService(ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms))
+    settings = ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms, _tls_of(args))
+    service = RunningService(settings)
     try:
         if args.ready_file is not None:
             write_ready_file(args.ready_file, service.address)
@@ -132,6 +138,19 @@ def main(args: argparse.Namespace) -> int:
     finally:
         service.stop()
     return 0
+
+
+def _tls_of(args: argparse.Namespace) -> ServerTls | None:
+    if args.tls_cert is None and args.tls_key is None and args.tls_client_ca is None:
+        return None
+    if args.tls_cert is None or args.tls_key is None:
+        raise ValueError("--tls-cert, --tls-key: each needs the other, and --tls-client-ca needs both")
+    tls = ServerTls(args.tls_cert, args.tls_key, args.tls_client_ca)
+    try:
+        tls.check()
+    except ValueError as error:
+        raise ValueError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
+    return tls
 
 
 def write_ready_file(path: Path, address: str) -> None:
