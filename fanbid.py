@@ -90,6 +90,12 @@ COMMANDS = {
         "Manage the bearer tokens that clients show: role feed (Bid, Report), creator (own campaigns) or operator. "
         "Works while a server runs on the same data folder.",
     ),
+    "keys": Command(
+        "auction.bid.keys_command",
+        "list, rotate and retire the keys that sign bids",
+        "Manage the keys by which a server knows its own bids again when their outcomes are reported. Works while a "
+        "server runs on the same data folder.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }
