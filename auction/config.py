@@ -46,6 +46,8 @@ class ServeConfig:
     win_notice_ms: int = 2_000
     billing_ms: int = 60_000
     cost_excess_exponent: float = math.inf
+    calls_per_s: int = 10_000
+    call_burst: int = 20_000
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -184,6 +186,8 @@ _SETTINGS = (
         "cost_excess_exponent", _decimal(0.5), "Q",
         "how hard target costs are: inf keeps them; else events times min(1, (target / cost) ** Q) are maximised",
     ),
+    _Setting("calls_per_s", _integer(0, 10**6), "N", "calls a second of the bearer of one token; 0: any number"),
+    _Setting("call_burst", _integer(1, 10**7), "N", "calls at once of the bearer of one token who was quiet before"),
     _Setting("tls_cert", _existing_file, "FILE", "certificate (PEM, with its chain): gRPC and REST over TLS"),
     _Setting("tls_key", _existing_file, "FILE", "key of --tls-cert (PEM, not encrypted)"),
     _Setting("tls_client_ca", _existing_file, "FILE", "gRPC callers must show a certificate that these vouch for"),

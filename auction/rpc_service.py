@@ -30,13 +30,13 @@ class Calls:
 
         Raises:
             Refused: there is no such call.
-            Unauthenticated, Forbidden: the caller may not make it.
+            Unauthenticated, Forbidden, RateLimited: the caller may not make it, or not now.
             Exception: what the call raises.
         """
         call = self._calls.get(name)
         if call is None:
             raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"{name}: not served")
-        return call(raw, self._access.authorize(metadata, name))
+        return call(raw, self._access.admit(metadata, name))
 
     def register(self, server: RpcServer) -> None:
         """Serve every call on a server that has not started."""
@@ -51,7 +51,7 @@ class Calls:
         call = self._calls[name]
 
         def answer(receive: Receive, context: grpc.ServicerContext) -> bytes:
-            principal = self._access.authorize(context.invocation_metadata(), name)  # before anything is read
+            principal = self._access.admit(context.invocation_metadata(), name)  # before anything is read
             return call(receive(), principal)
 
         return answer

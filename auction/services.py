@@ -17,6 +17,7 @@ from auction.bid.keyring import KeyRing
 from auction.bid.service import BiddingService, FeedbackQueue
 from auction.campaigns.access import Access
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import Campaign
 from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
@@ -80,7 +81,7 @@ class Services:
         self.folder = folder
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
-        self.access = Access(self.store)
+        self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
         self.keys = KeyRing(folder)
         self._open_money()
         self._open_audience()

@@ -7,15 +7,22 @@ here and is UNAVAILABLE there.
 from __future__ import annotations
 
 import logging
+import math
 from typing import NoReturn
 
 import grpc
 
 from auction.campaigns.access import Forbidden, Unauthenticated
+from auction.campaigns.limits import RateLimited
 from auction.campaigns.store import CampaignLimit, NoSuchCampaign, StoreUnavailable
 from rpc.refusals import FIELD_METADATA, MAX_MESSAGE_CHARACTERS, Refused, abort, parse
 
 __all__ = ["FIELD_METADATA", "MAX_MESSAGE_CHARACTERS", "Refused", "parse", "refusal_of", "refuse"]
+
+RETRY_AFTER_METADATA = "retry-after"
+"""Trailing metadata: seconds until it is worth to try again, as in HTTP."""
+PUSHBACK_METADATA = "grpc-retry-pushback-ms"
+"""The same in milliseconds, under the name that gRPC's own retries heed."""
 
 _LOG = logging.getLogger("fanbid.status")
 
@@ -34,11 +41,19 @@ def refusal_of(exc: Exception) -> Refused:
     """What the caller is told about an exception; one that nobody foresaw is logged here with its trace."""
     if isinstance(exc, Refused):
         return exc
+    if isinstance(exc, RateLimited):
+        return _try_later(exc)
     for kind, code in _CODES:
         if isinstance(exc, kind):
             return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""))
     _LOG.error("a call failed", exc_info=exc)
     return Refused(grpc.StatusCode.UNAVAILABLE, "the server could not answer this call; its log says why")
+
+
+def _try_later(limited: RateLimited) -> Refused:
+    wait_s = limited.retry_after_s
+    trailers = ((RETRY_AFTER_METADATA, str(math.ceil(wait_s))), (PUSHBACK_METADATA, str(math.ceil(1_000 * wait_s))))
+    return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(limited), trailers=trailers)
 
 
 def refuse(context: grpc.ServicerContext, exc: Exception) -> NoReturn:

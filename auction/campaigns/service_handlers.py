@@ -33,7 +33,7 @@ def add_campaigns(server: RpcServer, service: CampaignsService, access: Access) 
 
 def _unary(service: CampaignsService, access: Access, call: str) -> UnaryAnswer:
     def answer(receive: Receive, context: grpc.ServicerContext) -> bytes:
-        principal = access.authorize(context.invocation_metadata(), f"Campaigns/{call}")  # before anything is read
+        principal = access.admit(context.invocation_metadata(), f"Campaigns/{call}")  # before anything is read
         return service.handle(call, receive(), principal)
 
     return answer
@@ -45,7 +45,7 @@ def _watch(service: CampaignsService, access: Access) -> StreamAnswer:
         if not context.add_callback(left.set):
             return
         metadata = tuple(context.invocation_metadata())
-        access.authorize(metadata, "Campaigns/WatchReport")
+        access.admit(metadata, "Campaigns/WatchReport")
         request = parse(pb.WatchReportRequest, receive())
         for report in service.watch(lambda: access.authorize(metadata, "Campaigns/WatchReport"), request, left):
             yield report.SerializeToString()

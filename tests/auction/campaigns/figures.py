@@ -12,6 +12,7 @@ import numpy as np
 
 from auction.campaigns.access import Access, Role
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import BidMode, Campaign, Creative
 from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
@@ -137,11 +138,13 @@ class SmallEngine:
 
 
 @contextmanager
-def small_engine(directory: Path, clock: Clock | None = None) -> Iterator[SmallEngine]:
+def small_engine(
+    directory: Path, clock: Clock | None = None, limits: RateLimits | None = None
+) -> Iterator[SmallEngine]:
     """Start a server on its own store; end it on leaving."""
     clock = clock or VirtualClock(NOON_MS)
     store = CampaignStore(directory / "campaigns.sqlite")
-    access, desk, book = Access(store), SmallDesk(), ReportBook(store.get)
+    access, desk, book = Access(store, limits), SmallDesk(), ReportBook(store.get)
     service = CampaignsService(store, access, desk, book, clock)
     server = RpcServer(2, refuse)
     add_campaigns(server, service, access)
