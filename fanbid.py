@@ -101,6 +101,18 @@ COMMANDS = {
 }
 
 BENCHES = {
+    "forgery": Command(
+        "benchmarks.forgery",
+        "forged, altered, replayed and late notices at a bank",
+        "Send notices that nobody should believe to an engine that has charged real ones. Ends with a table, and with "
+        "exit code 1 if a micro moved or an answer was not the documented one.",
+    ),
+    "fuzz": Command(
+        "benchmarks.fuzz.run",
+        "malformed input at every decoder and every door",
+        "Feed malformed input to everything that decodes, and through sockets to a served engine. Ends with a table, "
+        "and with exit code 1 if anything crashed, leaked or grew.",
+    ),
     "load": Command(
         "benchmarks.load",
         "requests per second and latency of a server under open-loop load",
