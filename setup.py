@@ -47,6 +47,7 @@ REQUIREMENTS = [
     "grpcio>=1.85.1",  # the generated modules refuse an older one
     "grpcio-health-checking",
     "grpcio-reflection",
+    "h11",
     "numba",
     "numpy",
     "prometheus-client",

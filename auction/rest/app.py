@@ -22,6 +22,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from auction.rest import errors
+from auction.rest.connections import MAX_CONNECTIONS, PatientProtocol
 from auction.rest.guards import BodyLimit, BrowserHeaders
 from auction.rest.routes import Engine, public_router, router
 from rpc.tls import ClientTls, ServerTls
@@ -99,6 +100,8 @@ def main(args: argparse.Namespace) -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
+        http=PatientProtocol,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
