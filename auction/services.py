@@ -77,7 +77,7 @@ class Services:
         folder = config.data
         if folder is None:
             self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens, keys and figures: the account's own
         self.folder = folder
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
