@@ -96,6 +96,11 @@ COMMANDS = {
         "Manage the keys by which a server knows its own bids again when their outcomes are reported. Works while a "
         "server runs on the same data folder.",
     ),
+    "outbox": Command(
+        "fanbridge.outbox_command",
+        "list outcomes that the fan service has not taken, and try them again",
+        "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }
@@ -140,12 +145,12 @@ def attach_bridge(services: Services) -> ExitStack | None:
         return None
     from fanbridge.bridge import Bridge, BridgeSettings
     from fanbridge.client import FanServiceClient
-    from fanbridge.delivery import Delivery
+    from fanbridge.delivery import DELIVERY_FILE, Delivery
 
     ending = ExitStack()
     client = FanServiceClient(config.fan_service, tls=config.fan_service_tls)
     ending.callback(client.close)
-    delivery = Delivery(None if config.data is None else services.folder / "delivery.sqlite")
+    delivery = Delivery(None if config.data is None else services.folder / DELIVERY_FILE)
     ending.callback(delivery.close)
     bridge = Bridge(
         client,
