@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_REQUEST_BYTES = 1024 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_CONNECTIONS = 512
+"""More are closed at once: connections are files, and the ledger needs some of those too."""
 MAX_STREAMS_PER_CONNECTION = 256
 MAX_CALLS = 1_024
 """Calls that a server has taken and not answered; more are refused, so that a backlog cannot grow without bound."""
@@ -32,6 +34,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),  # else what lies between the two is refused by chance

@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.fuzz.decoders import CREATOR, SECOND_PRICE, bid_seeds, campaign
 from benchmarks.fuzz.findings import Findings
@@ -21,6 +23,7 @@ from benchmarks.fuzz.mutation import Mutator
 from benchmarks.output import ProgressBar
 from benchmarks.serving import RunningServer, running_server
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
+from rpc.health_service import REFLECTION_SERVICE
 
 NEVER = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS}
 ROLES = {"Bidding": "feed", "Campaigns": "creator", "Audience": "operator", "Simulation": "feed"}
@@ -108,7 +111,11 @@ def _calls() -> Iterator[tuple[str, Any, bool]]:
     for module in (bidding_pb2, campaigns_pb2, audience_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
-                yield f"{service.name}/{method.name}", method.input_type, method.server_streaming
+                yield f"fanbid.v1.{service.name}/{method.name}", method.input_type, method.server_streaming
+    yield "grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest.DESCRIPTOR, False
+    yield "grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest.DESCRIPTOR, True
+    reflected = reflection_pb2.ServerReflectionRequest.DESCRIPTOR
+    yield f"{REFLECTION_SERVICE}/ServerReflectionInfo", reflected, True
 
 
 def _fuzz_calls(server: RunningServer, mutator: Mutator, inputs: int, bar: ProgressBar) -> list[Findings]:
@@ -119,11 +126,11 @@ def _fuzz_calls(server: RunningServer, mutator: Mutator, inputs: int, bar: Progr
 def _fuzz_call(
     server: RunningServer, mutator: Mutator, call: tuple[str, Any, bool], count: int, bar: ProgressBar
 ) -> Findings:
-    name, descriptor, streams = call
+    path, descriptor, streams = call
+    name = path.removeprefix("fanbid.v1.")
     findings = Findings(f"gRPC {name}")
-    role = ROLES[name.partition("/")[0]]
+    role = ROLES.get(name.partition("/")[0], "operator")
     metadata = (("authorization", f"Bearer {server.token(role, CREATOR if role == 'creator' else 0)}"),)
-    path = f"/fanbid.v1.{name}"
     kind = server.channel.unary_stream if streams else server.channel.unary_unary
     seeds = bid_seeds() if name == "Bidding/Bid" else []
     for start in range(0, count, WIDTH):
@@ -132,9 +139,9 @@ def _fuzz_call(
             for _ in range(min(WIDTH, count - start))
         ]
         if streams:
-            outcomes = [_first_of(kind(path)(raw, metadata=metadata, timeout=CALL_TIMEOUT_S)) for raw in drawn]
+            outcomes = [_first_of(kind(f"/{path}")(raw, metadata=metadata, timeout=CALL_TIMEOUT_S)) for raw in drawn]
         else:
-            futures = [kind(path).future(raw, metadata=metadata, timeout=CALL_TIMEOUT_S) for raw in drawn]
+            futures = [kind(f"/{path}").future(raw, metadata=metadata, timeout=CALL_TIMEOUT_S) for raw in drawn]
             outcomes = [future.exception() for future in futures]
         for raw, error in zip(drawn, outcomes, strict=True):
             _judge(findings, raw, error)

@@ -153,6 +153,17 @@ def test_a_shim_of_its_own_needs_authorities_and_a_certificate(
         child.stop()
 
 
+def test_what_is_exported_for_another_server_does_not_reach_the_one_of_a_bench(
+    ours: Authority, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = ours.issue("exported")
+    monkeypatch.setenv("FANBID_TLS_CERT", str(certificate))
+    monkeypatch.setenv("FANBID_TLS_KEY", str(key))
+    monkeypatch.setenv("FANBID_TLS_CLIENT_CA", str(ours.ca))
+    with running_server(folder / "plain", "--no-rest", "--no-bridge") as plain:
+        assert list_campaigns(plain, None) == b""
+
+
 def test_files_that_cannot_be_used_are_named(ours: Authority, folder: Path) -> None:
     certificate, _ = ours.issue("one")
     _, other_key = ours.issue("another")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -142,6 +144,31 @@ def test_too_many_pings_end_a_connection(address: str) -> None:
         peer.send(*[frame(PING, 0, 0, bytes(8))] * 20)
         farewells = [body for kind, _, _, body in peer.frames(WAIT_S) if kind == GOAWAY]
     assert b"too_many_pings" in farewells[-1]
+
+
+def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+    most = 3
+    server = RpcServer(WORKERS, refuse, options={"grpc.max_allowed_incoming_connections": most})
+    server.add_unary("test.Echo", {"Call": echo})
+    crowded = server.bind("127.0.0.1:0")
+    server.start()
+    with ExitStack() as peers:
+        taken = [peers.enter_context(raw_peer(crowded)) for _ in range(most)]
+        for peer in taken:
+            peer.greet()
+            assert next(peer.frames(WAIT_S))[0] == SETTINGS
+        with raw_peer(crowded) as late:
+            assert late.seconds_until_closed(WAIT_S) < WAIT_S
+        taken[0].close()
+        deadline_s = time.monotonic() + WAIT_S
+        while True:  # the place is free as soon as the server has noticed
+            with grpc.insecure_channel(crowded, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                try:
+                    assert channel.unary_unary(PATH)(b"served", timeout=WAIT_S) == b"served"
+                    break
+                except grpc.RpcError:
+                    assert time.monotonic() < deadline_s
+    server.stop(0.2)
 
 
 def test_what_the_server_announces(address: str) -> None:
