@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
@@ -148,11 +148,7 @@ def test_too_many_pings_end_a_connection(address: str) -> None:
 
 def test_connections_beyond_the_limit_are_closed_at_once() -> None:
     most = 3
-    server = RpcServer(WORKERS, refuse, options={"grpc.max_allowed_incoming_connections": most})
-    server.add_unary("test.Echo", {"Call": echo})
-    crowded = server.bind("127.0.0.1:0")
-    server.start()
-    with ExitStack() as peers:
+    with another_server(max_allowed_incoming_connections=most) as crowded, ExitStack() as peers:
         taken = [peers.enter_context(raw_peer(crowded)) for _ in range(most)]
         for peer in taken:
             peer.greet()
@@ -168,7 +164,40 @@ def test_connections_beyond_the_limit_are_closed_at_once() -> None:
                     break
                 except grpc.RpcError:
                     assert time.monotonic() < deadline_s
-    server.stop(0.2)
+
+
+@contextmanager
+def another_server(**options: int) -> Iterator[str]:
+    server = RpcServer(WORKERS, refuse, options={f"grpc.{name}": value for name, value in options.items()})
+    server.add_unary("test.Echo", {"Call": echo})
+    add_health_and_reflection(server, ())
+    address = server.bind("127.0.0.1:0")
+    server.start()
+    try:
+        yield address
+    finally:
+        server.stop(0.2)
+
+
+def test_a_connection_that_is_too_old_is_closed_with_its_calls() -> None:
+    with (
+        another_server(max_connection_age_ms=300, max_connection_age_grace_ms=300) as address,
+        raw_peer(address) as peer,
+    ):
+        peer.greet()
+        peer.send(call_head("/grpc.health.v1.Health/Watch"), message(b""))
+        assert peer.seconds_until_closed(WAIT_S) < WAIT_S
+
+
+def test_calls_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpc.server.MAX_CALLS", 2)
+    with another_server() as address, grpc.insecure_channel(address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        streams = [watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+        assert all(next(stream).status == Status.SERVING for stream in streams)
+        assert refusal(channel, PATH, b"x")[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for stream in streams:
+            stream.cancel()
 
 
 def test_what_the_server_announces(address: str) -> None:
