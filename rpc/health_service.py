@@ -39,6 +39,11 @@ class Health:
             self._statuses.update(dict.fromkeys(services, status))
             self._changed.notify_all()
 
+    @property
+    def open_watchers(self) -> int:
+        """How many streams are open."""
+        return self._watchers
+
     def stop_serving(self) -> None:
         """Say of every service that it does not serve."""
         self.set(Status.NOT_SERVING, tuple(self._statuses))
