@@ -50,6 +50,13 @@ class Arrivals:
         finally:
             del self._waiting[key]
 
+    def next_message_whenever(self, messages: Iterator[bytes]) -> bytes:
+        """The next message of a call, however long it takes; raises as `next_message` does."""
+        try:
+            return next(messages)
+        except StopIteration:
+            raise MessageMissing from None
+
     def _end_late_calls(self) -> None:
         while not self._closing.wait(_CHECK_S):
             now_s = time.monotonic()

@@ -55,9 +55,15 @@ class RpcServer:
         """Serve calls of one message and one answer, such as "Bid" of "fanbid.v1.Bidding"."""
         self._add(service, {name: self._unary(answer, pool) for name, answer in calls.items()})
 
-    def add_streams(self, service: str, calls: Mapping[str, StreamAnswer], pool: ThreadPoolExecutor) -> None:
-        """Serve calls that answer with a stream; each open one holds a thread of `pool`."""
-        self._add(service, {name: self._stream(answer, pool) for name, answer in calls.items()})
+    def add_streams(
+        self, service: str, calls: Mapping[str, StreamAnswer], pool: ThreadPoolExecutor, patient: bool = False
+    ) -> None:
+        """Serve calls that answer with a stream; each open one holds a thread of `pool`.
+
+        Args:
+            patient: messages after a call's first may take any time, as those of a conversation do.
+        """
+        self._add(service, {name: self._stream(answer, pool, patient) for name, answer in calls.items()})
 
     def bind(self, listen: str, tls: ServerTls | None = None) -> str:
         """Take an address ("host:port", port 0: any free one; or "unix:PATH") and answer it.
@@ -96,10 +102,19 @@ class RpcServer:
         # To the caller this is a unary call: the bytes on the wire are the same. The server reads the message itself.
         return grpc.stream_unary_rpc_method_handler(_on_pool(handle, pool))
 
-    def _stream(self, answer: StreamAnswer, pool: ThreadPoolExecutor) -> grpc.RpcMethodHandler:
+    def _stream(self, answer: StreamAnswer, pool: ThreadPoolExecutor, patient: bool) -> grpc.RpcMethodHandler:
         def handle(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            begun = False
+
+            def receive() -> bytes:
+                nonlocal begun
+                if begun and patient:
+                    return self._arrivals.next_message_whenever(messages)
+                begun = True
+                return self._arrivals.next_message(messages, context)
+
             try:
-                yield from answer(lambda: self._arrivals.next_message(messages, context), context)
+                yield from answer(receive, context)
             except Exception as error:
                 self._end(context, error)
 

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from auction.status import refuse
 from rpc.health_service import MAX_WATCHERS, REFLECTION_THREADS, Health, Status, add_health_and_reflection
 from rpc.limits import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, MAX_STREAMS_PER_CONNECTION, SERVER_OPTIONS
+from rpc.refusals import MessageMissing
 from rpc.server import Receive, RpcServer
 from tests.rpc.http2 import (
     GOAWAY,
@@ -311,6 +313,40 @@ def test_a_call_without_a_message_is_told_so(channel: grpc.Channel) -> None:
         channel.stream_unary(PATH)(iter(()), timeout=WAIT_S)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == "request: the call ended without its message"
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_conversation_may_pause_where_that_is_meant(patient: bool) -> None:
+    server = RpcServer(WORKERS, refuse, message_timeout_s=MESSAGE_TIMEOUT_S)
+
+    def converse(receive: Receive, _: grpc.ServicerContext) -> Iterator[bytes]:
+        while True:
+            try:
+                yield receive()
+            except MessageMissing:
+                return
+
+    server.add_streams("test.Talk", {"Talk": converse}, ThreadPoolExecutor(1), patient=patient)
+    address = server.bind("127.0.0.1:0")
+    server.start()
+    go_on = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        yield b"one"
+        go_on.wait(WAIT_S)
+        yield b"two"
+
+    with grpc.insecure_channel(address) as channel:
+        stream = channel.stream_stream("/test.Talk/Talk")(messages(), timeout=WAIT_S, wait_for_ready=True)
+        assert next(stream) == b"one"
+        time.sleep(3 * MESSAGE_TIMEOUT_S)
+        go_on.set()
+        if patient:
+            assert list(stream) == [b"two"]
+        else:
+            with pytest.raises(grpc.RpcError):
+                list(stream)
+    server.stop(0.2)
 
 
 def test_calls_that_do_not_exist_are_unimplemented(channel: grpc.Channel) -> None:
