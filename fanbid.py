@@ -95,11 +95,34 @@ COMMANDS = {
         "show why each charge of a campaign was made, and verify all of them",
         "Explain and check charges from the ledger of a data folder, also while a server runs on it.",
     ),
+    "keys": Command(
+        "auction.bid.keys_command",
+        "list, rotate and retire the keys that sign bids",
+        "Manage the keys by which a server knows its own bids again when their outcomes are reported. Works while a "
+        "server runs on the same data folder.",
+    ),
+    "outbox": Command(
+        "fanbridge.outbox_command",
+        "list outcomes that the fan service has not taken, and try them again",
+        "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }
 
 BENCHES = {
+    "forgery": Command(
+        "benchmarks.forgery",
+        "forged, altered, replayed and late notices at a bank",
+        "Send notices that nobody should believe to an engine that has charged real ones. Ends with a table, and with "
+        "exit code 1 if a micro moved or an answer was not the documented one.",
+    ),
+    "fuzz": Command(
+        "benchmarks.fuzz.run",
+        "malformed input at every decoder and every door",
+        "Feed malformed input to everything that decodes, and through sockets to a served engine. Ends with a table, "
+        "and with exit code 1 if anything crashed, leaked or grew.",
+    ),
     "load": Command(
         "benchmarks.load",
         "requests per second and latency of a server under open-loop load",
@@ -132,12 +155,12 @@ def attach_bridge(services: Services) -> ExitStack | None:
         return None
     from fanbridge.bridge import Bridge, BridgeSettings
     from fanbridge.client import FanServiceClient
-    from fanbridge.delivery import Delivery
+    from fanbridge.delivery import DELIVERY_FILE, Delivery
 
     ending = ExitStack()
-    client = FanServiceClient(config.fan_service)
+    client = FanServiceClient(config.fan_service, tls=config.fan_service_tls)
     ending.callback(client.close)
-    delivery = Delivery(None if config.data is None else services.folder / "delivery.sqlite")
+    delivery = Delivery(None if config.data is None else services.folder / DELIVERY_FILE)
     ending.callback(delivery.close)
     bridge = Bridge(
         client,
@@ -310,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in (*SOURCE_FOLDERS, "protos"):
+        if (missing.name or "").partition(".")[0] in (*SOURCE_FOLDERS, "protos", "rpc"):
             raise
         print(f"{name}: the package {missing.name} is not installed; `python3 dev.py setup` does it", file=sys.stderr)
         return EXIT_BAD_INPUT

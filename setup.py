@@ -20,6 +20,7 @@ PACKAGES = [
     "auction.predictor.waiting",
     "auction.rest",
     "benchmarks",
+    "benchmarks.fuzz",
     "benchmarks.market",
     "benchmarks.suite",
     "fanbridge",
@@ -29,6 +30,7 @@ PACKAGES = [
     "pacing.control",
     "pacing.ledger",
     "protos",
+    "protos.rpc",
     "targeting",
     "targeting.graph",
     "targeting.match",
@@ -46,6 +48,7 @@ REQUIREMENTS = [
     "grpcio>=1.85.1",  # the generated modules refuse an older one
     "grpcio-health-checking",
     "grpcio-reflection",
+    "h11",
     "numba",
     "numpy",
     "prometheus-client",
@@ -62,6 +65,7 @@ EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "plots": ["matplotlib"],
     "dev": [
+        "cryptography",
         "matplotlib",
         "grpcio-tools",
         "httpx",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pacing.days import zone_of
 from pacing.money import MAX_PRICE_MICROS
+from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
 POLICIES = ("engine", "fixed", "unpaced")
@@ -45,6 +46,24 @@ class ServeConfig:
     win_notice_ms: int = 2_000
     billing_ms: int = 60_000
     cost_excess_exponent: float = math.inf
+    calls_per_s: int = 10_000
+    call_burst: int = 20_000
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    fan_service_ca: Path | None = None
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """How this server proves who it is; None: its ports are not encrypted."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return ServerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def fan_service_tls(self) -> ClientTls | None:
+        """How to call the fan service: with this server's own certificate, if it has one; None: not encrypted."""
+        return None if self.fan_service_ca is None else ClientTls(self.fan_service_ca, self.tls_cert, self.tls_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +186,12 @@ _SETTINGS = (
         "cost_excess_exponent", _decimal(0.5), "Q",
         "how hard target costs are: inf keeps them; else events times min(1, (target / cost) ** Q) are maximised",
     ),
+    _Setting("calls_per_s", _integer(0, 10**6), "N", "calls a second of the bearer of one token; 0: any number"),
+    _Setting("call_burst", _integer(1, 10**7), "N", "calls at once of the bearer of one token who was quiet before"),
+    _Setting("tls_cert", _existing_file, "FILE", "certificate (PEM, with its chain): gRPC and REST over TLS"),
+    _Setting("tls_key", _existing_file, "FILE", "key of --tls-cert (PEM, not encrypted)"),
+    _Setting("tls_client_ca", _existing_file, "FILE", "gRPC callers must show a certificate that these vouch for"),
+    _Setting("fan_service_ca", _existing_file, "FILE", "call the fan service over TLS, where these vouch for it"),
 )  # fmt: skip
 
 
@@ -212,4 +237,22 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
     config = ServeConfig(**chosen)  # type: ignore[arg-type]
     if config.billing_ms < config.win_notice_ms:
         raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")
+    _check_tls(config)
     return config
+
+
+def _check_tls(config: ServeConfig) -> None:
+    if (config.tls_cert is None) != (config.tls_key is None):
+        given, missing = ("--tls-cert", "--tls-key") if config.tls_key is None else ("--tls-key", "--tls-cert")
+        raise BadSetting(f"{given} {config.tls_cert or config.tls_key}: needs {missing} too")
+    if config.tls_client_ca is not None and config.tls is None:
+        raise BadSetting(f"--tls-client-ca {config.tls_client_ca}: needs --tls-cert and --tls-key too")
+    for flag, tls in (
+        ("--tls-cert, --tls-key, --tls-client-ca", config.tls),
+        ("--fan-service-ca", config.fan_service_tls),
+    ):
+        try:
+            if tls is not None:
+                tls.check()
+        except ValueError as refused:
+            raise BadSetting(f"{flag}: {refused}") from None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import grpc
 
 from auction.campaigns.access import Access, Principal
-from auction.status import Refused, refuse
+from auction.status import Refused
+from protos.rpc.server import Receive, RpcServer, UnaryAnswer
 
 UnaryCall = Callable[[bytes, Principal], bytes]
 """Answers one request's bytes for a caller; raises what `auction.status` maps to a status."""
@@ -29,32 +30,28 @@ class Calls:
 
         Raises:
             Refused: there is no such call.
-            Unauthenticated, Forbidden: the caller may not make it.
+            Unauthenticated, Forbidden, RateLimited: the caller may not make it, or not now.
             Exception: what the call raises.
         """
         call = self._calls.get(name)
         if call is None:
             raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"{name}: not served")
-        return call(raw, self._access.authorize(metadata, name))
+        return call(raw, self._access.admit(metadata, name))
 
-    def register(self, server: grpc.Server) -> None:
-        """Serve every call on a gRPC server that has not started."""
-        by_service: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    def register(self, server: RpcServer) -> None:
+        """Serve every call on a server that has not started."""
+        by_service: dict[str, dict[str, UnaryAnswer]] = {}
         for name in self._calls:
             service, _, method = name.partition("/")
-            by_service.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(self._handler(name))
-        server.add_generic_rpc_handlers(
-            tuple(
-                grpc.method_handlers_generic_handler(f"fanbid.v1.{service}", handlers)
-                for service, handlers in by_service.items()
-            )
-        )
+            by_service.setdefault(service, {})[method] = self._served(name)
+        for service, calls in by_service.items():
+            server.add_unary(f"fanbid.v1.{service}", calls)
 
-    def _handler(self, name: str) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-        def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
-            try:
-                return self.answer(name, raw, context.invocation_metadata())
-            except Exception as error:
-                refuse(context, error)
+    def _served(self, name: str) -> UnaryAnswer:
+        call = self._calls[name]
 
-        return handle
+        def answer(receive: Receive, context: grpc.ServicerContext) -> bytes:
+            principal = self._access.admit(context.invocation_metadata(), name)  # before anything is read
+            return call(receive(), principal)
+
+        return answer

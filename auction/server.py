@@ -6,37 +6,30 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
-
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from auction.campaigns.service_handlers import add_campaigns
 from auction.config import ServeConfig, config_from, configure
 from auction.services import Services, build_services
+from auction.status import refuse
 from auction.warmup import warm_up
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
+from protos.rpc.health_service import Status, add_health_and_reflection
+from protos.rpc.server import RpcServer
 
 __all__ = ["Attachment", "Server", "build_services", "configure", "main"]
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 STOP_GRACE_S = 5.0
-_PORT_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 256),
-    ("grpc.so_reuseport", 0),
-]
 
 
 class Attachment(Protocol):
@@ -62,50 +55,49 @@ class Server:
         self.config = config
         self.services = build_services(config)
         self._attachment = attach(self.services) if attach is not None else None
-        self._health = health.HealthServicer()
-        self._grpc = grpc.server(ThreadPoolExecutor(config.workers, "grpc"), options=_PORT_OPTIONS)
+        self._grpc = RpcServer(config.workers, refuse)
         self.services.calls.register(self._grpc)
         add_campaigns(self._grpc, self.services.campaigns, self.services.access)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection(_service_names(), self._grpc)
-        try:
-            port = self._grpc.add_insecure_port(config.listen)
-        except RuntimeError:
-            raise ValueError(f"--listen {config.listen}: the address cannot be bound") from None
-        self.address = f"{config.listen.rpartition(':')[0]}:{port}"
+        self._health = add_health_and_reflection(self._grpc, _service_names())
+        self.address = self._grpc.bind(config.listen, config.tls)
         self._rest: subprocess.Popen[bytes] | None = None
+        self._rest_socket: Path | None = None
+        if config.tls is not None and not config.no_rest:
+            self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
+            self._grpc.bind(f"unix:{self._rest_socket}")
 
     def start(self) -> str | None:
         """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one."""
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.set(Status.NOT_SERVING, ("", *_service_names()))
         self._grpc.start()
         warm_up(self.services)
         self.services.start()
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(Status.SERVING, ("", *_service_names()))
         return None if self.config.no_rest else self._start_rest()
 
     def stop(self) -> None:
         """Stop taking calls, finish those under way, write everything down."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop_serving()
         if self._rest is not None:
             self._rest.terminate()
             self._rest.wait()
-        self._grpc.stop(STOP_GRACE_S).wait()
+        self._grpc.stop(STOP_GRACE_S)
+        if self._rest_socket is not None:
+            shutil.rmtree(self._rest_socket.parent, ignore_errors=True)
         if self._attachment is not None:
             self._attachment.close()
         self.services.close()
-
-    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *_service_names()):
-            self._health.set(name, status)
 
     def _start_rest(self) -> str:
         ready = self.services.folder / "rest.ready.json"
         ready.unlink(missing_ok=True)
         command = [
             sys.executable, str(Path(__file__).resolve().parent.parent / "fanbid.py"), "rest", "--exit-with-parent",
-            "--engine", self.address, "--listen", self.config.rest_listen, "--ready-file", str(ready),
+            "--engine", self.address if self._rest_socket is None else f"unix:{self._rest_socket}",
+            "--listen", self.config.rest_listen, "--ready-file", str(ready),
         ]  # fmt: skip
+        if self.config.tls is not None:
+            command += ["--tls-cert", str(self.config.tls_cert), "--tls-key", str(self.config.tls_key)]
         self._rest = subprocess.Popen(command)
         while not ready.exists():
             if self._rest.poll() is not None:
@@ -115,12 +107,11 @@ class Server:
 
 
 def _service_names() -> tuple[str, ...]:
-    services = [
+    return tuple(
         service.full_name
         for module in (bidding_pb2, campaigns_pb2, audience_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
-    ]
-    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    )
 
 
 def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) -> None:

@@ -14,10 +14,11 @@ from auction.audience.journal import Journal
 from auction.audience.service import AudienceService
 from auction.bid.caps.table import FrequencyCaps
 from auction.bid.engine import BidEngine
+from auction.bid.keyring import KeyRing
 from auction.bid.service import BiddingService, FeedbackQueue
-from auction.bid.token import TokenKeys
 from auction.campaigns.access import Access
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import Campaign
 from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
@@ -51,6 +52,7 @@ MONEY_PERIOD_MS = 200
 FOLLOW_PERIOD_MS = 500
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
+KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
 FREQUENCY_CAPACITY = 2**20
@@ -78,12 +80,12 @@ class Services:
         folder = config.data
         if folder is None:
             self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens, keys and figures: the account's own
         self.folder = folder
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
-        self.access = Access(self.store)
-        self.keys = TokenKeys.load_or_generate(folder / "keys.json")
+        self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
+        self.keys = KeyRing(folder)
         self._open_money()
         self._open_audience()
         self._open_learning()
@@ -192,6 +194,7 @@ class Services:
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
+        every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _publish_changes(self) -> None:

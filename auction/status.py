@@ -7,17 +7,22 @@ here and is UNAVAILABLE there.
 from __future__ import annotations
 
 import logging
-from typing import Any, NoReturn
+import math
+from typing import NoReturn
 
 import grpc
 
 from auction.campaigns.access import Forbidden, Unauthenticated
+from auction.campaigns.limits import RateLimited
 from auction.campaigns.store import CampaignLimit, NoSuchCampaign, StoreUnavailable
+from protos.rpc.refusals import FIELD_METADATA, MAX_MESSAGE_CHARACTERS, Refused, abort, parse
 
-FIELD_METADATA = "fanbid-field"
-"""Trailing metadata of a refusal: path of the field that was wrong."""
+__all__ = ["FIELD_METADATA", "MAX_MESSAGE_CHARACTERS", "Refused", "parse", "refusal_of", "refuse"]
 
-MAX_MESSAGE_CHARACTERS = 1_000
+RETRY_AFTER_METADATA = "retry-after"
+"""Trailing metadata: seconds until it is worth to try again, as in HTTP."""
+PUSHBACK_METADATA = "grpc-retry-pushback-ms"
+"""The same in milliseconds, under the name that gRPC's own retries heed."""
 
 _LOG = logging.getLogger("fanbid.status")
 
@@ -32,26 +37,12 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 )
 
 
-class Refused(Exception):
-    """A call that is answered with this status.
-
-    Attributes:
-        code: never UNKNOWN or INTERNAL.
-        message: for the caller; names field, value and range where one is wrong.
-        field: path of the field that is wrong; empty: none.
-    """
-
-    def __init__(self, code: grpc.StatusCode, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message[:MAX_MESSAGE_CHARACTERS]
-        self.field = field
-
-
 def refusal_of(exc: Exception) -> Refused:
     """What the caller is told about an exception; one that nobody foresaw is logged here with its trace."""
     if isinstance(exc, Refused):
         return exc
+    if isinstance(exc, RateLimited):
+        return _try_later(exc)
     for kind, code in _CODES:
         if isinstance(exc, kind):
             return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""))
@@ -59,23 +50,12 @@ def refusal_of(exc: Exception) -> Refused:
     return Refused(grpc.StatusCode.UNAVAILABLE, "the server could not answer this call; its log says why")
 
 
+def _try_later(limited: RateLimited) -> Refused:
+    wait_s = limited.retry_after_s
+    trailers = ((RETRY_AFTER_METADATA, str(math.ceil(wait_s))), (PUSHBACK_METADATA, str(math.ceil(1_000 * wait_s))))
+    return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(limited), trailers=trailers)
+
+
 def refuse(context: grpc.ServicerContext, exc: Exception) -> NoReturn:
     """End the call with the status that `exc` means; for use in a handler's `except Exception`."""
-    refused = refusal_of(exc)
-    if refused.field:
-        context.set_trailing_metadata(((FIELD_METADATA, refused.field.encode("ascii", "backslashreplace").decode()),))
-    context.abort(refused.code, refused.message)
-    raise AssertionError("abort raises")
-
-
-def parse(message_class: Any, raw: bytes) -> Any:
-    """The message in `raw`.
-
-    Raises:
-        Refused: INVALID_ARGUMENT: the bytes are no such message.
-    """
-    try:
-        return message_class.FromString(raw)
-    except Exception:
-        name = message_class.DESCRIPTOR.full_name
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"request: {len(raw)} bytes that are no {name}") from None
+    abort(context, refusal_of(exc))

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import grpc
-
 from auction.campaigns.access import Access
 from auction.campaigns.store import CampaignStore
 from auction.campaigns.token_command import STORE_FILE
 from benchmarks.transport import CHANNEL_OPTIONS, Clients, GrpcTransport
+from protos.rpc.tls import ClientTls, open_channel
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S = 300.0
@@ -96,20 +95,22 @@ def start_child(name: str, arguments: list[str], work_dir: Path, timeout_s: floa
 
 def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     # In a session of its own, so that Ctrl-C reaches this program first, which then stops its children in order.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # What was exported for a server of one's own must not make this one ask its callers for certificates.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("FANBID_TLS_")}
+    environment = {**inherited, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True)
 
 
 class RunningServer:
     """A served engine: its addresses, a channel, and tokens by role. Only its starter may call `kill` and `close`."""
 
-    def __init__(self, child: Child, data_dir: Path) -> None:
+    def __init__(self, child: Child, data_dir: Path, tls: ClientTls | None = None) -> None:
         self.child = child
         self.data_dir = data_dir
         self.grpc_address = str(child.ready["grpc"])
         rest = child.ready.get("rest")
         self.rest_address = None if rest is None else str(rest)
-        self.channel = grpc.insecure_channel(self.grpc_address, options=CHANNEL_OPTIONS)
+        self.channel = open_channel(self.grpc_address, tls, CHANNEL_OPTIONS)
         self._store = CampaignStore(data_dir / STORE_FILE)
         self._access = Access(self._store)
         self._tokens: dict[tuple[str, int], str] = {}
@@ -140,7 +141,9 @@ class RunningServer:
         self.child.stop()
 
 
-def start_server(data_dir: Path, *flags: str, timeout_s: float = READY_TIMEOUT_S) -> RunningServer:
+def start_server(
+    data_dir: Path, *flags: str, timeout_s: float = READY_TIMEOUT_S, tls: ClientTls | None = None
+) -> RunningServer:
     """Start `fanbid serve` on free ports with these flags; whoever starts it closes it.
 
     Raises:
@@ -151,13 +154,13 @@ def start_server(data_dir: Path, *flags: str, timeout_s: float = READY_TIMEOUT_S
         arguments += ["--listen", "127.0.0.1:0"]
     if "--no-rest" not in flags and "--rest-listen" not in flags:
         arguments += ["--rest-listen", "127.0.0.1:0"]
-    return RunningServer(start_child("serve", arguments, data_dir, timeout_s), data_dir)
+    return RunningServer(start_child("serve", arguments, data_dir, timeout_s), data_dir, tls)
 
 
 @contextmanager
-def running_server(data_dir: Path, *flags: str) -> Iterator[RunningServer]:
+def running_server(data_dir: Path, *flags: str, tls: ClientTls | None = None) -> Iterator[RunningServer]:
     """A server that lives as long as the `with` block; a second one on the same folder continues where it ended."""
-    server = start_server(data_dir, *flags)
+    server = start_server(data_dir, *flags, tls=tls)
     try:
         yield server
     finally:

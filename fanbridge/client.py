@@ -29,6 +29,7 @@ from fanbridge.events import (
 )
 from pacing.facts import RowStatus
 from protos import fans_pb2, fans_pb2_grpc
+from protos.rpc.tls import ClientTls, open_channel
 
 _Answer = TypeVar("_Answer")
 
@@ -67,12 +68,12 @@ class FanServiceClient:
         FanServiceRefused: the service called the request itself wrong.
     """
 
-    def __init__(self, address: str, *, deadline_ms: int = 5_000) -> None:
+    def __init__(self, address: str, *, deadline_ms: int = 5_000, tls: ClientTls | None = None) -> None:
         if deadline_ms < 1:
             raise ValueError(f"deadline_ms {deadline_ms}: must be 1 or more")
         self._deadline_s = deadline_ms / 1_000
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = open_channel(address, tls, _CHANNEL_OPTIONS)
         self._stub = fans_pb2_grpc.FanServiceStub(self._channel)
 
     @property

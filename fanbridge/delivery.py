@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
 
+DELIVERY_FILE = "delivery.sqlite"
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;

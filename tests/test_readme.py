@@ -20,7 +20,7 @@ from benchmarks.serving import RunningServer, running_server
 from tests.sources import ROOT
 
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/README.md")
+DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")
 
 
 def text_of(name: str) -> str:

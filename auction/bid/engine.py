@@ -10,10 +10,11 @@ import numpy as np
 from auction.bid.caps.table import FrequencyCaps
 from auction.bid.columns import RANKED_CANDIDATES, BatchColumns, ScoreColumns
 from auction.bid.kernels import chosen_features, score_batch
+from auction.bid.keyring import KeyRing
 from auction.bid.nobid import NBR_BUDGET, NBR_HOLDS_FULL
 from auction.bid.request import BidBatch
 from auction.bid.snapshot import Snapshot
-from auction.bid.token import TokenKeys, sign_batch
+from auction.bid.token import sign_batch
 from auction.landscape.landscape import landscape_idx
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
@@ -102,7 +103,7 @@ class BidEngine:
     """Answers bid requests from the present snapshot. Any number of threads may call `bid`."""
 
     def __init__(
-        self, viewers: ViewerTable, bank: Bank, caps: FrequencyCaps, keys: TokenKeys, clock: Clock, zone: str
+        self, viewers: ViewerTable, bank: Bank, caps: FrequencyCaps, keys: KeyRing, clock: Clock, zone: str
     ) -> None:
         self._viewers = viewers
         self._bank = bank
@@ -181,7 +182,7 @@ class BidEngine:
         decisions = self._decisions(request, snapshot, batch, out, bids, viewer_idx, choice[viewer_idx, place], now_ms)
         decisions["lease_id"] = lease_ids[viewer_idx, place]
         decisions["hold_seq"] = hold_seqs[viewer_idx, place]
-        sign_batch(decisions, self._keys)
+        sign_batch(decisions, self._keys.current)
         self._caps.offered(
             np.ascontiguousarray(decisions["viewer_id"]), np.ascontiguousarray(decisions["creator_id"]), now_ms
         )

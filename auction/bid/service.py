@@ -9,9 +9,9 @@ import numpy as np
 
 from auction.bid.caps.table import FrequencyCaps
 from auction.bid.engine import BidAnswer, BidEngine, UnknownCampaign
+from auction.bid.keyring import KeyRing
 from auction.bid.outcomes import ReportBatch, encode_report_response, feedback_of, parse_report
 from auction.bid.request import BidBatch, parse_bid_request
-from auction.bid.token import TokenKeys
 from auction.bid.wire import encode
 from auction.campaigns.access import Principal
 from auction.rpc_service import UnaryCall
@@ -55,7 +55,7 @@ class BiddingService:
         bank: Bank,
         ledger: Ledger,
         caps: FrequencyCaps,
-        keys: TokenKeys,
+        keys: KeyRing,
         feedback: FeedbackQueue,
         clock: Clock,
         currency: str,
@@ -81,7 +81,7 @@ class BiddingService:
 
     def report(self, raw: bytes, _: Principal) -> bytes:
         """Take a ReportRequest: charges and conversions are durable when this returns."""
-        batch = parse_report(raw, self._keys, self._clock.wall_ms())
+        batch = parse_report(raw, self._keys.current, self._clock.wall_ms())
         sound = batch.statuses == 0
         if sound.any():
             batch.statuses[sound] = self._bank.report(batch.rows[sound])

@@ -22,8 +22,17 @@ class TokenKeys:
     Keys rotate by id and must outlive the attribution window, since conversions carry tokens that old.
     """
 
-    def __init__(self, keys: Mapping[int, bytes], active_id: int) -> None:
+    def __init__(
+        self,
+        keys: Mapping[int, bytes],
+        active_id: int,
+        made_at_ms: Mapping[int, int] | None = None,
+        replaced_at_ms: Mapping[int, int] | None = None,
+    ) -> None:
         """Take keys of 32 bytes each.
+
+        Args:
+            made_at_ms, replaced_at_ms: when each key began and ceased to sign, as far as that is known.
 
         Raises:
             ValueError: an id is not in 0..255, a key has another length, or there is no key `active_id`.
@@ -32,6 +41,8 @@ class TokenKeys:
         self.active_id = int(active_id)
         if self.active_id not in self.keys:
             raise ValueError(f"active key id {active_id}: not one of {sorted(self.keys)}")
+        self.made_at_ms = _instants("made_at_ms", made_at_ms, self.keys)
+        self.replaced_at_ms = _instants("replaced_at_ms", replaced_at_ms, self.keys)
         self.states = np.zeros((MAX_KEY_ID + 1, 8), np.uint64)
         self.known = np.zeros(MAX_KEY_ID + 1, np.bool_)
         for key_id, key in self.keys.items():
@@ -58,7 +69,7 @@ class TokenKeys:
         try:
             content = json.loads(path.read_text(encoding="ascii"))
             keys = {int(key_id): bytes.fromhex(key) for key_id, key in content["keys"].items()}
-            return cls(keys, content["active"])
+            return cls(keys, content["active"], content.get("made_at_ms"), content.get("replaced_at_ms"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"key file {path}: {error or type(error).__name__}") from None
 
@@ -77,7 +88,12 @@ class TokenKeys:
 
     def save(self, path: Path) -> None:
         """Write the key file, whole or not at all, readable by its owner alone."""
-        content = {"active": self.active_id, "keys": {str(key_id): key.hex() for key_id, key in self.keys.items()}}
+        content = {
+            "active": self.active_id,
+            "keys": {str(key_id): key.hex() for key_id, key in self.keys.items()},
+            "made_at_ms": self.made_at_ms,
+            "replaced_at_ms": self.replaced_at_ms,
+        }
         part = path.with_name(path.name + ".part")
         part.unlink(missing_ok=True)
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
@@ -91,16 +107,42 @@ class TokenKeys:
         finally:
             os.close(folder)
 
-    def rotated(self) -> TokenKeys:
-        """The same keys and a new active one.
+    def rotated(self, now_ms: int) -> TokenKeys:
+        """The same keys and a new active one, under the next free id.
 
         Raises:
             ValueError: all 256 ids are taken.
         """
-        free = next((key_id for key_id in range(MAX_KEY_ID + 1) if key_id not in self.keys), None)
+        following = ((self.active_id + step) % (MAX_KEY_ID + 1) for step in range(1, MAX_KEY_ID + 1))
+        free = next((key_id for key_id in following if key_id not in self.keys), None)
         if free is None:
             raise ValueError(f"key id: all of 0..{MAX_KEY_ID} are taken; retire old keys first")
-        return TokenKeys({**self.keys, free: secrets.token_bytes(KEY_BYTES)}, free)
+        return TokenKeys(
+            {**self.keys, free: secrets.token_bytes(KEY_BYTES)},
+            free,
+            {**self.made_at_ms, free: now_ms},
+            {**self.replaced_at_ms, self.active_id: now_ms},
+        )
+
+    def without(self, key_id: int) -> TokenKeys:
+        """The same keys but this one.
+
+        Raises:
+            ValueError: it is the active one.
+        """
+        kept = {other: key for other, key in self.keys.items() if other != key_id}
+        made, replaced = (
+            {other: at_ms for other, at_ms in instants.items() if other in kept}
+            for instants in (self.made_at_ms, self.replaced_at_ms)
+        )
+        return TokenKeys(kept, self.active_id, made, replaced)
+
+
+def _instants(name: str, instants: Mapping[int, int] | None, keys: Mapping[int, bytes]) -> dict[int, int]:
+    known = {int(key_id): int(at_ms) for key_id, at_ms in (instants or {}).items()}
+    if not known.keys() <= keys.keys():
+        raise ValueError(f"{name}: names keys that are none of {sorted(keys)}")
+    return known
 
 
 def _words(decisions: np.ndarray) -> np.ndarray:

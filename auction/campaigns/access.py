@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import MAX_ID, check_int
 from auction.campaigns.store import CampaignStore, StoredToken
 
@@ -87,8 +88,9 @@ class Access:
     connection that no writer can hold up; a token that another program just added is looked up at its first use.
     """
 
-    def __init__(self, store: CampaignStore) -> None:
+    def __init__(self, store: CampaignStore, limits: RateLimits | None = None) -> None:
         self._store = store
+        self._limits = RateLimits(0, 1) if limits is None else limits
         self._refresh_lock = threading.Lock()
         self._known: dict[int, tuple[bytes, Principal]] = {}
         self._read_at_s = 0.0
@@ -152,6 +154,17 @@ class Access:
             Forbidden: the role does not open this call.
         """
         return self.permit(self.authenticate(metadata), call)
+
+    def admit(self, metadata: Iterable[tuple[str, str | bytes]], call: str) -> Principal:
+        """Who sent this metadata, if they may make `call` now: as `authorize`, and counts as one of their calls.
+
+        Raises:
+            Unauthenticated, Forbidden: as `authorize`.
+            RateLimited: they called too often.
+        """
+        principal = self.authorize(metadata, call)
+        self._limits.take(principal.token_id)
+        return principal
 
     def permit(self, principal: Principal, call: str) -> Principal:
         """`principal`, if its role opens `call`.

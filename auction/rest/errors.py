@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from auction.rest.shapes import ErrorShape
 
 FIELD_METADATA = "fanbid-field"
+RETRY_AFTER_METADATA = "retry-after"
 _MAX_SHOWN = 80
 _LOG = logging.getLogger("fanbid.rest")
 
@@ -59,13 +60,22 @@ def error_of_call(error: grpc.RpcError) -> tuple[int, dict[str, Any]]:
     return status, error_json(code.name.lower(), error.details() or code.name.lower(), field)
 
 
+def _headers_of(status: int, error: grpc.RpcError) -> dict[str, str] | None:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status == 429:
+        told = next((str(value) for key, value in error.trailing_metadata() or () if key == RETRY_AFTER_METADATA), "1")
+        return {"Retry-After": told}
+    return None
+
+
 def install(app: FastAPI) -> None:
     """Let every failure of `app` answer in this form."""
 
     @app.exception_handler(grpc.aio.AioRpcError)
     async def on_call(_: Request, error: grpc.aio.AioRpcError) -> JSONResponse:
         status, body = error_of_call(error)
-        return JSONResponse(body, status, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
+        return JSONResponse(body, status, _headers_of(status, error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(_: Request, error: RequestValidationError) -> JSONResponse:

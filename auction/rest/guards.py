@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auction.rest.errors import error_json
 
 MAX_BODY_BYTES = 256 * 1024
+BODY_TIMEOUT_S = 10.0
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -24,10 +26,11 @@ _HEADERS = [
 
 
 class BodyLimit:
-    """Refuses bodies over MAX_BODY_BYTES, whether their length is announced or not."""
+    """Refuses bodies over MAX_BODY_BYTES, whether their length is announced or not, and bodies that do not come."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self._app = app
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request whose body is small enough, read whole."""
@@ -36,14 +39,20 @@ class BodyLimit:
             return
         parts: list[bytes] = []
         size = 0
+        due_s = asyncio.get_running_loop().time() + self._timeout_s
         while True:
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(due_s):
+                    message = await receive()
+            except TimeoutError:
+                await _refuse(send, 408, "timeout", f"the body took over {self._timeout_s:g} seconds")
+                return
             if message["type"] != "http.request":
                 return
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > MAX_BODY_BYTES:
-                await _refuse(send)
+                await _refuse(send, 413, "too_large", f"the body is over {MAX_BODY_BYTES} bytes")
                 return
             if not message.get("more_body", False):
                 break
@@ -82,8 +91,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send) -> None:
-    body = json.dumps(error_json("too_large", f"the body is over {MAX_BODY_BYTES} bytes")).encode()
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    body = json.dumps(error_json(code, message)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})

@@ -29,6 +29,7 @@ from auction.rest.shapes import (
 )
 from auction.rest.statement import CSV_PAGE, statement_response
 from protos import campaigns_pb2 as pb
+from protos.rpc.tls import ClientTls
 
 CALL_TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 1.0
@@ -49,11 +50,12 @@ public_router = APIRouter()
 class Engine:
     """The shim's connection to the engine. Used from the event loop only."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            address,
-            options=[("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1_000)],
-        )
+    def __init__(self, address: str, tls: ClientTls | None = None) -> None:
+        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1_000)]
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, tls.credentials(), options=options)
 
     async def close(self) -> None:
         """Hang up."""

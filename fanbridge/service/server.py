@@ -9,29 +9,24 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from fanbridge.service.fans import FanRules
-from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server
+from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server, refuse
 from fanbridge.service.store import FanStore
 from pacing.clocks import MS_PER_DAY, Clock, SystemClock, VirtualClock
 from protos import fans_pb2  # noqa: F401  (reflection finds the service's descriptor once its module is loaded)
+from protos.rpc.health_service import Status, add_health_and_reflection
+from protos.rpc.server import RpcServer
+from protos.rpc.tls import ServerTls
 
 STORE_FILE = "fans.sqlite"
 _REVIEW_INTERVAL_S = 1.0
 _STOP_GRACE_S = 5.0
-_MAX_MESSAGE_BYTES = 1024 * 1024
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 64),
-]
+_WORKERS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +39,7 @@ class ServiceSettings:
     listen: str = "127.0.0.1:0"
     virtual_start_at_ms: int | None = None
     day_ms: int = MS_PER_DAY
+    tls: ServerTls | None = None
 
 
 class RunningService:
@@ -59,15 +55,12 @@ class RunningService:
         self._store = FanStore(settings.data_dir / STORE_FILE, rules)
         self._clock = self._make_clock(settings.virtual_start_at_ms)
         self._stopping = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=4), options=_OPTIONS, interceptors=list(interceptors))
+        self._server = RpcServer(_WORKERS, refuse, interceptors)
         add_to_server(FanServicer(self._store, self._clock), self._server)
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self.address = self._bind(settings.listen)
+        self._health = add_health_and_reflection(self._server, (SERVICE_NAME,))
+        self.address = self._bind(settings)
         self._server.start()
-        for name in ("", SERVICE_NAME):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(Status.SERVING, ("", SERVICE_NAME))
         self._reviewer: threading.Thread | None = None
         if settings.virtual_start_at_ms is None:
             self._reviewer = threading.Thread(target=self._review_forever, name="fan-review", daemon=True)
@@ -80,9 +73,9 @@ class RunningService:
 
     def stop(self) -> None:
         """Take no new calls, finish those under way, close the file."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop_serving()
         self._stopping.set()
-        self._server.stop(_STOP_GRACE_S).wait()
+        self._server.stop(_STOP_GRACE_S)
         if self._reviewer is not None:
             self._reviewer.join()
         self._store.close()
@@ -92,14 +85,13 @@ class RunningService:
             return SystemClock()
         return VirtualClock(max(virtual_start_at_ms, self._store.newest_at_ms))
 
-    def _bind(self, listen: str) -> str:
-        host = listen.rpartition(":")[0]
+    def _bind(self, settings: ServiceSettings) -> str:
         try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as problem:
+            return self._server.bind(settings.listen, settings.tls)
+        except ValueError:
+            self._server.stop(0)
             self._store.close()
-            raise ValueError(f"listen {listen}: cannot be bound: {problem}") from None
-        return f"{host}:{port}"
+            raise
 
     def _review_forever(self) -> None:
         while not self._stopping.wait(_REVIEW_INTERVAL_S):
@@ -120,6 +112,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="START_AT_MS",
         help="go by the newest event or outcome seen instead of the system's time, starting at this instant",
     )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve over TLS with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="key of --tls-cert (PEM, not encrypted)")
+    parser.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="callers must show a certificate of these")
     parser.add_argument(
         "--day-ms", type=int, default=MS_PER_DAY, help="length of a day in tiers, lifecycle and retention, for studies"
     )
@@ -134,7 +129,8 @@ def main(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = RunningService(ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms))
+    settings = ServiceSettings(args.data, args.listen, args.virtual_clock, args.day_ms, _tls_of(args))
+    service = RunningService(settings)
     try:
         if args.ready_file is not None:
             write_ready_file(args.ready_file, service.address)
@@ -142,6 +138,19 @@ def main(args: argparse.Namespace) -> int:
     finally:
         service.stop()
     return 0
+
+
+def _tls_of(args: argparse.Namespace) -> ServerTls | None:
+    if args.tls_cert is None and args.tls_key is None and args.tls_client_ca is None:
+        return None
+    if args.tls_cert is None or args.tls_key is None:
+        raise ValueError("--tls-cert, --tls-key: each needs the other, and --tls-client-ca needs both")
+    tls = ServerTls(args.tls_cert, args.tls_key, args.tls_client_ca)
+    try:
+        tls.check()
+    except ValueError as error:
+        raise ValueError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
+    return tls
 
 
 def write_ready_file(path: Path, address: str) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from fanbridge.columns import (
     CHANGE_COLUMNS,
@@ -36,6 +36,8 @@ from fanbridge.service.validation import (
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, Clock, VirtualClock
 from pacing.facts import RowStatus
 from protos import fans_pb2
+from protos.rpc.refusals import Refused, abort, parse
+from protos.rpc.server import Receive, RpcServer, UnaryAnswer
 
 SERVICE_NAME = "fanbid.v1.FanService"
 MAX_AHEAD_MS = MS_PER_HOUR
@@ -118,31 +120,33 @@ def _rows_of(request: Message, dtype: np.dtype[Any], columns: dict[str, str]) ->
     return rows
 
 
-def add_to_server(servicer: FanServicer, server: grpc.Server) -> None:
+def add_to_server(servicer: FanServicer, server: RpcServer) -> None:
     """Register the service's handlers."""
-    handlers = {
-        "PullTiers": _handler(servicer.pull_tiers, fans_pb2.PullRequest),
-        "PullEvents": _handler(servicer.pull_events, fans_pb2.PullRequest),
-        "PullRetention": _handler(servicer.pull_retention, fans_pb2.PullRequest),
-        "PushOutcomes": _handler(servicer.push_outcomes, fans_pb2.PushOutcomesRequest),
-        "PushEvents": _handler(servicer.push_events, fans_pb2.PushEventsRequest),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+    server.add_unary(
+        SERVICE_NAME,
+        {
+            "PullTiers": _answer(servicer.pull_tiers, fans_pb2.PullRequest),
+            "PullEvents": _answer(servicer.pull_events, fans_pb2.PullRequest),
+            "PullRetention": _answer(servicer.pull_retention, fans_pb2.PullRequest),
+            "PushOutcomes": _answer(servicer.push_outcomes, fans_pb2.PushOutcomesRequest),
+            "PushEvents": _answer(servicer.push_events, fans_pb2.PushEventsRequest),
+        },
+    )
 
 
-def _handler(answer: Callable[[_Request], Message], request_class: type[_Request]) -> grpc.RpcMethodHandler[Any, Any]:
-    def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            return answer(request_class.FromString(raw)).SerializeToString()
-        except DecodeError:
-            code, text = grpc.StatusCode.INVALID_ARGUMENT, f"message: these bytes are no {request_class.__name__}"
-        except InvalidRequest as problem:
-            code, text = grpc.StatusCode.INVALID_ARGUMENT, str(problem)
-        except Exception:
-            # The store could not keep the rows (a full disk, say): nothing is half-applied, and trying again is right.
-            _log.exception("%s was not answered", request_class.__name__)
-            code, text = grpc.StatusCode.UNAVAILABLE, "the store cannot answer now; try again later"
-        context.abort(code, text)
-        return b""  # not reached: abort raises
+def refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End a call with the status that an exception means."""
+    if isinstance(error, Refused):
+        abort(context, error)
+    if isinstance(error, InvalidRequest):
+        abort(context, Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+    # The store could not keep the rows (a full disk, say): nothing is half-applied, and trying again is right.
+    _log.error("a call was not answered", exc_info=error)
+    abort(context, Refused(grpc.StatusCode.UNAVAILABLE, "the store cannot answer now; try again later"))
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+
+def _answer(answer: Callable[[_Request], Message], request_class: type[_Request]) -> UnaryAnswer:
+    def handle(receive: Receive, _: grpc.ServicerContext) -> bytes:
+        return answer(parse(request_class, receive())).SerializeToString()
+
+    return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+import fanbid
 from benchmarks.serving import RunningServer, start_server
 from benchmarks.transport import GrpcTransport
 from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
@@ -314,3 +316,21 @@ def test_an_impression_reaches_its_campaigns_report(server: RunningServer, campa
     (charge,) = charges.charges
     assert (charge.viewer_id, charge.amount_micros, charge.bid_micros, charges.charged_micros) == (77, 123, 20_000, 123)
     assert charge.flat and charge.value_micros == 20_000.0 and charges.ledger_sequence >= charge.sequence
+
+
+def test_keys_rotate_while_it_serves(server: RunningServer, campaign: campaigns_pb2.Campaign) -> None:
+    feed = server.transport("feed")
+    (old,) = tokens_of(feed.call("Bidding/Bid", a_request([88]), bidding_pb2.BidResponse))
+    assert fanbid.main(["keys", "rotate", "--data", str(server.data_dir)]) == 0
+    deadline_s = time.monotonic() + 20
+    viewer_id = 20_000
+    while True:
+        viewer_id += 1
+        (token,) = tokens_of(feed.call("Bidding/Bid", a_request([viewer_id]), bidding_pb2.BidResponse))
+        if token[1] != old[1]:
+            break
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    request = bidding_pb2.ReportRequest(kinds=[OutcomeKind.WIN] * 2, tokens=old + token, prices_micros=[1, 1])
+    told = feed.call("Bidding/Report", request, bidding_pb2.ReportResponse)
+    assert RowStatus.FORGED not in told.statuses and told.statuses[1] == RowStatus.ACCEPTED

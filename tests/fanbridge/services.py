@@ -105,18 +105,18 @@ class LosesReplies(grpc.ServerInterceptor):
         if handler is None or "FanService" not in details.method:
             return handler
 
-        def faulty(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def faulty(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             draw = self._random.random()
             if draw < self._refused:
                 self.faults += 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "fault before the work")
-            answer: bytes = handler.unary_unary(request, context)
+            answer: bytes = handler.stream_unary(messages, context)
             if draw > 1 - self._lost:
                 self.faults += 1
                 context.abort(grpc.StatusCode.UNAVAILABLE, "fault after the work")
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(faulty)
+        return grpc.stream_unary_rpc_method_handler(faulty)
 
 
 class RowLog:

@@ -165,7 +165,7 @@ def test_arbitrary_bytes_never_break_the_service(service: RunningService, client
                 assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
 
         send()
-    assert "no PullRequest" in refusal(service.address, "PullTiers", b"\xff\xff\xff")
+    assert "no fanbid.v1.PullRequest" in refusal(service.address, "PullTiers", b"\xff\xff\xff")
     assert client.push_events(events((1, 5, 7, LIKE, START_AT_MS))).tolist() == [RowStatus.ACCEPTED]
 
 

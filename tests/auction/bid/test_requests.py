@@ -122,7 +122,7 @@ def test_a_bid_carries_what_was_decided(engine: Engine, campaign_id: int) -> Non
     answer = engine.bid([11, 2**64 - 1], bidfloor_micros=300, **viewers(ids=[11, 2**64 - 1], bidfloors_micros=[0, 900]))
     decisions = decisions_of(answer)
     assert list(answer.viewer_idx) == [0, 1] and list(answer.nbr) == [NBR_BID, NBR_BID]
-    assert verify_batch(decisions, engine.services.keys).all()
+    assert verify_batch(decisions, engine.services.keys.current).all()
     assert list(answer.campaign_ids) == [campaign_id] * 2 == decisions["campaign_id"].tolist()
     assert list(answer.creator_ids) == [7, 7] == decisions["creator_id"].tolist()
     assert list(answer.creative_ids) == [7001, 7001] == decisions["creative_id"].tolist()

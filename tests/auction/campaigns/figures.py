@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import numpy as np
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from auction.campaigns.access import Access, Role
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import BidMode, Campaign, Creative
 from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import CampaignStore
+from auction.status import refuse
 from pacing.clocks import MS_PER_HOUR, Clock, VirtualClock
 from pacing.facts import JUDGEMENT, OUTCOME, AuctionType, Goal, OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
+from protos.rpc.health_service import Health, add_health_and_reflection
+from protos.rpc.server import RpcServer
 
 NOON_MS = 1_772_596_800_000  # 4 March 2026, 12:00 in Shanghai
 
@@ -137,7 +138,7 @@ class SmallEngine:
     book: ReportBook
     clock: Clock
     service: CampaignsService
-    health: health.HealthServicer
+    health: Health
 
     def token(self, role: Role, creator_id: int = 0) -> str:
         """A new token."""
@@ -145,23 +146,23 @@ class SmallEngine:
 
 
 @contextmanager
-def small_engine(directory: Path, clock: Clock | None = None) -> Iterator[SmallEngine]:
+def small_engine(
+    directory: Path, clock: Clock | None = None, limits: RateLimits | None = None
+) -> Iterator[SmallEngine]:
     """Start a server on its own store; end it on leaving."""
     clock = clock or VirtualClock(NOON_MS)
     store = CampaignStore(directory / "campaigns.sqlite")
-    access, desk, book = Access(store), SmallDesk(), ReportBook(store.get)
+    access, desk, book = Access(store, limits), SmallDesk(), ReportBook(store.get)
     service = CampaignsService(store, access, desk, book, clock)
-    server = grpc.server(ThreadPoolExecutor(2))
+    server = RpcServer(2, refuse)
     add_campaigns(server, service, access)
-    health_servicer = health.HealthServicer()
-    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    health = add_health_and_reflection(server, ())
+    address = server.bind("127.0.0.1:0")
     server.start()
     try:
-        yield SmallEngine(f"127.0.0.1:{port}", store, access, desk, book, clock, service, health_servicer)
+        yield SmallEngine(address, store, access, desk, book, clock, service, health)
     finally:
-        server.stop(0.2).wait()
+        server.stop(0.2)
         store.close()
 
 

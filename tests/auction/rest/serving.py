@@ -11,13 +11,14 @@ from contextlib import contextmanager
 import uvicorn
 
 from auction.rest.app import build_app
+from auction.rest.connections import PatientProtocol
 
 
 @contextmanager
-def running_shim(engine_address: str) -> Iterator[str]:
+def running_shim(engine_address: str, protocol: type[PatientProtocol] = PatientProtocol) -> Iterator[str]:
     """Serve in front of the engine at this address; gives the shim's own address, "http://..."."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build_app(engine_address), log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(build_app(engine_address), http=protocol, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

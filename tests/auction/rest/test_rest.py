@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auction.campaigns.access import Role
+from auction.campaigns.limits import RateLimits
 from auction.rest.guards import MAX_BODY_BYTES
 from auction.rest.shapes import NewCampaign
 from pacing.facts import OutcomeKind, Verdict
@@ -306,10 +307,21 @@ def test_live_figures_of_several_campaigns_stream(engine, client):
 
 def test_health_is_the_engines(engine, client):
     assert client.get("/healthz").json() == {"status": "serving"}
-    engine.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    engine.health.set(health_pb2.HealthCheckResponse.NOT_SERVING, ("",))
     fails(client.get("/healthz"), 503, "unavailable")
-    engine.health.set("", health_pb2.HealthCheckResponse.SERVING)
+    engine.health.set(health_pb2.HealthCheckResponse.SERVING, ("",))
     assert client.get("/healthz").status_code == 200
+
+
+def test_who_calls_too_often_is_told_when_to_come_back(tmp_path):
+    with small_engine(tmp_path, limits=RateLimits(1, 2)) as engine, running_shim(engine.address) as address:
+        headers = {"Authorization": f"Bearer {engine.token(Role.CREATOR, 7)}"}
+        answers = [httpx.get(f"{address}/api/campaigns", headers=headers) for _ in range(20)]
+        refused = next(answer for answer in answers if answer.status_code != 200)
+        assert "more than 1 calls a second" in fails(refused, 429, "resource_exhausted")
+        assert refused.headers["retry-after"] == "1"
+        other = {"Authorization": f"Bearer {engine.token(Role.CREATOR, 8)}"}
+        assert httpx.get(f"{address}/api/campaigns", headers=other).status_code == 200
 
 
 def test_without_an_engine_the_shim_says_so():

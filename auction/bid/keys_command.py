@@ -1,0 +1,58 @@
+"""`fanbid keys`: list, rotate and retire the keys that sign bids, also while a server runs on the same data."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auction.bid.keyring import KEPT_MS, KEY_FILE, change_keys, retired
+from auction.bid.token import TokenKeys
+from pacing.clocks import MS_PER_DAY, SystemClock
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="show every key's id and state; the keys themselves are not shown")
+    rotate = actions.add_parser("rotate", help="sign with a new key; the old ones go on verifying")
+    days = KEPT_MS // MS_PER_DAY
+    retire = actions.add_parser("retire", help=f"forget a key that was replaced {days} days ago or more")
+    retire.add_argument("--id", type=int, required=True, metavar="N", dest="key_id", help="the key's id, as listed")
+    retire.add_argument("--early", action="store_true", help="although outcomes of its tokens may still come")
+    for action in (listing, rotate, retire):
+        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; 0 when done.
+
+    Raises:
+        ValueError: the key file is none, or the key may not be retired.
+        FileNotFoundError: there is no key file.
+    """
+    now_ms = SystemClock().wall_ms()
+    if args.action == "rotate":
+        keys = change_keys(args.data, lambda keys: keys.rotated(now_ms))
+        print(f"key {keys.active_id} signs; a running server takes it over within a second")
+    elif args.action == "retire":
+        change_keys(args.data, lambda keys: retired(keys, args.key_id, now_ms, args.early))
+        print(f"key {args.key_id} is forgotten; a running server refuses its tokens within a second")
+    else:
+        _print_keys(TokenKeys.load(args.data / KEY_FILE), now_ms)
+    return 0
+
+
+def _print_keys(keys: TokenKeys, now_ms: int) -> None:
+    print(f"{'id':>4}  {'made (UTC)':<19}  {'replaced (UTC)':<19}  state")
+    for key_id in sorted(keys.keys):
+        replaced_at_ms = keys.replaced_at_ms.get(key_id, 0)
+        if key_id == keys.active_id:
+            state = "signs"
+        else:
+            state = "verifies" if now_ms < replaced_at_ms + KEPT_MS else "verifies; may be retired"
+        print(f"{key_id:>4}  {_shown(keys.made_at_ms.get(key_id, 0))}  {_shown(replaced_at_ms)}  {state}")
+
+
+def _shown(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_ms else f"{'-':<19}"

@@ -1,0 +1,159 @@
+"""Inputs that are almost right: messages with extreme fields, and bytes that were changed here and there."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+MAX_INPUT_BYTES = 4_096
+_MAX_DEPTH = 4
+_MAX_REPEATED = 4
+_INTEGERS = (0, 1, 2, 3, 7, 255, 256, 1_000, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63 - 1)
+_FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e-40, 3e38, float("inf"), float("-inf"), float("nan"))
+_TEXTS = ("", "r", "CNY", "UTC", "Asia/Shanghai", "vip", "fans:7", "a" * 200, "\x00", "名", "../../x", "%s{}", "\u202e")
+_BYTES = (b"\x00", b"\xff", b"\x80" * 9 + b"\x01", b"\xff" * 10, struct.pack("<Q", 2**64 - 1), struct.pack("<q", -1))
+_JSON_LEAVES: tuple[Any, ...] = (None, True, False, 0, -1, 2**64, 1e308, "", "region", "7", [], {})
+_SIGNED = {FieldDescriptor.TYPE_SFIXED64, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64}
+
+
+class Mutator:
+    """Draws inputs from a seed; the same seed draws the same ones. Used by one thread."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._changes: tuple[Callable[[bytearray], None], ...] = (
+            self._flip, self._overwrite, self._insert, self._remove, self._repeat, self._cut,
+        )  # fmt: skip
+
+    def choose(self, options: Sequence[Any]) -> Any:
+        """One of these."""
+        return self._random.choice(options)
+
+    def random_bytes(self) -> bytes:
+        """Up to 64 bytes of no meaning."""
+        return self._random.randbytes(self._random.randrange(64))
+
+    def changed(self, raw: bytes) -> bytes:
+        """The bytes after one to four changes."""
+        changed = bytearray(raw)
+        for _ in range(self._random.randint(1, 4)):
+            self._random.choice(self._changes)(changed)
+        return bytes(changed[:MAX_INPUT_BYTES])
+
+    def input_from(self, seeds: Sequence[bytes]) -> bytes:
+        """A changed seed, two joined, or noise."""
+        draw = self._random.random()
+        if draw < 0.05:
+            return self.random_bytes()
+        if draw < 0.15:
+            return (self._random.choice(seeds) + self._random.choice(seeds))[:MAX_INPUT_BYTES]
+        return self.changed(self._random.choice(seeds))
+
+    def message(self, descriptor: Descriptor) -> Any:
+        """A message of this type with some fields set, often to extremes."""
+        return self._message(descriptor, 0)
+
+    def message_bytes(self, descriptor: Descriptor) -> bytes:
+        """Such a message's bytes, changed two times out of three."""
+        raw: bytes = self._message(descriptor, 0).SerializeToString()
+        return raw[:MAX_INPUT_BYTES] if self._random.random() < 1 / 3 else self.changed(raw)
+
+    def json_value(self, depth: int = 0) -> Any:
+        """A JSON value that may remind of an audience."""
+        draw = self._random.random()
+        if depth > 5 or draw < 0.3:
+            return self._random.choice(_JSON_LEAVES)
+        if draw < 0.5:
+            return [self.json_value(depth + 1) for _ in range(self._random.randrange(4))]
+        names = ("all", "any", "not", "attribute", "codes", "interests", "segment", "fans_of", "friends_of_fans", "x")
+        return {self._random.choice(names): self.json_value(depth + 1) for _ in range(self._random.randint(1, 3))}
+
+    def json_bytes(self, seed: dict[str, Any]) -> bytes:
+        """A JSON body: a seed with a field replaced, or its bytes changed."""
+        draw = self._random.random()
+        if draw < 0.2:
+            return self.changed(json.dumps(seed).encode())
+        fields = {**seed, self._random.choice([*seed, "targeting", "extra"]): self.json_value()}
+        return json.dumps(fields).encode()
+
+    def _message(self, descriptor: Descriptor, depth: int) -> Any:
+        message = message_factory.GetMessageClass(descriptor)()
+        for field in descriptor.fields:
+            if self._random.random() < 0.4:
+                continue
+            if field.message_type is not None:
+                self._fill_messages(message, field, depth)
+            elif field.is_repeated:
+                values = [self._scalar(field) for _ in range(self._random.randrange(_MAX_REPEATED))]
+                getattr(message, field.name).extend(values)
+            else:
+                setattr(message, field.name, self._scalar(field))
+        return message
+
+    def _fill_messages(self, message: Any, field: FieldDescriptor, depth: int) -> None:
+        if depth >= _MAX_DEPTH or field.message_type is None:
+            return
+        if field.is_repeated:
+            parts = [self._message(field.message_type, depth + 1) for _ in range(self._random.randrange(3))]
+            getattr(message, field.name).extend(parts)
+        else:
+            getattr(message, field.name).CopyFrom(self._message(field.message_type, depth + 1))
+
+    def _scalar(self, field: FieldDescriptor) -> Any:
+        kind = field.cpp_type
+        if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+            return self._random.choice(_FLOATS)
+        if kind == FieldDescriptor.CPPTYPE_BOOL:
+            return self._random.random() < 0.5
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return self.random_bytes() * self._random.choice((0, 1, 6))
+        if kind == FieldDescriptor.CPPTYPE_STRING:
+            return self._random.choice(_TEXTS)
+        return self._integer(field)
+
+    def _integer(self, field: FieldDescriptor) -> int:
+        value = self._random.choice(_INTEGERS)
+        if self._random.random() < 0.5:
+            value = self._random.randrange(10)
+        if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+            return min(value, 2**31 - 1)
+        wide = field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+        if field.type in _SIGNED and self._random.random() < 0.2:
+            return -value
+        if field.cpp_type == FieldDescriptor.CPPTYPE_UINT64 and self._random.random() < 0.1:
+            return 2**64 - 1
+        if wide:
+            return value
+        return min(value, 2**31 - 1 if field.cpp_type == FieldDescriptor.CPPTYPE_INT32 else 2**32 - 1)
+
+    def _place(self, raw: bytearray) -> int:
+        return self._random.randrange(len(raw) + 1)
+
+    def _flip(self, raw: bytearray) -> None:
+        if raw:
+            raw[self._random.randrange(len(raw))] ^= 1 << self._random.randrange(8)
+
+    def _overwrite(self, raw: bytearray) -> None:
+        at, part = self._place(raw), self._random.choice(_BYTES)
+        raw[at : at + len(part)] = part
+
+    def _insert(self, raw: bytearray) -> None:
+        at = self._place(raw)
+        raw[at:at] = self._random.choice((*_BYTES, self.random_bytes()))
+
+    def _remove(self, raw: bytearray) -> None:
+        at = self._place(raw)
+        del raw[at : at + self._random.randint(1, 16)]
+
+    def _repeat(self, raw: bytearray) -> None:
+        at, end = sorted((self._place(raw), self._place(raw)))
+        raw[end:end] = raw[at:end]
+
+    def _cut(self, raw: bytearray) -> None:
+        del raw[self._place(raw) :]

@@ -1,0 +1,232 @@
+"""Every RPC of the descriptors and every route of OpenAPI, called with another creator's token: nothing leaks.
+
+The calls are read from the protocol, so that one which is added later is walked too, and must be refused unless it is
+named here as harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from benchmarks.serving import RunningServer, running_server
+from pacing.facts import OutcomeKind
+from protos import audience_pb2, bidding_pb2, campaigns_pb2
+from tests.auction.bid.engines import a_campaign, a_request, tokens_of
+
+OWNER, STRANGER = 1_234_567_890_123, 2_345_678_901_234
+SECRET = "Nobody else may read this name"
+SECRET_CREATIVE = 7_654_321_098_765
+CODES = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+HARMLESS_CALLS = {
+    "Campaigns/CreateCampaign",  # makes a campaign of the stranger's own, whatever creator the request names
+    "Campaigns/ListCampaigns",  # lists the stranger's own
+    "Audience/EstimateReach",  # answers a rounded range of viewers, which is nobody's secret
+}
+HARMLESS_ROUTES = {("get", "/healthz"), ("get", "/api/campaigns"), ("post", "/api/campaigns")}
+IDS = {"campaign_id", "campaign_ids"}
+CREATORS = {"creator_id", "creator_ids", "fans_of", "blocked_creator_ids"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One RPC of the protocol."""
+
+    name: str
+    request: Descriptor
+    streams: bool
+
+
+def all_calls() -> list[Call]:
+    return [
+        Call(f"{service.name}/{method.name}", method.input_type, method.server_streaming)
+        for module in (bidding_pb2, campaigns_pb2, audience_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+
+
+CALLS = all_calls()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    flags = ("--no-bridge", "--policy", "fixed", "--fixed-bid-micros", "20000")
+    with running_server(tmp_path_factory.mktemp("foreign"), *flags) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def campaign(server: RunningServer) -> campaigns_pb2.Campaign:
+    """A campaign of the owner's that has spent 123,457 micros."""
+    creative = campaigns_pb2.Creative(creative_id=SECRET_CREATIVE, title=SECRET)
+    draft = a_campaign(creator_id=0, name=SECRET, creatives=[creative])
+    request = campaigns_pb2.CreateCampaignRequest(campaign=draft)
+    made = server.transport("creator", OWNER).call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
+    feed = server.transport("feed")
+    for viewer_id in range(1, 1_000):
+        answer = feed.call("Bidding/Bid", a_request([viewer_id]), bidding_pb2.BidResponse)
+        if answer.tokens:
+            row = bidding_pb2.ReportRequest(
+                kinds=[OutcomeKind.BILLABLE], tokens=tokens_of(answer)[0], prices_micros=[12_345]
+            )
+            feed.call("Bidding/Report", row, bidding_pb2.ReportResponse)
+            return made
+    raise AssertionError("the campaign does not bid")
+
+
+def fill(descriptor: Descriptor, campaign_id: int, depth: int = 0) -> Any:
+    """A message whose every field about a campaign or a creator names the owner's."""
+    message = message_factory.GetMessageClass(descriptor)()
+    for field in descriptor.fields:
+        if field.name in IDS or field.name in CREATORS:
+            value = campaign_id if field.name in IDS else OWNER
+            if field.is_repeated:
+                getattr(message, field.name).append(value)
+            elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+                continue
+            else:
+                setattr(message, field.name, value)
+        elif field.message_type is not None and not field.is_repeated and depth < 2:
+            getattr(message, field.name).CopyFrom(fill(field.message_type, campaign_id, depth + 1))
+    return message
+
+
+def request_of(call: Call, campaign_id: int) -> Any:
+    """A request that the owner could make."""
+    if call.name == "Campaigns/CreateCampaign":
+        return campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(creator_id=OWNER, campaign_id=campaign_id))
+    if call.name == "Campaigns/UpdateCampaign":
+        changed = campaigns_pb2.Campaign(campaign_id=campaign_id, creator_id=OWNER, name="Mine")
+        return campaigns_pb2.UpdateCampaignRequest(campaign=changed, update_fields=["name"])
+    if call.name == "Audience/EstimateReach":
+        return audience_pb2.EstimateReachRequest(targeting={"fans_of": {"creator_ids": [OWNER]}}, creator_id=STRANGER)
+    return fill(call.request, campaign_id)
+
+
+def answer_to(server: RunningServer, call: Call, request: Any, token: str) -> tuple[grpc.StatusCode, str, bytes]:
+    """Status, text and answer of a call."""
+    path, metadata = f"/fanbid.v1.{call.name}", (("authorization", f"Bearer {token}"),)
+    try:
+        if call.streams:
+            stream = server.channel.unary_stream(path)(request.SerializeToString(), metadata=metadata, timeout=10)
+            answer = next(iter(stream))
+            stream.cancel()
+        else:
+            answer = server.channel.unary_unary(path)(request.SerializeToString(), metadata=metadata, timeout=10)
+    except grpc.RpcError as error:
+        trailers = " ".join(f"{key}={value!r}" for key, value in error.trailing_metadata() or ())
+        return error.code(), f"{error.details()} {trailers}", b""
+    return grpc.StatusCode.OK, "", answer
+
+
+def says_nothing_secret(text: str, campaign: campaigns_pb2.Campaign) -> None:
+    for secret in (SECRET, SECRET_CREATIVE, campaign.daily_budget_micros, campaign.total_budget_micros, 12_345):
+        assert str(secret) not in text
+
+
+def test_the_harmless_calls_exist() -> None:
+    assert {call.name for call in CALLS} >= HARMLESS_CALLS
+    assert len(CALLS) >= 18
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_a_stranger_learns_nothing_from_a_call(
+    server: RunningServer, campaign: campaigns_pb2.Campaign, call: Call
+) -> None:
+    token = server.token("creator", STRANGER)
+    code, text, raw = answer_to(server, call, request_of(call, campaign.campaign_id), token)
+    assert SECRET.encode() not in raw
+    if call.name in HARMLESS_CALLS:
+        assert code in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, *CODES), text
+        return
+    assert code in CODES, (code, text)
+    says_nothing_secret(text, campaign)
+    # What is another's looks exactly like what is not there.
+    absent = campaign.campaign_id + 1_000_000
+    other_code, other_text, _ = answer_to(server, call, request_of(call, absent), token)
+    assert (other_code, other_text.replace(str(absent), "ID")) == (code, text.replace(str(campaign.campaign_id), "ID"))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("token", ["", "fanbid.1.guessed", "x" * 5_000])
+def test_without_a_good_token_no_call_is_answered(
+    server: RunningServer, campaign: campaigns_pb2.Campaign, call: Call, token: str
+) -> None:
+    code, text, _ = answer_to(server, call, request_of(call, campaign.campaign_id), token)
+    assert code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED), (code, text)
+    says_nothing_secret(text, campaign)
+
+
+def test_what_a_stranger_creates_is_the_strangers_own(server: RunningServer, campaign: campaigns_pb2.Campaign) -> None:
+    stranger = server.transport("creator", STRANGER)
+    request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(creator_id=OWNER, name="Mine"))
+    made = stranger.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
+    assert made.creator_id == STRANGER and made.campaign_id != campaign.campaign_id
+    listed = stranger.call(
+        "Campaigns/ListCampaigns", campaigns_pb2.ListCampaignsRequest(), campaigns_pb2.ListCampaignsResponse
+    )
+    assert {each.creator_id for each in listed.campaigns} == {STRANGER}
+
+
+def test_the_owners_campaign_is_as_before(server: RunningServer, campaign: campaigns_pb2.Campaign) -> None:
+    request = campaigns_pb2.GetCampaignRequest(campaign_id=campaign.campaign_id)
+    assert server.transport("creator", OWNER).call("Campaigns/GetCampaign", request, campaigns_pb2.Campaign) == campaign
+
+
+NEW = {
+    "name": "Mine",
+    "goal": "fans",
+    "bid_mode": "automatic",
+    "daily_budget_micros": 300_000_000,
+    "total_budget_micros": 3_000_000_000,
+    "zone": "UTC",
+    "creatives": [{"creative_id": "7001", "title": "Dance", "category": 12}],
+}
+
+
+def rest_answer(server: RunningServer, method: str, path: str, campaign_id: int, token: str) -> tuple[int, str]:
+    body = {"post": NEW, "patch": {"name": "Mine"}}.get(method)
+    with httpx.stream(
+        method,
+        f"{server.rest_address}{path.replace('{campaign_id}', str(campaign_id))}",
+        params={"campaign_id": str(campaign_id)} if path == "/api/live" else {},
+        content=None if body is None else json.dumps(body),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        timeout=10,
+    ) as answer:
+        return answer.status_code, "" if answer.headers[
+            "content-type"
+        ] == "text/event-stream" else answer.read().decode()
+
+
+def test_a_stranger_learns_nothing_from_any_route(server: RunningServer, campaign: campaigns_pb2.Campaign) -> None:
+    paths = httpx.get(f"{server.rest_address}/openapi.json").json()["paths"]
+    routes = {(method, path) for path, methods in paths.items() for method in methods}
+    assert routes >= HARMLESS_ROUTES and len(routes) >= 10
+    token = server.token("creator", STRANGER)
+    for method, path in sorted(routes):
+        status, text = rest_answer(server, method, path, campaign.campaign_id, token)
+        assert SECRET not in text, path
+        if path != "/healthz":
+            refused, _ = rest_answer(server, method, path, campaign.campaign_id, "fanbid.1.guessed")
+            assert refused == 401, (method, path)
+        if (method, path) in HARMLESS_ROUTES:
+            assert status in (200, 201), (method, path, text)
+            continue
+        assert status in (403, 404), (method, path, status, text)
+        says_nothing_secret(text, campaign)
+        absent = campaign.campaign_id + 1_000_000
+        other_status, other_text = rest_answer(server, method, path, absent, token)
+        assert (other_status, other_text.replace(str(absent), "ID")) == (
+            status,
+            text.replace(str(campaign.campaign_id), "ID"),
+        )
