@@ -193,7 +193,7 @@ def test_a_connection_that_is_too_old_is_closed_with_its_calls() -> None:
 
 
 def test_calls_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpc.server.MAX_CALLS", 2)
+    monkeypatch.setattr("protos.rpc.server.MAX_CALLS", 2)
     with another_server() as address, grpc.insecure_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         streams = [watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
