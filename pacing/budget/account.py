@@ -9,6 +9,9 @@ import numpy as np
 from pacing.days import LocalDay, day_of_key, local_day
 from pacing.money import MAX_AMOUNT_MICROS
 
+KEPT_DAYS = 8
+"""Days with money that an account remembers, however long ago they ended."""
+
 ACCOUNT = np.dtype(
     [
         ("campaign_id", "<u8"),
@@ -103,8 +106,11 @@ class Account:
         return min(self.flight.free_micros, self.day(day_key).free_micros)
 
     def forget_days(self, before_at_ms: int) -> None:
-        """Drop days that ended before an instant and have nothing leased."""
-        for day_key in list(self.days):
+        """Drop days that ended before an instant and have nothing leased, but for the newest ones.
+
+        A clock that is days ahead for a while must not make today's spend forgotten.
+        """
+        for day_key in sorted(self.days)[:-KEPT_DAYS]:
             if not self.days[day_key].leased_micros and day_of_key(day_key, self.zone).end_at_ms < before_at_ms:
                 del self.days[day_key]
 

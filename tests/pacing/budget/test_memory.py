@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pacing.budget.account import EffectiveCaps
+from pacing.budget.account import KEPT_DAYS, EffectiveCaps
 from pacing.budget.memory import GRANT_BIDS, MemoryStore
 from pacing.budget.store import SETTLEMENT, LeaseRequest
 from pacing.clocks import MS_PER_DAY
@@ -162,5 +162,28 @@ def test_forgetting_waits_for_settlement() -> None:
     assert set(store.leases) == {2}
     assert settle(store, (2, 7, 40)) == [CHARGED]
     store.forget(end + 10 * MS_PER_DAY)
-    assert store.leases == {} and store.accounts[1].days == {}
+    assert store.leases == {}
     assert store.accounts[1].flight.settled_micros == 80
+
+
+def test_a_day_is_not_granted_anew_when_the_clock_was_days_ahead_for_a_while() -> None:
+    store = store_with(100, 5_000)
+    day_key = store.accounts[1].day_at(START_MS).day_key
+    assert lease(store, 1, 100, least=10) == 100
+    assert settle(store, (1, 1, 100)) == [CHARGED]
+    store.release(1, 0, True)
+    store.forget(START_MS + 3 * MS_PER_DAY)
+    assert lease(store, 2, 50, at_ms=START_MS + 3 * MS_PER_DAY) == 50
+    assert lease(store, 3, 100) == 0, "the clock is right again, and the day is spent"
+    assert store.accounts[1].days[day_key].settled_micros == 100
+
+
+def test_days_long_gone_are_forgotten_but_for_the_newest() -> None:
+    store = store_with(100, 5_000)
+    for number in range(KEPT_DAYS + 3):
+        at_ms = START_MS + number * MS_PER_DAY
+        assert lease(store, number + 1, 10, at_ms=at_ms) == 10
+        store.release(number + 1, 10, True)
+    keys = sorted(store.accounts[1].days)
+    store.forget(START_MS + 100 * MS_PER_DAY)
+    assert sorted(store.accounts[1].days) == keys[3:]
