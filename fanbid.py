@@ -83,7 +83,7 @@ COMMANDS = {
         "Start a server and replay a pack of logged auctions against it over gRPC: each campaign bids on its own "
         "logged impressions against its own logged rivals. Ends with a score for each campaign.",
     ),
-    "bench": Command("", "measure one part: load, kernel, ...", "Run one benchmark. Each ends with a table."),
+    "bench": Command("", "measure one part: load, kernel, faults, ...", "Run one benchmark. Each ends with a table."),
     "token": Command(
         "auction.campaigns.token_command",
         "create, list and revoke access tokens",
@@ -104,6 +104,12 @@ BENCHES = {
         "benchmarks.kernel",
         "nanoseconds per viewer of the compiled steps, beside plain Python",
         "Time the compiled bid path at 1,000 and 10,000 campaigns beside its plain Python reference.",
+    ),
+    "faults": Command(
+        "benchmarks.faults.command",
+        "the money code under seeded faults, with an auditor",
+        "Play the money code in simulated worlds of crashes, lost answers, wrong clocks and full disks, each drawn "
+        "from a seed, and audit every account. Exits with 1 when a world fails.",
     ),
 }
 

@@ -19,6 +19,7 @@ PACKAGES = [
     "auction.predictor.waiting",
     "auction.rest",
     "benchmarks",
+    "benchmarks.faults",
     "benchmarks.market",
     "benchmarks.suite",
     "fanbridge",
