@@ -32,8 +32,9 @@ class AnswerBook:
     Attributes:
         acknowledged: amount by bid number, of billable rows that were answered ACCEPTED or DUPLICATE.
         followed: bid numbers whose FOLLOW was.
-        unassured: campaigns charged for an impression that the feed had not won in time, or had given up, before a
-            crash: the process after it cannot know, so its money may have been bid again.
+        unassured: bid numbers whose impression a process accepted although the one before had given the money free:
+            the feed had lost the bid or not won it in time, or it lapsed and the wall clock went back. The process
+            after a crash cannot know, so that money may have been bid again.
     """
 
     def __init__(self, bids: BidTable, win_notice_ms: int, billing_ms: int, hold_capacity: int) -> None:
@@ -52,7 +53,7 @@ class AnswerBook:
         self.life = 0
         self.acknowledged: dict[int, int] = {}
         self.followed: set[int] = set()
-        self.unassured: set[int] = set()
+        self.unassured: dict[int, int] = {}
 
     def life_begins(self, life: int, died_ms: int) -> None:
         """A new process reads the ledger; the one before died at `died_ms`."""
@@ -89,7 +90,7 @@ class AnswerBook:
     def durable(self, n: int, amount_micros: int) -> None:
         """The ledger has a billable claim on bid n, put there by the report that is under way."""
         if self._bids.life[n] != self.life and self._state[n] in (LOST, LAPSED, GONE):
-            self.unassured.add(self._bids.campaign_id[n])
+            self.unassured[n] = amount_micros
         self._durable_here[n] = amount_micros
 
     def _report_ends(self) -> None:

@@ -49,7 +49,9 @@ class Auditor:
         is_clock_wrong: the wall clock went back by more than grace_ms, so over-delivery is no failure from here on.
     """
 
-    def __init__(self, bids: BidTable, answers: AnswerBook, zones: dict[int, str]) -> None:
+    def __init__(self, bids: BidTable, answers: AnswerBook, zones: dict[int, str], largest_bid_micros: int) -> None:
+        self._largest_bid_micros = largest_bid_micros
+        self._over: defaultdict[int, int] = defaultdict(int)
         self._bids = bids
         self._answers = answers
         self._zones = {campaign_id: ZoneInfo(zone) for campaign_id, zone in zones.items()}
@@ -208,12 +210,22 @@ class Auditor:
                 raise Differs(f"account {key}: charged {self._settled[key]}, B is {limit}")
 
     def _over_deliver(self, n: int, amount: int) -> None:
-        self.over_delivered_micros += amount
         campaign_id = self._bids.campaign_id[n]
-        if self.is_clock_wrong or campaign_id in self._answers.unassured:
-            self.excused_micros += amount
-        else:
+        self.over_delivered_micros += amount
+        self._over[campaign_id] += amount
+        if not self.is_clock_wrong and self._over[campaign_id] > self._excusable(campaign_id):
             raise Differs(f"bid {n} of campaign {campaign_id}: {amount} over-delivered")
+        self.excused_micros += amount
+
+    def _excusable(self, campaign_id: int) -> int:
+        """How much over-delivery unassured impressions may have caused.
+
+        Each lacks its own amount somewhere; and since a claim is charged whole or not at all, one that does not fit may
+        leave up to its amount unused there.
+        """
+        bids = self._bids
+        amounts = [amount for n, amount in self._answers.unassured.items() if bids.campaign_id[n] == campaign_id]
+        return sum(amounts) + len(amounts) * self._largest_bid_micros
 
     def restarted(self, ledger: Ledger) -> None:
         """Take in what the dead process made durable without saying so, before the next one does anything.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.faults.disk import CrashPoint
 from pacing.budget.settings import BankSettings
@@ -27,6 +27,7 @@ NOTABLE_DAYS = (
     ("UTC", 20260301),
 )
 MAX_CAMPAIGNS = 4
+TIGHT_RATE = 0.35
 CREATORS = 3
 
 
@@ -159,19 +160,22 @@ def draw_scenario(seed: int, requests: int) -> Scenario:
     zone, day_key = rng.choice(NOTABLE_DAYS)
     feed = _draw_feed(rng)
     settings = _draw_settings(rng, feed.viewers)
+    is_tight = rng.random() < TIGHT_RATE
+    if is_tight:
+        feed, settings = _tightened(rng, feed, settings)
     start_at_ms = day_of_key(day_key, zone).start_at_ms - rng.randrange(MS_PER_HOUR)
     bursts = _draw_bursts(rng, requests, start_at_ms, day_key, zone, settings.billing_ms)
     within = [rng.choice(bursts) for _ in range(16)]
-    clock_error_ms = rng.choice((0, settings.grace_ms, settings.grace_ms, -1))
+    clock_error_ms = rng.choice((0, settings.grace_ms, settings.grace_ms, settings.grace_ms if is_tight else -1))
     return Scenario(
         seed=seed,
         start_at_ms=start_at_ms,
         settings=settings,
-        campaigns=_draw_campaigns(rng, zone, feed, bursts),
+        campaigns=_draw_campaigns(rng, zone, feed, bursts, is_tight),
         feed=feed,
         network=_draw_network(rng, settings),
         bursts=bursts,
-        crashes=_draw_crashes(rng, within, settings, clock_error_ms),
+        crashes=_draw_crashes(rng, within, settings, clock_error_ms, is_tight),
         cap_changes=_draw_cap_changes(rng, within),
         clock_steps=_draw_steps(rng, within, clock_error_ms, settings),
         clock_error_ms=clock_error_ms,
@@ -187,12 +191,13 @@ def draw_scenario(seed: int, requests: int) -> Scenario:
 
 def _draw_settings(rng: random.Random, least_holds: int) -> BankSettings:
     billing_ms = rng.choice((3_000, 10_000, 30_000))
+    sizes = [size for size in (64, 256, 1_024, 16_384) if size >= least_holds]
     return BankSettings(
         win_notice_ms=rng.choice((500, 2_000)),
         billing_ms=billing_ms,
         grace_ms=rng.choice((1_000, 5_000, 10_000)),
         lease_ttl_ms=rng.choice((2_000, 20_000, 120_000, 3_600_000)),
-        hold_capacity=rng.choice([size for size in (64, 256, 1_024, 16_384) if size >= least_holds]),
+        hold_capacity=sizes[0] if rng.random() < 0.5 else rng.choice(sizes),
         lease_share=rng.choice((2, 8, 16)),
         retry_ms=rng.choice((100, 1_000)),
         snapshot_rows=rng.choice((30, 300, 25_000)),
@@ -205,18 +210,36 @@ def _draw_feed(rng: random.Random) -> FeedPlan:
     return FeedPlan(
         viewers=rng.choice((8, 60, 60, 200, 200)),
         largest_bid_micros=rng.choice((50, 3_000_000)),
-        win_rate=rng.choice((0.01, 0.05, rng.random(), rng.random(), 0.9, 1.0)),
+        win_rate=rng.choice((0.01, 0.05, rng.uniform(0.01, 1.0), rng.uniform(0.01, 1.0), 0.9, 1.0)),
         close_rate=rng.choice((0.0, 0.5, 1.0)),
         loss_row_rate=loss_row_rate,
         show_rate=rng.choice((0.5, 0.9, 1.0)),
         show_within=rng.choice((0.05, 0.3, 1.0, 1.0)),
-        instant_rate=rng.choice((0.0, 0.0, 0.3)),
+        instant_rate=rng.choice((0.0, 0.0, 0.0, 0.3)),
         late_rate=rng.choice((0.0, 0.02, 0.5, 0.5)),
         repeat_rate=rng.choice((0.0, 0.02, 0.2)),
         contradict_rate=0.0 if is_honest else rng.choice((0.01, 0.1)),
         wrong_amount_rate=rng.choice((0.0, 0.02)),
         flush_ms=rng.choice((50, 200, 400)),
     )
+
+
+def _tightened(rng: random.Random, feed: FeedPlan, settings: BankSettings) -> tuple[FeedPlan, BankSettings]:
+    """A feed that keeps to the protocol, wins much and shows late, and clocks that err as long as an impression takes.
+
+    A crash while a budget is nearly out then needs every lock on the dead process's leases.
+    """
+    feed = replace(
+        feed,
+        viewers=min(feed.viewers, 60),
+        win_rate=rng.uniform(0.5, 1.0),
+        show_rate=1.0,
+        show_within=1.0,
+        instant_rate=0.0,
+        contradict_rate=0.0,
+        late_rate=0.2,
+    )
+    return feed, replace(settings, billing_ms=rng.choice((3_000, 10_000)), grace_ms=10_000)
 
 
 def _draw_network(rng: random.Random, settings: BankSettings) -> NetworkPlan:
@@ -249,7 +272,7 @@ def _draw_bursts(
 
 
 def _draw_campaigns(
-    rng: random.Random, zone: str, feed: FeedPlan, bursts: tuple[Burst, ...]
+    rng: random.Random, zone: str, feed: FeedPlan, bursts: tuple[Burst, ...], is_tight: bool
 ) -> tuple[CampaignPlan, ...]:
     """Campaigns whose budgets are from far too small to nearly twice what the load could spend."""
     count = rng.randint(1, MAX_CAMPAIGNS)
@@ -258,7 +281,7 @@ def _draw_campaigns(
     worth = requests * feed.viewers / 2 * feed.largest_bid_micros / 2 * shown / count
     plans = []
     for number in range(count):
-        pressure = rng.choice((0.1, 1.0, 2.0)) * rng.random()
+        pressure = rng.uniform(0.02, 0.2) if is_tight else rng.choice((0.1, 1.0, 2.0)) * rng.random()
         daily = max(4 * feed.largest_bid_micros, round(worth * pressure))
         total = max(4 * feed.largest_bid_micros, round(daily * rng.choice((0.5, 1.0, 1.7, 20.0))))
         where = zone if number == 0 or rng.random() < 0.5 else rng.choice(NOTABLE_DAYS)[0]
@@ -271,18 +294,19 @@ def _within(rng: random.Random, burst: Burst) -> int:
 
 
 def _draw_crashes(
-    rng: random.Random, within: list[Burst], settings: BankSettings, clock_error_ms: int
+    rng: random.Random, within: list[Burst], settings: BankSettings, clock_error_ms: int, is_tight: bool
 ) -> tuple[CrashPlan, ...]:
     crashes = []
-    for burst in within[: rng.choice((0, 1, 2, 3, 5))]:
+    for burst in within[: rng.choice((1, 2, 3) if is_tight else (0, 1, 2, 3, 5))]:
         down_ms = rng.choice(
             (50, 50, 500, 500, settings.win_notice_ms, settings.billing_ms // 2, 2 * settings.billing_ms)
         )
         point = rng.choice((None, *CrashPoint))
         step_ms = -settings.grace_ms if clock_error_ms and rng.random() < 0.9 else 0
         at_ms, committed_share = _within(rng, burst), 0.0
-        if rng.random() < 0.6:
+        if is_tight or rng.random() < 0.5:
             at_ms, committed_share = burst.start_ms, rng.uniform(0.4, 1.0)
+            down_ms = min(down_ms, 500)
         crashes.append(CrashPlan(at_ms, committed_share, down_ms, step_ms, rng.randrange(4), point))
     return tuple(sorted(crashes, key=lambda crash: crash.at_ms))
 

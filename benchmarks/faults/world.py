@@ -69,7 +69,8 @@ class World:
         settings = scenario.settings
         bids = BidTable(settings.win_notice_ms, settings.billing_ms)
         answers = AnswerBook(bids, settings.win_notice_ms, settings.billing_ms, settings.hold_capacity)
-        self._auditor = Auditor(bids, answers, {c.campaign_id: c.zone for c in scenario.campaigns})
+        zones = {c.campaign_id: c.zone for c in scenario.campaigns}
+        self._auditor = Auditor(bids, answers, zones, scenario.feed.largest_bid_micros)
         disk_type = FolderDisk if scenario.is_folder else MemoryDisk
         self._disk: Disk = disk_type(self._auditor)
         self._server = Server(self._disk, self._clock, settings, scenario.judge_rows, bids, answers, self._auditor)
