@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from benchmarks.faults import server
 from pacing.budget import bank, memory, recovery
+from pacing.budget.account import Account
 from pacing.budget.bank import Bank
 from pacing.budget.holds import HoldBook
 from pacing.budget.kernels import LAPSED, LOST
@@ -23,10 +23,11 @@ from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Replayed, replay
 from pacing.budget.settings import BankSettings
 from pacing.clocks import Clock
+from pacing.days import day_of_key
 from pacing.ledger import index
 from pacing.ledger.log import Ledger
 
-Substitute = tuple[ModuleType, str, Any]
+Substitute = tuple[Any, str, Any]
 
 
 class _NoQuarantine(LeaseKeeper):
@@ -87,6 +88,12 @@ class _NoGrace(Bank):
         super().__init__(ledger, clock, replace(settings or BankSettings(), grace_ms=0))
 
 
+def _forget_all_days(self: Account, before_at_ms: int) -> None:
+    for day_key in list(self.days):
+        if not self.days[day_key].leased_micros and day_of_key(day_key, self.zone).end_at_ms < before_at_ms:
+            del self.days[day_key]
+
+
 def _replay_nothing(ledger: Ledger, owner_id: int) -> Replayed:
     return Replayed()
 
@@ -111,7 +118,7 @@ class Part:
 
     Attributes:
         meaning: what it does, for the help.
-        substitutes: what takes the place of which name of which module when it is switched off.
+        substitutes: what takes the place of which name of which module or class when it is switched off.
         is_needed: whether the embedded deployment, one process on one ledger, fails without it.
     """
 
@@ -153,6 +160,10 @@ PARTS = {
     "own-holds": Part(
         "a hold of this process that is no longer in the ring is known to be decided",
         [(server, "Bank", _NoMemoryOfOwnHolds)],
+    ),
+    "days": Part(
+        "the newest days of an account are remembered, however long ago they end by a wall clock that is days ahead",
+        [(Account, "forget_days", _forget_all_days)],
     ),
     "replay": Part(
         "a restart rebuilds accounts, leases and counters from the ledger",

@@ -28,6 +28,7 @@ NOTABLE_DAYS = (
 )
 MAX_CAMPAIGNS = 4
 TIGHT_RATE = 0.35
+_NOTICED_MS = 150_000
 CREATORS = 3
 
 
@@ -322,16 +323,17 @@ def _draw_cap_changes(rng: random.Random, within: list[Burst]) -> tuple[CapChang
 def _draw_steps(
     rng: random.Random, within: list[Burst], clock_error_ms: int, settings: BankSettings
 ) -> tuple[tuple[int, int], ...]:
-    """Steps of the wall clock: none, small ones, or up to days."""
+    """Steps of the wall clock: none, small ones, or up to days; the largest are taken back after a while."""
     if not clock_error_ms:
         return ()
     sizes: tuple[int, ...] = (settings.grace_ms,)
     if clock_error_ms < 0:
-        sizes = (settings.grace_ms, settings.billing_ms, MS_PER_HOUR, 3 * MS_PER_DAY)
-    return tuple(
+        sizes = (settings.grace_ms, settings.billing_ms, MS_PER_HOUR, 6 * MS_PER_DAY, 6 * MS_PER_DAY)
+    steps = [
         (_within(rng, burst), round(rng.choice((-1, 1)) * rng.choice(sizes) * rng.random()))
         for burst in within[: rng.randint(1, 6)]
-    )
+    ]
+    return (*steps, *((at_ms + _NOTICED_MS, -ms) for at_ms, ms in steps if abs(ms) > MS_PER_HOUR))
 
 
 def _stretches(rng: random.Random, within: list[Burst], count: int, longest_ms: int) -> tuple[tuple[int, int], ...]:
