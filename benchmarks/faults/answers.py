@@ -116,9 +116,17 @@ class AnswerBook:
         pinned = set()
         for n, kind, told in rows:
             if kind == _BILLABLE:
-                pinned.add(n)
+                if self._is_pinned(n, told, now_ms):
+                    pinned.add(n)
             elif kind == _WIN or (kind == _LOSS and n not in pinned):
                 self._allowed(n, kind, told, now_ms, wall_ms, set())
+
+    def _is_pinned(self, n: int, told: int, now_ms: int) -> bool:
+        """Whether an impression had only the ledger before it; then a LOSS beside it contradicts it."""
+        if self._bids.life[n] != self.life or not 0 <= told <= self._bids.bid_micros[n]:
+            return False
+        state = self._lapse(n, now_ms)
+        return state is OFFERED or (state is WON and not 0 < self._told[n] < told)
 
     def answered(self, rows: Sequence[Row], statuses: Sequence[int], now_ms: int, wall_ms: int) -> None:
         """Compare the answers to a report with what they have to be.
