@@ -83,7 +83,7 @@ COMMANDS = {
         "Start a server and replay a pack of logged auctions against it over gRPC: each campaign bids on its own "
         "logged impressions against its own logged rivals. Ends with a score for each campaign.",
     ),
-    "bench": Command("", "measure one part: load, kernel, ...", "Run one benchmark. Each ends with a table."),
+    "bench": Command("", "measure one part: load, kernel, faults, ...", "Run one benchmark. Each ends with a table."),
     "token": Command(
         "auction.campaigns.token_command",
         "create, list and revoke access tokens",
@@ -137,6 +137,12 @@ BENCHES = {
         "benchmarks.money",
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
+    ),
+    "faults": Command(
+        "benchmarks.faults.command",
+        "the money code under seeded faults, with an auditor",
+        "Play the money code in simulated worlds of crashes, lost answers, wrong clocks and full disks, each drawn "
+        "from a seed, and audit every account. Exits with 1 when a world fails.",
     ),
 }
 

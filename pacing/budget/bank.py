@@ -64,13 +64,13 @@ class Bank:
     def _quarantine_leases(self, rows_replayed: int) -> Recovery:
         """Lock what the process before had leased, until no notice about it can be accepted.
 
-        Its last bid was made before its lease ended, and before now, since only one process opens a ledger.
+        Their last bids were made before now, since only one process opens a ledger. Ends of leases say nothing: they
+        were kept on the monotonic clock, and the wall clock may have gone past them long before the last bid.
         """
-        now_ms = self._clock.wall_ms()
+        until_ms = self._clock.wall_ms() + self.settings.billing_ms + self.settings.grace_ms
         left = 0
         open_leases = [lease for lease in self._store.leases.values() if not lease.closed]
         for lease in open_leases:
-            until_ms = min(lease.end_at_ms, now_ms) + self.settings.billing_ms + self.settings.grace_ms
             self._keeper.quarantine(lease.lease_id, lease.campaign_id, lease.day_key, until_ms)
             left += lease.remaining_micros
         return Recovery(

@@ -1,0 +1,157 @@
+"""`fanbid bench faults`: the shipped money code in a simulated world of crashes, lost answers and wrong clocks.
+
+Each seed is one world, played in virtual time by one thread, with an auditor beside it. A seed that fails is named, and
+`--seed` plays it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+
+from benchmarks.faults.parts import PARTS, without
+from benchmarks.faults.scenario import draw_scenario
+from benchmarks.faults.world import Outcome, World
+from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
+from pacing.budget.holds import warm_up
+
+SEEDS, QUICK_SEEDS = 400, 12
+REQUESTS = 120
+_CHUNK_SEEDS = 5
+_SHOWN_FAILURES = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `fanbid bench faults`."""
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"how many worlds; default {SEEDS}")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="S", help="the first one's seed; default 0")
+    parser.add_argument("--seed", type=int, metavar="N", help="play this one world alone, and show what failed")
+    listed = "; ".join(f"{name}: {part.meaning}" for name, part in PARTS.items())
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="PART",
+        help=f"switch a protective part off, to see what it is for; may be given again. {listed}",
+    )
+    parser.add_argument("--workers", type=int, metavar="W", help="processes; default: one for each core")
+    add_output_arguments(parser)
+
+
+def play_seed(seed: int, requests: int = REQUESTS) -> Outcome:
+    """Play one world. What the code under test raises is that world's failure."""
+    world = World(draw_scenario(seed, requests))
+    try:
+        return world.run()
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return world.outcome(f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})")
+
+
+def _play_chunk(seeds: Sequence[int], parts: Sequence[str]) -> list[Outcome]:
+    with without(parts):
+        return [play_seed(seed) for seed in seeds]
+
+
+@contextmanager
+def _playing(seeds: range, parts: Sequence[str], workers: int) -> Iterator[Iterator[list[Outcome]]]:
+    """The outcomes of all seeds, some at a time, in any order."""
+    chunks = [seeds[at : at + _CHUNK_SEEDS] for at in range(0, len(seeds), _CHUNK_SEEDS)]
+    if workers == 1:
+        yield (_play_chunk(chunk, parts) for chunk in chunks)
+        return
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        # Every worker is forked at the first call, before the progress bar starts a thread.
+        futures = [pool.submit(partial(_play_chunk, chunk, parts)) for chunk in chunks]
+        try:
+            yield (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the simulation; 1 when a world failed.
+
+    Raises:
+        ValueError: a flag is out of range.
+    """
+    seeds = _seeds_of(args)
+    workers = os.cpu_count() or 1 if args.workers is None else args.workers
+    if not 1 <= workers <= 256:
+        raise ValueError(f"--workers {workers}: not in 1..256")
+    with without(args.without):
+        warm_up()
+    outcomes: list[Outcome] = []
+    began_s = time.perf_counter()
+    with (
+        _playing(seeds, args.without, min(workers, len(seeds))) as played,
+        progress(len(seeds), "worlds") as bar,
+    ):
+        for some in played:
+            outcomes += some
+            bar.advance(len(some), _note(outcomes))
+    return _conclude(args, sorted(outcomes, key=lambda o: o.seed), time.perf_counter() - began_s)
+
+
+def _seeds_of(args: argparse.Namespace) -> range:
+    if args.seed is not None:
+        if args.seeds is not None:
+            raise ValueError(f"--seed {args.seed}: plays one world, so --seeds {args.seeds} has no place beside it")
+        first, count = args.seed, 1
+    else:
+        first, count = args.first_seed, args.seeds
+        count = (QUICK_SEEDS if args.quick else SEEDS) if count is None else count
+    for flag, value, low in (("--seed" if args.seed is not None else "--first-seed", first, 0), ("--seeds", count, 1)):
+        if not low <= value < 2**31:
+            raise ValueError(f"{flag} {value}: not in {low}..{2**31 - 1}")
+    return range(first, first + count)
+
+
+def _note(outcomes: Sequence[Outcome]) -> str:
+    failed = sum(bool(outcome.failure) for outcome in outcomes)
+    return f"{failed} failed" if failed else ""
+
+
+def figures_of(outcomes: Sequence[Outcome], elapsed_s: float) -> dict[str, Scalar]:
+    """The flat figures of a run."""
+    events = sum(outcome.events for outcome in outcomes)
+    return {
+        "seeds": len(outcomes),
+        "failed_seeds": sum(bool(outcome.failure) for outcome in outcomes),
+        "lost_micros": sum(outcome.lost_micros for outcome in outcomes),
+        "charged_over_micros": sum(outcome.charged_over_micros for outcome in outcomes),
+        "over_delivered_micros": sum(outcome.over_delivered_micros - outcome.excused_micros for outcome in outcomes),
+        "over_delivered_outside_micros": sum(outcome.excused_micros for outcome in outcomes),
+        "billed_micros": sum(outcome.billed_micros for outcome in outcomes),
+        "events": events,
+        "events_per_s": round(events / elapsed_s),
+    }
+
+
+def _conclude(args: argparse.Namespace, outcomes: list[Outcome], elapsed_s: float) -> int:
+    figures = figures_of(outcomes, elapsed_s)
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    switches = "".join(f" --without {name}" for name in args.without)
+    for outcome in failed[:_SHOWN_FAILURES]:
+        print(f"seed {outcome.seed}, step {outcome.step}: {outcome.failure}")
+        if args.seed is not None:
+            print("\n".join(f"    {line}" for line in outcome.trail))
+        else:
+            print(f"    replay: fanbid bench faults --seed {outcome.seed}{switches}")
+    if len(failed) > _SHOWN_FAILURES:
+        print(f"... and {len(failed) - _SHOWN_FAILURES} more")
+    faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
+    rows: list[tuple[str, object]] = [(name, value) for name, value in figures.items()]
+    rows += [(name, count) for name, count in sorted(faults.items())]
+    title = "faults" if not args.without else f"faults, without {' and '.join(args.without)}"
+    print_table(title, ("figure", "value"), rows)
+    write_json(args.json, figures)
+    return 1 if failed else 0

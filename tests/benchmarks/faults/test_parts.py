@@ -1,0 +1,43 @@
+"""Every protective part is needed, and its absence is noticed within a bounded number of worlds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.faults.command import play_seed
+from benchmarks.faults.parts import PARTS, without
+from pacing.budget import bank, memory, recovery
+from pacing.ledger import index
+
+MOST_SEEDS = 40
+FIRST_SEEDS = {"quarantine": 6, "quarantine-verdicts": 4, "grace": 18, "own-holds": 8, "days": 4}
+"""Where to begin for parts whose absence shows in few worlds."""
+
+
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.is_needed])
+def test_a_world_without_the_part_fails(name: str) -> None:
+    first = FIRST_SEEDS.get(name, 0)
+    with without([name]):
+        failed = next((seed for seed in range(first, first + MOST_SEEDS) if play_seed(seed).failure), None)
+    assert failed is not None
+    assert play_seed(failed).failure == "", "with the part, the same world passes"
+
+
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if not part.is_needed])
+def test_a_part_that_only_a_shared_store_needs_is_not_missed(name: str) -> None:
+    with without([name]):
+        assert [play_seed(seed).failure for seed in range(3)] == [""] * 3
+
+
+def test_parts_are_back_afterwards() -> None:
+    shipped = (bank.Bank, bank.LeaseKeeper, bank.HoldBook, bank.replay, recovery.Replayed, index.add_claims)
+    remembered = memory.REMEMBERED_CLAIMS
+    with without(list(PARTS)):
+        pass
+    assert (bank.Bank, bank.LeaseKeeper, bank.HoldBook, bank.replay, recovery.Replayed, index.add_claims) == shipped
+    assert remembered == memory.REMEMBERED_CLAIMS
+
+
+def test_an_unknown_part_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="--without luck: must be one of quarantine"), without(["luck"]):
+        pass
