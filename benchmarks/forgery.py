@@ -162,11 +162,21 @@ def _go_round(services: Services) -> None:
 
 
 def _bid(services: Services, feed: str, first_viewer: int) -> np.ndarray:
-    viewers = bidding_pb2.Viewers(ids=range(first_viewer + 1, first_viewer + VIEWERS + 1))
-    second_price = bidding_pb2.AUCTION_TYPE_SECOND_PRICE
-    raw = bidding_pb2.BidRequest(id="r", at=second_price, viewers=viewers).SerializeToString()
-    answer = bidding_pb2.BidResponse.FromString(services.handle("Bidding/Bid", raw, feed))
-    decisions = np.frombuffer(answer.tokens, DECISION).copy()
+    """Bids for VIEWERS viewers: each campaign's alone for its share of them, so that no other's bid is its floor."""
+    share = VIEWERS // CAMPAIGNS
+    creators = range(1, CAMPAIGNS + 1)
+    parts = []
+    for creator_id in creators:
+        first = first_viewer + (creator_id - 1) * share + 1
+        request = bidding_pb2.BidRequest(
+            id="r",
+            at=bidding_pb2.AUCTION_TYPE_SECOND_PRICE,
+            viewers=bidding_pb2.Viewers(ids=range(first, first + share)),
+            blocked_creator_ids=[other for other in creators if other != creator_id],
+        )
+        raw = services.handle("Bidding/Bid", request.SerializeToString(), feed)
+        parts.append(np.frombuffer(bidding_pb2.BidResponse.FromString(raw).tokens, DECISION))
+    decisions = np.concatenate(parts)
     if not len(decisions):
         raise RuntimeError("the campaigns of this world do not bid")
     return decisions
