@@ -270,11 +270,11 @@ class Viewers(_message.Message):
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """0 or n; 0..511"""
+        """0 or n; 0..511, the platform's own codes"""
 
     @_builtins.property
     def age_bands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """0 or n; 0..7"""
+        """0 or n; 0..7, the platform's own codes, youngest first"""
 
     @_builtins.property
     def genders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -294,7 +294,7 @@ class Viewers(_message.Message):
 
     @_builtins.property
     def interest_masks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """0 or n; bit k set: interest k (0..63)"""
+        """0 or n; bit k set: interest k (0..63), the platform's own categories"""
 
     def __init__(
         self,
@@ -332,7 +332,7 @@ class Predictions(_message.Message):
 
     @_builtins.property
     def campaign_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """m"""
+        """m; none twice for one viewer"""
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -459,7 +459,7 @@ class ReportRequest(_message.Message):
 
     @_builtins.property
     def prices_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """0 or n; WIN and BILLABLE: the clearing price, between the bid's floor and the bid; else 0"""
+        """n, or 0 without WIN and BILLABLE: their clearing price, between the bid's floor and the bid; else 0"""
 
     @_builtins.property
     def occurred_at_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

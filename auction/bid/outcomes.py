@@ -27,6 +27,7 @@ MAX_DETAILS = 64
 MAX_AGE_MS = 31 * MS_PER_DAY
 MAX_AHEAD_MS = 5 * MS_PER_MINUTE
 _LAST_BID_KIND = OutcomeKind.LOSS  # kinds up to here are about a bid, so they need its token
+_PRICED_KINDS = (OutcomeKind.WIN, OutcomeKind.BILLABLE)
 _MAX_LOSS_REASON = 10_000
 
 
@@ -63,7 +64,8 @@ class ReportBatch:
         """Add a detail for the first few rows that contradict earlier ones."""
         for row in np.flatnonzero(self.statuses == RowStatus.CONFLICT)[: MAX_DETAILS - len(self.details)]:
             told = self.rows["price_micros"][row]
-            text = f"prices_micros {told}: contradicts what was accepted about this bid before"
+            kind = OutcomeKind(int(self.rows["kind"][row]))
+            text = f"kinds {kind.name}, prices_micros {told}: contradicts what was accepted about this bid before"
             self.details.append((int(row), text))
 
 
@@ -107,7 +109,10 @@ def _decode_rows(raw: bytes) -> tuple[ReportBatch, np.ndarray, np.ndarray]:
         closed_first_seqs=closed_first_seqs,
         closed_counts=closed_counts,
     )
-    return batch, kinds, _column(message, "loss_reasons", n)
+    loss_reasons = _column(message, "loss_reasons", n)
+    if not len(message["prices_micros"]) and np.isin(kinds, _PRICED_KINDS).any():
+        raise ValueError(f"prices_micros: 0 values for {n} rows with WIN or BILLABLE among them; must be {n}")
+    return batch, kinds, loss_reasons
 
 
 def parse_report(raw: bytes, keys: TokenKeys, now_ms: int) -> ReportBatch:
@@ -139,7 +144,7 @@ def parse_report(raw: bytes, keys: TokenKeys, now_ms: int) -> ReportBatch:
 
 def _check_amounts(batch: ReportBatch, kinds: np.ndarray, loss_reasons: np.ndarray) -> None:
     prices = batch.rows["price_micros"]
-    priced = (kinds == OutcomeKind.WIN) | (kinds == OutcomeKind.BILLABLE)
+    priced = np.isin(kinds, _PRICED_KINDS)
     bad = (prices < 0) | (prices > MAX_PRICE_MICROS)
     batch.refuse(bad, RowStatus.INVALID, "prices_micros", prices, f"not in 0..{MAX_PRICE_MICROS}")
     ceilings = batch.rows["decision"]["bid_micros"]

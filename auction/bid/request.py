@@ -115,12 +115,27 @@ def _check_predictions(predictions: Columns, n: int) -> tuple[np.ndarray, np.nda
         _check_range("predictions.viewer_idx", int(viewer_idx.max()), 0, n - 1)
         if (viewer_idx[1:] < viewer_idx[:-1]).any():
             raise ValueError("predictions.viewer_idx: must ascend")
+        _check_pairs(viewer_idx, campaign_ids)
         bad = ~((probabilities >= 0) & (probabilities <= 1))
         if bad.any():
             k = int(np.argmax(bad))
             raise ValueError(f"predictions.probabilities[{k}] {probabilities[k]}: not in 0..1")
     ptr = np.searchsorted(viewer_idx, np.arange(n + 1)).astype(np.int32)
     return ptr, campaign_ids, probabilities
+
+
+def _check_pairs(viewer_idx: np.ndarray, campaign_ids: np.ndarray) -> None:
+    """Refuse two predictions for one viewer and campaign; most requests have one a viewer, which costs nothing here."""
+    if not (viewer_idx[1:] == viewer_idx[:-1]).any():
+        return
+    order = np.lexsort((campaign_ids, viewer_idx))
+    viewer_idx, campaign_ids = viewer_idx[order], campaign_ids[order]
+    repeated = (viewer_idx[1:] == viewer_idx[:-1]) & (campaign_ids[1:] == campaign_ids[:-1])
+    if repeated.any():
+        k = int(np.argmax(repeated))
+        raise ValueError(
+            f"predictions.campaign_ids {campaign_ids[k]}: given twice for viewer_idx {viewer_idx[k]}; at most once"
+        )
 
 
 def parse_bid_request(raw: bytes, currency: str) -> BidBatch:

@@ -156,12 +156,22 @@ BAD_ROWS: dict[str, tuple[int, bool, dict[str, Any], str]] = {
     "kind 16": (16, True, {}, "kinds 16: not in 1..15"),
     "kind 258": (258, True, {}, "kinds 258: not in 1..15"),
     "kind of 32 bits": (2**32 - 1, True, {}, "kinds 4294967295: not in 1..15"),
-    "win without a token": (WIN, False, {}, "tokens: this kind needs the bid's token"),
-    "impression without a token": (BILLABLE, False, row(viewer_ids=1, creator_ids=7), "tokens: this kind needs"),
+    "win without a token": (WIN, False, row(prices_micros=0), "tokens: this kind needs the bid's token"),
+    "impression without a token": (
+        BILLABLE,
+        False,
+        row(prices_micros=0, viewer_ids=1, creator_ids=7),
+        "tokens: this kind needs",
+    ),
     "follow of nobody": (FOLLOW, False, row(viewer_ids=1), "viewer_ids: without a token, viewer and creator must be"),
     "follow by nobody": (FOLLOW, False, row(creator_ids=7), "viewer_ids: without a token"),
     "amount beyond all": (BILLABLE, True, row(prices_micros=2**63 - 1), f"not in 0..{MAX_PRICE_MICROS}"),
-    "least bid negative": (WIN, True, row(min_bids_to_win_micros=-1), "min_bids_to_win_micros -1: not in 0.."),
+    "least bid negative": (
+        WIN,
+        True,
+        row(prices_micros=1, min_bids_to_win_micros=-1),
+        "min_bids_to_win_micros -1: not in 0..",
+    ),
     "loss reason": (LOSS, True, row(loss_reasons=10_001), "loss_reasons 10001: not in 0..10000"),
     "long ago": (FOLLOW, True, row(occurred_at_ms=1), "occurred_at_ms 1: not in"),
     "before time": (FOLLOW, True, row(occurred_at_ms=-(2**63)), "occurred_at_ms -9223372036854775808: not in"),
@@ -208,7 +218,7 @@ def test_conflicts_are_explained(engine: Engine, token: bytes) -> None:
     answer = engine.report([BILLABLE, BILLABLE], [token, token], prices_micros=[5, 6])
     assert list(answer.statuses) == [ACCEPTED, CONFLICT]
     assert [(detail.row, detail.detail) for detail in answer.details] == [
-        (1, "prices_micros 6: contradicts what was accepted about this bid before")
+        (1, "kinds BILLABLE, prices_micros 6: contradicts what was accepted about this bid before")
     ]
 
 
@@ -228,6 +238,10 @@ REFUSED_REPORTS: dict[str, tuple[bidding_pb2.ReportRequest, str]] = {
     "viewers": (bidding_pb2.ReportRequest(kinds=[4, 4], viewer_ids=[1]), "viewer_ids: 1 values"),
     "creators": (bidding_pb2.ReportRequest(kinds=[4, 4], creator_ids=[1]), "creator_ids: 1 values"),
     "least bids": (bidding_pb2.ReportRequest(kinds=[1] * 2, min_bids_to_win_micros=[1]), "min_bids_to_win_micros: 1"),
+    "prices left out": (
+        bidding_pb2.ReportRequest(kinds=[5, 2], tokens=bytes(384)),
+        "prices_micros: 0 values for 2 rows",
+    ),
     "loss reasons": (bidding_pb2.ReportRequest(kinds=[3, 3], loss_reasons=[1]), "loss_reasons: 1 values"),
     "closed": (
         bidding_pb2.ReportRequest(closed_hold_first_seqs=[1], closed_hold_counts=[1, 2]),

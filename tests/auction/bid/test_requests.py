@@ -66,6 +66,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "device": (viewers(device_tiers=[0, 6]), r"viewers.device_tiers\[1\] 6: not in 0..5"),
     "short interests": (viewers(interest_masks=[1]), "viewers.interest_masks: 1 values for 2 viewers"),
     "prediction of no viewer": (predictions([2], [1], [0.5]), "predictions.viewer_idx 2: not in 0..1"),
+    "predictions twice": (
+        predictions([0, 1, 1], [1, 1, 1], [0.5, 0.5, 0.1]),
+        "campaign_ids 1: given twice for viewer_idx 1",
+    ),
     "predictions not ascending": (predictions([1, 0], [1, 1], [0.5, 0.5]), "predictions.viewer_idx: must ascend"),
     "predictions of different lengths": (predictions([0, 1], [1], [0.5]), "predictions: 2 viewer_idx, 1 campaign_ids"),
     "NaN": (predictions([0], [1], [math.nan]), r"predictions.probabilities\[0\] nan: not in 0..1"),
