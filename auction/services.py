@@ -184,6 +184,8 @@ class Services:
         self.followers.load()
         self.bank.tick()
         self.follow()
+        # Twice: a campaign has a multiplier in the round after it was published, and bids are wanted from the first call.
+        self.control.tick()
         self.control.tick()
 
     def _schedule(self) -> None:

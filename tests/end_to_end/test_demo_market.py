@@ -13,7 +13,7 @@ from benchmarks.market.run import QUICK, Market, MarketRun
 from benchmarks.market.world import WorldSettings
 from benchmarks.serving import RunningServer, start_server
 from pacing.ledger.log import Ledger
-from protos import campaigns_pb2
+from protos import bidding_pb2, campaigns_pb2
 from tests.browser import open_browser
 
 SMALL = replace(QUICK, hours=3.0, slots_per_day=100_000, drain_hours=0.5, world=WorldSettings(viewers=2_000))
@@ -86,6 +86,14 @@ class Killer:
             self._server.kill()
 
 
+def bids_at_once(server: RunningServer, market: Market) -> int:
+    """How many bids the first call gets, before the clock has moved."""
+    viewers = bidding_pb2.Viewers(ids=market.world.viewers.ids[:500].tolist())
+    request = bidding_pb2.BidRequest(id="first", at=bidding_pb2.AUCTION_TYPE_SECOND_PRICE, viewers=viewers)
+    answer = server.transport("feed").call("Bidding/Bid", request, bidding_pb2.BidResponse)
+    return len(answer.viewer_idx)
+
+
 def test_killed_in_mid_market_nothing_acknowledged_is_lost(tmp_path):
     market = Market(4, SMALL)
     folder = tmp_path / "server"
@@ -101,6 +109,7 @@ def test_killed_in_mid_market_nothing_acknowledged_is_lost(tmp_path):
     assert tally.impressions.sum() > 0
     again = serve(folder, market, "--no-rest")
     try:
+        assert bids_at_once(again, market) > 0
         reports = [report_of(again, campaign_id) for campaign_id in run.campaign_ids]
     finally:
         again.close()
