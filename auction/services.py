@@ -184,7 +184,7 @@ class Services:
         self.followers.load()
         self.bank.tick()
         self.follow()
-        # Twice: a campaign has a multiplier in the round after it was published, and bids are wanted from the first call.
+        # Twice: a campaign has a multiplier in the round after it was published, and the first call wants bids.
         self.control.tick()
         self.control.tick()
 
