@@ -82,6 +82,14 @@ class Services:
             self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens, keys and figures: the account's own
         self.folder = folder
+        try:
+            self._open()
+        except BaseException:
+            self._remove_temporary()
+            raise
+
+    def _open(self) -> None:
+        config, folder = self.config, self.folder
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
         self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
@@ -263,6 +271,9 @@ class Services:
             self.journal.close()
         if self.archive is not None:
             self.archive.close()
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -1,0 +1,65 @@
+"""`fanbid serve` that cannot start: one line that names the flag, what is wrong and what helps; exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import fanbid
+from auction.config import ServeConfig
+from auction.services import build_services
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Starts a server that must not start; answers the one line that it prints."""
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+
+    def serve(*flags: str) -> str:
+        assert fanbid.main(["serve", "--listen", "127.0.0.1:0", "--no-rest", "--no-bridge", *flags]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("fanbid serve: ")
+        return lines[0]
+
+    return serve
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder that a server closed in order."""
+    folder = tmp_path / "served"
+    build_services(ServeConfig(data=folder)).close()
+    return folder
+
+
+def test_a_folder_that_another_server_has_open(folder: Path, refused: Refused) -> None:
+    services = build_services(ServeConfig(data=folder))
+    try:
+        line = refused("--data", str(folder))
+    finally:
+        services.close()
+    assert f"--data {folder}: another server has this folder open; stop that one" in line
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "ledger.anchor", "campaigns.sqlite"])
+def test_a_damaged_file_is_named_with_what_helps(name: str, folder: Path, refused: Refused) -> None:
+    for leftover in folder.glob(f"{name}-*"):
+        leftover.unlink()
+    (folder / name).write_bytes(b"no such file format " * 1_000)
+    line = refused("--data", str(folder))
+    assert f"--data {folder}: " in line
+    assert name in line
+    assert "put back a copy of the whole folder" in line
+
+
+def test_a_data_folder_that_is_a_file_or_below_one(tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text("notes")
+    for data in (path, path / "deeper"):
+        assert f"--data {data}: " in (line := refused("--data", str(data)))
+        assert "must be a folder" in line
