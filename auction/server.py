@@ -18,7 +18,7 @@ from typing import Protocol
 
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import StoreUnavailable
-from auction.config import BadSetting, ServeConfig, config_from, configure
+from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 from auction.services import Services, build_services
 from auction.status import refuse
 from auction.warmup import warm_up
@@ -159,6 +159,8 @@ def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) ->
 def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     """Serve until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for line in unread_variables(os.environ):
+        print(f"fanbid serve: warning: {line}", file=sys.stderr)
     config = config_from(args)
     server = Server(config, attach)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from auction.array_files import load_arrays
 from auction.attribution import AttributionJudge
 from auction.audience.journal import Journal
 from auction.audience.service import AudienceService
@@ -128,10 +129,12 @@ class Services:
         config = self.config
         self.predictor = Predictor()
         if config.model is not None:
-            self.predictor.load(config.model)
+            load_arrays("--model", config.model, "a predictor state of fanbid", self.predictor.load)
         self.learner = Learner(self.predictor)
         self.landscapes = LandscapeLearner()
-        history = None if config.history is None else MarketHistory.load(config.history)
+        history = None
+        if config.history is not None:
+            history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
 
     def _open_bidding(self) -> None:

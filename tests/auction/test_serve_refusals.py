@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fanbid
-from auction.config import ServeConfig
+from auction.array_files import load_arrays
+from auction.config import BadSetting, ServeConfig
+from auction.predictor.predictor import Predictor
 from auction.services import build_services
 
 Refused = Callable[..., str]
@@ -63,3 +66,35 @@ def test_a_data_folder_that_is_a_file_or_below_one(tmp_path: Path, refused: Refu
     for data in (path, path / "deeper"):
         assert f"--data {data}: " in (line := refused("--data", str(data)))
         assert "must be a folder" in line
+
+
+@pytest.mark.parametrize("flag", ["--history", "--model"])
+@pytest.mark.parametrize("body", [b"# notes\n", b"", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_no_archive_of_arrays(flag: str, body: bytes, tmp_path: Path, refused: Refused) -> None:
+    path = tmp_path / "notes.npz"
+    path.write_bytes(body)
+    line = refused(flag, str(path))
+    kind = "a history file of fanbid" if flag == "--history" else "a predictor state of fanbid"
+    assert f"{flag} {path}: not {kind}" in line
+    assert "pickle" not in line
+
+
+def test_an_archive_that_is_cut_or_of_other_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    np.savez(path, other=np.arange(1_000))
+    load = Predictor().load
+    with pytest.raises(BadSetting, match=r"--model .*: not a predictor state of fanbid; has no version"):
+        load_arrays("--model", path, "a predictor state of fanbid", load)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + b"x" * 200 + whole[400:])
+    with pytest.raises(BadSetting, match=r"--pack .*: not numbers; "):
+        load_arrays("--pack", path, "numbers", lambda path: np.load(path)["other"])
+
+
+def test_a_misspelt_variable_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+    monkeypatch.setenv("FANBID_WROKERS", "8")
+    assert fanbid.main(["serve", "--history", str(tmp_path / "none")]) == 2
+    assert "warning: FANBID_WROKERS: no setting of this name, not read; FANBID_WORKERS?" in capsys.readouterr().err
