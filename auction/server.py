@@ -156,6 +156,11 @@ def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) ->
     part.replace(path)
 
 
+def _tell_where_nothing_stays(folder: Path) -> None:
+    logger.warning("no --data: all is kept in memory and in %s, and both go away when this server stops", folder)
+    logger.warning("a token for it: fanbid token create --role operator --data %s", folder)
+
+
 def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     """Serve until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -166,11 +171,15 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     try:
         rest_address = server.start()
         logger.info("gRPC on %s, REST and dashboard on %s", server.address, rest_address or "(off)")
+        if config.data is None:
+            _tell_where_nothing_stays(server.services.folder)
         if config.ready_file is not None:
             write_ready_file(config.ready_file, server.address, rest_address)
         signal.pause()
     except KeyboardInterrupt:
         logger.info("stopping")
     finally:
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)  # before the port closes: whoever reads it may call
         server.stop()
     return 0
