@@ -15,7 +15,8 @@ from pacing.money import MAX_PRICE_MICROS
 from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
-TRACEBACK_VARIABLE = "FANBID_TRACEBACK"
+DATA_VARIABLE = ENVIRONMENT_PREFIX + "DATA"
+TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
 """The one variable that is no setting: `fanbid.py` reads it when a command is refused."""
 POLICIES = ("engine", "fixed", "unpaced")
 
