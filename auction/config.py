@@ -133,7 +133,12 @@ def _existing_file(text: str) -> Path:
     return path
 
 
-def _new_file(text: str) -> Path:
+def new_file(text: str) -> Path:
+    """The path of a file that is written only later, told now if that cannot be.
+
+    Raises:
+        ValueError: it is a folder, or its folder is not there or not writable.
+    """
     path = _path(text)
     if path.is_dir():
         raise ValueError("a folder; must name a file")
@@ -168,7 +173,7 @@ _SETTINGS = (
     _Setting("data", _path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
-    _Setting("ready_file", _new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),
