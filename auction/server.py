@@ -156,6 +156,15 @@ def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) ->
     part.replace(path)
 
 
+def remove_ready_file(path: Path) -> None:
+    """Take back what `write_ready_file` wrote; what somebody else wrote since stays, and nothing is raised."""
+    try:
+        if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        logger.info("ready file %s: left as it is: %r", path, error)
+
+
 def _tell_where_nothing_stays(folder: Path) -> None:
     logger.warning("no --data: all is kept in memory and in %s, and both go away when this server stops", folder)
     logger.warning("a token for it: fanbid token create --role operator --data %s", folder)
@@ -180,6 +189,6 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
         logger.info("stopping")
     finally:
         if config.ready_file is not None:
-            config.ready_file.unlink(missing_ok=True)  # before the port closes: whoever reads it may call
+            remove_ready_file(config.ready_file)  # before the port closes: whoever reads it may call
         server.stop()
     return 0

@@ -12,7 +12,9 @@ import fanbid
 from auction.array_files import load_arrays
 from auction.config import BadSetting, ServeConfig
 from auction.predictor.predictor import Predictor
+from auction.server import remove_ready_file, write_ready_file
 from auction.services import build_services
+from fanbridge.delivery import DELIVERY_FILE
 
 Refused = Callable[..., str]
 
@@ -98,3 +100,28 @@ def test_a_misspelt_variable_is_told_at_the_start(
     monkeypatch.setenv("FANBID_WROKERS", "8")
     assert fanbid.main(["serve", "--history", str(tmp_path / "none")]) == 2
     assert "warning: FANBID_WROKERS: no setting of this name, not read; FANBID_WORKERS?" in capsys.readouterr().err
+
+
+def test_a_delivery_state_that_is_none_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+    (folder / DELIVERY_FILE).write_bytes(b"no database " * 1_000)
+    flags = ["--listen", "127.0.0.1:0", "--no-rest", "--fan-service", "127.0.0.1:9"]
+    for words in (["serve", *flags], ["outbox", "list"]):
+        assert fanbid.main([*words, "--data", str(folder)]) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert told == [f"fanbid {words[0]}: delivery state {folder / DELIVERY_FILE}: file is not a database"]
+    build_services(ServeConfig(data=folder)).close()  # the refused start gave the ledger up
+
+
+def test_a_ready_file_of_another_server_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    remove_ready_file(path)
+    for foreign in ('{"grpc": "127.0.0.1:1", "rest": null, "pid": 1}', "{}", "[]", "7", "notes"):
+        path.write_text(foreign)
+        remove_ready_file(path)
+        assert path.read_text() == foreign
+    write_ready_file(path, "127.0.0.1:2", None)
+    remove_ready_file(path)
+    assert not path.exists()
