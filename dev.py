@@ -8,6 +8,7 @@ Makes a virtual environment `.venv-X.Y` beside this file, installs fanbid and wh
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -145,9 +146,50 @@ def ensure_redis() -> None:
 # --- the subcommands ----------------------------------------------------------------------------------------
 
 
+def summary(name: str) -> str:
+    """What a subcommand does, in a line."""
+    return (COMMANDS[name].__doc__ or "").splitlines()[0]
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Shows a subcommand's help, or refuses what it does not know, and exits."""
+    return argparse.ArgumentParser(prog=f"dev.py {name}", description=summary(name), allow_abbrev=False)
+
+
+def known_extras() -> list[str]:
+    """The names in EXTRAS of setup.py, which is not run for that."""
+    for node in ast.parse((ROOT / "setup.py").read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXTRAS":
+            return sorted(ast.literal_eval(node.value))
+    return []
+
+
+def wants_help(arguments: list[str]) -> bool:
+    """Whether arguments that are passed on ask for help."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def passed_help(name: str, passed_to: str, *command: str) -> int:
+    """Show the help of a subcommand that passes its arguments on, and that of what gets them if it is installed."""
+    usage = f"usage: dev.py {name} [ARGUMENT ...]"
+    print(f"{usage}\n\n{summary(name)}\nEvery argument is passed on to {passed_to}.\n", flush=True)
+    if not command:
+        return 0
+    if installed_extras() is None:
+        print(f"`python3 dev.py setup` installs {passed_to}; its own help is shown then.")
+        return 0
+    return call([str(PYTHON), *command])
+
+
 def setup(arguments: list[str]) -> int:
-    """Install everything, for running, testing and checking."""
-    ensure_installed("dev", *arguments)
+    """Install everything, for running, testing and checking; and the extras of setup.py that are named."""
+    parser = parser_of("setup")
+    known = known_extras()
+    parser.add_argument("extras", nargs="*", metavar="EXTRA", help=f"any of {', '.join(known)}")
+    extras = parser.parse_args(arguments).extras
+    if not set(extras) <= set(known):
+        parser.error(f"EXTRA {' '.join(extras)}: not any of {', '.join(known)}")
+    ensure_installed("dev", *extras)
     ensure_browser()
     ensure_redis()
     say("all set: `python3 dev.py run` shows the demo, `python3 dev.py test` tests")
@@ -156,6 +198,8 @@ def setup(arguments: list[str]) -> int:
 
 def run(arguments: list[str]) -> int:
     """Run the demo; flags are those of `fanbid demo`."""
+    if wants_help(arguments):
+        return passed_help("run", "`fanbid demo`", "fanbid.py", "demo", "--help")
     ensure_installed()
     say("starting the demo; Ctrl-C ends it")
     return call([str(PYTHON), "fanbid.py", "demo", *arguments])
@@ -163,6 +207,8 @@ def run(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Run `fanbid bench NAME`; without a name, every small benchmark of the compiled steps."""
+    if wants_help(arguments):
+        return passed_help("bench", "`fanbid bench`", "fanbid.py", "bench", *arguments)
     if arguments:
         ensure_installed()
         return call([str(PYTHON), "fanbid.py", "bench", *arguments])
@@ -189,6 +235,8 @@ def pytest(label: str, arguments: list[str], **changes: str) -> tuple[int, str]:
 
 def test(arguments: list[str]) -> int:
     """Run every test, and those of kernels again uncompiled and with bounds checks; or only what pytest is told."""
+    if wants_help(arguments):
+        return passed_help("test", "pytest")
     ensure_installed("dev")
     ensure_browser()
     ensure_redis()
@@ -207,9 +255,12 @@ def test(arguments: list[str]) -> int:
 
 def lint(arguments: list[str]) -> int:
     """Check style, format, types and who imports whom; `--fix` mends style and format first."""
+    parser = parser_of("lint")
+    parser.add_argument("--fix", action="store_true", help="mend style and format first")
+    fix = parser.parse_args(arguments).fix
     ensure_installed("dev")
     ruff = str(BIN / "ruff")
-    if "--fix" in arguments:
+    if fix:
         call([ruff, "check", "--fix", "--quiet", "."])
         call([ruff, "format", "--quiet", "."])
     failed = []
@@ -244,8 +295,11 @@ def stale_protos(folder: Path) -> list[str]:
 
 def protos(arguments: list[str]) -> int:
     """Generate the modules of protos/*.proto; `--check` only says which are stale."""
+    parser = parser_of("protos")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if modules are stale")
+    check = parser.parse_args(arguments).check
     ensure_installed("dev")
-    if "--check" not in arguments:
+    if not check:
         return generate_protos(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         code = generate_protos(Path(folder))
@@ -262,15 +316,17 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         print("dev.py: fanbid needs Python 3.11 or newer; this is {}.{}".format(*sys.version_info[:2]), file=sys.stderr)
         return 2
-    lines = [f"  {name:<8}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<8}{summary(name)}" for name in COMMANDS]
     parser = argparse.ArgumentParser(
         description="Set up fanbid in a virtual environment beside this file, and run, test or check it.",
-        epilog="commands:\n" + "\n".join(lines),
+        epilog="commands:\n"
+        + "\n".join(lines)
+        + "\n\n`dev.py COMMAND --help` explains a command and does nothing else.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to what the command runs")
-    args = parser.parse_args()
+    args = parser.parse_args(sys.argv[1:] or ["--help"])
     try:
         return COMMANDS[args.command](args.arguments)
     except CannotGet as missing:

@@ -32,6 +32,8 @@ SOURCE_FOLDERS = ("pacing", "targeting", "auction", "fanbridge", "benchmarks")
 STALE_CACHE_S = 14 * 86_400
 BRIDGE_PERIOD_VIRTUAL_MS = 30_000
 EXIT_BAD_INPUT = 2
+REFUSED = (ValueError, FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a command raises about a flag, a variable or a path that was given to it; anything else is a bug."""
 EXIT_INTERRUPTED = 130
 
 DESCRIPTION = """\
@@ -343,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{name}: the package {missing.name} is not installed; `python3 dev.py setup` does it", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except (ValueError, FileNotFoundError, PermissionError) as refused:
+    except REFUSED as refused:
         if os.environ.get("FANBID_TRACEBACK"):
             raise
         print(f"{name}: {refused}", file=sys.stderr)

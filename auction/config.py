@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from pacing.days import zone_of
@@ -14,6 +15,9 @@ from pacing.money import MAX_PRICE_MICROS
 from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
+DATA_VARIABLE = ENVIRONMENT_PREFIX + "DATA"
+TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
+"""The one variable that is no setting: `fanbid.py` reads it when a command is refused."""
 POLICIES = ("engine", "fixed", "unpaced")
 
 
@@ -129,8 +133,27 @@ def _existing_file(text: str) -> Path:
     return path
 
 
+def new_file(text: str) -> Path:
+    """The path of a file that is written only later, told now if that cannot be.
+
+    Raises:
+        ValueError: it is a folder, or its folder is not there or not writable.
+    """
+    path = _path(text)
+    if path.is_dir():
+        raise ValueError("a folder; must name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"its folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"its folder {path.parent} is not one in which this account may write")
+    return path
+
+
 def _zone(text: str) -> str:
-    zone_of(text)
+    try:
+        zone_of(text)
+    except ValueError:
+        raise ValueError("not a time zone of the IANA database, such as Asia/Shanghai") from None
     return text
 
 
@@ -150,7 +173,7 @@ _SETTINGS = (
     _Setting("data", _path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
-    _Setting("ready_file", _path, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),
@@ -239,6 +262,17 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
         raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")
     _check_tls(config)
     return config
+
+
+def unread_variables(environment: Mapping[str, str]) -> list[str]:
+    """One line for each variable that is named like a setting and is none; says which one may be meant."""
+    known = [*(_variable(setting) for setting in _SETTINGS), TRACEBACK_VARIABLE]
+    lines = []
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            meant = get_close_matches(name, known, n=1, cutoff=0.8)
+            lines.append(f"{name}: no setting of this name, not read" + (f"; {meant[0]}?" if meant else ""))
+    return lines
 
 
 def _check_tls(config: ServeConfig) -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Protocol
 
 from auction.campaigns.service_handlers import add_campaigns
-from auction.config import ServeConfig, config_from, configure
+from auction.campaigns.store import StoreUnavailable
+from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 from auction.services import Services, build_services
 from auction.status import refuse
 from auction.warmup import warm_up
+from pacing.ledger.errors import LedgerError, LedgerInUse
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from protos.rpc.health_service import Status, add_health_and_reflection
 from protos.rpc.server import RpcServer
@@ -50,18 +52,27 @@ class Server:
         """Open the services and bind the port.
 
         Raises:
-            ValueError: the address cannot be bound, or a file is of no use.
+            ValueError: the address cannot be bound, or a file or the data folder is of no use.
         """
         self.config = config
-        self.services = build_services(config)
+        self.services = _open_services(config)
+        self._attachment: Attachment | None = None
+        self._rest: subprocess.Popen[bytes] | None = None
+        self._rest_socket: Path | None = None
+        try:
+            self._open(attach)
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self, attach: Attach | None) -> None:
+        config = self.config
         self._attachment = attach(self.services) if attach is not None else None
         self._grpc = RpcServer(config.workers, refuse)
         self.services.calls.register(self._grpc)
         add_campaigns(self._grpc, self.services.campaigns, self.services.access)
         self._health = add_health_and_reflection(self._grpc, _service_names())
         self.address = self._grpc.bind(config.listen, config.tls)
-        self._rest: subprocess.Popen[bytes] | None = None
-        self._rest_socket: Path | None = None
         if config.tls is not None and not config.no_rest:
             self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
             self._grpc.bind(f"unix:{self._rest_socket}")
@@ -82,6 +93,10 @@ class Server:
             self._rest.terminate()
             self._rest.wait()
         self._grpc.stop(STOP_GRACE_S)
+        self._close()
+
+    def _close(self) -> None:
+        """Give up what does not answer calls."""
         if self._rest_socket is not None:
             shutil.rmtree(self._rest_socket.parent, ignore_errors=True)
         if self._attachment is not None:
@@ -106,6 +121,26 @@ class Server:
         return str(json.loads(ready.read_text(encoding="utf-8"))["rest"])
 
 
+def _open_services(config: ServeConfig) -> Services:
+    """The services of a configuration.
+
+    Raises:
+        BadSetting: the data folder cannot be used; the text says what helps.
+        ValueError: a file is of no use.
+    """
+    try:
+        return build_services(config)
+    except LedgerInUse:
+        reason = "another server has this folder open; stop that one, or name another folder"
+        raise BadSetting(f"--data {config.data}: {reason}") from None
+    except (LedgerError, StoreUnavailable) as refused:
+        help_ = "nothing is repaired by guessing: put back a copy of the whole folder, or name another one"
+        raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused
+    except OSError as refused:
+        help_ = "must be a folder, there or to be made, in which this account may write"
+        raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused
+
+
 def _service_names() -> tuple[str, ...]:
     return tuple(
         service.full_name
@@ -121,19 +156,39 @@ def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) ->
     part.replace(path)
 
 
+def remove_ready_file(path: Path) -> None:
+    """Take back what `write_ready_file` wrote; what somebody else wrote since stays, and nothing is raised."""
+    try:
+        if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        logger.info("ready file %s: left as it is: %r", path, error)
+
+
+def _tell_where_nothing_stays(folder: Path) -> None:
+    logger.warning("no --data: all is kept in memory and in %s, and both go away when this server stops", folder)
+    logger.warning("a token for it: fanbid token create --role operator --data %s", folder)
+
+
 def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     """Serve until interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for line in unread_variables(os.environ):
+        print(f"fanbid serve: warning: {line}", file=sys.stderr)
     config = config_from(args)
     server = Server(config, attach)
     try:
         rest_address = server.start()
         logger.info("gRPC on %s, REST and dashboard on %s", server.address, rest_address or "(off)")
+        if config.data is None:
+            _tell_where_nothing_stays(server.services.folder)
         if config.ready_file is not None:
             write_ready_file(config.ready_file, server.address, rest_address)
         signal.pause()
     except KeyboardInterrupt:
         logger.info("stopping")
     finally:
+        if config.ready_file is not None:
+            remove_ready_file(config.ready_file)  # before the port closes: whoever reads it may call
         server.stop()
     return 0

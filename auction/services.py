@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from auction.array_files import load_arrays
 from auction.attribution import AttributionJudge
 from auction.audience.journal import Journal
 from auction.audience.service import AudienceService
@@ -82,6 +83,14 @@ class Services:
             self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens, keys and figures: the account's own
         self.folder = folder
+        try:
+            self._open()
+        except BaseException:
+            self._remove_temporary()
+            raise
+
+    def _open(self) -> None:
+        config, folder = self.config, self.folder
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
         self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
@@ -120,10 +129,12 @@ class Services:
         config = self.config
         self.predictor = Predictor()
         if config.model is not None:
-            self.predictor.load(config.model)
+            load_arrays("--model", config.model, "a predictor state of fanbid", self.predictor.load)
         self.learner = Learner(self.predictor)
         self.landscapes = LandscapeLearner()
-        history = None if config.history is None else MarketHistory.load(config.history)
+        history = None
+        if config.history is not None:
+            history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
 
     def _open_bidding(self) -> None:
@@ -265,6 +276,9 @@ class Services:
             self.journal.close()
         if self.archive is not None:
             self.archive.close()
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,11 @@ _EXPLAINED = (
     ("fans_to_fixed", "fans over those of the best fixed bid", ">= 1.15"),
     ("fans_to_unpaced", "fans over those of bidding target times probability", ">= 1.15"),
     ("spend_to_optimum", "spend over that of the budget-only optimum", ">= 0.90"),
+)
+
+_QUICK_NOTE = (
+    "--quick is too small for the figures wanted: they are of a whole day of the full market, over several seeds;\n"
+    "leave --quick out, and see --seeds."
 )
 
 
@@ -91,6 +96,9 @@ def main(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ValueError(f"--seed {args.seed}: negative")
     if args.headless:
+        for flag, given in (("--speed", args.speed), ("--data", args.data)):
+            if given is not None:
+                raise ValueError(f"{flag} {given}: not with --headless, which starts no server and waits for nothing")
         return _measure(args, settings)
     if args.seeds is not None or args.plots is not None:
         raise ValueError("--seeds and --plots: only with --headless")
@@ -148,13 +156,19 @@ def _measure(args: argparse.Namespace, settings: MarketSettings) -> int:
         print_table(*results_table(results[0].by_policy["engine"]))
     print_table("seeds", SEED_COLUMNS, seed_rows(results))
     shown = figures(results, baselines)
-    print_table("study", ("figure", "value", "wanted", "meaning"), [
-        (name, shown[name], wanted, meaning) for name, meaning, wanted in _EXPLAINED
-    ])  # fmt: skip
+    print_study(shown, args.quick)
     write_json(args.json, shown)
     if args.plots is not None:
         _plot(args.plots, seeds, settings, results)
     return 0
+
+
+def print_study(shown: Mapping[str, Scalar], quick: bool) -> None:
+    """Print a study's figures beside what is wanted of them; and under them, that a quick one is no measure of that."""
+    rows = [(name, shown[name], wanted, meaning) for name, meaning, wanted in _EXPLAINED]
+    print_table("study", ("figure", "value", "wanted", "meaning"), rows)
+    if quick:
+        print(_QUICK_NOTE)
 
 
 def _plot(folder: Path, seeds: Sequence[int], settings: MarketSettings, results: Sequence[SeedResult]) -> None:

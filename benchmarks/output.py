@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from auction.config import new_file
+
 Scalar = str | int | float | bool | None
 
 PLAIN_WIDTH = 140
@@ -33,7 +35,16 @@ class ProgressBar(Protocol):
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two flags that every command that measures has: --quick and --json."""
     parser.add_argument("--quick", action="store_true", help="the same code on a small case, in seconds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat JSON object to FILE")
+    parser.add_argument(
+        "--json", type=_json_file, metavar="FILE", help="write the figures as one flat JSON object to FILE"
+    )
+
+
+def _json_file(text: str) -> Path:
+    try:
+        return new_file(text)
+    except ValueError as refused:
+        raise argparse.ArgumentTypeError(f"{text!r}: {refused}") from None
 
 
 class _RichBar:
@@ -135,6 +146,7 @@ def write_json(path: Path | None, figures: Mapping[str, Scalar]) -> None:
     """Write figures as one flat JSON object, whole or not at all; does nothing without a path.
 
     Raises:
+        OSError: the path's folder is not there or not writable.
         ValueError: a value is not a finite number, text, boolean or null.
     """
     if path is None:
@@ -144,7 +156,6 @@ def write_json(path: Path | None, figures: Mapping[str, Scalar]) -> None:
             raise ValueError(f"{key}: {type(value).__name__}; must be a number, text, boolean or null")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key}: {value}; must be finite")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(dict(figures), indent=2) + "\n", encoding="utf-8")
     partial.replace(path)

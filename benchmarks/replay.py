@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from auction.array_files import load_arrays
 from benchmarks.output import add_output_arguments, print_table, progress, write_json
 from benchmarks.replay_feed import (
     DayResult,
@@ -58,7 +59,9 @@ def main(args: argparse.Namespace) -> int:
     """Run the replay and print what each campaign's day came to."""
     try:
         campaigns = _campaigns(args)
-        history = history_from_log(args.history) if args.history else None
+        history = None
+        if args.history:
+            history = load_arrays("--history", args.history, "past days of auctions", history_from_log)
     except (OSError, ValueError) as error:
         print(f"fanbid replay: {error}", file=sys.stderr)
         return 2
@@ -85,7 +88,7 @@ def _campaigns(args: argparse.Namespace) -> list[ReplayCampaign]:
     Raises:
         ValueError: --campaigns or --steps-per-tick is out of range, or the pack is none.
     """
-    campaigns = list(load_pack(args.pack))
+    campaigns = load_arrays("PACK", args.pack, "a replay pack", lambda path: list(load_pack(path)))
     wanted = args.campaigns if args.campaigns is not None else (_QUICK_CAMPAIGNS if args.quick else len(campaigns))
     if not 1 <= wanted <= len(campaigns):
         raise ValueError(f"--campaigns {wanted}: outside 1..{len(campaigns)}")

@@ -63,11 +63,20 @@ class Delivery:
     """The delivery state in `path`, or in main memory when that is None. Any thread may call any method."""
 
     def __init__(self, path: Path | None) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            ValueError: the file is no such state, or cannot be opened.
+        """
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise ValueError(f"delivery state {path}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""

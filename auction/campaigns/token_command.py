@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from auction.campaigns.access import Access, Role
+from auction.campaigns.model import MAX_ID
 from auction.campaigns.store import CampaignStore, StoreUnavailable
+from auction.config import DATA_VARIABLE, BadSetting
 from pacing.clocks import SystemClock
 
 STORE_FILE = "campaigns.sqlite"
@@ -25,35 +28,74 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=[role.value for role in Role],
         help="feed: asks for bids, reports outcomes; creator: own campaigns; operator: audiences, all campaigns",
     )
-    create.add_argument("--creator", type=int, default=0, metavar="ID", help="the creator that the token stands for")
+    create.add_argument("--creator", type=int, metavar="ID", help="the creator that the token stands for")
     listing = actions.add_parser("list", help="show every token's id, role and state; secrets are not kept")
     revoke = actions.add_parser("revoke", help="make a token invalid; a running server notices within a second")
     revoke.add_argument("--id", type=int, required=True, metavar="N", dest="token_id", help="the token's id, as listed")
     for action in (create, listing, revoke):
-        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        action.add_argument(
+            "--data", type=Path, metavar="DIR", help=f"the server's data directory; without it, {DATA_VARIABLE}"
+        )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command; 0 if it did what was asked, 1 with a sentence on stderr if not."""
+    """Run the command; 0 when done.
+
+    Raises:
+        BadSetting: a flag cannot be used, or the data directory or its store cannot.
+        FileNotFoundError: there is no store, and none is to be made.
+    """
+    folder = _data_folder(args)
+    if args.action == "create":
+        _check_creator(args.role, args.creator)
+        _make_folder(folder)
+    elif not (folder / STORE_FILE).is_file():
+        raise FileNotFoundError(f"--data {folder}: no {STORE_FILE} there; is it the data directory of a server?")
     try:
-        args.data.mkdir(parents=True, exist_ok=True)
-        store = CampaignStore(args.data / STORE_FILE)
+        store = CampaignStore(folder / STORE_FILE)
         try:
             return _run(args, store)
         finally:
             store.close()
-    except (ValueError, OSError, StoreUnavailable) as error:
-        print(f"fanbid token: {error}", file=sys.stderr)
-        return 1
+    except StoreUnavailable as error:
+        raise BadSetting(f"--data {folder}: {error}") from error
+
+
+def _data_folder(args: argparse.Namespace) -> Path:
+    text = args.data or os.environ.get(DATA_VARIABLE)
+    if not text:
+        raise BadSetting(f"--data: required, the data directory of the server; or set {DATA_VARIABLE}")
+    return Path(text)
+
+
+def _check_creator(role: str, creator_id: int | None) -> None:
+    """See to it that nothing is made for a token that cannot be."""
+    if role != Role.CREATOR:
+        if creator_id is not None:
+            raise BadSetting(f"--creator {creator_id}: only with --role {Role.CREATOR}")
+    elif creator_id is None:
+        raise BadSetting(f"--creator is required with --role {Role.CREATOR}")
+    elif not 1 <= creator_id <= MAX_ID:
+        raise BadSetting(f"--creator {creator_id}: not in 1..{MAX_ID}")
+
+
+def _make_folder(folder: Path) -> None:
+    """A folder that no server knows yet may be meant, or misspelt: it is made, and that is told."""
+    if not (folder / STORE_FILE).is_file():
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # as a server makes it
+        except OSError as refused:
+            raise BadSetting(f"--data {folder}: {refused}") from refused
+        print(f"{folder}: had no {STORE_FILE}, so a new one is made; no server has used this folder", file=sys.stderr)
 
 
 def _run(args: argparse.Namespace, store: CampaignStore) -> int:
     now_ms = SystemClock().wall_ms()
     if args.action == "create":
-        print(Access(store).create_token(args.role, args.creator, now_ms))
+        print(Access(store).create_token(args.role, args.creator or 0, now_ms))
     elif args.action == "revoke":
         if not Access(store).revoke(args.token_id, now_ms):
-            raise ValueError(f"id {args.token_id}: no valid token of this id")
+            raise BadSetting(f"--id {args.token_id}: no valid token of this id")
         print(f"token {args.token_id} revoked")
     else:
         _print_tokens(store)

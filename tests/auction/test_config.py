@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auction.config import BadSetting, ServeConfig, config_from, configure
+from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 
 
 def parse(*flags: str, **environment: str) -> ServeConfig:
@@ -114,6 +114,29 @@ def test_errors_name_key_value_and_range(name: str, text: str, why: str) -> None
 def test_a_switch_that_is_none() -> None:
     with pytest.raises(BadSetting, match="FANBID_NO_BRIDGE 'perhaps': not one of 0, 1, false, true, no, yes"):
         parse(FANBID_NO_BRIDGE="perhaps")
+
+
+def test_a_zone_is_named_once() -> None:
+    with pytest.raises(BadSetting) as error:
+        parse("--zone", "Mars/X")
+    assert str(error.value) == "--zone 'Mars/X': not a time zone of the IANA database, such as Asia/Shanghai"
+
+
+def test_a_ready_file_needs_a_folder_and_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"--ready-file '.*': its folder .*nowhere does not exist"):
+        parse("--ready-file", str(tmp_path / "nowhere" / "ready.json"))
+    with pytest.raises(BadSetting, match=r"--ready-file '.*': a folder; must name a file"):
+        parse("--ready-file", str(tmp_path))
+
+
+def test_a_misspelt_variable_is_told_with_what_is_meant() -> None:
+    environment = {f"FANBID_{field.name.upper()}": "1" for field in fields(ServeConfig)}
+    environment |= {"FANBID_TRACEBACK": "1", "PATH": "/bin", "NOT_FANBID_WROKERS": "1"}
+    assert unread_variables(environment) == []
+    assert unread_variables({**environment, "FANBID_WROKERS": "8"}) == [
+        "FANBID_WROKERS: no setting of this name, not read; FANBID_WORKERS?"
+    ]
+    assert unread_variables({"FANBID_ZZZZ": ""}) == ["FANBID_ZZZZ: no setting of this name, not read"]
 
 
 def test_an_impression_cannot_be_due_before_its_win() -> None:

@@ -19,8 +19,24 @@ def test_flags_that_every_measuring_command_has() -> None:
     assert parser.parse_args([]).json is None
 
 
+def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_output_arguments(parser)
+    deep = tmp_path / "deep" / "out.json"
+    for path, why in ((deep, f"its folder {deep.parent} does not exist"), (tmp_path, "a folder; must name a file")):
+        with pytest.raises(SystemExit) as refused:
+            parser.parse_args(["--json", str(path)])
+        assert refused.value.code == 2
+        assert f"argument --json: '{path}': {why}" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        write_json(deep, {"a": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_one_flat_object(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "figures.json"
+    path = tmp_path / "figures.json"
     figures = {"requests_per_s": 12.5, "seeds": 3, "ok": True, "note": "x", "missing": None}
     write_json(path, figures)
     assert json.loads(path.read_text()) == figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import replay
 from benchmarks.replay_feed import (
     MAX_VIEWERS,
     VIEWERS_PER_CAMPAIGN,
@@ -242,3 +244,16 @@ def test_a_sampled_log_becomes_a_history(tmp_path: Path) -> None:
     again = history_from_log(tmp_path / "history.npz")
     assert isinstance(again, MarketHistory)
     assert again.prices_micros == pytest.approx(history.prices_micros, rel=1e-6)
+
+
+def test_a_file_that_is_no_pack_is_refused_in_words_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text("notes")
+    parser = argparse.ArgumentParser()
+    replay.configure(parser)
+    assert replay.main(parser.parse_args([str(path)])) == 2
+    assert capsys.readouterr().err == f"fanbid replay: PACK {path}: not a replay pack (npz)\n"
+    assert replay.main(parser.parse_args([str(tmp_path / "none")])) == 2
+    assert capsys.readouterr().err == f"fanbid replay: PACK {tmp_path / 'none'}: no such file\n"

@@ -6,10 +6,12 @@ import argparse
 
 import pytest
 
+import fanbid
 from auction.campaigns import access as access_module
 from auction.campaigns import token_command
 from auction.campaigns.access import Access, Forbidden, Principal, Role, Unauthenticated, roles_for
 from auction.campaigns.store import CampaignStore
+from auction.config import BadSetting
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from tests.auction.campaigns.figures import NOON_MS
 
@@ -147,7 +149,59 @@ def test_the_command_makes_lists_and_revokes(tmp_path, capsys):
     assert run("revoke", "--id", "1", *flags) == 0
     with pytest.raises(Unauthenticated):
         Access(store).principal_of(token)
-    assert run("revoke", "--id", "1", *flags) == 1
-    assert run("create", "--role", "feed", "--creator", "7", *flags) == 1
-    assert "only a creator's token names a creator" in capsys.readouterr().err
+    with pytest.raises(BadSetting, match="--id 1: no valid token of this id"):
+        run("revoke", "--id", "1", *flags)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--role", "creator"], "^--creator is required with --role creator$"),
+        (["--role", "creator", "--creator", "0"], r"^--creator 0: not in 1\.\.18446744073709551615$"),
+        (["--role", "feed", "--creator", "7"], "^--creator 7: only with --role creator$"),
+        (["--role", "operator", "--creator", "0"], "^--creator 0: only with --role creator$"),
+    ],
+)
+def test_a_token_that_cannot_be_made_makes_no_folder(words, why, tmp_path):
+    with pytest.raises(BadSetting, match=why):
+        run("create", *words, "--data", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("words", [["list"], ["revoke", "--id", "1"]])
+def test_a_folder_without_a_store_is_told_and_left_as_it_is(words, tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match=f"--data {folder}: no campaigns.sqlite there"):
+            run(*words, "--data", str(folder))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_told_once_and_is_the_accounts_own(tmp_path, capsys):
+    folder = tmp_path / "new"
+    run("create", "--role", "feed", "--data", str(folder))
+    assert f"{folder}: had no campaigns.sqlite, so a new one is made" in capsys.readouterr().err
+    assert folder.stat().st_mode & 0o777 == 0o700
+    run("create", "--role", "feed", "--data", str(folder))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_folder_may_come_from_the_environment(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("FANBID_DATA", raising=False)
+    with pytest.raises(BadSetting, match=r"--data: required, .* FANBID_DATA"):
+        run("list")
+    monkeypatch.setenv("FANBID_DATA", str(tmp_path / "of_the_environment"))
+    run("create", "--role", "feed")
+    run("create", "--role", "feed", "--data", str(tmp_path / "of_the_flag"))
+    assert {path.name for path in tmp_path.iterdir()} == {"of_the_environment", "of_the_flag"}
+
+
+@pytest.mark.parametrize("name", ["", "campaigns.sqlite"])
+def test_a_store_or_folder_that_is_none_is_one_line_and_exit_2(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+    (tmp_path / "campaigns.sqlite").write_bytes(b"no database " * 1_000)
+    folder = tmp_path / name
+    for words in (["list"], ["create", "--role", "feed"]):
+        assert fanbid.main(["token", *words, "--data", str(folder)]) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert told[-1].startswith(f"fanbid token: --data {folder}: ") and "campaigns.sqlite" in told[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.demo import configure, live_figures, main, market_settings, parse_seeds
+from benchmarks.demo import configure, live_figures, main, market_settings, parse_seeds, print_study
 from benchmarks.live import RESULT_COLUMNS, results_table
 from benchmarks.market import plots
 from benchmarks.market.oracle import Slots
@@ -148,6 +148,8 @@ def test_market_sizes() -> None:
         (["--speed", "-2"], "--speed"),
         (["--speed", "nan"], "--speed"),
         (["--headless", "--seeds", "0"], "--seeds"),
+        (["--headless", "--speed", "0"], "--speed 0.0: not with --headless"),
+        (["--headless", "--data", "kept"], "--data kept: not with --headless"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused_before_anything_starts(flags: list[str], named: str) -> None:
@@ -155,6 +157,20 @@ def test_flags_that_make_no_sense_are_refused_before_anything_starts(flags: list
     configure(parser)
     with pytest.raises(ValueError, match=named):
         main(parser.parse_args(flags))
+
+
+def test_a_quick_study_says_that_it_is_too_small(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = dict.fromkeys(
+        ("overspend_micros_max", "expected_cost_to_target_max", "fans_to_fixed", "fans_to_unpaced", "spend_to_optimum"),
+        0.5,
+    )
+    print_study(figures, quick=False)
+    whole = capsys.readouterr().out
+    print_study(figures, quick=True)
+    quick = capsys.readouterr().out
+    assert quick.startswith(whole)
+    assert quick[len(whole) :].startswith("--quick is too small for the figures wanted")
+    assert "fans_to_fixed" in whole and "too small" not in whole
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path: Path) -> None:
