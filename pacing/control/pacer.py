@@ -138,6 +138,7 @@ class Pacer:
             self._state.day_start_at_ms[row] = accounts["day_start_at_ms"][i]
             self._state.last_spend[row] = accounts["day_spend_micros"][i]
             self._state.last_events[row] = accounts["day_expected_events"][i]
+            self._state.planned[row] = accounts["day_planned_micros"][i]
             self._forecaster.admit(row, int(accounts["history_group"][i]), now_ms)
         return self._rows_of(accounts["campaign_id"])
 
