@@ -25,6 +25,7 @@ function outline(schema, schemas, depth = 0, open = []) {
       const note = value.description ? `   // ${value.description.replaceAll("`", "")}` : "";
       return `${pad}${key}${must}: ${outline(value, schemas, depth + 1, open)}${note}`;
     });
+    if (!lines.length) return "{}";
     return `{\n${lines.join("\n")}\n${"  ".repeat(depth)}}`;
   }
   return `${schema.type ?? "any"}${range(schema)}`;
