@@ -305,6 +305,7 @@ class Pacer:
         state.alpha[rows] = alpha
         _, spend, _, spend_meant = state.outcome[rows].T
         weight = _SHOWN_PRIOR_SHARE * np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
+        state.plan_rate[:] = 0.0  # whoever is not here does not run: nothing is planned of it until it is back
         state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * (spend + weight) / (spend_meant + weight)
         state.last_cap[rows] = accounts["day_cap_micros"]
         plan = np.zeros(len(rows), PACING_PLAN)

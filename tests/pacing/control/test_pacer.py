@@ -242,6 +242,19 @@ def test_a_new_pacer_goes_on_from_what_was_planned_of_the_day_until_the_day_ends
     assert pacer.tick(tomorrow, DAY_START_MS + MS_PER_DAY)["planned_day_spend_micros"][0] == 0
 
 
+def test_nothing_is_planned_of_the_time_for_which_a_campaign_is_away(flat_history: MarketHistory) -> None:
+    pacer, row = Pacer(flat_history), account(BUDGET, 0.0)
+    other = account(BUDGET, 0.0, campaign_id=8)
+    both = np.concatenate([row, other])
+    pacer.tick(both, DAY_START_MS)
+    before = pacer.tick(both, DAY_START_MS + 600_000)["planned_day_spend_micros"]
+    pacer.tick(other, DAY_START_MS + 660_000)
+    back_ms = DAY_START_MS + 6 * MS_PER_HOUR
+    after = pacer.tick(both, back_ms)["planned_day_spend_micros"]
+    assert after[0] - before[0] < before[0] < after[1] - before[1]
+    assert pacer.tick(both, back_ms + 600_000)["planned_day_spend_micros"][0] > after[0]
+
+
 def test_duals_tell_which_constraint_binds(flat_history: MarketHistory) -> None:
     pacer = Pacer(flat_history)
     both = np.concatenate([account(BUDGET, 0.0), account(AMPLE, TARGET, campaign_id=8)])
