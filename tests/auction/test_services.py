@@ -177,8 +177,8 @@ def test_the_days_plan_goes_on_over_a_restart(tmp_path: Path, tidy: bool) -> Non
     shown = again.campaign_report(campaign_id).today.planned_spend_micros
     assert shown == (lost[-1] if tidy else saved)
     after = go_on(again, campaign_id, 5)
-    assert [shown, *after] == sorted([shown, *after]) and after[-1] > shown
-    assert after[-1] - shown < 2 * (lost[-1] - before[0])
+    assert [shown, *after] == sorted([shown, *after])
+    assert after[3] > shown, "the plan is added to, not begun anew and hidden until it is larger"
     hours = again.campaign_report(campaign_id).hours
     assert sum(hour.figures.planned_spend_micros for hour in hours) == after[-1]
     again.jump(MS_PER_DAY // 2 - 20 * 60_000)  # from noon: past midnight there is a new plan
