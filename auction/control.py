@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from auction.bid.service import FeedbackQueue
@@ -36,7 +38,13 @@ class Control:
         learner: Learner,
         feedback: FeedbackQueue,
         clock: Clock,
+        planned_before: Callable[[int, int], int],
     ) -> None:
+        """Tie the parts together.
+
+        Args:
+            planned_before: (campaign id, day key) to what an earlier process planned of that local day, in micros.
+        """
         self._config = config
         self._bank = bank
         self._pacer = pacer
@@ -46,10 +54,12 @@ class Control:
         self._learner = learner
         self._feedback = feedback
         self._clock = clock
+        self._planned_before = planned_before
         self._snapshot: Snapshot | None = None
         self._bids: dict[int, int] = {}
         self._alphas: dict[int, float] = {}
         self._planned: dict[int, int] = {}
+        self._planned_at_ms = 0
 
     def tick(self) -> None:
         """One round. A campaign that is new to pacing gets its first multiplier in the round after it was published."""
@@ -65,13 +75,10 @@ class Control:
         """Pacing's present worth of one expected goal event; 0 while it bids nothing."""
         return self._alphas.get(campaign_id, 0.0)
 
-    def planned_day_spend_micros(self, campaign_id: int) -> int:
-        """What pacing meant to have spent by now today."""
-        return self._planned.get(campaign_id, 0)
-
-    def planned(self) -> tuple[np.ndarray, np.ndarray]:
-        """(u8[c] campaign ids, i8[c] planned spend of their local day so far)."""
-        return np.array(list(self._planned), np.uint64), np.array(list(self._planned.values()), np.int64)
+    def planned(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """(u8[c] ids of the campaigns that run, i8[c] planned spend of their local day so far, when this held)."""
+        ids, micros = list(self._planned), list(self._planned.values())
+        return np.array(ids, np.uint64), np.array(micros, np.int64), self._planned_at_ms
 
     def bids(self, campaign_id: int) -> int:
         """Bids since this server started."""
@@ -92,11 +99,16 @@ class Control:
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns
         now_ms = self._clock.wall_ms()
-        plans = self._pacer.tick(self._accounts(campaigns, now_ms), now_ms)
-        for plan in plans:
-            campaign_id = int(plan["campaign_id"])
-            self._alphas[campaign_id] = float(plan["alpha_micros"])
-            self._planned[campaign_id] = int(plan["planned_day_spend_micros"])
+        accounts = self._accounts(campaigns, now_ms)
+        plans = self._pacer.tick(accounts, now_ms)
+        # The accounts are read an instant later: at midnight, their day may not be the one that holds `now_ms`.
+        present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
+        self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
+        plans = plans[present]
+        self._planned = dict(
+            zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
+        )
+        self._planned_at_ms = now_ms
 
     def _accounts(self, campaigns: list[Campaign], now_ms: int) -> np.ndarray:
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
@@ -116,6 +128,7 @@ class Control:
             day_key = int(money["day_key"][k])
             bought = self._progress.estimate(campaign.campaign_id, day_key, now_ms, self._learner.arrived_share)
             accounts["day_expected_events"][k] = bought.events
+            accounts["day_planned_micros"][k] = self._planned_before(campaign.campaign_id, day_key)
             prudence = 1.0 - PRUDENCE * bought.relative_sd
             accounts["target_cost_micros"][k] = micros_from_float(campaign.target_cost_micros * prudence)
         return accounts

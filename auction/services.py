@@ -148,6 +148,7 @@ class Services:
         )  # fmt: skip
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
+        self.book = ReportBook(self.store.get)
         self.control = Control(
             config,
             self.bank,
@@ -158,8 +159,8 @@ class Services:
             self.learner,
             self.feedback,
             clock,
+            self.book.planned_micros,
         )
-        self.book = ReportBook(self.store.get)
         self.followers = Followers(
             self.ledger, self.book, self.learner, self.progress, self.follows, clock,
             None if config.data is None else self.folder,
@@ -218,7 +219,7 @@ class Services:
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""
         self.control.tick()
-        self.book.note_plan(*self.control.planned(), self.clock.wall_ms())
+        self.book.note_plan(*self.control.planned())
 
     def handle(self, service_method: str, raw: bytes, token: str) -> bytes:
         """Answer one call, such as "Bidding/Bid", in its wire form; raises what `auction.status` maps to a status."""

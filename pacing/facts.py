@@ -201,6 +201,7 @@ PACING_ACCOUNT = np.dtype(
         ("flight_spend_micros", "<i8"),
         ("day_expected_events", "<f8"),  # sum of p over the day's billed impressions
         ("day_observed_events", "<f8"),  # goal events attributed so far to the day's billed impressions
+        ("day_planned_micros", "<i8"),  # of the day, by an earlier process; read when pacing first meets the campaign
     ]
 )
 """What pacing is told about one campaign at a tick."""

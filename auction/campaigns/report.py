@@ -104,16 +104,24 @@ class _Book:
         self.days.add(self._day_keys(at_ms), counts, expected)
 
     def note_plan(self, planned_day_spend_micros: int, at_ms: int) -> bool:
-        """Book what pacing planned since it was last noted; whether anything changed."""
+        """Book what pacing planned since it was last noted; whether anything changed.
+
+        A plan of less than before is passed over: a cut budget, or a restart that forgot something, lowers what is
+        still to come and not what was meant up to now.
+        """
         day_key = local_day(at_ms, self.zone).day_key
-        before = self.plan_micros if day_key == self.plan_day_key else 0
-        if day_key < self.plan_day_key or planned_day_spend_micros == before:
+        before = self.planned_of(day_key)
+        if day_key < self.plan_day_key or planned_day_spend_micros <= before:
             return False
         counts = np.zeros((1, _COUNT), np.int64)
         counts[0, _COLUMN["planned_spend_micros"]] = planned_day_spend_micros - before
         self.add(np.array([at_ms], np.int64), counts, np.zeros(1))
         self.plan_day_key, self.plan_micros = day_key, planned_day_spend_micros
         return True
+
+    def planned_of(self, day_key: int) -> int:
+        """What was noted last of this local day; 0 of any other."""
+        return self.plan_micros if day_key == self.plan_day_key else 0
 
     def _day_keys(self, at_ms: np.ndarray) -> np.ndarray:
         keys = np.empty(len(at_ms), np.int64)
@@ -187,6 +195,12 @@ class ReportBook:
                 changed |= book is not None and book.note_plan(planned, at_ms)
             if changed:
                 self._announce()
+
+    def planned_micros(self, campaign_id: int, day_key: int) -> int:
+        """What was last noted of a campaign's plan for its present local day; 0 where nothing was."""
+        with self._changed:
+            book = self._books.get(campaign_id)
+            return 0 if book is None else book.planned_of(day_key)
 
     def figures(self, campaign_id: int, now_ms: int, hours: int) -> BookedFigures:
         """One campaign's figures; zeros if the ledger knows nothing of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from auction.rest.shapes import ErrorShape
+from auction.rest.shapes import MEANING_OF_PATTERN, CampaignShape, ErrorShape
 
 FIELD_METADATA = "fanbid-field"
 RETRY_AFTER_METADATA = "retry-after"
@@ -30,6 +31,26 @@ _HTTP_STATUS = {
     grpc.StatusCode.FAILED_PRECONDITION: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
+_MUST_BE = {
+    "string_type": "a string",
+    "string_unicode": "a string",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "finite_number": "a whole number",
+    "list_type": "a list",
+    "dict_type": "a JSON object",
+    "model_type": "a JSON object",
+    "model_attributes_type": "a JSON object",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "{min_length} or more characters long",
+    "string_too_long": "at most {max_length} characters long",
+}
+"""What a value must be, by the kind of pydantic's error; in braces what its context says."""
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -78,14 +99,12 @@ def install(app: FastAPI) -> None:
         return JSONResponse(body, status, _headers_of(status, error))
 
     @app.exception_handler(RequestValidationError)
-    async def on_validation(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return JSONResponse(error_json("bad_request", "the body is not valid JSON"), 400)
         field = _path(first["loc"])
-        shown = repr(first.get("input"))
-        shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 3]}..."
-        message = f"{field}: {first['msg']}; got {shown}".encode("utf-8", "replace").decode()
+        message = f"{field}: {_explained(first, request)}".encode("utf-8", "replace").decode()
         return JSONResponse(error_json("invalid_argument", message, field), 422)
 
     @app.exception_handler(HTTPException)
@@ -97,6 +116,49 @@ def install(app: FastAPI) -> None:
     async def on_anything(request: Request, error: Exception) -> JSONResponse:
         _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return JSONResponse(error_json("unavailable", "this request could not be answered; the log says why"), 503)
+
+
+def _explained(error: dict[str, Any], request: Request) -> str:
+    """What is wrong, in the words of this API and not of its library."""
+    kind, context = error["type"], error.get("ctx", {})
+    place = error["loc"][0]
+    if tuple(error["loc"]) == ("body",) and isinstance(error.get("input"), bytes):
+        return "send Content-Type: application/json"
+    if kind == "missing":
+        return "required"
+    if kind == "extra_forbidden":
+        return _no_such(place, error["loc"], request.method)
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"{context.get('actual_length') or 'no'} items; must be {bound}"
+    return f"{_shown(error.get('input'))}; {_demand(kind, context, error['msg'])}"
+
+
+def _demand(kind: str, context: dict[str, Any], fallback: str) -> str:
+    """What a value would have to be, as a clause."""
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"must be {context['expected'].replace('True', 'true')}"
+    if kind == "string_pattern_mismatch":
+        return f"must be {MEANING_OF_PATTERN.get(context['pattern'], 'of the form ' + context['pattern'])}"
+    return f"must be {_MUST_BE[kind].format_map(context)}" if kind in _MUST_BE else fallback
+
+
+def _no_such(place: int | str, loc: Sequence[int | str], method: str) -> str:
+    if place == "query":
+        return "no such parameter"
+    if method == "PATCH" and len(loc) == 2 and loc[1] in CampaignShape.model_fields:
+        return "changes by POST to /pause, /resume or /end" if loc[1] == "status" else "cannot change after creation"
+    return "no such field"
+
+
+def _shown(given: Any) -> str:
+    try:
+        shown = json.dumps(given, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        shown = repr(given)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 3]}..."
 
 
 def _path(loc: Sequence[int | str]) -> str:

@@ -23,6 +23,7 @@ from auction.rest.shapes import (
     Id,
     LiveQuery,
     NewCampaign,
+    NoFields,
     PageQuery,
     ReportQuery,
     ReportShape,
@@ -36,6 +37,7 @@ HEALTH_TIMEOUT_S = 1.0
 _SERVICE = "/fanbid.v1.Campaigns"
 
 CampaignId = Annotated[Id, Path()]
+NoBody = Annotated[NoFields | None, Body()]
 IdempotencyKey = Annotated[
     str, Header(alias="Idempotency-Key", max_length=64, description="the same key answers with the first campaign")
 ]
@@ -183,7 +185,7 @@ async def _change_status(request: Request, engine: Engine, call: str, campaign_i
     response_model_exclude_unset=True,
     tags=["campaigns"],
 )
-async def pause_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+async def pause_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId, body: NoBody = None) -> Any:
     """Stop bidding until resumed."""
     return await _change_status(request, engine, "PauseCampaign", campaign_id)
 
@@ -194,7 +196,7 @@ async def pause_campaign(request: Request, engine: EngineOf, campaign_id: Campai
     response_model_exclude_unset=True,
     tags=["campaigns"],
 )
-async def resume_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+async def resume_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId, body: NoBody = None) -> Any:
     """Go on bidding."""
     return await _change_status(request, engine, "ResumeCampaign", campaign_id)
 
@@ -202,7 +204,7 @@ async def resume_campaign(request: Request, engine: EngineOf, campaign_id: Campa
 @router.post(
     "/campaigns/{campaign_id}/end", response_model=CampaignShape, response_model_exclude_unset=True, tags=["campaigns"]
 )
-async def end_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId) -> Any:
+async def end_campaign(request: Request, engine: EngineOf, campaign_id: CampaignId, body: NoBody = None) -> Any:
     """Stop for good."""
     return await _change_status(request, engine, "EndCampaign", campaign_id)
 

@@ -6,7 +6,7 @@ Names are those of `protos/campaigns.proto`. Ids are decimal strings, since Java
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -18,19 +18,37 @@ StatusName = Literal["active", "paused", "ended"]
 DimensionName = Literal["region", "age_band", "gender", "os", "network", "device_tier", "content_category", "placement"]
 
 
+ID_PATTERN = r"^[1-9][0-9]{0,19}$"
+SEQUENCE_PATTERN = r"^(0|[1-9][0-9]{0,17})$"
+SEGMENT_PATTERN = r"^[a-z0-9:_.\-]{1,64}$"
+MEANING_OF_PATTERN = {
+    ID_PATTERN: f"a decimal number from 1 to {MAX_ID}, as a string",
+    SEQUENCE_PATTERN: f"a decimal number from 0 to {10**18 - 1}, as a string",
+    SEGMENT_PATTERN: "1 to 64 of the characters a-z, 0-9, ':', '_', '.' and '-'",
+}
+"""What a string of each pattern is, in words."""
+
+
 def _within_64_bits(text: str) -> str:
     if int(text) > MAX_ID:
-        raise ValueError(f"must be a decimal number from 1 to {MAX_ID}")
+        raise ValueError(f"must be {MEANING_OF_PATTERN[ID_PATTERN]}")
     return text
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What is left out of a change stays as it is: there is no value that it would take."""
+    for name, field in schema["properties"].items():
+        if name != "version":
+            field.pop("default", None)
 
 
 Id = Annotated[
     str,
-    Field(pattern=r"^[1-9][0-9]{0,19}$", description="a 64-bit number, in decimal", examples=["7001"]),
+    Field(pattern=ID_PATTERN, description="a 64-bit number, in decimal", examples=["7001"]),
     AfterValidator(_within_64_bits),
 ]
 Sequence = Annotated[
-    str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$", description="a row of the ledger, in decimal", examples=["0"])
+    str, Field(pattern=SEQUENCE_PATTERN, description="a row of the ledger, in decimal", examples=["0"])
 ]
 Name = Annotated[str, Field(min_length=1, max_length=80, description="1 to 80 characters, not blank")]
 TargetCost = Annotated[
@@ -75,7 +93,7 @@ class TargetingShape(Strict):
     interests: Annotated[
         list[Annotated[int, Field(ge=0, le=63)]] | None, Field(min_length=1, max_length=64, description="any of")
     ] = None
-    segment: Annotated[str | None, Field(pattern=r"^[a-z0-9:_.\-]{1,64}$")] = None
+    segment: Annotated[str | None, Field(pattern=SEGMENT_PATTERN)] = None
     fans_of: Annotated[list[Id] | None, Field(min_length=1, max_length=16, description="any of these creators")] = None
     friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
 
@@ -125,6 +143,8 @@ class NewCampaign(Strict):
 class CampaignChange(Strict):
     """The fields to change; what is left out stays. Naming the `version` that was read makes a lost update a 409."""
 
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
     version: Annotated[int, Field(ge=0, le=2**53, description="0: whatever is stored")] = 0
     name: Name = ""
     target_cost_micros: TargetCost = 0
@@ -135,6 +155,17 @@ class CampaignChange(Strict):
     targeting: TargetingShape = TargetingShape()
     include_fans: bool = False
     frequency_cap_per_day: FrequencyCap = 0
+
+    @model_validator(mode="after")
+    def _something(self) -> CampaignChange:
+        names = [name for name in type(self).model_fields if name != "version"]
+        if not self.model_fields_set.intersection(names):
+            raise ValueError(f"must name one or more of {', '.join(names)}")
+        return self
+
+
+class NoFields(Strict):
+    """Nothing: a call that may be sent without a body, or with `{}`."""
 
 
 class CampaignShape(BaseModel):

@@ -138,6 +138,7 @@ class Pacer:
             self._state.day_start_at_ms[row] = accounts["day_start_at_ms"][i]
             self._state.last_spend[row] = accounts["day_spend_micros"][i]
             self._state.last_events[row] = accounts["day_expected_events"][i]
+            self._state.planned[row] = accounts["day_planned_micros"][i]
             self._forecaster.admit(row, int(accounts["history_group"][i]), now_ms)
         return self._rows_of(accounts["campaign_id"])
 
@@ -304,6 +305,7 @@ class Pacer:
         state.alpha[rows] = alpha
         _, spend, _, spend_meant = state.outcome[rows].T
         weight = _SHOWN_PRIOR_SHARE * np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
+        state.plan_rate[:] = 0.0  # whoever is not here does not run: nothing is planned of it until it is back
         state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * (spend + weight) / (spend_meant + weight)
         state.last_cap[rows] = accounts["day_cap_micros"]
         plan = np.zeros(len(rows), PACING_PLAN)

@@ -107,11 +107,8 @@ def test_a_restart_knows_everything_again(tmp_path: Path, tidy: bool) -> None:
     follows = engine.services.follows.size
     if tidy:
         engine.close()
-    else:  # what a crash leaves: nothing more is written down
-        engine.services.ledger.close()
-        engine.services.store.close()
-        assert engine.services.journal is not None
-        engine.services.journal.close()
+    else:
+        abandon(engine)
 
     again = Engine(tmp_path, start_at_ms=now_ms)
     try:
@@ -137,6 +134,67 @@ def test_a_restart_knows_everything_again(tmp_path: Path, tidy: bool) -> None:
         assert after == before
     finally:
         again.close()
+
+
+def go_on(engine: Engine, campaign_id: int, rounds: int) -> list[int]:
+    """Rounds of auctions a minute apart; what each had planned of the day so far."""
+    planned = []
+    for _ in range(rounds):
+        engine.jump(60_000)
+        answer = engine.bid(range(engine.now_ms, engine.now_ms + 50))
+        tokens, prices = tokens_of(answer), [micros // 2 for micros in answer.prices_micros]
+        if tokens:
+            engine.report([OutcomeKind.BILLABLE] * len(tokens), tokens, prices_micros=prices)
+        engine.go_round()
+        planned.append(engine.campaign_report(campaign_id).today.planned_spend_micros)
+    return planned
+
+
+def abandon(engine: Engine) -> None:
+    """What a crash leaves: nothing more is written down."""
+    engine.services.ledger.close()
+    engine.services.store.close()
+    assert engine.services.journal is not None
+    engine.services.journal.close()
+
+
+@pytest.mark.parametrize("tidy", [True, False], ids=["closed", "crashed"])
+def test_the_days_plan_goes_on_over_a_restart(tmp_path: Path, tidy: bool) -> None:
+    engine = Engine(tmp_path, policy="engine")
+    campaign_id = engine.create().campaign_id
+    before = go_on(engine, campaign_id, 10)
+    engine.services.save()
+    saved = before[-1]
+    assert saved > 0
+    lost = go_on(engine, campaign_id, 2)
+    now_ms = engine.now_ms
+    if tidy:
+        engine.close()
+    else:
+        abandon(engine)
+
+    again = Engine(tmp_path, start_at_ms=now_ms, policy="engine")
+    shown = again.campaign_report(campaign_id).today.planned_spend_micros
+    assert shown == (lost[-1] if tidy else saved)
+    after = go_on(again, campaign_id, 5)
+    assert [shown, *after] == sorted([shown, *after])
+    assert after[3] > shown, "the plan is added to, not begun anew and hidden until it is larger"
+    hours = again.campaign_report(campaign_id).hours
+    assert sum(hour.figures.planned_spend_micros for hour in hours) == after[-1]
+    again.jump(MS_PER_DAY // 2 - 20 * 60_000)  # from noon: past midnight there is a new plan
+    assert go_on(again, campaign_id, 5)[-1] < saved
+    again.close()
+
+
+def test_yesterdays_plan_of_a_paused_campaign_is_not_todays() -> None:
+    engine = Engine(policy="engine")
+    campaign_id = engine.create().campaign_id
+    assert go_on(engine, campaign_id, 5)[-1] > 0
+    request = campaigns_pb2.ChangeStatusRequest(campaign_id=campaign_id)
+    engine.call("Campaigns/PauseCampaign", request, campaigns_pb2.Campaign, Role.OPERATOR)
+    engine.jump(MS_PER_DAY)
+    assert go_on(engine, campaign_id, 2) == [0, 0]
+    engine.close()
 
 
 def test_a_follow_leaves_the_audience_of_a_campaign_that_wants_new_fans(tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ def test_the_plan_is_booked_hour_by_hour_and_starts_anew_each_day():
     again.restore(book.snapshot())
     again.note_plan(ids, np.array([25]), evening + MS_PER_HOUR + 1)
     assert again.figures(1, evening + MS_PER_HOUR + 1, 5).today.planned_spend_micros == 25
+    assert [again.planned_micros(1, day_key) for day_key in (20260304, 20260305)] == [0, 25]
+    again.note_plan(ids, np.array([7]), evening + MS_PER_HOUR + 2)
+    assert again.figures(1, evening + MS_PER_HOUR + 2, 5).today.planned_spend_micros == 25, "never less within a day"
+    again.note_plan(ids, np.array([26]), evening + MS_PER_HOUR + 3)
+    assert again.figures(1, evening + MS_PER_HOUR + 3, 5).today.planned_spend_micros == 26
+    assert again.planned_micros(99, 20260305) == 0
     book.note_plan(np.array([99], np.uint64), np.array([5]), evening)  # unknown: nothing to book it to
 
 

@@ -256,6 +256,63 @@ def test_a_creator_without_campaigns_is_invited(open_page, engine):
     expect(page.get_by_test_id("no-campaigns")).to_be_visible()
 
 
+def test_a_token_of_another_role_is_told_so(open_page, engine):
+    page = open_page(f"/#token={engine.token(Role.FEED)}")
+    expect(page.get_by_test_id("welcome")).to_be_visible()
+    expect(page.get_by_test_id("notice")).to_contain_text("not a creator's or an operator's")
+    expect(page.get_by_test_id("link-state")).to_be_hidden()
+
+
+COLOURED = """([testid, name]) => {
+  const canvas = document.querySelector(`[data-testid=${testid}] canvas`);
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const [r, g, b] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  let found = 0;
+  for (let i = 0; i < pixels.length; i += 4) {
+    const distance = Math.abs(pixels[i] - r) + Math.abs(pixels[i + 1] - g) + Math.abs(pixels[i + 2] - b);
+    found += pixels[i + 3] > 200 && distance < 12;
+  }
+  return found;
+}"""  # how many pixels of a chart have a theme's colour
+
+
+def test_an_hour_old_campaign_shows_its_single_points_and_what_it_has_none_of(open_page, engine):
+    young = put(engine, a_campaign(name="Young", creator_id=70, start_at_ms=NOW_MS - 600_000))
+    rows = JudgedRows(engine.book.ledger_sequence)
+    for second in range(40):
+        rows.add(young.campaign_id, OutcomeKind.BILLABLE, Verdict.CHARGED, NOW_MS - 1_000 * second - 1, 2_050, 0.1)
+    for kind, number in ((OutcomeKind.FOLLOW, 20), (OutcomeKind.CLICK, 3)):
+        for second in range(number):
+            rows.add(young.campaign_id, kind, Verdict.ATTRIBUTED, NOW_MS - 1_000 * second - 1)
+    engine.book.follow(*rows.take())
+    page = desk(open_page(f"/#token={engine.token(Role.CREATOR, 70)}"))
+    page.wait_for_function("document.querySelectorAll('canvas').length === 7")
+    for chart, name in (("click-rate", "--teal"), ("per-thousand", "--violet"), ("cost", "--violet")):
+        assert page.evaluate(COLOURED, [f"chart-{chart}", name]) > 10, chart
+    assert page.evaluate(COLOURED, ["chart-plays", "--teal"]) == 0
+    none = page.get_by_test_id("chart-plays").locator(".chart-none")
+    expect(none).to_have_text("No plays yet.")
+    assert none.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(255, 255, 255)"  # over the grid
+    expect(page.get_by_test_id("chart-fans").locator(".chart-none")).to_be_hidden()
+    expect(page.get_by_test_id("cost-value")).to_have_text("¥0.0041")
+    expect(page.get_by_test_id("chart-cost").locator(".chart-read")).to_have_text("¥0.0041")
+    page.get_by_test_id("language-toggle").click()
+    expect(none).to_have_text("还没有播放。")
+
+
+def test_ended_campaigns_show_what_they_spent_in_all(open_page, engine):
+    running = put(engine, a_campaign(name="Runs", creator_id=71))
+    ended = put(engine, a_campaign(name="Over", creator_id=71, status=CampaignStatus.ENDED))
+    rows = JudgedRows(engine.book.ledger_sequence)
+    rows.add(ended.campaign_id, OutcomeKind.BILLABLE, Verdict.CHARGED, NOW_MS - 30 * MS_PER_HOUR, 12_340_000, 0.1)
+    engine.book.follow(*rows.take())
+    page = desk(open_page(f"/#token={engine.token(Role.CREATOR, 71)}"))
+    feet = page.locator(".entry-foot span:last-child")
+    expect(feet).to_have_text(["¥0.00 of ¥300", "¥12.34 of ¥3,000"])
+    assert page.get_by_test_id("campaign").get_attribute("data-campaign-id") == str(running.campaign_id)
+
+
 def test_an_engine_that_is_away_is_said_so(open_page, address):
     with running_shim("127.0.0.1:9") as lonely:
         page = open_page()
@@ -279,6 +336,8 @@ def test_nothing_runs_over_the_edge_and_every_button_has_a_name(open_page, creat
 def test_the_api_page_describes_and_tries_calls(open_page, engine, creator_token):
     page = open_page("/docs")
     expect(page.get_by_test_id("call")).to_have_count(12)
+    assert "`" not in page.locator("main").evaluate("node => node.textContent")
+    expect(page.locator("main > p code")).to_have_text("Authorization: Bearer TOKEN")
     call = page.get_by_test_id("call").filter(has_text="Campaigns by ascending id")
     call.locator("summary").click()
     call.locator("input[type=password]").fill(creator_token)

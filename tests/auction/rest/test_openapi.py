@@ -78,3 +78,16 @@ def test_every_route_is_described_with_its_failures(served):
             for status in failures:
                 schema = operation["responses"][status]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorShape"}
+
+
+def test_no_default_lies_outside_its_own_range(served):
+    schemas = httpx.get(f"{served[0]}/openapi.json").json()["components"]["schemas"]
+    change = schemas["CampaignChange"]["properties"]
+    assert {name for name, field in change.items() if "default" in field} == {"version"}
+    for shape in schemas.values():
+        for name, field in shape.get("properties", {}).items():
+            default = field.get("default")
+            if isinstance(default, int):
+                assert field.get("minimum", default) <= default <= field.get("maximum", default), name
+            if isinstance(default, str):
+                assert field.get("minLength", 0) <= len(default) <= field.get("maxLength", 10**9), name

@@ -115,10 +115,27 @@ def test_a_patch_changes_what_it_names(client):
     }
     assert answer["effective_daily_budget_micros"] == 5_000_000
     fails(client.patch(url, json={"version": 1, "name": "late"}), 409, "aborted", "version")
-    fails(client.patch(url, json={}), 422, "invalid_argument", "update_fields")
-    fails(client.patch(url, json={"zone": "Asia/Tokyo"}), 422, "invalid_argument", "zone")
+    for nothing in ({}, {"version": 2}):
+        message = fails(client.patch(url, json=nothing), 422, "invalid_argument", "body")
+        assert "must name one or more of name, target_cost_micros" in message and "update_fields" not in message
+    for field, value in (("zone", "Asia/Tokyo"), ("goal", "plays"), ("creator_id", "8")):
+        message = fails(client.patch(url, json={field: value}), 422, "invalid_argument", field)
+        assert message == f"{field}: cannot change after creation"
+    assert "/pause" in fails(client.patch(url, json={"status": "paused"}), 422, "invalid_argument", "status")
+    assert fails(client.patch(url, json={"bogus": 1}), 422, "invalid_argument", "bogus") == "bogus: no such field"
     fails(client.patch(url, json={"name": None}), 422, "invalid_argument", "name")
     assert client.get(url).json() == answer["campaign"]
+
+
+def test_a_change_of_status_takes_no_fields(client):
+    url = f"/api/campaigns/{create(client)['campaign_id']}"
+    for verb in ("pause", "resume", "end"):
+        message = fails(client.post(f"{url}/{verb}", json={"until_ms": 1}), 422, "invalid_argument", "until_ms")
+        assert message == "until_ms: no such field"
+        fails(client.post(f"{url}/{verb}", json=[]), 422, "invalid_argument", "body")
+        fails(client.post(f"{url}/{verb}", content=b"{", headers=JSON), 400, "bad_request")
+    assert client.get(url).json()["version"] == 1
+    assert client.post(f"{url}/pause", json={}).json()["status"] == "paused"
 
 
 def test_pause_resume_end(client):

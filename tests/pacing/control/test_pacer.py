@@ -230,6 +230,31 @@ def test_planned_spend_grows_to_the_budget(flat_history: MarketHistory) -> None:
     assert planned[-1] == pytest.approx(BUDGET, rel=0.15)
 
 
+def test_a_new_pacer_goes_on_from_what_was_planned_of_the_day_until_the_day_ends(flat_history: MarketHistory) -> None:
+    pacer, row = Pacer(flat_history), account(BUDGET, 0.0)
+    row["day_planned_micros"] = before = int(0.4 * BUDGET)
+    row["day_spend_micros"] = 0.5 * BUDGET
+    noon_ms = DAY_START_MS + MS_PER_DAY // 2
+    plans = [int(pacer.tick(row, noon_ms + k * 60_000)["planned_day_spend_micros"][0]) for k in range(3)]
+    assert plans[0] == before < plans[1] < plans[2] < before + 0.01 * BUDGET
+    tomorrow = account(BUDGET, 0.0, day=1)
+    tomorrow["day_planned_micros"] = before  # only a campaign that is new takes it up
+    assert pacer.tick(tomorrow, DAY_START_MS + MS_PER_DAY)["planned_day_spend_micros"][0] == 0
+
+
+def test_nothing_is_planned_of_the_time_for_which_a_campaign_is_away(flat_history: MarketHistory) -> None:
+    pacer, row = Pacer(flat_history), account(BUDGET, 0.0)
+    other = account(BUDGET, 0.0, campaign_id=8)
+    both = np.concatenate([row, other])
+    pacer.tick(both, DAY_START_MS)
+    before = pacer.tick(both, DAY_START_MS + 600_000)["planned_day_spend_micros"]
+    pacer.tick(other, DAY_START_MS + 660_000)
+    back_ms = DAY_START_MS + 6 * MS_PER_HOUR
+    after = pacer.tick(both, back_ms)["planned_day_spend_micros"]
+    assert after[0] - before[0] < before[0] < after[1] - before[1]
+    assert pacer.tick(both, back_ms + 600_000)["planned_day_spend_micros"][0] > after[0]
+
+
 def test_duals_tell_which_constraint_binds(flat_history: MarketHistory) -> None:
     pacer = Pacer(flat_history)
     both = np.concatenate([account(BUDGET, 0.0), account(AMPLE, TARGET, campaign_id=8)])

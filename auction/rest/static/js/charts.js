@@ -62,33 +62,41 @@ function dayGaps(plot, seriesIdx, from, to, found) {
   return [...found, ...gaps].sort((a, b) => a[0] - b[0]);
 }
 
+/** Which values no line would show: those without a neighbour, and all of a series that has only one or two. */
+function lonely(plot, seriesIdx) {
+  const values = plot.data[seriesIdx];
+  const isMissing = (i) => values[i] === null || values[i] === undefined;
+  const present = [...values.keys()].filter((i) => !isMissing(i));
+  return present.length <= 2 ? present : present.filter((i) => isMissing(i - 1) && isMissing(i + 1));
+}
+
 function definitions(campaign) {
   const cur = campaign.cur;
   const one = word(`one_${campaign.goal}`);
   const cash = (v) => money(v, cur);
-  const line = (key, stroke, extra = {}) => ({ key, stroke, width: 2, points: { show: false }, spanGaps: false, ...extra });
-  const level = (key, stroke) => line(key, stroke, { dash: [2, 5], width: 1.5 });
+  const line = (key, stroke, extra = {}) => ({ key, stroke, width: 2, points: { show: false, filter: lonely, size: 7 }, spanGaps: false, ...extra });
+  const level = (key, stroke) => line(key, stroke, { dash: [2, 5], width: 1.5, points: { show: false } });
   const dashed = (key, stroke) => line(key, stroke, { dash: [7, 5] });
   const bars = (key, stroke) => ({ key, stroke, bars: true, width: 0, points: { show: false } });
   return [
     {
-      id: "spend", title: word("chartSpend"), wide: true, write: cash, axis: (v) => shortMoney(v, cur), sums: true,
+      id: "spend", none: "noSpend", title: word("chartSpend"), wide: true, write: cash, axis: (v) => shortMoney(v, cur), sums: true,
       series: [line("keySpent", "accent", { fill: "accent-soft" }), dashed("keyPlan", "violet"), level("keyBudget", "ink-soft")],
       data: (c, report) => [c.spend, c.plan, c.x.map(() => report.daily_budget_micros)],
     },
     {
-      id: "cost", title: word("chartCost", { one }), write: cash, axis: (v) => shortMoney(v, cur), sums: true,
+      id: "cost", none: "noResults", title: word("chartCost", { one }), write: cash, axis: (v) => shortMoney(v, cur), sums: true,
       series: [
         line("keyPaid", "accent"), dashed("keyExpected", "violet"),
         ...(campaign.bid_mode === "target_cost" ? [level("keyTarget", "teal")] : []),
       ],
       data: (c) => [c.paid, c.expected, ...(campaign.bid_mode === "target_cost" ? [c.x.map(() => campaign.target_cost_micros)] : [])],
     },
-    { id: "fans", title: word("chartFans"), write: count, axis: shortCount, series: [bars("fans", "accent")], hour: (f) => f?.fans ?? 0 },
-    { id: "impressions", title: word("chartImpressions"), write: count, axis: shortCount, series: [bars("impressions", "violet")], hour: (f) => f?.impressions ?? 0 },
-    { id: "click-rate", title: word("chartClickRate"), write: (v) => percent(v, 1), axis: (v) => percent(v, 1), series: [line("clickRate", "teal")], hour: (f) => (f?.impressions ? f.clicks / f.impressions : null) },
-    { id: "plays", title: word("chartPlays"), write: count, axis: shortCount, series: [bars("plays", "teal")], hour: (f) => f?.plays ?? 0 },
-    { id: "per-thousand", title: word("chartPerThousand"), write: cash, axis: (v) => shortMoney(v, cur), series: [line("perThousand", "violet")], hour: (f) => (f ? perThousandMicros(f.spend_micros, f.impressions) : null) },
+    { id: "fans", none: "noFans", title: word("chartFans"), write: count, axis: shortCount, series: [bars("fans", "accent")], hour: (f) => f?.fans ?? 0 },
+    { id: "impressions", none: "chartEmpty", title: word("chartImpressions"), write: count, axis: shortCount, series: [bars("impressions", "violet")], hour: (f) => f?.impressions ?? 0 },
+    { id: "click-rate", none: "noClicks", title: word("chartClickRate"), write: (v) => percent(v, 1), axis: (v) => percent(v, 1), series: [line("clickRate", "teal")], hour: (f) => (f?.impressions ? f.clicks / f.impressions : null) },
+    { id: "plays", none: "noPlays", title: word("chartPlays"), write: count, axis: shortCount, series: [bars("plays", "teal")], hour: (f) => f?.plays ?? 0 },
+    { id: "per-thousand", none: "noSpend", title: word("chartPerThousand"), write: cash, axis: (v) => shortMoney(v, cur), series: [line("perThousand", "violet")], hour: (f) => (f ? perThousandMicros(f.spend_micros, f.impressions) : null) },
   ];
 }
 
@@ -98,7 +106,7 @@ class Chart {
     this.zone = zone;
     this.plot = null;
     this.read = el("p", { class: "chart-read" });
-    this.none = el("p", { class: "chart-none", text: word("chartEmpty"), hidden: true });
+    this.none = el("p", { class: "chart-none", hidden: true });
     this.place = el("div", { class: definition.wide ? "chart-plot wide-plot" : "chart-plot", role: "img" }, this.none);
     const key = definition.series.length > 1
       ? el("p", { class: "chart-key" }, ...definition.series.map((s) => el("span", { class: `k-${s.stroke === "ink-soft" ? "soft" : s.stroke}`, text: word(s.key) })), ...(definition.sums ? [el("em", { text: word("dayBegins") })] : []))
@@ -109,11 +117,13 @@ class Chart {
     );
   }
 
-  show(columns, range) {
+  /** Show columns {x, values} over a range in seconds; `anyShown`: whether the campaign had an impression at all. */
+  show(columns, range, anyShown) {
     this.isEmpty = !columns.values.slice(0, 2).some((column) => column.some((v) => v !== null && v !== 0));
     const nothing = columns.x.map(() => null);
     const data = [columns.x, ...columns.values.map((column) => (this.isEmpty ? nothing : column))];
     this.none.hidden = !this.isEmpty;
+    setText(this.none, word(anyShown ? this.definition.none : "chartEmpty"));
     if (this.plot === null) this.create(data, range);
     else {
       this.range = range;
@@ -128,7 +138,7 @@ class Chart {
     const axisFont = "12px system-ui, sans-serif";
     const axis = { stroke: colour("ink-soft"), font: axisFont, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
     const series = definition.series.map((s) => ({
-      ...(definition.sums ? { gaps: dayGaps } : {}), stroke: colour(s.stroke), width: s.width, dash: s.dash, points: s.points, spanGaps: s.spanGaps,
+      ...(definition.sums ? { gaps: dayGaps } : {}), stroke: colour(s.stroke), width: s.width, dash: s.dash, points: { ...s.points, fill: colour(s.stroke) }, spanGaps: s.spanGaps,
       fill: s.bars ? colour(s.stroke) : s.fill && colour(s.fill),
       paths: s.bars ? uPlot.paths.bars({ size: [0.72, 26], align: 1, radius: 0.18 }) : undefined,
     }));
@@ -206,7 +216,7 @@ export class Charts {
       const columns = definition.sums
         ? { x: sums.x, values: definition.data(sums, report) }
         : { x: hourly, values: [rows.map(([, figures]) => definition.hour(figures))] };
-      chart.show(columns, range);
+      chart.show(columns, range, report.total.impressions > 0);
     }
   }
 

@@ -105,11 +105,11 @@ async function start() {
 }
 
 function showFailure(error) {
-  if (error.status === 401) {
-    signOut(word("tokenRefused"));
+  if ([401, 403].includes(error.status)) {
+    signOut(word(error.status === 401 ? "tokenRefused" : "tokenOfOthers"));
     return;
   }
-  sayState("lost");
+  sayState(null); // nothing is tried again by itself: the page offers it
   main.replaceChildren(el(
     "section", { class: "blank", role: "alert", "data-testid": "load-failed" },
     el("p", { text: word("failedLoad", { why: error.message || word("noAnswer") }) }),
@@ -127,7 +127,8 @@ function paintDesk() {
     main.replaceChildren(el("section", { class: "blank", "data-testid": "no-campaigns" }, el("img", { src: "/static/mark.svg", alt: "", width: 64, height: 64 }), el("h1", { text: word("noneTitle") }), el("p", { class: "soft", text: word("noneText") }), add));
     return;
   }
-  const list = el("ul", { class: "list", "data-testid": "campaign-list" }, ...desk.campaigns.map((campaign) => el("li", {}, entryOf(campaign))));
+  const watched = new Set(watchedIds());
+  const list = el("ul", { class: "list", "data-testid": "campaign-list" }, ...desk.campaigns.map((campaign) => el("li", {}, entryOf(campaign, watched))));
   const side = el("nav", { class: "side", "aria-label": word("campaigns") }, el("div", { class: "side-head" }, el("h2", { text: word("campaigns") }), add), list);
   desk.focus = el("div", { class: "focus" });
   main.replaceChildren(el("div", { class: "desk" }, side, desk.focus));
@@ -135,9 +136,9 @@ function paintDesk() {
   openPanel();
 }
 
-function entryOf(campaign) {
-  const bar = meter(word("spendToday"));
-  const foot = el("span", { text: "…" });
+function entryOf(campaign, watched) {
+  const bar = meter(word(campaign.status === "ended" ? "spendTotal" : "spendToday"));
+  const foot = el("span", { text: watched.has(campaign.campaign_id) ? "…" : "–" });
   const state = pill(campaign.status);
   const node = el(
     "button", { class: "entry", type: "button", "data-testid": "campaign-entry", "data-campaign-id": campaign.campaign_id, "aria-current": String(campaign.campaign_id === desk.chosenId), onClick: () => choose(campaign.campaign_id) },
@@ -155,8 +156,11 @@ function paintEntry(report) {
   const { cur } = entry.campaign;
   desk.nowMs = report.at_ms;
   paintPill(entry.state, stateOf(entry.campaign, report.at_ms));
-  entry.bar.show(report.today.spend_micros, report.daily_budget_micros, report.today.planned_spend_micros);
-  setText(entry.foot, word("ofBudget", { spent: money(report.today.spend_micros, cur), budget: money(report.daily_budget_micros, cur, 0) }));
+  const hasEnded = entry.campaign.status === "ended"; // its days are over: what counts is the whole
+  const spent = hasEnded ? report.total.spend_micros : report.today.spend_micros;
+  const budget = hasEnded ? report.total_budget_micros : report.daily_budget_micros;
+  entry.bar.show(spent, budget, hasEnded ? null : report.today.planned_spend_micros);
+  setText(entry.foot, word("ofBudget", { spent: money(spent, cur), budget: money(budget, cur, 0) }));
   entry.node.dataset.todayMicros = report.today.spend_micros;
   entry.node.dataset.ledgerSequence = report.ledger_sequence;
 }
@@ -190,10 +194,15 @@ function openPanel() {
   });
 }
 
+/** The newest campaigns, as many as one watch takes; ended ones only where others leave room. */
+function watchedIds() {
+  const [ended, open] = [true, false].map((has) => desk.campaigns.filter((c) => (c.status === "ended") === has));
+  return [...ended, ...open].slice(-MAX_WATCHED).map((c) => c.campaign_id);
+}
+
 function watchList() {
   desk.watches[0]?.stop();
-  const open = desk.campaigns.filter((c) => c.status !== "ended").slice(-MAX_WATCHED).map((c) => c.campaign_id);
-  const ids = open.length ? open : desk.campaigns.slice(-MAX_WATCHED).map((c) => c.campaign_id);
+  const ids = watchedIds();
   if (!ids.length) return;
   desk.watches[0] = watch(ids, { hours: 1, intervalMs: LIST_INTERVAL_MS }, {
     report: (report) => {

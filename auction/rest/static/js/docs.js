@@ -7,6 +7,9 @@ const MAX_DEPTH = 6;
 
 const refName = (schema) => schema.$ref?.split("/").pop();
 
+/** Text in which `code` stands between backticks, as nodes. */
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", { text: part }) : part));
+
 /** A schema as an outline: fields, types and ranges. */
 function outline(schema, schemas, depth = 0, open = []) {
   const name = refName(schema);
@@ -19,9 +22,10 @@ function outline(schema, schemas, depth = 0, open = []) {
     const pad = "  ".repeat(depth + 1);
     const lines = Object.entries(schema.properties).map(([key, value]) => {
       const must = schema.required?.includes(key) ? "" : "?";
-      const note = value.description ? `   // ${value.description}` : "";
+      const note = value.description ? `   // ${value.description.replaceAll("`", "")}` : "";
       return `${pad}${key}${must}: ${outline(value, schemas, depth + 1, open)}${note}`;
     });
+    if (!lines.length) return "{}";
     return `{\n${lines.join("\n")}\n${"  ".repeat(depth)}}`;
   }
   return `${schema.type ?? "any"}${range(schema)}`;
@@ -41,14 +45,14 @@ function shape(title, schema, schemas) {
 function parametersTable(parameters, schemas) {
   const rows = parameters.map((p) => el(
     "tr", {}, el("td", {}, el("code", { text: p.name })), el("td", { text: p.in + (p.required ? ", required" : "") }),
-    el("td", { text: outline(p.schema, schemas) }), el("td", { text: p.description ?? p.schema.description ?? "" }),
+    el("td", { text: outline(p.schema, schemas) }), el("td", {}, ...prose(p.description ?? p.schema.description ?? "")),
   ));
   const head = ["Parameter", "Where", "Type", "Meaning"].map((text) => el("th", { text }));
   return el("div", { class: "table-frame" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }
 
 function responsesTable(responses) {
-  const rows = Object.entries(responses).map(([status, answer]) => el("tr", {}, el("td", {}, el("code", { text: status })), el("td", { text: answer.description })));
+  const rows = Object.entries(responses).map(([status, answer]) => el("tr", {}, el("td", {}, el("code", { text: status })), el("td", {}, ...prose(answer.description))));
   return el("div", { class: "table-frame" }, el("table", {}, el("tbody", {}, ...rows)));
 }
 
@@ -102,7 +106,7 @@ function call(verb, path, operation, schemas) {
   const isStream = Boolean(success.content?.["text/event-stream"]);
   return el(
     "details", { class: "card call", "data-testid": "call" },
-    el("summary", {}, el("span", { class: "verb", "data-verb": verb, text: verb.toUpperCase() }), el("code", { class: "path", text: path }), el("span", { class: "soft", text: operation.description ?? operation.summary })),
+    el("summary", {}, el("span", { class: "verb", "data-verb": verb, text: verb.toUpperCase() }), el("code", { class: "path", text: path }), el("span", { class: "soft" }, ...prose(operation.description ?? operation.summary))),
     el(
       "div", { class: "call-body" },
       operation.parameters ? parametersTable(operation.parameters, schemas) : null,
@@ -126,7 +130,7 @@ async function draw() {
       groups.get(tag).push(call(verb, path, operation, schemas));
     }
   }
-  main.replaceChildren(el("h1", { text: "REST API" }), el("p", { class: "soft", text: api.info.description }));
+  main.replaceChildren(el("h1", { text: "REST API" }), el("p", { class: "soft" }, ...prose(api.info.description)));
   for (const [tag, calls] of groups) main.append(el("h2", { text: tag }), ...calls);
 }
 

@@ -3,8 +3,16 @@ import { language } from "./words.js";
 
 const MICROS = 1_000_000;
 
-/** Micros of a currency as text, such as ¥12.30. */
-export function money(micros, currency, decimals = 2) {
+/** How many decimals show two digits of an amount under a cent; 2 for all others. */
+function decimalsOf(micros) {
+  const size = Math.abs(micros);
+  if (size < 0.5 || size >= MICROS / 100) return 2;
+  if (size >= MICROS / 1_000) return 4;
+  return size >= MICROS / 10_000 ? 5 : 6;
+}
+
+/** Micros of a currency as text, such as ¥12.30, or ¥0.0041 where cents would show nothing. */
+export function money(micros, currency, decimals = decimalsOf(micros)) {
   return new Intl.NumberFormat(language(), {
     style: "currency", currency: currency || "CNY", currencyDisplay: "narrowSymbol",
     minimumFractionDigits: decimals, maximumFractionDigits: decimals,
@@ -14,9 +22,10 @@ export function money(micros, currency, decimals = 2) {
 /** Money that fits an axis: ¥1.2K. */
 export function shortMoney(micros, currency) {
   const units = micros / MICROS;
+  const size = Math.abs(units);
   return new Intl.NumberFormat(language(), {
     style: "currency", currency: currency || "CNY", currencyDisplay: "narrowSymbol", notation: "compact",
-    minimumFractionDigits: 0, maximumFractionDigits: units !== 0 && Math.abs(units) < 10 ? 2 : 1,
+    minimumFractionDigits: 0, maximumFractionDigits: size >= 10 || size === 0 ? 1 : size >= 0.1 ? 2 : 6,
   }).format(units);
 }
 
