@@ -194,7 +194,8 @@ NEW = {
 
 
 def rest_answer(server: RunningServer, method: str, path: str, campaign_id: int, token: str) -> tuple[int, str]:
-    body = {"post": NEW, "patch": {"name": "Mine"}}.get(method)
+    bodies = {("post", "/api/campaigns"): NEW, ("patch", "/api/campaigns/{campaign_id}"): {"name": "Mine"}}
+    body = bodies.get((method, path))
     with httpx.stream(
         method,
         f"{server.rest_address}{path.replace('{campaign_id}', str(campaign_id))}",
