@@ -44,11 +44,11 @@ def _script(*names: str) -> Script:
 
 
 SET_CAPS = _script("epoch", "set_caps")
-ACQUIRE = _script("epoch", "acquire")
+ACQUIRE = _script("epoch", "days", "acquire")
 NOTE_EPOCH = _script("epoch", "note_epoch")
 SETTLED_AGAIN = _script("epoch", "settled_again")
 RELEASE = _script("release")
-SETTLE = _script("settle")
+SETTLE = _script("days", "settle")
 RECLAIM = _script("reclaim")
 FORGET_DAYS = _script("forget_days")
 

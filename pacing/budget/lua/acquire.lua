@@ -1,4 +1,4 @@
--- Grants leases of one campaign, in order, behind epoch.lua.
+-- Grants leases of one campaign, in order, behind epoch.lua and days.lua.
 --
 -- KEYS: 1 account, 2 ends, 3 epoch, then one lease per request.
 -- ARGV: 1 campaign_id, 2 quarantine in ms, 3 share and 4 bids of g_max, 5 owner_id;
@@ -24,17 +24,7 @@ end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
 local epoch = note_epoch(KEYS[3], tonumber(ARGV[2]))
 local is_refused, has_granted = epoch.refused_ms > 0 or #epoch.behind > 0, false
-local days = {}
-
-local function day_of(day_key)
-    local day = days[day_key]
-    if not day then
-        local stored = redis.call('HMGET', account, 'cap:' .. day_key, 'settled:' .. day_key, 'leased:' .. day_key)
-        day = {cap = tonumber(stored[1] or daily), settled = tonumber(stored[2] or 0), leased = tonumber(stored[3] or 0)}
-        days[day_key] = day
-    end
-    return day
-end
+local day_of, days = days_of(account, daily)
 
 local function grant(key, at)
     local before = redis.call('HGET', key, 'amount')

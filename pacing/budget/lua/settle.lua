@@ -1,4 +1,4 @@
--- Decides billable claims of one campaign, in order.
+-- Decides billable claims of one campaign, in order, behind days.lua.
 --
 -- KEYS: 1 account, 2 ends, then leases, without repetition.
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
@@ -18,17 +18,8 @@ if not found[1] then
     return string.rep('4', #blob / bytes)
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
-local days, leases = {}, {}
-
-local function day_of(day_key)
-    local day = days[day_key]
-    if not day then
-        local stored = redis.call('HMGET', account, 'cap:' .. day_key, 'settled:' .. day_key, 'leased:' .. day_key)
-        day = {cap = tonumber(stored[1] or daily), settled = tonumber(stored[2] or 0), leased = tonumber(stored[3] or 0)}
-        days[day_key] = day
-    end
-    return day
-end
+local day_of, days = days_of(account, daily)
+local leases = {}
 
 -- Each lease, and what is known of the claims on it, in one read per lease.
 for j = 1, #KEYS - 2 do
