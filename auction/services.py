@@ -38,6 +38,7 @@ from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
+from pacing.budget.owner_redis import ForeignFolder, Owner, is_shared, join
 from pacing.clocks import Clock, SystemClock, VirtualClock
 from pacing.control.history import MarketHistory
 from pacing.control.pacer import Pacer
@@ -45,6 +46,7 @@ from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
+from pacing.redis_link import RedisLink
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -95,6 +97,7 @@ class Services:
         self.store = CampaignStore(folder / "campaigns.sqlite")
         self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
         self.keys = KeyRing(folder)
+        self._join()
         self._open_money()
         self._open_audience()
         self._open_learning()
@@ -102,6 +105,16 @@ class Services:
         self._open_calls()
         self._recover()
         self._schedule()
+
+    def _join(self) -> None:
+        """Find the other servers, if there are to be any."""
+        self.link: RedisLink | None = None
+        self.owner: Owner | None = None
+        if self.config.redis:
+            self.link = RedisLink(self.config.redis)
+            self.owner = join(self.link, self.folder)
+        elif is_shared(self.folder):
+            raise ForeignFolder(f"{self.folder}: its budgets are in a Redis; start with --redis URL")
 
     def _open_money(self) -> None:
         config = self.config
@@ -277,6 +290,8 @@ class Services:
             self.journal.close()
         if self.archive is not None:
             self.archive.close()
+        if self.link is not None:
+            self.link.close()
         self._remove_temporary()
 
     def _remove_temporary(self) -> None:
