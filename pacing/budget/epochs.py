@@ -23,7 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and settles again what this ledger charged lately.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, and what is left of
+    this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -76,6 +77,7 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
+        self._store.restate()
         if self._ledger.judged_sequence < self._judged_after:
             return  # claims that nobody has judged yet are claims on what the store may take for free money
         for creator_id, number in self._numbers.items():
