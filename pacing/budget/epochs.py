@@ -37,7 +37,6 @@ class EpochWatch:
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
         self._numbers: dict[int, int] = {}
-        self._judged_after = 0
         self._position = 0
 
     @property
@@ -61,7 +60,6 @@ class EpochWatch:
         creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
         epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
         self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
-        self._judged_after = self._ledger.last_sequence
         self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
         if self._settled_ids is not None:
             logger.warning("another master keeps the budgets: charges of the last hour are told again")
@@ -78,8 +76,6 @@ class EpochWatch:
         else:
             return
         self._store.restate()
-        if self._ledger.judged_sequence < self._judged_after:
-            return  # claims that nobody has judged yet are claims on what the store may take for free money
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
         self._settled_ids, self._owed = self._owed, None

@@ -39,6 +39,9 @@ KEPT_MS = 2 * MS_PER_HOUR
 QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
 """After a failover nothing is granted for this long: a lease's life, its grace, and the time until it is noticed."""
 
+CLOCK_ERROR_MS = 5_000
+"""By how much a server's clock may differ from that of Redis, where a bid is from before or after a failover."""
+
 CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
@@ -302,7 +305,9 @@ class RedisStore:
         return verdicts
 
     def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray, is_known: bool) -> Command:
-        lease_ids, first, inverse = np.unique(claims["lease_id"], return_index=True, return_inverse=True)
+        lease_ids, inverse = np.unique(claims["lease_id"], return_inverse=True)
+        issued = np.full(len(lease_ids), np.iinfo(np.int64).max)
+        np.minimum.at(issued, inverse, claims["issued_at_ms"])
         packed = np.empty(len(claims), _PACKED_CLAIM)
         packed["lease"] = inverse + 1
         packed["hold_seq"], packed["amount_micros"] = claims["hold_seq"], claims["amount_micros"]
@@ -314,7 +319,8 @@ class RedisStore:
             _epoch_key(creator_id),
         ]
         arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known), self._quarantine_ms]
-        for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
+        arguments.append(CLOCK_ERROR_MS)
+        for lease_id, issued_at_ms in zip(lease_ids.tolist(), issued.tolist(), strict=True):
             keys.append(_home(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
         return SETTLE.call(keys, arguments)

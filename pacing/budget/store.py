@@ -40,7 +40,8 @@ class StoreUnavailable(Exception):
 
 
 class NotDecided(StoreUnavailable):
-    """After a failover some claims have no verdict yet: money may look leased that was given back."""
+    """After a failover some claims have no verdict yet: they may have one already, or money may look leased that was
+    given back."""
 
     def __init__(self, claims: int) -> None:
         super().__init__(f"{claims} claims wait until every owner has said what it has, after a failover")
