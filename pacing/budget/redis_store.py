@@ -454,6 +454,15 @@ class RedisStore:
         self._link.close()
 
 
+def creator_ids(link: RedisLink) -> list[int]:
+    """Every creator who has accounts in this Redis, found by looking at all keys.
+
+    Raises:
+        RedisUnavailable: it does not answer.
+    """
+    return sorted(int(key.split("{")[1].split("}")[0]) for key in link.scan("fanbid:{*}:epoch"))
+
+
 def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:
     return ValueError(f"{name} {given!r}: campaign {campaign_id} was opened with {stored!r}, for good")
 
