@@ -1,0 +1,130 @@
+"""One worker of `bench fuzz --guided`: `python -m benchmarks.fuzz.guided_worker FOLDER SECONDS SEED PART PARTS`.
+
+An input is a byte that names a target, and what the target is fed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+import fanbid
+from benchmarks.fuzz.memory import resident_bytes
+
+_PACKAGES = ["auction", "fanbridge", "pacing", "protos", "targeting"]
+_SEEDS_A_TARGET = 24
+_TOLD_EVERY_S = 2.0
+_SLOW_SHARE = 5
+_HANG_S = 30
+_MAX_INPUT_BYTES = 8_192
+
+
+class Watched:
+    """Feeds inputs to targets, and writes down what came of it: libFuzzer ends the process without asking."""
+
+    def __init__(self, folder: Path, half_s: float, targets: list[Any], mutator: Any) -> None:
+        from benchmarks.fuzz.findings import Findings
+        from benchmarks.fuzz.sets import LastInput
+
+        self._targets, self._mutator = targets, mutator
+        self._findings = [Findings(target.name) for target in targets]
+        self._told = folder / "told.json"
+        self._told_at_s = self._began_s = time.monotonic()
+        self._memory = [resident_bytes(os.getpid(), with_children=False)] * 3
+        self._last = LastInput(folder / "last")
+        self._half_s = half_s
+
+    def corpus(self, folder: Path) -> Path:
+        """Files of inputs to begin with."""
+        folder.mkdir()
+        for number, target in enumerate(self._targets):
+            for which in range(_SEEDS_A_TARGET):
+                (folder / f"{number}-{which}").write_bytes(bytes((number,)) + target.draw())
+        return folder
+
+    def take(self, data: bytes) -> None:
+        """Feed one input."""
+        from benchmarks.fuzz.targets import take_one
+
+        if not data:
+            return
+        number = data[0] % len(self._targets)
+        target, findings = self._targets[number], self._findings[number]
+        raw = data[1:]
+        self._last.note(target.name, raw)
+        began_s = time.monotonic()
+        take_one(target, raw, findings)
+        ended_s = time.monotonic()
+        findings.seconds += ended_s - began_s
+        if ended_s - self._told_at_s > _TOLD_EVERY_S:
+            self._told_at_s = ended_s
+            self.tell()
+
+    def tell(self) -> None:
+        """Write down what was found so far."""
+        self._memory[2] = resident_bytes(os.getpid(), with_children=False)
+        if time.monotonic() - self._began_s < self._half_s:
+            self._memory[1] = self._memory[2]
+        parts = [asdict(findings) for findings in self._findings]
+        for part in parts:
+            del part["_began_s"]
+        part_file = self._told.with_suffix(".part")
+        part_file.write_text(json.dumps({"findings": parts, "memory": self._memory}), encoding="utf-8")
+        part_file.replace(self._told)
+
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """The next input: another target's, the same target's anew, or this one changed."""
+        rng = random.Random(seed)
+        draw = rng.random()
+        if draw < 0.1 or not data:
+            number = rng.randrange(len(self._targets))
+            changed = self._targets[number].draw()
+        else:
+            number = data[0] % len(self._targets)
+            if draw < 0.25:
+                changed = self._targets[number].draw()
+            elif draw < 0.5:
+                changed = self._mutator.changed(data[1:])
+            else:
+                changed = bytes(atheris.Mutate(data[1:], max_size - 1))
+        return bytes((number,)) + changed[: max_size - 1]
+
+
+def main(arguments: list[str]) -> None:
+    """Look until the time is over; never returns."""
+    folder, seconds, seed, part, parts = Path(arguments[0]), *(int(text) for text in arguments[1:5])
+    fanbid.prepare_kernel_cache()
+    kernels = [
+        ".".join(path.relative_to(fanbid.ROOT).with_suffix("").parts)
+        for path in fanbid.kernel_sources()
+        if path.name == "kernels.py"  # numba reads their bytecode, so nothing may be added to it
+    ]
+    with atheris.instrument_imports(include=_PACKAGES, exclude=kernels):
+        from benchmarks.fuzz.decoders import all_targets
+    from benchmarks.fuzz.mutation import Mutator
+
+    mutator = Mutator(seed)
+    with all_targets(mutator) as targets:
+        # Files take so long that the others would wait for them: with several workers, the last has the files alone.
+        if parts > 1:
+            targets = [target for target in targets if (target.share >= _SLOW_SHARE) == (part == parts - 1)]
+        watched = Watched(folder, seconds / 2, targets, mutator)
+        flags = [
+            f"-max_total_time={seconds}", f"-seed={seed or 1}", f"-max_len={_MAX_INPUT_BYTES}", f"-timeout={_HANG_S}",
+            "-rss_limit_mb=0", f"-artifact_prefix={folder}/", "-print_final_stats=1", "-len_control=0",
+        ]  # fmt: skip
+        corpus = watched.corpus(folder / "corpus")
+        atheris.Setup([sys.argv[0], *flags, str(corpus)], watched.take, custom_mutator=watched.mutate)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
