@@ -64,6 +64,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
+    "fuzz": ["atheris"],
     "plots": ["matplotlib"],
     "dev": [
         "cryptography",

@@ -262,7 +262,10 @@ class CampaignStore:
     def _select(self, where: str, arguments: tuple[object, ...]) -> list[Campaign]:
         with self._lock, _store_errors(self.path):
             rows = self._connection.execute(f"{_SELECT} {where}", arguments).fetchall()
-        return [_campaign_of(row) for row in rows]
+        try:
+            return [_campaign_of(row) for row in rows]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StoreUnavailable(f"{self.path}: a stored campaign is damaged: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -285,7 +288,7 @@ class CampaignStore:
 def _store_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter about a message that quotes damaged bytes
         raise StoreUnavailable(f"{path}: {error}") from error
 
 

@@ -133,6 +133,9 @@ class DelayCurve:
                 raise ValueError(f"delay curve: {name} has shape {state[name].shape}, not ({_BIN_COUNT},)")
         if len(state["bucket_at_ms"]) != len(state["bucket_mass"]):
             raise ValueError(f"delay curve: {len(state['bucket_at_ms'])} instants, {len(state['bucket_mass'])} masses")
+        buckets, counted = len(state["bucket_mass"]), state["counted"]
+        if not 0 <= counted.min() <= counted.max() <= buckets:
+            raise ValueError(f"delay curve: counted {counted.min()}..{counted.max()}; not in 0..{buckets}")
         for name in ("events", "exposed", "cumulative", "bucket_mass"):
             if not np.isfinite(state[name]).all():
                 raise ValueError(f"delay curve: {name} is not finite")

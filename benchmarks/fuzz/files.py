@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from auction.array_files import load_arrays
 from auction.audience.journal import Journal, sound_records
 from auction.bid.token import TokenKeys
-from auction.campaigns.model import BidMode, Campaign
+from auction.campaigns.model import BidMode, Campaign, Creative
 from auction.campaigns.report import ReportBook
 from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
 from auction.config import BadSetting
@@ -27,7 +28,8 @@ from benchmarks.fuzz.mutation import Mutator
 from benchmarks.fuzz.seeds import CREATOR, START_AT_MS
 from benchmarks.fuzz.targets import Target, seeded
 from benchmarks.replay_pack import TICKS, load_pack
-from fanbridge.delivery import Delivery
+from fanbridge.delivery import Delivery, Waiting
+from fanbridge.events import FAN_CHANGE, FAN_OUTCOME
 from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters, replay, snapshot_bytes
 from pacing.budget.store import LeaseRequest
@@ -37,6 +39,7 @@ from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
 from pacing.ledger.anchor import Mark, read_mark
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
+from targeting.expressions import from_json
 
 _FILE_SHARE = 40
 """Of this many inputs one is a file's: opening one takes that much longer than reading a message."""
@@ -160,6 +163,8 @@ def _ledger_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     yield Target("snapshot of budgets", lambda: mutator.arrays_bytes(_budgets()), _replayed, (LedgerDamaged,), share=20)
 
     store = CampaignStore(folder / "seed-campaigns.sqlite")
+    store.insert(replace(_campaign(1), targeting=from_json({"any": [{"segment": "vip"}, {"interests": [3]}]})))
+    store.add_token(b"h" * 32, "creator", CREATOR, START_AT_MS)
     store.close()
     raw = (folder / "seed-campaigns.sqlite").read_bytes()
 
@@ -175,7 +180,11 @@ def _ledger_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
         "campaign store", lambda: mutator.flipped(raw), _opened(folder, "campaigns.sqlite", open_store),
         (StoreUnavailable,), share=_SQLITE_SHARE,
     )  # fmt: skip
-    Delivery(folder / "seed-delivery.sqlite").close()
+    delivery = Delivery(folder / "seed-delivery.sqlite")
+    outcome, fan = np.zeros(1, FAN_OUTCOME), np.ones(1, FAN_CHANGE)
+    delivery.save_outcomes(5, [Waiting(outcome, 1, START_AT_MS, "away", START_AT_MS)], [])
+    delivery.swap_fans(fan, "cursor")
+    delivery.close()
     delivered = (folder / "seed-delivery.sqlite").read_bytes()
 
     def open_delivery(path: Path) -> None:
@@ -184,6 +193,7 @@ def _ledger_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
             delivery.cursor("events")
             delivery.fans()
             delivery.waiting_counts()
+            delivery.parked_due(START_AT_MS + 1, 10)
         finally:
             delivery.close()
 
@@ -278,8 +288,13 @@ def _state_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     )  # fmt: skip
 
 
+def _campaign(campaign_id: int) -> Campaign:
+    creatives = (Creative(7001, "Dance", 3),)
+    return Campaign(CREATOR, "x", Goal.FANS, BidMode.AUTOMATIC, 10**7, 10**8, "UTC", creatives)
+
+
 def _book_bytes() -> bytes:
-    book = ReportBook(lambda campaign_id: Campaign(CREATOR, "x", Goal.FANS, BidMode.AUTOMATIC, 10**7, 10**8, "UTC", ()))
+    book = ReportBook(_campaign)
     rows, judgements = np.zeros(2, OUTCOME), np.zeros(2, JUDGEMENT)
     rows["kind"], rows["sequence"], rows["occurred_at_ms"] = OutcomeKind.BILLABLE, [1, 2], START_AT_MS
     rows["decision"]["campaign_id"] = judgements["campaign_id"] = [1, 2]

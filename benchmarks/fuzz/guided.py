@@ -12,14 +12,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fuzz.findings import Findings, together
-from benchmarks.fuzz.memory import Memory
 from benchmarks.fuzz.sets import Fed, LastInput
 from benchmarks.output import ProgressBar, progress
 
-START_S = 60
-"""Within this time a worker has built its engine and compiled nothing: kernels come from the cache."""
+START_S = 120
+"""Within this time a worker has begun; kernels may have to be compiled."""
 _POLL_S = 0.5
 _COVERAGE = re.compile(rb"cov: (\d+) ft: \d+ corp: (\d+)")
 
@@ -39,15 +39,18 @@ class GuidedWorker:
 
     @property
     def coverage(self) -> str:
-        """What libFuzzer counted last."""
+        """What libFuzzer counted last; nothing before it has begun."""
         found = _COVERAGE.findall(self._log.read_bytes()[-20_000:])
-        return f"{int(found[-1][0]):,} edges, {int(found[-1][1]):,} inputs kept" if found else "starting"
+        return f"{int(found[-1][0]):,} edges, {int(found[-1][1]):,} inputs kept" if found else ""
 
     def result(self) -> Fed:
-        """What it found; an end that is none of its own is a finding too."""
+        """What it found; an end that is none of its own is a finding too.
+
+        Nothing is said about memory: atheris keeps the result of each comparison of arrays for ever.
+        """
         told = self._folder / "told.json"
-        kept = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {"findings": [], "memory": [0, 0, 0]}
-        findings = [Findings(**each) for each in kept["findings"]]
+        kept: list[Any] = json.loads(told.read_text(encoding="utf-8")) if told.exists() else []
+        findings = [Findings(**each) for each in kept]
         if self.child.returncode:
             last = self._folder / "last"
             _, target, raw = (LastInput(last).text() if last.exists() else None) or ("", "worker", b"")
@@ -55,7 +58,7 @@ class GuidedWorker:
             tail = self._log.read_bytes()[-2_000:].decode("utf-8", "replace")
             death.fail(raw, f"the process ended with code {self.child.returncode}\n{tail}")
             findings.append(death)
-        return Fed(findings, Memory(*kept["memory"]))
+        return Fed(findings)
 
 
 def fuzz_guided(seconds: float, seed: int, workers: int) -> Fed:
@@ -71,17 +74,19 @@ def fuzz_guided(seconds: float, seed: int, workers: int) -> Fed:
                     worker.child.kill()
                 worker.child.wait()
         results = [worker.result() for worker in started]
-    memory = max((result.memory for result in results), key=lambda memory: memory.late_growth)
-    return Fed(together(findings for result in results for findings in result.findings), memory)
+    return Fed(together(findings for result in results for findings in result.findings))
 
 
 def _wait(workers: list[GuidedWorker], seconds: float, bar: ProgressBar) -> None:
-    """Until all have ended, or are long overdue."""
+    """Until all have ended, or are long overdue; time counts from when the first has begun."""
+    overdue_s = time.monotonic() + seconds + START_S + 60
+    while not workers[0].coverage and workers[0].child.poll() is None and time.monotonic() < overdue_s:
+        time.sleep(_POLL_S)
     began_s = shown_s = time.monotonic()
     while any(worker.child.poll() is None for worker in workers):
         time.sleep(_POLL_S)
         now_s = time.monotonic()
         bar.advance(max(0.0, min(now_s, began_s + seconds) - shown_s), workers[0].coverage)
         shown_s = now_s
-        if now_s > began_s + seconds + START_S + 60:
+        if now_s > overdue_s:
             return

@@ -6,7 +6,6 @@ An input is a byte that names a target, and what the target is fed.
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import time
@@ -17,30 +16,27 @@ from typing import Any
 import atheris
 
 import fanbid
-from benchmarks.fuzz.memory import resident_bytes
 
 _PACKAGES = ["auction", "fanbridge", "pacing", "protos", "targeting"]
 _SEEDS_A_TARGET = 24
 _TOLD_EVERY_S = 2.0
 _SLOW_SHARE = 5
 _HANG_S = 30
-_MAX_INPUT_BYTES = 8_192
+_MAX_INPUT_BYTES = 65_536
 
 
 class Watched:
     """Feeds inputs to targets, and writes down what came of it: libFuzzer ends the process without asking."""
 
-    def __init__(self, folder: Path, half_s: float, targets: list[Any], mutator: Any) -> None:
+    def __init__(self, folder: Path, targets: list[Any], mutator: Any) -> None:
         from benchmarks.fuzz.findings import Findings
         from benchmarks.fuzz.sets import LastInput
 
         self._targets, self._mutator = targets, mutator
         self._findings = [Findings(target.name) for target in targets]
         self._told = folder / "told.json"
-        self._told_at_s = self._began_s = time.monotonic()
-        self._memory = [resident_bytes(os.getpid(), with_children=False)] * 3
+        self._told_at_s = time.monotonic()
         self._last = LastInput(folder / "last")
-        self._half_s = half_s
 
     def corpus(self, folder: Path) -> Path:
         """Files of inputs to begin with."""
@@ -70,14 +66,11 @@ class Watched:
 
     def tell(self) -> None:
         """Write down what was found so far."""
-        self._memory[2] = resident_bytes(os.getpid(), with_children=False)
-        if time.monotonic() - self._began_s < self._half_s:
-            self._memory[1] = self._memory[2]
         parts = [asdict(findings) for findings in self._findings]
         for part in parts:
             del part["_began_s"]
         part_file = self._told.with_suffix(".part")
-        part_file.write_text(json.dumps({"findings": parts, "memory": self._memory}), encoding="utf-8")
+        part_file.write_text(json.dumps(parts), encoding="utf-8")
         part_file.replace(self._told)
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
@@ -100,7 +93,8 @@ class Watched:
 
 def main(arguments: list[str]) -> None:
     """Look until the time is over; never returns."""
-    folder, seconds, seed, part, parts = Path(arguments[0]), *(int(text) for text in arguments[1:5])
+    folder = Path(arguments[0])
+    seconds, seed, part, parts = (int(text) for text in arguments[1:5])
     fanbid.prepare_kernel_cache()
     kernels = [
         ".".join(path.relative_to(fanbid.ROOT).with_suffix("").parts)
@@ -116,7 +110,7 @@ def main(arguments: list[str]) -> None:
         # Files take so long that the others would wait for them: with several workers, the last has the files alone.
         if parts > 1:
             targets = [target for target in targets if (target.share >= _SLOW_SHARE) == (part == parts - 1)]
-        watched = Watched(folder, seconds / 2, targets, mutator)
+        watched = Watched(folder, targets, mutator)
         flags = [
             f"-max_total_time={seconds}", f"-seed={seed or 1}", f"-max_len={_MAX_INPUT_BYTES}", f"-timeout={_HANG_S}",
             "-rss_limit_mb=0", f"-artifact_prefix={folder}/", "-print_final_stats=1", "-len_control=0",

@@ -124,6 +124,8 @@ class _Refusal(Exception):
 
 def _answer(app: Any, raw: bytes) -> None:
     line, _, body = raw.partition(b"\n")
+    if not all(0x20 < byte < 0x7F for byte in line.replace(b" ", b"", 1)):
+        raise _Refusal  # h11 lets nothing else into a request's first line
     method, _, target = line.decode("latin-1").partition(" ")
     path, _, query = target.partition("?")
     scope = {
