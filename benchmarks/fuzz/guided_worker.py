@@ -15,8 +15,7 @@ from typing import Any
 
 import atheris
 
-import fanbid
-
+_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ["auction", "fanbridge", "pacing", "protos", "targeting"]
 _SEEDS_A_TARGET = 24
 _TOLD_EVERY_S = 2.0
@@ -46,15 +45,15 @@ class Watched:
                 (folder / f"{number}-{which}").write_bytes(bytes((number,)) + target.draw())
         return folder
 
-    def take(self, data: bytes) -> None:
+    def take(self, sent: bytes) -> None:
         """Feed one input."""
         from benchmarks.fuzz.targets import take_one
 
-        if not data:
+        if not sent:
             return
-        number = data[0] % len(self._targets)
+        number = sent[0] % len(self._targets)
         target, findings = self._targets[number], self._findings[number]
-        raw = data[1:]
+        raw = sent[1:]
         self._last.note(target.name, raw)
         began_s = time.monotonic()
         take_one(target, raw, findings)
@@ -73,21 +72,21 @@ class Watched:
         part_file.write_text(json.dumps(parts), encoding="utf-8")
         part_file.replace(self._told)
 
-    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+    def mutate(self, kept: bytes, max_size: int, seed: int) -> bytes:
         """The next input: another target's, the same target's anew, or this one changed."""
         rng = random.Random(seed)
         draw = rng.random()
-        if draw < 0.1 or not data:
+        if draw < 0.1 or not kept:
             number = rng.randrange(len(self._targets))
             changed = self._targets[number].draw()
         else:
-            number = data[0] % len(self._targets)
+            number = kept[0] % len(self._targets)
             if draw < 0.25:
                 changed = self._targets[number].draw()
             elif draw < 0.5:
-                changed = self._mutator.changed(data[1:])
+                changed = self._mutator.changed(kept[1:])
             else:
-                changed = bytes(atheris.Mutate(data[1:], max_size - 1))
+                changed = bytes(atheris.Mutate(kept[1:], max_size - 1))
         return bytes((number,)) + changed[: max_size - 1]
 
 
@@ -95,11 +94,10 @@ def main(arguments: list[str]) -> None:
     """Look until the time is over; never returns."""
     folder = Path(arguments[0])
     seconds, seed, part, parts = (int(text) for text in arguments[1:5])
-    fanbid.prepare_kernel_cache()
     kernels = [
-        ".".join(path.relative_to(fanbid.ROOT).with_suffix("").parts)
-        for path in fanbid.kernel_sources()
-        if path.name == "kernels.py"  # numba reads their bytecode, so nothing may be added to it
+        ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+        for package in _PACKAGES
+        for path in (_ROOT / package).rglob("kernels.py")  # numba reads their bytecode, so nothing may be added to it
     ]
     with atheris.instrument_imports(include=_PACKAGES, exclude=kernels):
         from benchmarks.fuzz.decoders import all_targets

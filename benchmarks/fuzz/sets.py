@@ -135,10 +135,7 @@ class _Reports:
 
 
 def _work(sets: Sequence[InputSet], path: Path, channel: Any) -> None:
-    """What a worker does: its sets, then one last report."""
-    import fanbid
-
-    fanbid.prepare_kernel_cache()
+    """What a worker does: its sets, then one last report. Where kernels are cached, it knows from the environment."""
     reports, last = _Reports(channel), LastInput(path)
     fed = _feed_here(sets, reports, last)
     reports.flush()
