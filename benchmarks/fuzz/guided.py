@@ -6,6 +6,7 @@ Each worker is a program of its own, since libFuzzer never gives back a process 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -34,8 +35,9 @@ class GuidedWorker:
         command = [sys.executable, "-m", "benchmarks.fuzz.guided_worker"]
         command += [str(folder), f"{seconds:.0f}", str(seed), str(part), str(parts)]
         root = Path(__file__).resolve().parents[2]
+        environment = {**os.environ, "TMPDIR": str(folder)}  # libFuzzer leaves no time to remove temporary files
         with self._log.open("wb") as log:
-            self.child = subprocess.Popen(command, cwd=root, stdout=log, stderr=subprocess.STDOUT)
+            self.child = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def coverage(self) -> str:
