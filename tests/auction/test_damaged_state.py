@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from auction.campaigns.model import BidMode, Campaign, Creative
 from auction.campaigns.store import CampaignStore, StoreUnavailable
 from auction.config import BadSetting, ServeConfig
 from auction.learning import Learner
@@ -17,8 +20,15 @@ from auction.progress import Progress
 from auction.services import build_services
 from fanbridge.delivery import Delivery
 from pacing.clocks import MS_PER_DAY
+from pacing.facts import Goal
 
 START_MS = 1_800_000_000_000
+
+
+def campaign_of(creator_id: int) -> Campaign:
+    return Campaign(
+        creator_id, "x", Goal.FANS, BidMode.AUTOMATIC, 10**7, 10**8, "UTC", (Creative(7001),), start_at_ms=START_MS
+    )
 
 
 def learner_file(folder: Path, **changes: Any) -> Path:
@@ -92,6 +102,21 @@ def flipped(path: Path, wanted: bytes, instead: bytes) -> None:
     raw = path.read_bytes()
     assert raw.count(wanted) >= 1
     path.write_bytes(raw.replace(wanted, instead))
+
+
+def test_damaged_rows_are_told_apart_from_bugs(tmp_path: Path) -> None:
+    path = tmp_path / "campaigns.sqlite"
+    store = CampaignStore(path)
+    store.insert(campaign_of(9))
+    token_id = store.add_token(b"h" * 32, "creator", 9, START_MS)
+    for change in ("UPDATE tokens SET creator_id = 'x'", "UPDATE campaigns SET targeting = '[3]', creator_id = '9'"):
+        with sqlite3.connect(path) as db:
+            db.execute(change)
+    reads: tuple[Callable[[], object], ...] = (store.tokens, lambda: store.token(token_id), store.all)
+    for read in reads:
+        with pytest.raises(StoreUnavailable, match=r"a stored (token|campaign) is damaged"):
+            read()
+    store.close()
 
 
 def test_a_damaged_schema_is_refused_at_the_door(tmp_path: Path) -> None:
