@@ -30,6 +30,7 @@ class ServeConfig:
     """Everything that a server is told at start. Defaults are those of the flags."""
 
     data: Path | None = None
+    redis: str = ""
     listen: str = "127.0.0.1:7070"
     rest_listen: str = "127.0.0.1:7080"
     ready_file: Path | None = None
@@ -163,6 +164,12 @@ def _currency(text: str) -> str:
     return text
 
 
+def _redis_url(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("not redis://HOST:PORT, rediss://HOST:PORT or unix://PATH")
+    return text
+
+
 def _switch(text: str) -> bool:
     if text.lower() not in ("0", "1", "false", "true", "no", "yes", ""):
         raise ValueError("not one of 0, 1, false, true, no, yes")
@@ -171,6 +178,7 @@ def _switch(text: str) -> bool:
 
 _SETTINGS = (
     _Setting("data", _path, "DIR", "where ledger, campaigns and keys live; without it, in memory and gone at the end"),
+    _Setting("redis", _redis_url, "URL", "share campaigns and budgets with all servers of this Redis; needs --data"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
     _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
@@ -260,6 +268,7 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
     config = ServeConfig(**chosen)  # type: ignore[arg-type]
     if config.billing_ms < config.win_notice_ms:
         raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")
+    _check_shared(config)
     _check_tls(config)
     return config
 
@@ -273,6 +282,13 @@ def unread_variables(environment: Mapping[str, str]) -> list[str]:
             meant = get_close_matches(name, known, n=1, cutoff=0.8)
             lines.append(f"{name}: no setting of this name, not read" + (f"; {meant[0]}?" if meant else ""))
     return lines
+
+
+def _check_shared(config: ServeConfig) -> None:
+    if config.redis and config.data is None:
+        raise BadSetting("--redis: needs --data too: this server's own ledger is what its claims are settled from")
+    if config.redis and config.virtual_clock:
+        raise BadSetting("--redis: not with --virtual-clock; a Redis keeps time of its own")
 
 
 def _check_tls(config: ServeConfig) -> None:

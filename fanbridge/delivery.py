@@ -224,7 +224,7 @@ def _check_sound(db: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: pages, or the names of columns, are not what was written.
     """
-    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
     fresh = sqlite3.connect(":memory:")

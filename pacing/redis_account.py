@@ -29,12 +29,22 @@ STORE = {
     "get": "the directories of campaigns and leases",
     "set": "the directory of leases, with its expiry",
     "setnx": "a campaign is opened once",
+    "exists": "the same, when it is only looked for",
     "hget": "the zone of an account; what is left of a lease",
     "hgetall": "an account; an epoch",
     "hdel": "an owner retires; days are forgotten",
     "zcount": "which campaigns have leases that ended",
     "zrangebyscore": "which leases ended",
     "evalsha": "a script that has been loaded, by its hash",
+}
+
+OWNERS = {
+    "get": "which deployment this Redis belongs to",
+    "setnx": "the same, told once",
+    "incr": "the next owner id",
+    "hset": "which data folder an owner id belongs to",
+    "hkeys": "which owner ids there are",
+    "info|replication": "whether another master took over since",
 }
 
 SCRIPTS = {
@@ -47,6 +57,7 @@ SCRIPTS = {
     "zadd": "when a lease ends",
     "zrem": "the same, when its money is back",
     "pexpire": "tombstones of leases",
+    "persist": "a lease that is told again after a failover is no tombstone",
     "info|replication": "the replication id, which tells that another master took over",
     "time": "how long nothing is granted after that",
 }
@@ -74,7 +85,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 def commands(may_load: bool = False) -> list[str]:
     """What an account needs, each once."""
-    groups: Iterable[dict[str, str]] = (CONNECTING, STORE, SCRIPTS, SHARING, *([LOADING] if may_load else []))
+    groups: Iterable[dict[str, str]] = (CONNECTING, STORE, OWNERS, SCRIPTS, SHARING, *([LOADING] if may_load else []))
     return list(dict.fromkeys(name for group in groups for name in group))
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.money import MAX_AMOUNT_MICROS
 
+OWNER_SHIFT = 48
+"""Ids of leases and sequences of holds are their owner's id and, below this many bits, a count."""
 GRANT_SHARE = 2
 GRANT_BIDS = 64
 """g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
@@ -35,6 +37,21 @@ class StoreUnavailable(Exception):
     Every method may be repeated with the same arguments until it answers, and then answers as if it had been asked
     once; but a release only if it is numbered, and `reclaim` answers what the last call took.
     """
+
+
+class NotDecided(StoreUnavailable):
+    """After a failover some claims have no verdict yet: money may look leased that was given back."""
+
+    def __init__(self, claims: int) -> None:
+        super().__init__(f"{claims} claims wait until every owner has said what it has, after a failover")
+
+
+class AccountLost(StoreUnavailable):
+    """The store has no account of a campaign that had one; opening it anew would let its budget be spent twice."""
+
+    def __init__(self, campaign_id: int) -> None:
+        super().__init__(f"campaign_id {campaign_id}: the budget store has lost its account; put back what it held")
+        self.campaign_id = campaign_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,35 @@ class Grant:
     amount_micros: int
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What a lease's holder has of it; `remaining_micros` are neither settled nor given back, as far as it knows."""
+
+    lease_id: int
+    campaign_id: int
+    day_key: int
+    amount_micros: int
+    remaining_micros: int
+    start_at_ms: int
+    end_at_ms: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The time during which one master has the accounts of a creator.
+
+    Attributes:
+        number: counts them, from 1.
+        refused_ms: for how long from now on nothing is granted.
+        owners_behind: who has not settled again yet; until they have, nothing is granted either.
+    """
+
+    number: int
+    refused_ms: int
+    owners_behind: tuple[int, ...]
+
+
 class BudgetStore(Protocol):
     """Accounts and leases. Every method is atomic, over both accounts of a campaign, and may be called from any thread.
 
@@ -76,14 +122,27 @@ class BudgetStore(Protocol):
     """
 
     def set_caps(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """Open a campaign's accounts, or change their caps from the day of `now_ms` on.
 
         A cut below S + L takes effect at S + L; the answer says so.
 
+        Args:
+            revision: of the caps; those of a lower revision than the store has change nothing. 0: of none.
+            opening: whether there may be no accounts yet.
+
         Raises:
             ValueError: a cap is out of range, the zone unknown, or another zone or creator than at opening.
+            AccountLost: there are no accounts, and `opening` is not set.
         """
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:

@@ -37,9 +37,12 @@ def as_account(home: AccountHome) -> Redis:
 def test_the_list_is_what_the_store_sends() -> None:
     """Neither a command that is missing nor one that nobody needs."""
     store = (ROOT / "pacing/budget/redis_store.py").read_text(encoding="utf-8")
+    owners = (ROOT / "pacing/budget/owner_redis.py").read_text(encoding="utf-8")
     sent = set(re.findall(r'\("([A-Z]+)", ', store)) | {"EVALSHA"}
     assert {name.upper() for name in redis_account.STORE} == sent
-    assert '"EVALSHA"' in LINK
+    assert '"EVALSHA"' in LINK and 'info("replication"' in LINK
+    told = {*re.findall(r'\("([A-Z]+)", ', owners), "INFO|REPLICATION"}
+    assert {name.upper() for name in redis_account.OWNERS} == told
     calls = {
         (name, argument)
         for path in (ROOT / "pacing/budget/lua").glob("*.lua")

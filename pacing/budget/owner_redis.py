@@ -1,0 +1,102 @@
+"""Who this server is among those that share budgets: its owner id, taken once and kept in its data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from pacing.redis_link import RedisLink
+
+OWNER_FILE = "owner.json"
+MAX_OWNER_ID = 2**16 - 1
+_DEPLOYMENT = "fanbid:deployment"
+_NEXT_OWNER = "fanbid:owners:next"
+_OWNERS = "fanbid:owners"
+
+
+class ForeignFolder(ValueError):
+    """A data folder and a Redis that do not belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One ledger among those whose budgets one Redis holds.
+
+    Attributes:
+        deployment_id: names the Redis's content; one that came back empty has another, or none.
+        owner_id: 1..MAX_OWNER_ID; never given twice in a deployment.
+    """
+
+    deployment_id: str
+    owner_id: int
+
+
+def join(link: RedisLink, folder: Path) -> Owner:
+    """Be the owner that the folder says, or a new one if it was never used.
+
+    Raises:
+        ForeignFolder: the folder belongs to another deployment, or this Redis lost what it held.
+        RedisUnavailable: nobody answers.
+    """
+    path = folder / OWNER_FILE
+    if path.is_file():
+        owner = _read(path)
+        (found,) = link.run([("GET", _DEPLOYMENT)])
+        if found is None or found.decode() != owner.deployment_id:
+            holds = "is empty" if found is None else f"holds deployment {found.decode()}"
+            raise ForeignFolder(
+                f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {holds}. "
+                "Budgets are not guessed: put back what that Redis held, or begin with a new folder"
+            )
+        return owner
+    link.run([("SETNX", _DEPLOYMENT, secrets.token_hex(8))])
+    found, owner_id = link.run([("GET", _DEPLOYMENT), ("INCR", _NEXT_OWNER)])
+    if owner_id > MAX_OWNER_ID:
+        raise ForeignFolder(f"owner_id {owner_id}: all {MAX_OWNER_ID} of this deployment are used up")
+    owner = Owner(found.decode(), int(owner_id))
+    link.run([("HSET", _OWNERS, owner.owner_id, str(folder.resolve()))])
+    _write(path, owner)
+    return owner
+
+
+def owner_ids(link: RedisLink) -> list[int]:
+    """Every owner that ever joined, ascending; those that retired are left out.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (found,) = link.run([("HKEYS", _OWNERS)])
+    return sorted(int(owner_id) for owner_id in found)
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether the folder is one whose budgets are in a Redis."""
+    return (folder / OWNER_FILE).is_file()
+
+
+def _read(path: Path) -> Owner:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        owner = Owner(str(fields["deployment_id"]), int(fields["owner_id"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ForeignFolder(f"{path}: not an owner file: {error!r}") from None
+    if not 1 <= owner.owner_id <= MAX_OWNER_ID:
+        raise ForeignFolder(f"{path}: owner_id {owner.owner_id}: not in 1..{MAX_OWNER_ID}")
+    return owner
+
+
+def _write(path: Path, owner: Owner) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as out:
+        json.dump({"deployment_id": owner.deployment_id, "owner_id": owner.owner_id}, out)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
