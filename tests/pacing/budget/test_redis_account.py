@@ -18,9 +18,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 import fanbid
 from pacing import redis_account
+from pacing.budget import owner_redis
 from pacing.budget.redis_store import SCRIPTS, RedisStore
 from pacing.budget.store import StoreUnavailable
 from pacing.redis_account import KEY_PATTERN, acl_line, commands
+from pacing.redis_link import RedisLink
 from tests.pacing.budget.store_homes import ACCOUNT, AccountHome, RedisHome
 from tests.pacing.budget.test_redis_store import every_call, granted, open_account
 from tests.protos.rpc.certificates import make_authority
@@ -71,6 +73,19 @@ def test_every_call_works(name: str, request: pytest.FixtureRequest) -> None:
     for call in every_call(store):
         call()
     store.close()
+
+
+@pytest.mark.parametrize("name", ["account", "cluster_account"])
+def test_a_server_joins_under_the_account(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    home: AccountHome = request.getfixturevalue(f"{name}_home")
+    home.fresh().close()
+    link = RedisLink(home.url)
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        assert owner_redis.join(link, folder) == owner_redis.join(link, folder)
+    assert owner_redis.owner_ids(link) == [1, 2]
+    assert len(link.replication_ids()) == len(home.masters)
+    link.close()
 
 
 REFUSED = (
