@@ -65,6 +65,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
+    "fuzz": ["atheris"],
     "plots": ["matplotlib"],
     "dev": [
         "cryptography",

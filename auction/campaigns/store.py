@@ -249,7 +249,8 @@ class CampaignStore:
         """Every token, revoked ones included, by ascending id, as last committed by any program."""
         with self._token_lock, _store_errors(self.path):
             rows = self._token_connection.execute(f"{_SELECT_TOKENS} ORDER BY token_id").fetchall()
-        return [_token_of(row) for row in rows]
+        with _damage_told(self.path, "token"):
+            return [_token_of(row) for row in rows]
 
     def token(self, token_id: int) -> StoredToken | None:
         """The token of this id as last committed by any program, also when revoked; None if there is none."""
@@ -257,12 +258,14 @@ class CampaignStore:
             return None
         with self._token_lock, _store_errors(self.path):
             row = self._token_connection.execute(f"{_SELECT_TOKENS} WHERE token_id = ?", (token_id,)).fetchone()
-        return None if row is None else _token_of(row)
+        with _damage_told(self.path, "token"):
+            return None if row is None else _token_of(row)
 
     def _select(self, where: str, arguments: tuple[object, ...]) -> list[Campaign]:
         with self._lock, _store_errors(self.path):
             rows = self._connection.execute(f"{_SELECT} {where}", arguments).fetchall()
-        return [_campaign_of(row) for row in rows]
+        with _damage_told(self.path, "campaign"):
+            return [_campaign_of(row) for row in rows]
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -285,8 +288,17 @@ class CampaignStore:
 def _store_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter about a message that quotes damaged bytes
         raise StoreUnavailable(f"{path}: {error}") from error
+
+
+@contextmanager
+def _damage_told(path: Path, noun: str) -> Iterator[None]:
+    """Around reading rows that this store wrote: what cannot be read was damaged since."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise StoreUnavailable(f"{path}: a stored {noun} is damaged: {error}") from error
 
 
 def _token_of(row: tuple[Any, ...]) -> StoredToken:
