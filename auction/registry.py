@@ -30,8 +30,11 @@ class Registry:
         self._known_ids = np.zeros(0, np.uint64)
         self.revision = 0
 
-    def take_over(self, campaign: Campaign) -> CapsInForce:
+    def take_over(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Serve a campaign as it now is; idempotent.
+
+        Args:
+            opening: it is being created, so its accounts are opened, with nothing spent.
 
         Raises:
             ValueError: its audience is too complex; the campaign goes on as it was.
