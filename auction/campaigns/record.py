@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from auction.campaigns.model import BidMode, Campaign, CampaignStatus, Creative, validate
+from auction.campaigns.model import BidMode, Campaign, CampaignStatus, Creative, check_int, validate
 from pacing.facts import Goal
 from targeting import expressions
 
@@ -53,9 +53,11 @@ REGISTERS: dict[str, tuple[str, ...]] = {
 }
 """The fields that may change, in groups whose values are checked against each other."""
 
-Stamp = tuple[int, int]
-"""(version, owner_id) of the change that set a register."""
-_NEVER_CHANGED: Stamp = (1, 0)
+_MAX_STORED = 2**63 - 1
+
+Stamp = tuple[int, int, int]
+"""(version, updated_at_ms, owner_id) of the change that set a register; the greater one is the later write."""
+_NEVER_CHANGED: Stamp = (1, 0, 0)
 
 
 def columns_of(campaign: Campaign) -> dict[str, object]:
@@ -123,7 +125,7 @@ class Record:
 
     def changed(self, campaign: Campaign, owner_id: int) -> Record:
         """The record after a change that this owner made."""
-        stamp = campaign.version, owner_id
+        stamp = campaign.version, campaign.updated_at_ms, owner_id
         set_now = {name: stamp for name in REGISTERS if _values(campaign, name) != _values(self.campaign, name)}
         return Record(campaign, self.idempotency_key, {**self.stamps, **set_now}, secrets.token_hex(8))
 
@@ -136,12 +138,15 @@ def record_of(text: str | bytes) -> Record:
     """
     try:
         content = json.loads(text)
-        stamps = {str(name): (int(version), int(owner)) for name, (version, owner) in content["stamps"].items()}
+        stamps = {name: _stamp_of(*stamp) for name, stamp in content["stamps"].items() if name in REGISTERS}
         campaign = campaign_of(int(content["campaign_id"]), content)
         key, change_id = str(content["key"]), str(content["change_id"])
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record of a campaign: {error!r}") from None
-    return Record(validate(campaign), key, {name: stamps[name] for name in stamps if name in REGISTERS}, change_id)
+    check_int("campaign_id", campaign.campaign_id, 1, _MAX_STORED)
+    for name in ("version", "created_at_ms", "updated_at_ms"):
+        check_int(name, getattr(campaign, name), 0, _MAX_STORED)
+    return Record(validate(campaign), key, stamps, change_id)
 
 
 def joined(one: Record, other: Record) -> Record:
@@ -162,12 +167,17 @@ def joined(one: Record, other: Record) -> Record:
     if CampaignStatus.ENDED in (older.campaign.status, newer.campaign.status):
         kept["status"] = CampaignStatus.ENDED
     campaign = replace(newer.campaign, **kept)
-    if campaign == newer.campaign and older.campaign.version < newer.campaign.version:
+    knows_all = campaign == newer.campaign and stamps == newer.stamps
+    if knows_all and older.campaign.version < newer.campaign.version:
         return newer
     updated_at_ms = max(older.campaign.updated_at_ms, newer.campaign.updated_at_ms)
     campaign = replace(campaign, version=newer.campaign.version + 1, updated_at_ms=updated_at_ms)
     key = newer.idempotency_key or older.idempotency_key
     return Record(campaign, key, stamps, change_id=_digest(f"{older.mark} {newer.mark}"))
+
+
+def _stamp_of(version: int, updated_at_ms: int, owner_id: int) -> Stamp:
+    return int(version), int(updated_at_ms), int(owner_id)
 
 
 def _digest(text: str) -> str:

@@ -100,7 +100,15 @@ class SharedCampaigns:
         if here is not None:
             return here
         campaign_id = self._redis.holder_of_key(creator_id, idempotency_key)
-        return self._current(campaign_id).campaign if campaign_id else None
+        return self._holder(campaign_id) if campaign_id else None
+
+    def _holder(self, campaign_id: int) -> Campaign:
+        """The campaign that has an idempotency key."""
+        try:
+            return self._current(campaign_id).campaign
+        except NoSuchCampaign:
+            text = f"campaign_id {campaign_id}: made with this key, but Redis lost it; the server that made it has it"
+            raise StoreUnavailable(text) from None
 
     def _put_new(self, record: Record) -> Put:
         """Write a new campaign to Redis; if it was not done, the engine forgets it."""
@@ -118,7 +126,7 @@ class SharedCampaigns:
         """Another call was faster, with the same key or to the last campaign that its creator may have."""
         if put.result is PutResult.KEY:
             with _refused_while_away("try again with the same key"):
-                return self._current(put.detail).campaign
+                return self._holder(put.detail)
         if put.result is PutResult.LIMIT:
             self._check_limit(campaign.creator_id, put.detail)
         raise StoreUnavailable(f"campaign_id {campaign.campaign_id}: Redis has another campaign of this id")

@@ -37,6 +37,7 @@ class SharingServer:
         self.store.share(owner_id)
         self.desk = OpeningDesk(opened)
         self.announced = 0
+        self.now_ms = NOON_MS
         self.campaigns = SharedCampaigns(self.store, link, owner_id, self.desk, self._note)
 
     def _note(self) -> None:
@@ -46,10 +47,10 @@ class SharingServer:
         return self.campaigns.create(a_campaign(**fields), key)
 
     def edit(self, campaign_id: int, **fields: Any) -> Campaign:
-        return self.campaigns.change(campaign_id, lambda before: edited(before, fields, NOON_MS))[0]
+        return self.campaigns.change(campaign_id, lambda before: edited(before, fields, self.now_ms))[0]
 
     def set_status(self, campaign_id: int, status: Any) -> Campaign:
-        return self.campaigns.change(campaign_id, lambda before: with_status(before, status, NOON_MS))[0]
+        return self.campaigns.change(campaign_id, lambda before: with_status(before, status, self.now_ms))[0]
 
     def compare(self) -> None:
         """Poll, and compare everything though it may not be due."""
