@@ -56,6 +56,7 @@ class SharedCampaigns:
         self._untold: set[int] = set()
         self._read_to = self._written = BEGINNING
         self._master = ""
+        self._put_again = 0
         self._compare_at_s = 0.0
 
     # --- changes ------------------------------------------------------------------------------------------------
@@ -164,6 +165,9 @@ class SharedCampaigns:
         failures = self._tell_again()
         while not self._read_on():
             pass
+        if self._put_again:
+            _log.warning("%d campaigns were put into Redis, which did not have what this server has", self._put_again)
+            self._put_again = 0
         if failures:
             raise failures[0]
 
@@ -217,8 +221,7 @@ class SharedCampaigns:
             if remote is None or record.mark != remote.mark:
                 puts.append((record, "" if remote is None else remote.mark))
         done = self._redis.put_all(puts)
-        if puts:
-            _log.warning("%d campaigns were put into Redis again, which did not have what was acknowledged", sum(done))
+        self._put_again += sum(done)
         for (record, _), was_done in zip(puts, done, strict=True):
             if not was_done:
                 del both[record.campaign.campaign_id]

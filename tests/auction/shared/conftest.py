@@ -41,3 +41,11 @@ def link(request: pytest.FixtureRequest) -> Iterator[RedisLink]:
     link = RedisLink(emptied(request.getfixturevalue(request.param)).url)
     yield link
     link.close()
+
+
+@pytest.fixture
+def one_link(redis: RedisServer) -> Iterator[RedisLink]:
+    """The way to a redis-server that knows nothing."""
+    link = RedisLink(redis.url)
+    yield link
+    link.close()

@@ -53,12 +53,12 @@ Start = Callable[[str], Keys]
 
 
 @pytest.fixture
-def start(tmp_path: Path, link: RedisLink) -> Start:
-    return lambda name: Keys(tmp_path / name, link)
+def start(tmp_path: Path, one_link: RedisLink) -> Start:
+    return lambda name: Keys(tmp_path / name, one_link)
 
 
-def test_the_first_server_makes_the_key_and_the_others_take_it(start: Start) -> None:
-    a, b = start("a"), start("b")
+def test_the_first_server_makes_the_key_and_the_others_take_it(tmp_path: Path, link: RedisLink) -> None:
+    a, b = Keys(tmp_path / "a", link), Keys(tmp_path / "b", link)
     assert a.ring.current.keys == b.ring.current.keys and a.signs == b.signs == 1
     assert TokenKeys.load(b.folder / KEY_FILE).keys == a.ring.current.keys
     assert (b.folder / AGREED_FILE).stat().st_mode & 0o777 == 0o600
@@ -78,13 +78,13 @@ def test_a_rotation_is_known_to_all_before_anybody_signs_with_it(start: Start) -
     assert a.ring.current.keys == b.ring.current.keys == late.ring.current.keys
 
 
-def test_a_start_signs_at_once_with_what_was_adopted_long_ago(start: Start, link: RedisLink) -> None:
+def test_a_start_signs_at_once_with_what_was_adopted_long_ago(start: Start, one_link: RedisLink) -> None:
     a = start("a")
     a.rotate()
     a.poll()
     again = start("a")
     assert again.signs == 1
-    link.run([LONG_AGO])
+    one_link.run([LONG_AGO])
     assert start("a").signs == start("b").signs == 2
 
 
@@ -120,20 +120,20 @@ def test_a_key_that_signs_at_another_server_is_not_retired(start: Start) -> None
     assert set(a.poll().keys) == set(b.ring.current.keys)
 
 
-def test_what_redis_lost_it_gets_again(start: Start, link: RedisLink) -> None:
+def test_what_redis_lost_it_gets_again(start: Start, one_link: RedisLink) -> None:
     a, b = start("a"), start("b")
-    (before,) = link.run([("DUMP", "fanbid:{keys}:document")])
+    (before,) = one_link.run([("DUMP", "fanbid:{keys}:document")])
     a.rotate()
     a.poll()
     a.retire(1)
     a.poll()
-    link.run([("RESTORE", "fanbid:{keys}:document", 0, before, "REPLACE")])
+    one_link.run([("RESTORE", "fanbid:{keys}:document", 0, before, "REPLACE")])
     b.rotate()  # from what was lost
     b.poll()
     for keys in (a, b, a):
         keys.poll()
     assert a.ring.current.keys == b.ring.current.keys and 1 not in a.ring.current.keys
-    link.run([("DEL", "fanbid:{keys}:document")])
+    one_link.run([("DEL", "fanbid:{keys}:document")])
     b.poll()
     assert set(start("c").ring.current.keys) == set(b.ring.current.keys)
 
@@ -177,9 +177,9 @@ def test_a_crash_between_redis_and_files_loses_nothing(
     assert again.ring.current.keys == b.poll().keys
 
 
-def test_a_document_that_is_none_changes_nothing(start: Start, link: RedisLink) -> None:
+def test_a_document_that_is_none_changes_nothing(start: Start, one_link: RedisLink) -> None:
     a = start("a")
-    link.run([("HSET", "fanbid:{keys}:document", "revision", "9.x", "text", "{}")])
+    one_link.run([("HSET", "fanbid:{keys}:document", "revision", "9.x", "text", "{}")])
     with pytest.raises(ValueError, match="not a document of keys"):
         a.poll()
     assert set(a.ring.current.keys) == {1}

@@ -47,8 +47,8 @@ class Server:
 
 
 @pytest.fixture
-def servers(tmp_path: Path, link: RedisLink) -> Iterator[list[Server]]:
-    servers = [Server(tmp_path, link, owner_id) for owner_id in (1, 2)]
+def servers(tmp_path: Path, one_link: RedisLink) -> Iterator[list[Server]]:
+    servers = [Server(tmp_path, one_link, owner_id) for owner_id in (1, 2)]
     yield servers
     for server in servers:
         server.close()
@@ -92,25 +92,25 @@ def test_of_two_revocations_the_first_counts(servers: list[Server]) -> None:
     assert a.tokens() == b.tokens() and a.tokens()[0].revoked_at_ms == NOON_MS + 10
 
 
-def test_what_redis_lost_it_gets_again_and_nothing_becomes_valid(servers: list[Server], link: RedisLink) -> None:
+def test_what_redis_lost_it_gets_again_and_nothing_becomes_valid(servers: list[Server], one_link: RedisLink) -> None:
     a, b = servers
     token, other = a.make(), a.make()
     poll(a, b)
     names = [f"fanbid:{{tokens}}:{noun}" for noun in ("records", "revoked", "revision")]
-    dumps = link.run([("DUMP", name) for name in names])
+    dumps = one_link.run([("DUMP", name) for name in names])
     a.revoke(token)
     poll(a, b)
     for name, dump in zip(names, dumps, strict=True):
-        link.run([("DEL", name)] if dump is None else [("RESTORE", name, 0, dump, "REPLACE")])
+        one_link.run([("DEL", name)] if dump is None else [("RESTORE", name, 0, dump, "REPLACE")])
     poll(b, a)
-    late = Server(a.store.path.parent, link, 3)
+    late = Server(a.store.path.parent, one_link, 3)
     poll(late)
     for server in (a, b, late):
         assert not server.admits(token) and server.admits(other)
     late.close()
-    link.run([("DEL", *names)])
+    one_link.run([("DEL", *names)])
     poll(a)
-    assert link.run([("HLEN", names[0])]) == [2] and link.run([("HLEN", names[1])]) == [1]
+    assert one_link.run([("HLEN", names[0])]) == [2] and one_link.run([("HLEN", names[1])]) == [1]
 
 
 def test_a_revocation_while_redis_is_away_counts_here_at_once_and_there_afterwards(
@@ -151,10 +151,10 @@ def test_tokens_from_before_a_folder_was_shared_stay_its_own(
     "record",
     ["{}", "nonsense", '{"hash": "00", "role": "feed", "creator_id": "0", "created_at_ms": 1}', '{"hash": 1}', "[]"],
 )
-def test_what_is_no_token_is_passed_over(servers: list[Server], link: RedisLink, record: str) -> None:
+def test_what_is_no_token_is_passed_over(servers: list[Server], one_link: RedisLink, record: str) -> None:
     a, b = servers
     token = a.make()
-    link.run([("HSET", "fanbid:{tokens}:records", 9 << ID_SHIFT, record, 3, record)])
+    one_link.run([("HSET", "fanbid:{tokens}:records", 9 << ID_SHIFT, record, 3, record)])
     poll(a, b)
     assert b.admits(token) and len(b.tokens()) == 1
 
