@@ -59,8 +59,8 @@ def poll(*servers: Server) -> None:
         server.shared.poll()
 
 
-def test_a_token_is_good_everywhere_and_its_id_is_nobody_elses(servers: list[Server]) -> None:
-    a, b = servers
+def test_a_token_is_good_everywhere_and_its_id_is_nobody_elses(tmp_path: Path, link: RedisLink) -> None:
+    a, b = Server(tmp_path, link, 1), Server(tmp_path, link, 2)
     poll(a, b)
     feed, creator = a.make(), b.make(Role.CREATOR, 2**64 - 1)
     assert feed.startswith(f"fanbid.{1 << ID_SHIFT | 1}.") and creator.startswith(f"fanbid.{2 << ID_SHIFT | 1}.")
@@ -70,6 +70,8 @@ def test_a_token_is_good_everywhere_and_its_id_is_nobody_elses(servers: list[Ser
     assert a.access.principal_of(creator).creator_id == 2**64 - 1
     assert a.tokens() == b.tokens() and len(a.tokens()) == 2
     assert a.make().startswith(f"fanbid.{1 << ID_SHIFT | 2}.")
+    for server in (a, b):
+        server.close()
 
 
 def test_a_revocation_reaches_everybody_from_anywhere(servers: list[Server]) -> None:
