@@ -38,6 +38,7 @@ class Registry:
 
         Raises:
             ValueError: its audience is too complex; the campaign goes on as it was.
+            StoreUnavailable: a shared budget store cannot be asked.
         """
         clauses = compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
         with self._lock:
@@ -47,6 +48,8 @@ class Registry:
                 campaign.zone,
                 campaign.daily_budget_micros,
                 campaign.total_budget_micros,
+                revision=campaign.version,
+                opening=opening,
             )
             if campaign.status is CampaignStatus.ENDED:
                 self._bank.close_account(campaign.campaign_id)

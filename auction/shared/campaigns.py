@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from auction.campaigns.changes import Make
@@ -27,6 +27,7 @@ from auction.campaigns.store import (
     StoreUnavailable,
 )
 from auction.shared.campaigns_redis import BEGINNING, CampaignsRedis, Put, PutResult
+from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.redis_link import RedisLink, RedisUnavailable
 
 COMPARE_PERIOD_S = 30.0
@@ -70,12 +71,12 @@ class SharedCampaigns:
             self._check_limit(draft.creator_id, self._redis.open_count(draft.creator_id))
         campaign = replace(draft, campaign_id=self._store.reserve_campaign_id())
         # Accounts first, for an id that nobody else can have: a campaign that others see always has them.
-        self._desk.campaign_changed(replace(campaign, status=CampaignStatus.PAUSED), opening=True)
+        with _refused_while_away("no campaign was made"):
+            self._desk.campaign_changed(replace(campaign, status=CampaignStatus.PAUSED), opening=True)
         put = self._put_new(Record(campaign, idempotency_key))
         if put.result is not PutResult.DONE:
             return self._made_by_another(campaign, put)
-        self._take_in([Record(campaign, idempotency_key)])
-        self._written = put.entry or self._written
+        self._keep(Record(campaign, idempotency_key), put, "was made, and bids when it answers")
         return campaign
 
     def change(self, campaign_id: int, make: Make) -> tuple[Campaign, CapsInForce | None]:
@@ -90,10 +91,17 @@ class SharedCampaigns:
             with _refused_while_away(f"campaign_id {campaign_id}: whether it was changed shows when it answers"):
                 put = self._redis.put(record, before.mark)
             if put.result is PutResult.DONE:
-                self._take_in([record])
-                self._written = put.entry or self._written
+                self._keep(record, put, "was changed, and its budgets follow")
                 return after, self._desk.live(campaign_id).caps
         raise StoreUnavailable(f"campaign_id {campaign_id}: others keep changing it; try again")
+
+    def _keep(self, record: Record, put: Put, what: str) -> None:
+        """Take in what was put."""
+        try:
+            with _refused_while_away(f"campaign_id {record.campaign.campaign_id}: {what}"):
+                self._take_in([record])
+        finally:  # not before it is in the file, from where it can be put again
+            self._written = put.entry or self._written
 
     def _made_with(self, creator_id: int, idempotency_key: str) -> Campaign | None:
         """The campaign that was made with this key at any server."""
@@ -269,8 +277,12 @@ class SharedCampaigns:
         """Let the engine forget a campaign that was not made, unless it shows that it was."""
         with self._apply_lock:
             known = self._store.records([campaign.campaign_id]).get(campaign.campaign_id)
-            ended = replace(campaign, status=CampaignStatus.ENDED)
-            self._desk.campaign_changed(ended if known is None else known.campaign)
+            if known is not None:
+                self._untold.add(campaign.campaign_id)
+                self._tell([known.campaign])
+                return
+            with suppress(BudgetsAway):  # then it stays paused
+                self._desk.campaign_changed(replace(campaign, status=CampaignStatus.ENDED))
 
 
 @contextmanager
@@ -278,5 +290,5 @@ def _refused_while_away(what: str) -> Iterator[None]:
     """Redis is away: the caller is told so, and `what` that means."""
     try:
         yield
-    except RedisUnavailable as error:
+    except (RedisUnavailable, BudgetsAway) as error:
         raise StoreUnavailable(f"the Redis that all servers share does not answer now ({error}): {what}") from None

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from auction.campaigns.store import StoreUnavailable
+from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.redis_link import RedisUnavailable
 
 PERIOD_MS = 250
@@ -35,7 +36,7 @@ class Exchange:
                 task()
             except Exception as error:
                 if name not in self._failing:
-                    foreseen = isinstance(error, RedisUnavailable | StoreUnavailable)
+                    foreseen = isinstance(error, RedisUnavailable | StoreUnavailable | BudgetsAway)
                     reason = None if foreseen else error
                     _log.error("%s are not exchanged with the other servers now: %s", name, error, exc_info=reason)
                 self._failing.add(name)
