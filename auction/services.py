@@ -27,6 +27,7 @@ from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
 from auction.followers import Followers, restore_attribution
+from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
@@ -207,6 +208,7 @@ class Services:
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
+        take_up_pacing(self.pacer, self.folder, self.clock.wall_ms())
         self.bank.tick()
         self.follow()
         # Twice: a campaign has a multiplier in the round after it was published, and the first call wants bids.
@@ -273,6 +275,8 @@ class Services:
     def save(self) -> None:
         """Write down what was learned and booked, so that a restart begins where this process stands."""
         self.followers.save()
+        if self.config.data is not None:
+            keep_pacing(self.pacer, self.folder, self.clock.wall_ms())
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""
