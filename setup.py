@@ -19,6 +19,7 @@ PACKAGES = [
     "auction.predictor",
     "auction.predictor.waiting",
     "auction.rest",
+    "auction.shared",
     "benchmarks",
     "benchmarks.faults",
     "benchmarks.fuzz",
@@ -40,6 +41,7 @@ PACKAGES = [
 
 PACKAGE_FILES = {
     "auction.rest": ["static/*", "static/*/*", "static/*/*/*"],
+    "auction.shared": ["lua/*.lua"],
     "pacing.budget": ["lua/*.lua"],
     "protos": ["*.proto", "*.pyi"],
 }

@@ -37,6 +37,8 @@ from auction.publisher import NextVersion, Publisher
 from auction.registry import Registry
 from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
+from auction.shared.pace import SharedPacer
+from auction.shared.pace_redis import PaceBoard
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
 from pacing.budget.owner_redis import ForeignFolder, Owner, is_shared, join
@@ -150,6 +152,10 @@ class Services:
         if config.history is not None:
             history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
+        self.shared_pacer: SharedPacer | None = None
+        if self.link is not None and self.owner is not None and config.policy == "engine":
+            board = PaceBoard(self.link, self.owner.owner_id)
+            self.shared_pacer = SharedPacer(self.pacer, board, self.clock, self.owner.owner_id)
 
     def _open_bidding(self) -> None:
         config, clock = self.config, self.clock
@@ -174,6 +180,7 @@ class Services:
             self.feedback,
             clock,
             self.book.planned_micros,
+            self.shared_pacer,
         )
         self.followers = Followers(
             self.ledger, self.book, self.learner, self.progress, self.follows, clock,
@@ -212,8 +219,13 @@ class Services:
         self.bank.tick()
         self.follow()
         # Twice: a campaign has a multiplier in the round after it was published, and the first call wants bids.
-        self.control.tick()
-        self.control.tick()
+        for _ in range(2):
+            self._meet_pacers()
+            self.control.tick()
+
+    def _meet_pacers(self) -> None:
+        if self.shared_pacer is not None:
+            self.shared_pacer.try_step()
 
     def _schedule(self) -> None:
         stretch = _VIRTUAL_STRETCH if self.config.virtual_clock else 1
@@ -282,10 +294,14 @@ class Services:
         """Begin periodic work on real time; on virtual time this does nothing."""
         if not self.config.virtual_clock:
             self.scheduler.start()
+            if self.shared_pacer is not None:
+                self.shared_pacer.start()
 
     def close(self) -> None:
         """Stop periodic work, write everything down, close the files."""
         self.scheduler.stop()
+        if self.shared_pacer is not None:
+            self.shared_pacer.stop()
         self.follow()
         self.save()
         self.ledger.close()

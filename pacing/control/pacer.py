@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from pacing.facts import PACING_ACCOUNT
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Wanted = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
+"""Which of these campaigns (u8[n]) are wanted: bool[n]."""
 
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
@@ -124,15 +127,14 @@ class Pacer:
             row = self._state.row_of.get(campaign_id)
             return 0.0 if row is None else float(self._state.deficit[row])
 
-    def memory(self, now_ms: int, campaign_ids: npt.NDArray[np.uint64] | None = None) -> PacerMemory:
-        """What is remembered of these campaigns, strangers left out; of all that ran lately where none are named."""
+    def memory(self, now_ms: int, wanted: Wanted | None = None) -> PacerMemory:
+        """What is remembered of campaigns that ran lately: of all, or of those among them that are `wanted`."""
         with self._lock:
             state = self._state
-            if campaign_ids is None:
-                rows = np.flatnonzero(state.ticked_at_ms[: state.count] >= now_ms - _REMEMBERED_MS)
-            else:
-                rows = state.rows(campaign_ids)
-            return PacerMemory(now_ms, self._forecaster.bucket, self._prior_digest(), state.taken(rows[rows >= 0]))
+            rows = np.flatnonzero(state.ticked_at_ms[: state.count] >= now_ms - _REMEMBERED_MS)
+            if wanted is not None:
+                rows = rows[wanted(state.campaign_id[rows])]
+            return PacerMemory(now_ms, self._forecaster.bucket, self._prior_digest(), state.taken(rows))
 
     def restore(self, memory: PacerMemory, now_ms: int) -> None:
         """Go on with what another pacer remembered; what this one knew of the same campaigns is forgotten.

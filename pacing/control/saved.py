@@ -104,7 +104,6 @@ class PacerMemory:
             if paused:
                 state.joined_at_ms[rows] = now_ms
         if paused:
-            state.ticked_at_ms[rows] = now_ms
             state.explored_at_ms[rows] = now_ms
             state.plan_rate[rows] = 0.0
             state.away[rows] = True
