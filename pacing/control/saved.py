@@ -45,10 +45,14 @@ class PacerMemory:
 
     def to_bytes(self) -> bytes:
         """The bytes that `from_bytes` reads."""
+        return b"".join(self._parts())
+
+    def _parts(self) -> tuple[bytes, memoryview, bytes]:
+        """Head, rows and sum; the rows are not copied."""
         layout = _layout_digest(self.rows.dtype)
-        head = (_MAGIC, FORMAT_VERSION, layout, self.prior, self.saved_at_ms, self.bucket, len(self.rows))
-        packed = _HEAD.pack(*head) + self.rows.tobytes()
-        return packed + _CRC.pack(zlib.crc32(packed))
+        head = _HEAD.pack(_MAGIC, FORMAT_VERSION, layout, self.prior, self.saved_at_ms, self.bucket, len(self.rows))
+        rows = memoryview(np.ascontiguousarray(self.rows).view(np.uint8))
+        return head, rows, _CRC.pack(zlib.crc32(rows, zlib.crc32(head)))
 
     @classmethod
     def from_bytes(cls, packed: bytes, layout: np.dtype) -> PacerMemory:
@@ -81,7 +85,8 @@ class PacerMemory:
             OSError: it cannot be written.
         """
         part = path.with_name(f"{path.name}.part")
-        part.write_bytes(self.to_bytes())
+        with part.open("wb") as out:
+            out.writelines(self._parts())
         part.replace(path)
 
     def brought_forward(self, now_ms: int, state: CampaignState, forecaster: Forecaster) -> PacerMemory:
