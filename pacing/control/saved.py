@@ -51,7 +51,7 @@ class PacerMemory:
         """Head, rows and sum; the rows are not copied."""
         layout = _layout_digest(self.rows.dtype)
         head = _HEAD.pack(_MAGIC, FORMAT_VERSION, layout, self.prior, self.saved_at_ms, self.bucket, len(self.rows))
-        rows = memoryview(np.ascontiguousarray(self.rows).view(np.uint8))
+        rows = np.ascontiguousarray(self.rows).view(np.uint8).data
         return head, rows, _CRC.pack(zlib.crc32(rows, zlib.crc32(head)))
 
     @classmethod

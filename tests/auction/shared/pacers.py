@@ -21,7 +21,8 @@ class PacingServer:
     ) -> None:
         self.clock = clock
         self.own = Pacer(history)
-        self.shared = SharedPacer(self.own, PaceBoard(link, owner_id, ttl_ms, clock.wall_ms), clock, owner_id)
+        self.board = PaceBoard(link, owner_id, ttl_ms, clock.wall_ms)
+        self.shared = SharedPacer(self.own, self.board, clock, owner_id)
         self.plans = 0
 
     def tick(self, accounts: npt.NDArray[np.void]) -> None:

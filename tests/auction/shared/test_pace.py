@@ -29,7 +29,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def link(server: RedisServer) -> Iterator[RedisLink]:
-    made = RedisLink(server.url, timeout_ms=200)
+    made = RedisLink(server.url, timeout_ms=10_000)
     made.run([("FLUSHALL",)])
     yield made
     made.close()
@@ -165,13 +165,19 @@ def test_without_redis_the_last_multipliers_hold(
     servers = started(link, 2)
     busy(servers, accounts, 8)
     before, counted, had = agreed(servers), viewers_of(servers), [each.paced_shards for each in servers]
+    impatient = RedisLink(server.url, timeout_ms=100)
     with server.suspended():
+        for each in servers:
+            each.board._link = impatient
         for _ in range(4):
             for each in servers:
                 see(each, accounts)
             rounds(servers, accounts, 1, period_ms=TTL_MS // 2 + 1)
         assert [each.shards for each in servers] == [0, 0], "nobody paces on a part of what is seen"
         assert [each.alphas for each in servers] == [before, before]
+    impatient.close()
+    for each in servers:
+        each.board._link = link
     told = [record.getMessage() for record in caplog.records if "stay as they are" in record.getMessage()]
     assert len(told) == 2, "once an outage and server"
     rounds(servers, accounts, 8)

@@ -90,7 +90,7 @@ def test_three_servers_pace_as_one(
 ) -> None:
     """With the multipliers, and for the result, of a server that sees everything, while one tick is a minute."""
     alone = evening(Pacer(history), budget, target)
-    link = RedisLink(server.url)
+    link = RedisLink(server.url, timeout_ms=10_000)
     together = evening(Together(link, history, dies_at_tick), budget, target)
     link.close()
     assert together.spend <= budget

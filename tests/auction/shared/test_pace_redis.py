@@ -117,7 +117,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 def test_one_pacer_at_a_time_is_heard(server: RedisServer) -> None:
-    link = RedisLink(server.url)
+    link = RedisLink(server.url, timeout_ms=10_000)
     machine = type("Machine", (LeaseMachine,), {"link": link})
     run_state_machine_as_test(machine, settings=settings(max_examples=50, stateful_step_count=30))  # type: ignore[no-untyped-call]
     link.close()
@@ -125,7 +125,7 @@ def test_one_pacer_at_a_time_is_heard(server: RedisServer) -> None:
 
 def test_a_server_that_starts_again_is_another_one(server: RedisServer) -> None:
     """Under the same owner id: what its earlier process still has on the way is refused, and numbers begin anew."""
-    link, time = RedisLink(server.url), Time()
+    link, time = RedisLink(server.url, timeout_ms=10_000), Time()
     link.run([("FLUSHALL",)])
     before, after = (PaceBoard(link, 1, TTL_MS, time) for _ in range(2))
     ((fence, _),) = before.claim([SHARD]).values()
@@ -140,7 +140,7 @@ def test_a_server_that_starts_again_is_another_one(server: RedisServer) -> None:
 
 
 def test_messages_that_nobody_takes_are_bounded(server: RedisServer) -> None:
-    link = RedisLink(server.url)
+    link = RedisLink(server.url, timeout_ms=10_000)
     link.run([("FLUSHALL",)])
     board = PaceBoard(link, 1, TTL_MS, Time())
     board.meet({}, [(SHARD, number, b"%d" % number) for number in range(1, 2 * KEPT_MESSAGES)])
@@ -151,7 +151,7 @@ def test_messages_that_nobody_takes_are_bounded(server: RedisServer) -> None:
 
 
 def test_a_redis_that_lost_what_was_taken_hands_out_what_it_has(server: RedisServer) -> None:
-    link = RedisLink(server.url)
+    link = RedisLink(server.url, timeout_ms=10_000)
     link.run([("FLUSHALL",)])
     board = PaceBoard(link, 1, TTL_MS, Time())
     board.meet({}, [(SHARD, 1, b"new")])
@@ -161,7 +161,7 @@ def test_a_redis_that_lost_what_was_taken_hands_out_what_it_has(server: RedisSer
 
 
 def test_pacers_are_counted_while_they_are_heard_of(server: RedisServer) -> None:
-    link, time = RedisLink(server.url), Time()
+    link, time = RedisLink(server.url, timeout_ms=10_000), Time()
     link.run([("FLUSHALL",)])
     one, two = (PaceBoard(link, number, TTL_MS, time) for number in (1, 2))
     assert (one.meet({}).pacers, two.meet({}).pacers) == (1, 2)
@@ -175,7 +175,7 @@ def test_pacers_are_counted_while_they_are_heard_of(server: RedisServer) -> None
 
 
 def test_without_a_time_of_its_own_leases_run_by_the_clock_of_redis(server: RedisServer) -> None:
-    link = RedisLink(server.url)
+    link = RedisLink(server.url, timeout_ms=10_000)
     link.run([("FLUSHALL",)])
     one, two = (PaceBoard(link, number) for number in (1, 2))
     assert one.claim([SHARD]) == {SHARD: (1, b"")}
@@ -187,7 +187,7 @@ def test_without_a_time_of_its_own_leases_run_by_the_clock_of_redis(server: Redi
 
 def test_a_cluster_will_do() -> None:
     with redis_cluster(masters=3) as cluster:
-        link = RedisLink(cluster.url)
+        link = RedisLink(cluster.url, timeout_ms=10_000)
         board = PaceBoard(link, 1)
         claimed = board.claim(range(SHARDS))
         assert len(claimed) == SHARDS
