@@ -162,7 +162,7 @@ class Services:
             return None
         quarantine_ms = self.settings.lease_ttl_ms + self.settings.lock_ms + self.settings.grace_ms
         remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=quarantine_ms)
-        shared = SharedStore(remote, self.clock)
+        shared = SharedStore(remote, self.clock, self.owner.owner_id)
         self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
         return shared
 

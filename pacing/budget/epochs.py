@@ -23,7 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and settles again what this ledger charged lately.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, and what is left of
+    this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -36,7 +37,6 @@ class EpochWatch:
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
         self._numbers: dict[int, int] = {}
-        self._judged_after = 0
         self._position = 0
 
     @property
@@ -60,7 +60,6 @@ class EpochWatch:
         creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
         epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
         self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
-        self._judged_after = self._ledger.last_sequence
         self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
         if self._settled_ids is not None:
             logger.warning("another master keeps the budgets: charges of the last hour are told again")
@@ -76,8 +75,7 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
-        if self._ledger.judged_sequence < self._judged_after:
-            return  # claims that nobody has judged yet are claims on what the store may take for free money
+        self._store.restate()
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
         self._settled_ids, self._owed = self._owed, None

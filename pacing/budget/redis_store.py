@@ -19,10 +19,13 @@ from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
 from pacing.budget.store import (
     GRANT_BIDS,
     GRANT_SHARE,
+    OWNER_SHIFT,
     AccountLost,
     Epoch,
     Grant,
     LeaseRequest,
+    LeaseState,
+    NotDecided,
     StoreUnavailable,
     check_claims,
 )
@@ -36,11 +39,13 @@ KEPT_MS = 2 * MS_PER_HOUR
 QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
 """After a failover nothing is granted for this long: a lease's life, its grace, and the time until it is noticed."""
 
+CLOCK_ERROR_MS = 5_000
+"""By how much a server's clock may differ from that of Redis, where a bid is from before or after a failover."""
+
 CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
 _RECLAIMED_LEASES = 500
-_OWNER_SHIFT = np.uint64(48)
 
 _PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
 """A claim as settle.lua reads it."""
@@ -56,7 +61,8 @@ ACQUIRE = _script("epoch", "days", "acquire")
 NOTE_EPOCH = _script("epoch", "note_epoch")
 SETTLED_AGAIN = _script("epoch", "settled_again")
 RELEASE = _script("release")
-SETTLE = _script("days", "settle")
+SETTLE = _script("epoch", "days", "settle")
+RESTATE = _script("days", "restate")
 RECLAIM = _script("reclaim")
 FORGET_DAYS = _script("forget_days")
 
@@ -109,7 +115,7 @@ class RedisStore:
         if not 0 <= quarantine_ms < kept_ms:
             raise ValueError(f"quarantine_ms {quarantine_ms}: not in 0..{kept_ms - 1}, below kept_ms")
         self._owner_id = owner_id
-        self._teller_base = np.uint64(owner_id) << _OWNER_SHIFT
+        self._teller_base = np.uint64(owner_id) << np.uint64(OWNER_SHIFT)
         self._kept_ms = kept_ms
         self._quarantine_ms = quarantine_ms
         self._creators: dict[int, int] = {}
@@ -293,18 +299,28 @@ class RedisStore:
                 places.append(at)
         for at, digits in zip(places, self._run(calls), strict=True):
             verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
+        undecided = int((verdicts == 0).sum())
+        if undecided:
+            raise NotDecided(undecided)
         return verdicts
 
     def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray, is_known: bool) -> Command:
-        lease_ids, first, inverse = np.unique(claims["lease_id"], return_index=True, return_inverse=True)
+        lease_ids, inverse = np.unique(claims["lease_id"], return_inverse=True)
+        issued = np.full(len(lease_ids), np.iinfo(np.int64).max)
+        np.minimum.at(issued, inverse, claims["issued_at_ms"])
         packed = np.empty(len(claims), _PACKED_CLAIM)
         packed["lease"] = inverse + 1
         packed["hold_seq"], packed["amount_micros"] = claims["hold_seq"], claims["amount_micros"]
         sequences = claims["sequence"]
         packed["teller"] = np.where(sequences > 0, sequences | self._teller_base, 0)
-        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
-        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known)]
-        for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
+        keys = [
+            _home(creator_id, "account", campaign_id),
+            _home(creator_id, "ends", campaign_id),
+            _epoch_key(creator_id),
+        ]
+        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known), self._quarantine_ms]
+        arguments.append(CLOCK_ERROR_MS)
+        for lease_id, issued_at_ms in zip(lease_ids.tolist(), issued.tolist(), strict=True):
             keys.append(_home(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
         return SETTLE.call(keys, arguments)
@@ -395,6 +411,33 @@ class RedisStore:
         (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
 
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
+
+        Charges that may be lost are to be told before.
+        """
+        creators = self._find_creators(lease.campaign_id for lease in leases)
+        by_campaign: dict[int, list[LeaseState]] = {}
+        for lease in leases:
+            if lease.campaign_id in creators:
+                by_campaign.setdefault(lease.campaign_id, []).append(lease)
+        calls = []
+        for campaign_id, mine in by_campaign.items():
+            for first in range(0, len(mine), _RECLAIMED_LEASES):
+                calls.append(
+                    self._restate_call(campaign_id, creators[campaign_id], mine[first : first + _RECLAIMED_LEASES])
+                )
+        self._run(calls)
+
+    def _restate_call(self, campaign_id: int, creator_id: int, leases: Sequence[LeaseState]) -> Command:
+        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
+        arguments: list[Any] = [campaign_id, self._kept_ms]
+        for lease in leases:
+            keys.append(_home(creator_id, "lease", lease.lease_id))
+            arguments += (lease.lease_id, lease.day_key, lease.amount_micros, lease.remaining_micros)
+            arguments += (lease.start_at_ms, lease.end_at_ms, int(lease.closed))
+        return RESTATE.call(keys, arguments)
+
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
         try:
@@ -409,6 +452,15 @@ class RedisStore:
     def close(self) -> None:
         """See `BudgetStore.close`."""
         self._link.close()
+
+
+def creator_ids(link: RedisLink) -> list[int]:
+    """Every creator who has accounts in this Redis, found by looking at all keys.
+
+    Raises:
+        RedisUnavailable: it does not answer.
+    """
+    return sorted(int(key.split("{")[1].split("}")[0]) for key in link.scan("fanbid:{*}:epoch"))
 
 
 def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:

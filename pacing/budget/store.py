@@ -11,6 +11,8 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.money import MAX_AMOUNT_MICROS
 
+OWNER_SHIFT = 48
+"""Ids of leases and sequences of holds are their owner's id and, below this many bits, a count."""
 GRANT_SHARE = 2
 GRANT_BIDS = 64
 """g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
@@ -35,6 +37,14 @@ class StoreUnavailable(Exception):
     Every method may be repeated with the same arguments until it answers, and then answers as if it had been asked
     once; but a release only if it is numbered, and `reclaim` answers what the last call took.
     """
+
+
+class NotDecided(StoreUnavailable):
+    """After a failover some claims have no verdict yet: they may have one already, or money may look leased that was
+    given back."""
+
+    def __init__(self, claims: int) -> None:
+        super().__init__(f"{claims} claims wait until every owner has said what it has, after a failover")
 
 
 class AccountLost(StoreUnavailable):
@@ -72,6 +82,20 @@ class Grant:
 
     request: LeaseRequest
     amount_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What a lease's holder has of it; `remaining_micros` are neither settled nor given back, as far as it knows."""
+
+    lease_id: int
+    campaign_id: int
+    day_key: int
+    amount_micros: int
+    remaining_micros: int
+    start_at_ms: int
+    end_at_ms: int
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@
 -- or gone, and looks free. So a changed replication id starts a new epoch. In it nothing is granted for a while, and not
 -- before every owner of a ledger that had grants here has settled its claims again.
 --
--- Epoch hash: replid, number, refuse_until_ms (on this server's clock; 0: no refusal), and for each such owner
+-- Epoch hash: replid, number, since_ms and refuse_until_ms (on this server's clock; 0: no refusal), and for each such owner
 -- owner:<owner_id>, the last epoch in which it has settled again.
 
 local function note_epoch(key, quarantine_ms)
     local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
     local time = redis.call('TIME')
     local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-    local epoch = {number = 0, refuse_until_ms = 0, behind = {}, owners = {}}
+    local epoch = {number = 0, since_ms = 0, refuse_until_ms = 0, behind = {}, owners = {}}
     local known_replid
     local flat = redis.call('HGETALL', key)
     for i = 1, #flat, 2 do
@@ -27,10 +27,11 @@ local function note_epoch(key, quarantine_ms)
     if known_replid ~= replid then
         epoch.number = epoch.number + 1
         if known_replid then
-            epoch.refuse_until_ms = now_ms + quarantine_ms
+            epoch.since_ms, epoch.refuse_until_ms = now_ms, now_ms + quarantine_ms
         end
         redis.call(
-            'HSET', key, 'replid', replid, 'number', epoch.number, 'refuse_until_ms', epoch.refuse_until_ms
+            'HSET', key, 'replid', replid, 'number', epoch.number, 'since_ms', epoch.since_ms,
+            'refuse_until_ms', epoch.refuse_until_ms
         )
     end
     for owner, number in pairs(epoch.owners) do

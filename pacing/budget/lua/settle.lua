@@ -1,11 +1,14 @@
--- Decides billable claims of one campaign, in order, behind days.lua.
+-- Decides billable claims of one campaign, in order, behind epoch.lua and days.lua.
 --
--- KEYS: 1 account, 2 ends, then leases, without repetition.
+-- KEYS: 1 account, 2 ends, 3 epoch, then leases, without repetition.
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
 --       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
 --       4 whether they are known to be charged (0, 1): those that this store lost are then charged whatever the caps say now;
---       then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
--- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery.
+--       5 quarantine in ms, 6 by how much clocks may differ, in ms; then per lease, to rebuild it if it is lost: lease_id,
+--       day_key, and issued_at_ms of its first bid.
+-- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; 0 not decided, ask again: after a failover, and
+--         until every owner has said what it has, money may look leased that was given back, and a claim on a bid from before
+--         may have been charged already, as another owner told it.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
@@ -23,8 +26,8 @@ local day_of, days = days_of(account, daily)
 local leases = {}
 
 -- Each lease, and what is known of the claims on it, in one read per lease.
-for j = 1, #KEYS - 2 do
-    leases[j] = {key = KEYS[j + 2], fields = {'campaign_id', 'day_key', 'remaining', 'closed'}, n = 4, told = {}}
+for j = 1, #KEYS - 3 do
+    leases[j] = {key = KEYS[j + 3], fields = {'campaign_id', 'day_key', 'remaining', 'closed'}, n = 4, told = {}}
 end
 for pos = 1, #blob, bytes do
     local j, seq = read('<I2c8', blob, pos)
@@ -35,11 +38,12 @@ end
 for j, lease in ipairs(leases) do
     local stored = redis.call('HMGET', lease.key, unpack(lease.fields))
     lease.stored, lease.at, lease.writes = stored, 4, {}
+    lease.issued_at_ms = tonumber(ARGV[9 + 3 * (j - 1)])
     lease.day_key, lease.is_closed = stored[2], stored[4] == '1'
     lease.remaining = tonumber(stored[3] or 0)
     lease.is_foreign = stored[1] and stored[1] ~= ARGV[1]
     if not stored[1] then
-        local at = 5 + 3 * (j - 1)
+        local at = 7 + 3 * (j - 1)
         lease.day_key, lease.is_closed = ARGV[at + 1], true
         lease.writes = {
             'campaign_id', ARGV[1], 'day_key', ARGV[at + 1], 'amount', 0, 'start', ARGV[at + 2], 'end', ARGV[at + 2]
@@ -48,15 +52,26 @@ for j, lease in ipairs(leases) do
 end
 
 local over = {}
+local epoch = note_epoch(KEYS[3], tonumber(ARGV[5]))
+local may_lack_writes = epoch.refused_ms > 0 or #epoch.behind > 0
+local waits_before_ms = #epoch.behind > 0 and epoch.since_ms + tonumber(ARGV[6]) or 0
 
 local function decide(lease, amount)
     local day = lease.day or day_of(lease.day_key)
-    lease.day = day
     local from_pool = amount - lease.remaining
-    if not is_known and from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
+    if not is_known and lease.issued_at_ms < waits_before_ms then
+        return '0'
+    end
+    local free = math.min(total - settled - leased, day.cap - day.settled - day.leased)
+    if not is_known and from_pool > 0 and from_pool > free then
+        if may_lack_writes then
+            return '0'
+        end
+        lease.day = day
         over[#over + 1] = amount
         return '4'
     end
+    lease.day = day
     local from_lease = math.min(amount, lease.remaining)
     lease.remaining = lease.remaining - from_lease
     leased, day.leased = leased - from_lease, day.leased - from_lease
@@ -74,10 +89,12 @@ for pos = 1, #blob, bytes do
         verdict = '4'
     elseif not before then
         verdict = decide(lease, amount)
-        local told = sub(blob, pos + 10, pos + 25) .. verdict
-        local writes, at = lease.writes, #lease.writes
-        writes[at + 1], writes[at + 2] = seq, told
-        lease.told[seq] = told
+        if verdict ~= '0' then
+            local told = sub(blob, pos + 10, pos + 25) .. verdict
+            local writes, at = lease.writes, #lease.writes
+            writes[at + 1], writes[at + 2] = seq, told
+            lease.told[seq] = told
+        end
     elseif sub(before, 1, 8) ~= sub(blob, pos + 10, pos + 17) then
         verdict = '3'
     elseif teller ~= nobody and sub(before, 9, 16) == teller then
@@ -99,7 +116,7 @@ for j, lease in ipairs(leases) do
         redis.call('HSET', lease.key, unpack(writes))
         if lease.is_closed and lease.remaining == 0 then
             redis.call('PEXPIRE', lease.key, ARGV[2])
-            redis.call('ZREM', ends, ARGV[5 + 3 * (j - 1)])
+            redis.call('ZREM', ends, ARGV[7 + 3 * (j - 1)])
         end
     end
 end

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server, wait_until
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, NotDecided, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import RedisHome
@@ -219,10 +219,13 @@ def test_after_a_restart_nothing_is_granted_for_a_while() -> None:
         server.start()
         started_s = time.monotonic()
         assert [granted(store, 2), granted(store, 1)] == [0, 100], "what is out stays out"
-        assert store.settle(claims((1, 1, 30), (5, 1, 10))).tolist() == [CHARGED, CHARGED], "and is settled"
+        told = claims((1, 1, 30), (5, 1, 10))
+        with pytest.raises(NotDecided, match="2 claims wait"):
+            store.settle(told)
         (epoch,) = store.epochs([CREATOR]).values()
         assert epoch == Epoch(2, epoch.refused_ms, (1,)) and 0 < epoch.refused_ms <= 1_500
         assert store.settled_again(CREATOR, epoch.number) == 2
+        assert store.settle(told).tolist() == [CHARGED, CHARGED], "and is settled"
         assert granted(store, 2) == 0
         wait_until(lambda: granted(store, 2) == 100, "grants after the quarantine", 10)
         assert time.monotonic() - started_s >= 1.4
