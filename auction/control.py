@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
 from auction.progress import Progress
 from auction.publisher import Publisher
+from auction.shared.pace import SharedPacer
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
@@ -39,15 +41,18 @@ class Control:
         feedback: FeedbackQueue,
         clock: Clock,
         planned_before: Callable[[int, int], int],
+        shared: SharedPacer | None = None,
     ) -> None:
         """Tie the parts together.
 
         Args:
+            shared: stands in for `pacer` where several servers pace together.
             planned_before: (campaign id, day key) to what an earlier process planned of that local day, in micros.
         """
         self._config = config
         self._bank = bank
-        self._pacer = pacer
+        self._pacer: Pacer | SharedPacer = shared or pacer
+        self._shared = shared
         self._landscapes = landscapes
         self._publisher = publisher
         self._progress = progress
@@ -67,7 +72,9 @@ class Control:
             self._pacer.observe(feedback)
             self._landscapes.observe(feedback)
         self._count_supply()
-        if self._config.policy == "engine":
+        if self._shared is not None:
+            self._plan_together(self._shared)
+        elif self._config.policy == "engine":
             self._plan()
         self._snapshot = self._publisher.publish(self._worth)
 
@@ -105,6 +112,21 @@ class Control:
         present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
         plans = plans[present]
+        self._planned = dict(
+            zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
+        )
+        self._planned_at_ms = now_ms
+
+    def _plan_together(self, shared: SharedPacer) -> None:
+        """Plan the campaigns that this server paces; bid with what is published, of these as of all others."""
+        campaigns = self._publisher.campaigns
+        now_ms = self._clock.wall_ms()
+        ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
+        paced = list(compress(campaigns, shared.begin(ids).tolist()))
+        shared.tick(self._accounts(paced, now_ms), now_ms)
+        plans = shared.in_force()
+        self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
+        plans = plans[now_ms < plans["day_end_at_ms"]]
         self._planned = dict(
             zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
         )

@@ -29,6 +29,7 @@ from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
 from auction.followers import Followers, restore_attribution
+from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
@@ -41,6 +42,8 @@ from auction.scheduler import Scheduler
 from auction.shared.campaigns import SharedCampaigns
 from auction.shared.exchange import Exchange
 from auction.shared.keys_redis import SharedKeys
+from auction.shared.pace import SharedPacer
+from auction.shared.pace_redis import PaceBoard
 from auction.shared.tokens_redis import SharedTokens
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
@@ -190,6 +193,10 @@ class Services:
         if config.history is not None:
             history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
+        self.shared_pacer: SharedPacer | None = None
+        if self.link is not None and self.owner is not None and config.policy == "engine":
+            board = PaceBoard(self.link, self.owner.owner_id)
+            self.shared_pacer = SharedPacer(self.pacer, board, self.clock, self.owner.owner_id)
 
     def _open_bidding(self) -> None:
         config, clock = self.config, self.clock
@@ -214,6 +221,7 @@ class Services:
             self.feedback,
             clock,
             self.book.planned_micros,
+            self.shared_pacer,
         )
         self.followers = Followers(
             self.ledger, self.book, self.learner, self.progress, self.follows, clock,
@@ -262,11 +270,17 @@ class Services:
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
+        take_up_pacing(self.pacer, self.folder, self.clock.wall_ms())
         self.bank.tick()
         self.follow()
         # Twice: a campaign has a multiplier in the round after it was published, and the first call wants bids.
-        self.control.tick()
-        self.control.tick()
+        for _ in range(2):
+            self._meet_pacers()
+            self.control.tick()
+
+    def _meet_pacers(self) -> None:
+        if self.shared_pacer is not None:
+            self.shared_pacer.try_step()
 
     def _schedule(self) -> None:
         stretch = _VIRTUAL_STRETCH if self.config.virtual_clock else 1
@@ -332,6 +346,8 @@ class Services:
     def save(self) -> None:
         """Write down what was learned and booked, so that a restart begins where this process stands."""
         self.followers.save()
+        if self.config.data is not None:
+            keep_pacing(self.pacer, self.folder, self.clock.wall_ms())
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""
@@ -339,12 +355,16 @@ class Services:
             self.scheduler.start()
         if self.exchange is not None:
             self.exchange.start()
+            if self.shared_pacer is not None:
+                self.shared_pacer.start()
 
     def close(self) -> None:
         """Stop periodic work, write everything down, close the files."""
         if self.exchange is not None:
             self.exchange.stop()
         self.scheduler.stop()
+        if self.shared_pacer is not None:
+            self.shared_pacer.stop()
         self.follow()
         self.save()
         self.ledger.close()

@@ -65,11 +65,30 @@ class Forecaster:
         """Time-of-day bucket that is running."""
         return (self._current or 0) % self._prior.buckets
 
+    @property
+    def bucket(self) -> int:
+        """Absolute number of the bucket that is running; 0 before `begin`."""
+        return self._current or 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any campaign was ever placed."""
+        return self._current is not None
+
+    def begin(self, bucket: int, at_ms: int) -> None:
+        """Take `bucket` for the one that is running, and `at_ms` for the instant of the last tick."""
+        self._current = bucket
+        self._ticked_at_ms = at_ms
+
+    def bucket_span(self, bucket: int) -> tuple[float, float]:
+        """First instant of a bucket, and of the next one."""
+        start_ms = self._prior.midnight_offset_ms + bucket * self._bucket_ms
+        return start_ms, start_ms + self._bucket_ms
+
     def admit(self, row: int, history_group: int, now_ms: int) -> None:
         """Place a new campaign."""
         if self._current is None:
-            self._current = math.floor(self._bucket_at(now_ms))
-            self._ticked_at_ms = now_ms
+            self.begin(math.floor(self._bucket_at(now_ms)), now_ms)
         state, prior = self._state, self._prior
         group = prior.group_of.get(history_group, 0)
         state.group[row] = group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,15 @@ from pacing.control.forecast import Forecaster
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, Z_STEP
 from pacing.control.history import MarketHistory
 from pacing.control.prior import MarketPrior
+from pacing.control.saved import PacerMemory, prior_digest
 from pacing.control.settings import PACING_PLAN, PacerSettings
-from pacing.control.state import CampaignState
+from pacing.control.state import NEVER_MS, CampaignState
 from pacing.facts import PACING_ACCOUNT
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Wanted = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
+"""Which of these campaigns (u8[n]) are wanted: bool[n]."""
 
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
@@ -27,6 +31,7 @@ _GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree 
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
+_REMEMBERED_MS = 7 * MS_PER_DAY  # what has not run for longer begins anew after a restart
 _EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the next
 
 
@@ -49,10 +54,12 @@ class Pacer:
     def __init__(self, history: MarketHistory | None = None, settings: PacerSettings | None = None) -> None:
         self._settings = settings or PacerSettings()
         prior = MarketPrior.unknown() if history is None else MarketPrior.from_history(history)
+        self._prior = prior
         self._state = CampaignState(prior.buckets)
         self._forecaster = Forecaster(prior, self._settings, self._state)
         self._pending: list[npt.NDArray[np.void]] = []
         self._lock = threading.Lock()
+        self._digest = b""
         self._last_ids: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._last_rows: Rows = np.zeros(0, np.int64)
 
@@ -120,6 +127,47 @@ class Pacer:
             row = self._state.row_of.get(campaign_id)
             return 0.0 if row is None else float(self._state.deficit[row])
 
+    def memory(self, now_ms: int, wanted: Wanted | None = None) -> PacerMemory:
+        """What is remembered of campaigns that ran lately: of all, or of those among them that are `wanted`."""
+        with self._lock:
+            state = self._state
+            rows = np.flatnonzero(state.ticked_at_ms[: state.count] >= now_ms - _REMEMBERED_MS)
+            if wanted is not None:
+                rows = rows[wanted(state.campaign_id[rows])]
+            return PacerMemory(now_ms, self._forecaster.bucket, self._prior_digest(), state.taken(rows))
+
+    def restore(self, memory: PacerMemory, now_ms: int) -> None:
+        """Go on with what another pacer remembered; what this one knew of the same campaigns is forgotten.
+
+        Raises:
+            ValueError: it is told in terms of other past days; nothing changed.
+        """
+        if memory.prior != self._prior_digest():
+            raise ValueError("of a pacer that knew other past days of the market")
+        if not bool((memory.rows["group"] < len(self._prior.value_curve)).all() and (memory.rows["group"] >= 0).all()):
+            raise ValueError("group: not one of the market's")
+        if not len(memory.rows):
+            return
+        elsewhere = CampaignState(self._prior.buckets)
+        memory = memory.brought_forward(now_ms, elsewhere, Forecaster(self._prior, self._settings, elsewhere))
+        with self._lock:
+            state = self._state
+            if not self._forecaster.has_begun:
+                self._forecaster.begin(memory.bucket, memory.saved_at_ms)
+            elif self._forecaster.roll(now_ms):
+                state.refreshed_at_ms[: state.count] = NEVER_MS
+            state.put(memory.rows)
+
+    @property
+    def memory_layout(self) -> np.dtype:
+        """Dtype of one campaign's row in a `PacerMemory`."""
+        return self._state.layout
+
+    def _prior_digest(self) -> bytes:
+        if not self._digest:
+            self._digest = prior_digest(self._prior)
+        return self._digest
+
     def _rows_of(self, campaign_ids: npt.NDArray[np.uint64]) -> Rows:
         if len(campaign_ids) != len(self._last_ids) or not np.array_equal(campaign_ids, self._last_ids):
             rows = self._state.rows(campaign_ids)
@@ -147,7 +195,8 @@ class Pacer:
         state = self._state
         feedback, self._pending = self._pending, []
         self._forecaster.absorb(feedback, now_ms)
-        same_day = state.day_start_at_ms[rows] == accounts["day_start_at_ms"]
+        same_day = (state.day_start_at_ms[rows] == accounts["day_start_at_ms"]) & ~state.away[rows]
+        state.away[rows] = False
         active = rows[same_day]
         spent = np.maximum(accounts["day_spend_micros"][same_day] - state.last_spend[active], 0.0)
         gained = np.maximum(accounts["day_expected_events"][same_day] - state.last_events[active], 0.0)
@@ -186,7 +235,7 @@ class Pacer:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
         if turned:
-            state.refreshed_at_ms[rows] = np.iinfo(np.int64).min // 2
+            state.refreshed_at_ms[rows] = NEVER_MS
         age_ms = now_ms - state.refreshed_at_ms[rows]
         edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
         state.target[rows], state.day_end_at_ms[rows] = target, end_ms

@@ -9,6 +9,7 @@ from pacing.control.grid import ALPHA_BINS, CURVE_BINS
 from pacing.control.kernels import SUM_COLUMNS, TABLE_ROWS
 
 TRAFFIC, LEVEL, PRICE = 0, 1, 2
+NEVER_MS = int(np.iinfo(np.int64).min // 2)
 
 
 class CampaignState:
@@ -24,6 +25,7 @@ class CampaignState:
         supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last tick.
         sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last tick.
         outcome: f8[N, 4] with memory: events and spend that came, events and spend that were expected.
+        layout: dtype of one row as a record.
     """
 
     def __init__(self, buckets: int) -> None:
@@ -76,7 +78,9 @@ class CampaignState:
             "plan_rate": ("f8", ()),  # micros per ms until the next tick
             "ticked_at_ms": ("i8", ()),
             "explored_at_ms": ("i8", ()),
+            "away": ("?", ()),  # restored after a pause: what was spent until its next tick says nothing
         }
+        self.layout = np.dtype([(name, f"<{kind}", shape) for name, (kind, shape) in self._columns.items()])
         self._capacity = 0
         self._grow(64)
 
@@ -125,6 +129,7 @@ class CampaignState:
     plan_rate: npt.NDArray[np.float64]
     ticked_at_ms: npt.NDArray[np.int64]
     explored_at_ms: npt.NDArray[np.int64]
+    away: npt.NDArray[np.bool_]
 
     def _grow(self, capacity: int) -> None:
         for name, (kind, shape) in self._columns.items():
@@ -134,7 +139,7 @@ class CampaignState:
             setattr(self, name, column)
         self.own_map[self._capacity :] = np.arange(CURVE_BINS, dtype=np.float32)
         self.first_bucket[self._capacity :] = -1
-        self.refreshed_at_ms[self._capacity :] = np.iinfo(np.int64).min // 2
+        self.refreshed_at_ms[self._capacity :] = NEVER_MS
         self._capacity = capacity
 
     def rows(self, campaign_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -151,3 +156,21 @@ class CampaignState:
         self.row_of[campaign_id] = row
         self.campaign_id[row] = campaign_id
         return row
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+        """A copy of these rows as records of `layout`."""
+        records = np.zeros(len(rows), self.layout)
+        for name in self._columns:
+            records[name] = getattr(self, name)[rows]
+        return records
+
+    def put(self, records: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """Set the rows of these campaigns, adding those that are new; answers which rows they are."""
+        ids = records["campaign_id"]
+        for campaign_id in ids.tolist():
+            if campaign_id not in self.row_of:
+                self.add(campaign_id)
+        rows = self.rows(ids)
+        for name in self._columns:
+            getattr(self, name)[rows] = records[name]
+        return rows
