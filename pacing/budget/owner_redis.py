@@ -72,6 +72,16 @@ def owner_ids(link: RedisLink) -> list[int]:
     return sorted(int(owner_id) for owner_id in found)
 
 
+def holds_deployment(link: RedisLink, owner: Owner) -> bool:
+    """Whether the Redis is the one that the owner joined, or has lost everything since.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    return found is None or found.decode() == owner.deployment_id
+
+
 def is_shared(folder: Path) -> bool:
     """Whether the folder is one whose budgets are in a Redis."""
     return (folder / OWNER_FILE).is_file()
