@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
-from auction.followers import Followers, restore_attribution
+from auction.followers import Followers
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
@@ -36,6 +37,7 @@ from auction.publisher import NextVersion, Publisher
 from auction.registry import Registry
 from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
+from auction.shared.judged import PeerRows
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
 from pacing.budget.owner_redis import ForeignFolder, Owner, is_shared, join
@@ -53,6 +55,7 @@ from targeting.viewers import ViewerTable
 
 MONEY_PERIOD_MS = 200
 FOLLOW_PERIOD_MS = 500
+PEERS_PERIOD_MS = 100
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
 KEY_PERIOD_MS = 500
@@ -99,6 +102,7 @@ class Services:
         self.keys = KeyRing(folder)
         self._join()
         self._open_money()
+        self._open_peers()
         self._open_audience()
         self._open_learning()
         self._open_bidding()
@@ -126,9 +130,17 @@ class Services:
         self.settings = BankSettings(
             win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE
         )
+        if self.owner is not None:
+            self.settings = replace(self.settings, owner_id=self.owner.owner_id)
         self.attribution = AttributionJudge()
         self.bank = Bank(self.ledger, self.clock, self.settings)
         self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged)
+
+    def _open_peers(self) -> None:
+        """Have what the other servers judged, if there are to be any."""
+        self.peers: PeerRows | None = None
+        if self.link is not None and self.owner is not None:
+            self.peers = PeerRows(self.link, self.owner, self.ledger, self.folder, self.clock)
 
     def _open_audience(self) -> None:
         self.viewers = ViewerTable()
@@ -175,8 +187,8 @@ class Services:
             self.book.planned_micros,
         )
         self.followers = Followers(
-            self.ledger, self.book, self.learner, self.progress, self.follows, clock,
-            None if config.data is None else self.folder,
+            self.ledger, self.book, self.learner, self.progress, self.follows, self.attribution, clock,
+            None if config.data is None else self.folder, self.peers,
         )  # fmt: skip
 
     def _next_version(self) -> NextVersion:
@@ -203,7 +215,6 @@ class Services:
 
     def _recover(self) -> None:
         self.bank.recover()
-        restore_attribution(self.attribution, self.ledger)
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
@@ -218,6 +229,8 @@ class Services:
         every = self.scheduler.every
         every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
+        if self.peers is not None:
+            every(PEERS_PERIOD_MS, self.followers.take_peers, "peers")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
@@ -262,11 +275,14 @@ class Services:
 
     def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
         """A page of a campaign's charges, explained (see `auction.campaigns.desk`)."""
+        if self.peers is not None:
+            return self.peers.statement(campaign_id, after, limit, at_sequence)
         page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
         return page, explained(self.ledger, page.charges)
 
     def follow(self) -> None:
-        """Judge what is new in the ledger, and tell everybody who learns from it."""
+        """Judge what is new in the ledger, knowing what others judged, and tell everybody who learns from it."""
+        self.followers.take_peers()
         self.judge.catch_up()
         self.followers.tick()
 
@@ -276,6 +292,8 @@ class Services:
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""
+        if self.peers is not None:
+            self.peers.start()
         if not self.config.virtual_clock:
             self.scheduler.start()
 
@@ -284,6 +302,8 @@ class Services:
         self.scheduler.stop()
         self.follow()
         self.save()
+        if self.peers is not None:
+            self.peers.close()
         self.ledger.close()
         self.store.close()
         if self.journal is not None:

@@ -161,22 +161,21 @@ class PeerRows:
                 logger.exception("judged rows: tried again in %.0f s", _AWAY_S)
                 self._stopping.wait(_AWAY_S)
 
-    def stop(self) -> None:
-        """End the exchange, after one more step, so that a server that stops leaves nothing untold where it can."""
+    def close(self) -> None:
+        """End the exchange, tell what is left where Redis can be reached, and close all files."""
         self._stopping.set()
-        if self._thread is None:
-            return
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+            self._tell_the_rest()
+        self._copies.close()
+        self.arrivals.close()
+
+    def _tell_the_rest(self) -> None:
         try:
             while self._publisher.step():
                 pass
         except (RedisUnavailable, LedgerError) as error:
             logger.info("judged rows: the last ones are told after the next start: %s", error)
-
-    def close(self) -> None:
-        """Close all files, after `stop`."""
-        self._copies.close()
-        self.arrivals.close()
 
 
 class _ListedRows:
