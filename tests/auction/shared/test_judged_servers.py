@@ -38,9 +38,8 @@ class Servers:
         self.engines: list[Engine] = []
         for number in range(2):
             self.add(number)
-        created = [engine.create(creator_id=CREATOR_ID) for engine in self.engines]
-        assert created[0].campaign_id == created[1].campaign_id
-        self.campaign_id = created[0].campaign_id
+        self.campaign_id = self.engines[0].create(creator_id=CREATOR_ID).campaign_id
+        self.bring(1, self.campaign_id, creator_id=CREATOR_ID)
 
     def add(self, number: int) -> Engine:
         folder = self._folder / str(number)
@@ -49,6 +48,16 @@ class Servers:
             shutil.copyfile(self._folder / "0" / KEY_FILE, folder / KEY_FILE)
         self.engines.append(self.open(number))
         return self.engines[-1]
+
+    def bring(self, number: int, campaign_id: int, **changes: Any) -> None:
+        """Let a server know a campaign that the first one made: from the others, or made there in the same way."""
+        engine = self.engines[number]
+        exchange = getattr(engine.services, "exchange", None)
+        if exchange is None:
+            assert engine.create(**changes).campaign_id == campaign_id
+            return
+        exchange.tick()
+        engine.go_round()
 
     def open(self, number: int) -> Engine:
         now_ms = self.engines[0].now_ms if self.engines else NOON_MS
@@ -225,8 +234,7 @@ def test_restarts_and_new_servers_count_nothing_twice(servers: Servers) -> None:
     for number in (0, 1):
         servers.start_again(number)
     servers.add(2)
-    late = servers.engines[2]
-    assert late.create(creator_id=CREATOR_ID).campaign_id == servers.campaign_id
+    servers.bring(2, servers.campaign_id, creator_id=CREATOR_ID)
     servers.meet()
     for number in (0, 1, 2):
         assert servers.figures(number) == before
@@ -253,6 +261,6 @@ def test_rows_of_a_campaign_that_is_not_here_yet_wait_for_it(servers: Servers, r
     servers.meet()
     there = servers.engines[1]
     assert there.services.followers.take_peers() == 0
-    assert there.create(creator_id=8, name="Only here, for now").campaign_id == other.campaign_id
+    servers.bring(1, other.campaign_id, creator_id=8, name="Only here, for now")
     servers.meet()
     assert there.campaign_report(other.campaign_id).total.impressions == 3
