@@ -16,6 +16,7 @@ from auction.progress import Progress
 from auction.shared.judged import PeerRows
 from pacing.clocks import Clock
 from pacing.facts import OutcomeKind, Verdict
+from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
 from pacing.ledger.merged import Batch
 from pacing.ledger.owners import OWN, Positions, least
@@ -69,6 +70,7 @@ class Followers:
         self._counted = Positions()  # by progress and follow graph
         self._unknown_since_ms: int | None = None
         self._given_up: set[int] = set()
+        self._is_damaged = False
 
     def load(self) -> None:
         """Bring the judge of attribution to where everything was judged, and take up what `save` wrote; what is
@@ -131,7 +133,14 @@ class Followers:
             return 0
         everybody = [*self._read_to(), self._attributed]
         after = Positions({origin_id: least(everybody, origin_id) for origin_id in self._peers.origins()})
-        rows, judgements = self._peers.read(after, PEER_ROWS)
+        try:
+            rows, judgements = self._peers.read(after, PEER_ROWS)
+        except LedgerDamaged as damage:
+            # Judging goes on: nothing that others told may stop what is told here.
+            if not self._is_damaged:
+                logger.error("%s; without that file this server fetches the rows again at its next start", damage)
+            self._is_damaged = True
+            return 0
         if not len(rows) or self._waits_for_campaigns(rows, judgements):
             return 0
         fresh = self._attributed.fresh(rows["sequence"])

@@ -146,8 +146,15 @@ class JudgedCopy(JudgedReads):
         return Mark(0, part.last, row_head, part.last, judged_head)
 
     def read_judged(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to `limit` rows behind the origin's sequence `after`, as OUTCOME[n] and JUDGEMENT[n], qualified."""
-        rows, judgements = super().read_judged(after, limit)
+        """Up to `limit` rows behind the origin's sequence `after`, as OUTCOME[n] and JUDGEMENT[n], qualified.
+
+        Raises:
+            LedgerDamaged: what is stored is not what was taken; the text names the file.
+        """
+        try:
+            rows, judgements = super().read_judged(after, limit)
+        except LedgerDamaged as damage:
+            raise LedgerDamaged(f"copy {self.path}: {damage}") from None
         for table in (rows, judgements):
             table["sequence"] |= np.uint64(qualified(self.origin_id, 0))
         return rows, judgements

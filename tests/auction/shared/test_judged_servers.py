@@ -264,3 +264,24 @@ def test_rows_of_a_campaign_that_is_not_here_yet_wait_for_it(servers: Servers, r
     servers.bring(1, other.campaign_id, creator_id=8, name="Only here, for now")
     servers.meet()
     assert there.campaign_report(other.campaign_id).total.impressions == 3
+
+
+def test_a_copy_that_is_damaged_does_not_stop_judging_here(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    servers.sell(0, range(1, 4))
+    servers.engines[0].go_round()
+    there = servers.engines[1].services
+    assert there.peers is not None and there.owner is not None
+    for engine in reversed(servers.engines):
+        for _ in range(2):
+            assert engine.services.peers is not None
+            engine.services.peers.step()
+    there.peers.step()
+    (origin_id,) = there.peers.origins()
+    copy = there.peers._copies.of(origin_id)
+    assert copy.judged_sequence > 0
+    copy._db.execute("UPDATE batches SET body = zeroblob(length(body)) WHERE length(body) > 0")
+    servers.sell(1, range(101, 104))
+    servers.engines[1].go_round()
+    servers.engines[1].go_round()
+    assert servers.figures(1).total.impressions == 3
+    assert len([record for record in caplog.records if f"owner-{origin_id}.sqlite" in record.message]) == 1
