@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +13,35 @@ from auction.attribution import AttributionJudge
 from auction.campaigns.report import ReportBook
 from auction.learning import Learner
 from auction.progress import Progress
+from auction.shared.judged import PeerRows
 from pacing.clocks import Clock
 from pacing.facts import OutcomeKind, Verdict
+from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
+from pacing.ledger.merged import Batch
+from pacing.ledger.owners import OWN, Positions, least
 from targeting.graph.follows import FollowGraph
 
+logger = logging.getLogger(__name__)
+
 BATCH_ROWS = 20_000
+PEER_ROWS = 2_500
+"""Rows of each other server that are taken in at a time: between two of these, everything else has its turn."""
+UNKNOWN_WAIT_MS = 60_000
 _BOOK_FILE = "report.npz"
 _LEARNER_FILE = "learner.npz"
 _PROGRESS_FILE = "progress.json"
 
+Source = Callable[[Positions, int], Batch]
+"""source(after, limit): judged rows behind some positions, up to `limit` of a ledger, by time."""
+
 
 class Followers:
-    """Report book, learner, progress and follow graph, fed from the judged rows in order. One thread at a time.
+    """Report book, learner, progress, follow graph and list of charges, fed from the judged rows of this server's
+    ledger and of those of its peers. One thread at a time.
 
-    The learner's file says where it stands. The others are caught up from their own positions, so a crash between two
-    files costs nothing but a few rows read again.
+    Each knows up to where it has read every ledger, and passes over what comes again, so a crash between two files
+    costs nothing but a few rows read again.
     """
 
     def __init__(
@@ -36,47 +51,59 @@ class Followers:
         learner: Learner,
         progress: Progress,
         follows: FollowGraph,
+        attribution: AttributionJudge,
         clock: Clock,
         folder: Path | None,
+        peers: PeerRows | None = None,
     ) -> None:
         self._ledger = ledger
         self._book = book
         self._learner = learner
         self._progress = progress
         self._follows = follows
+        self._attribution = attribution
         self._clock = clock
         self._folder = folder
-        self._learned = 0
-        self._position = 0
+        self._peers = peers
+        self._attributed = Positions()
+        self._learned = Positions()
+        self._counted = Positions()  # by progress and follow graph
+        self._unknown_since_ms: int | None = None
+        self._given_up: set[int] = set()
+        self._is_damaged = False
 
     def load(self) -> None:
-        """Take up what `save` wrote; what is missing or unreadable is read from the ledger again."""
+        """Bring the judge of attribution to where everything was judged, and take up what `save` wrote; what is
+        missing or unreadable is read from the ledgers again."""
+        for rows, judgements in _all(self._source()):
+            self._attribution.replay(rows, judgements)
+            self._attributed.advance(rows["sequence"])
         if self._folder is None:
             return
         self._book.load(self._folder / _BOOK_FILE)
         try:
             self._learned = self._learner.load(self._folder / _LEARNER_FILE)
         except (OSError, ValueError):
-            self._learned = 0
+            self._learned = Positions()
         try:
             saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
-            position = int(saved["position"])
+            positions = Positions.unpacked(np.array(saved["positions"], np.uint64).reshape(-1, 2))
             self._progress.restore(saved["days"])
-            self._position = position
+            self._counted = positions
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            self._position = 0
+            self._counted = Positions()
         self._restore_follows()
+
+    def _source(self) -> Source:
+        if self._peers is not None:
+            return self._peers.read_with_own
+        return lambda after, limit: self._ledger.read_judged(after[OWN], limit)
 
     def _restore_follows(self) -> None:
         """Take up the follow edges of the rows that are counted already: the graph itself lives in memory only."""
-        after = 0
-        while after < self._position:
-            rows, judgements = self._ledger.read_judged(after, BATCH_ROWS)
-            if not len(rows):
-                return
-            counted = rows["sequence"] <= self._position
+        for rows, judgements in _all(self._source()):
+            counted = ~self._counted.fresh(rows["sequence"])
             self._follow(rows[counted], judgements[counted])
-            after = int(rows["sequence"][-1])
 
     def save(self) -> None:
         """Write what everybody learned; each file whole or not at all."""
@@ -85,35 +112,82 @@ class Followers:
         self._book.save(self._folder / _BOOK_FILE)
         self._learner.save(self._folder / _LEARNER_FILE, self._learned)
         part = self._folder / f"{_PROGRESS_FILE}.part"
-        part.write_text(json.dumps({"position": self._position, "days": self._progress.state()}), encoding="utf-8")
+        state = {"positions": self._counted.packed().tolist(), "days": self._progress.state()}
+        part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
 
     def tick(self) -> None:
-        """Take in all rows that were judged since the last time."""
+        """Take in all rows of this server's ledger that were judged since the last time."""
         while True:
-            after = min(self._position, self._learned, self._book.ledger_sequence)
             judged_sequence = self._ledger.judged_sequence
-            rows, judgements = self._ledger.read_judged(after, BATCH_ROWS)
+            rows, judgements = self._ledger.read_judged(least(self._read_to(), OWN), BATCH_ROWS)
             if not len(rows):
                 self._book.caught_up(judged_sequence)
                 break
-            self._book.follow(rows, judgements)
-            self._learn(rows, judgements)
-            self._progress_on(rows, judgements)
+            self._take(rows, judgements)
         self._learner.tick(self._clock.wall_ms())
 
+    def take_peers(self) -> int:
+        """Take in some rows that other servers judged; answers how many there were."""
+        if self._peers is None:
+            return 0
+        everybody = [*self._read_to(), self._attributed]
+        after = Positions({origin_id: least(everybody, origin_id) for origin_id in self._peers.origins()})
+        try:
+            rows, judgements = self._peers.read(after, PEER_ROWS)
+        except LedgerDamaged as damage:
+            # Judging goes on: nothing that others told may stop what is told here.
+            if not self._is_damaged:
+                logger.error("%s; without that file this server fetches the rows again at its next start", damage)
+            self._is_damaged = True
+            return 0
+        if not len(rows) or self._waits_for_campaigns(rows, judgements):
+            return 0
+        fresh = self._attributed.fresh(rows["sequence"])
+        self._attribution.replay(rows[fresh], judgements[fresh])
+        self._attributed.advance(rows["sequence"])
+        self._take(rows, judgements)
+        return len(rows)
+
+    def _read_to(self) -> list[Positions]:
+        read_to = [self._book.positions, self._learned, self._counted]
+        return read_to if self._peers is None else [*read_to, self._peers.arrivals.positions]
+
+    def _waits_for_campaigns(self, rows: np.ndarray, judgements: np.ndarray) -> bool:
+        """Whether to leave rows for later, as a campaign of theirs has not reached this server yet. Not for ever."""
+        unknown = self._book.unknown_campaigns(rows, judgements) - self._given_up
+        if not unknown:
+            self._unknown_since_ms = None
+            return False
+        now_ms = self._clock.monotonic_ms()
+        if self._unknown_since_ms is None:
+            self._unknown_since_ms = now_ms
+        if now_ms - self._unknown_since_ms < UNKNOWN_WAIT_MS:
+            return True
+        logger.error("other servers sold for campaigns %s, unknown here: not in this server's reports", sorted(unknown))
+        self._given_up |= unknown
+        self._unknown_since_ms = None
+        return False
+
+    def _take(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        self._book.follow(rows, judgements)
+        self._learn(rows, judgements)
+        self._progress_on(rows, judgements)
+        if self._peers is not None:
+            self._peers.arrivals.follow(rows, judgements)
+
     def _learn(self, rows: np.ndarray, judgements: np.ndarray) -> None:
-        fresh = rows["sequence"] > self._learned
+        fresh = self._learned.fresh(rows["sequence"])
         if fresh.any():
             self._learner.learn(rows[fresh], judgements[fresh], self._clock.wall_ms())
-            self._learned = int(rows["sequence"][-1])
+            self._learned.advance(rows["sequence"])
 
     def _progress_on(self, rows: np.ndarray, judgements: np.ndarray) -> None:
-        fresh = rows["sequence"] > self._position
+        fresh = self._counted.fresh(rows["sequence"])
         if fresh.any():
             self._progress.follow(rows[fresh], judgements[fresh])
             self._follow(rows[fresh], judgements[fresh])
-            self._position = int(rows["sequence"][-1])
+            self._counted.advance(rows["sequence"])
 
     def _follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Fresh fans are in their creator's segment from the next snapshot on, whoever brought them."""
@@ -126,12 +200,12 @@ class Followers:
             self._follows.remove(left["viewer_id"], left["creator_id"])
 
 
-def restore_attribution(judge: AttributionJudge, ledger: Ledger) -> None:
-    """Bring a new judge to where the ledger was judged."""
-    after = 0
+def _all(source: Source) -> Iterator[Batch]:
+    """Everything that was judged, from the first row on."""
+    after = Positions()
     while True:
-        rows, judgements = ledger.read_judged(after, BATCH_ROWS)
+        rows, judgements = source(after, BATCH_ROWS)
         if not len(rows):
             return
-        judge.replay(rows, judgements)
-        after = int(rows["sequence"][-1])
+        yield rows, judgements
+        after.advance(rows["sequence"])

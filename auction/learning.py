@@ -15,16 +15,18 @@ from auction.predictor.waiting.waiting import Released, WaitingRoom
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, MAX_FEATURES, Goal, OutcomeKind, Verdict
+from pacing.ledger.owners import SEQUENCE_MASK, Positions, owners_of
 
 __all__ = ["LandscapeLearner", "Learner"]
 
 LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
 """Every goal that has an event of its own; each billed impression teaches all of them."""
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
 _GOLDEN = 0.6180339887498949
+_SILVER = 0.4142135623730951
 
 
 class _Lessons(NamedTuple):
@@ -93,15 +95,13 @@ class Learner:
         displaced = self._negatives(self._room.make_room(len(rows), now_ms))
         features, at_ms = rows["decision"]["features"], rows["occurred_at_ms"]
         due_ms = np.empty((len(rows), len(LEARNED_GOALS)), np.int64)
+        draws = _draws(rows["sequence"])
         latest_ms = int(at_ms.max()) if len(rows) else 0
         for column, goal in enumerate(LEARNED_GOALS):
             curve = self._curves[goal]
             probabilities, _ = self.predictor.predict(goal, features)
             curve.add_impressions(latest_ms, float(probabilities.sum()))
-            # A low-discrepancy draw: over any stretch of rows, delays are as evenly spread as their distribution
-            # allows.
-            shares = np.modf(rows["sequence"].astype(np.float64) * _GOLDEN + 0.17 * column)[0]
-            due_ms[:, column] = at_ms + curve.delays_at(shares)
+            due_ms[:, column] = at_ms + curve.delays_at(np.modf(draws + 0.17 * column)[0])
         campaign_ids = rows["decision"]["campaign_id"]
         self._room.add(rows["sequence"], campaign_ids, at_ms, features, np.array(LEARNED_GOALS), due_ms)
         return displaced
@@ -165,15 +165,15 @@ class Learner:
         """Share of the goal's events (f8[n]) that have come when impressions are this old (i8[n] ms)."""
         return self._curves[Goal.FANS if goal is Goal.KEPT_FANS else goal].arrived_share(ages_ms)
 
-    def save(self, path: Path, position: int) -> None:
-        """Write everything learned, and the ledger position that it is true at, to `path` (npz), whole or not at
-        all."""
-        write_state(path, self._state(position))
+    def save(self, path: Path, positions: Positions) -> None:
+        """Write everything learned, and the positions in the ledgers that it is true at, to `path` (npz), whole or not
+        at all."""
+        write_state(path, self._state(positions))
 
-    def _state(self, position: int) -> dict[str, np.ndarray]:
+    def _state(self, positions: Positions) -> dict[str, np.ndarray]:
         state = {
             "learner_version": np.array(_STATE_VERSION),
-            "position": np.array(position, np.uint64),
+            "positions": positions.packed(),
             "missed": np.array(self.missed),
             "times_ms": np.array([self._curves_at_ms, self._forgot_at_ms], np.int64),
             **_prefixed("predictor", self.predictor.state()),
@@ -183,8 +183,8 @@ class Learner:
             state.update(_prefixed(f"curve{int(goal)}", curve.state()))
         return state
 
-    def load(self, path: Path) -> int:
-        """Take up what `save` wrote; the ledger position to go on from.
+    def load(self, path: Path) -> Positions:
+        """Take up what `save` wrote; the positions to go on from.
 
         Raises:
             ValueError: another version, capacity or set of features, or a damaged file; nothing is changed then.
@@ -193,7 +193,8 @@ class Learner:
         saved = arrays_from(path.read_bytes())
         if "learner_version" not in saved or saved["learner_version"].tolist() != _STATE_VERSION:
             raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
-        check_like(saved, self._state(0))
+        check_like(saved, self._state(Positions()))
+        positions = Positions.unpacked(saved["positions"])
         room = WaitingRoom(self._room.capacity)
         room.restore(_without_prefix("room", saved))
         curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
@@ -204,7 +205,14 @@ class Learner:
         self._room, self._curves = room, curves
         self.missed = int(saved["missed"])
         self._curves_at_ms, self._forgot_at_ms = curves_at_ms, forgot_at_ms
-        return int(saved["position"])
+        return positions
+
+
+def _draws(sequences: np.ndarray) -> np.ndarray:
+    """A number for each row, f8[n], whose fraction is a low-discrepancy draw: over any stretch of a ledger's rows,
+    delays are as evenly spread as their distribution allows. A double would round an owner's sequences to nothing."""
+    own = (sequences & np.uint64(SEQUENCE_MASK)).astype(np.float64)
+    return own * _GOLDEN + owners_of(sequences).astype(np.float64) * _SILVER
 
 
 def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:

@@ -91,9 +91,10 @@ class Progress:
         relevant = charged | attributed
         for campaign_id in np.unique(judgements["campaign_id"][relevant]).tolist():
             mine = relevant & (judgements["campaign_id"] == campaign_id)
-            # A batch rarely spans a day's turn; its last instant decides, and the day's first rows count once it
-            # turned.
             progress = self._day_of(campaign_id, int(rows["recorded_at_ms"][mine][-1]))
+            if progress is None:
+                continue
+            mine &= rows["recorded_at_ms"] >= progress.day_start_at_ms
             self._count(progress, rows[mine & charged], rows[mine & attributed], self._goal_of(campaign_id))
 
     def _count(self, progress: DayProgress, charged: np.ndarray, attributed: np.ndarray, goal: int) -> None:
@@ -149,9 +150,12 @@ class Progress:
             raise ValueError(f"days: {type(state).__name__}; must be an object")
         self._days = {int(campaign_id): _day_from(saved) for campaign_id, saved in state.items()}
 
-    def _day_of(self, campaign_id: int, at_ms: int) -> DayProgress:
+    def _day_of(self, campaign_id: int, at_ms: int) -> DayProgress | None:
+        """The campaign's day at an instant, begun if it is a new one; None: it is over, and rows of it came late."""
         day_key, day_start_at_ms = self._day_start_of(campaign_id, at_ms)
         progress = self._days.get(campaign_id)
+        if progress is not None and day_key < progress.day_key:
+            return None
         if progress is None or day_key > progress.day_key:
             progress = self._days[campaign_id] = DayProgress(day_key, day_start_at_ms)
         return progress

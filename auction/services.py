@@ -28,7 +28,7 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
-from auction.followers import Followers, restore_attribution
+from auction.followers import Followers
 from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
@@ -41,6 +41,7 @@ from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
 from auction.shared.campaigns import SharedCampaigns
 from auction.shared.exchange import Exchange
+from auction.shared.judged import PeerRows
 from auction.shared.keys_redis import SharedKeys
 from auction.shared.pace import SharedPacer
 from auction.shared.pace_redis import PaceBoard
@@ -66,6 +67,7 @@ from targeting.viewers import ViewerTable
 
 MONEY_PERIOD_MS = 200
 FOLLOW_PERIOD_MS = 500
+PEERS_PERIOD_MS = 100
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
 KEY_PERIOD_MS = 500
@@ -119,6 +121,7 @@ class Services:
         self.keys = KeyRing(folder)
         self._join()
         self._open_money()
+        self._open_peers()
         self._open_audience()
         self._open_learning()
         self._open_bidding()
@@ -174,6 +177,12 @@ class Services:
         self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
         return shared
 
+    def _open_peers(self) -> None:
+        """Have what the other servers judged, if there are to be any."""
+        self.peers: PeerRows | None = None
+        if self.link is not None and self.owner is not None:
+            self.peers = PeerRows(self.link, self.owner, self.ledger, self.folder, self.clock)
+
     def _open_audience(self) -> None:
         self.viewers = ViewerTable()
         self.segments = SegmentStore()
@@ -224,8 +233,8 @@ class Services:
             self.shared_pacer,
         )
         self.followers = Followers(
-            self.ledger, self.book, self.learner, self.progress, self.follows, clock,
-            None if config.data is None else self.folder,
+            self.ledger, self.book, self.learner, self.progress, self.follows, self.attribution, clock,
+            None if config.data is None else self.folder, self.peers,
         )  # fmt: skip
 
     def _next_version(self) -> NextVersion:
@@ -264,7 +273,6 @@ class Services:
 
     def _recover(self) -> None:
         self.bank.recover()
-        restore_attribution(self.attribution, self.ledger)
         if self.exchange is not None:
             self.exchange.tick()
         for campaign in self.store.all():
@@ -289,6 +297,8 @@ class Services:
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
         if self.epochs is not None:
             every(EPOCH_PERIOD_MS, self.epochs.tick, "epochs")
+        if self.peers is not None:
+            every(PEERS_PERIOD_MS, self.followers.take_peers, "peers")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
@@ -334,11 +344,14 @@ class Services:
 
     def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
         """A page of a campaign's charges, explained (see `auction.campaigns.desk`)."""
+        if self.peers is not None:
+            return self.peers.statement(campaign_id, after, limit, at_sequence)
         page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
         return page, explained(self.ledger, page.charges)
 
     def follow(self) -> None:
-        """Judge what is new in the ledger, and tell everybody who learns from it."""
+        """Judge what is new in the ledger, knowing what others judged, and tell everybody who learns from it."""
+        self.followers.take_peers()
         with suppress(BudgetsAway):  # logged where it is noticed; what is accepted waits for its verdict
             self.judge.catch_up()
         self.followers.tick()
@@ -351,6 +364,8 @@ class Services:
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""
+        if self.peers is not None:
+            self.peers.start()
         if not self.config.virtual_clock:
             self.scheduler.start()
         if self.exchange is not None:
@@ -367,6 +382,8 @@ class Services:
             self.shared_pacer.stop()
         self.follow()
         self.save()
+        if self.peers is not None:
+            self.peers.close()
         self.ledger.close()
         self.store.close()
         if self.journal is not None:

@@ -786,7 +786,7 @@ class ListChargesRequest(_message.Message):
     LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.int
     after: _builtins.int
-    """sequence of the last charge of the page before; 0: from the start"""
+    """next_after of the page before, from the same server; 0: from the start"""
     limit: _builtins.int
     """1..1,000; 0: 100"""
     ledger_sequence: _builtins.int
@@ -819,7 +819,7 @@ class ListChargesResponse(_message.Message):
     next_after: _builtins.int
     """0: this is the last page"""
     ledger_sequence: _builtins.int
-    """list and totals are true at this row of the ledger"""
+    """list and totals are true at this row of the ledger; with --redis: at this place of the server's list"""
     charged_micros: _builtins.int
     """in total"""
     over_delivered_micros: _builtins.int
@@ -867,7 +867,7 @@ class Charge(_message.Message):
     CHARGED_MICROS_FIELD_NUMBER: _builtins.int
     OVER_DELIVERED_MICROS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """its row of the ledger"""
+    """its row of the ledger; with --redis: 2^48 times the owner id of the ledger, plus the row"""
     occurred_at_ms: _builtins.int
     """when it was seen"""
     recorded_at_ms: _builtins.int

@@ -41,6 +41,8 @@ KERNEL_LIBRARIES = {"__future__", "math", "typing", "numpy", "numba"}
 SQLITE_FILES = {
     "pacing/ledger/log.py",
     "pacing/ledger/reading.py",
+    "pacing/ledger/copies.py",
+    "pacing/ledger/arrivals.py",
     "auction/campaigns/store.py",
     "fanbridge/service/store.py",
     "fanbridge/delivery.py",

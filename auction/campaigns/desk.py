@@ -54,5 +54,5 @@ class Desk(Protocol):
         """A page of a campaign's charges (see `pacing.ledger.statement.statement_page`), and the same as EXPLAINED[n].
 
         Raises:
-            ValueError: `at_sequence` lies behind what is judged.
+            ValueError: `at_sequence` lies behind what is judged, or it or `after` is of another server's list.
         """

@@ -23,12 +23,13 @@ from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR
 from pacing.days import local_day
 from pacing.facts import GOAL_OF_KIND, Goal, OutcomeKind, Verdict
+from pacing.ledger.owners import OWN, Positions
 
 MAX_HOURS = 744
 """Hours that a campaign's figures are kept by: 31 days."""
 KEPT_DAYS = 3
 """Local days that are kept: late outcomes reach back into yesterday, and clocks may disagree about tomorrow."""
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 class Figures(NamedTuple):
@@ -67,6 +68,9 @@ for _kind, _field in {
 _GOAL_OF_KIND = np.zeros(256, np.int64)
 for _kind, _goal in GOAL_OF_KIND.items():
     _GOAL_OF_KIND[_kind] = _goal
+
+
+_COUNTED_VERDICTS = (Verdict.CHARGED, Verdict.OVER_DELIVERY, Verdict.ATTRIBUTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +150,25 @@ class ReportBook:
         """
         self._campaign_of = campaign_of
         self._books: dict[int, _Book] = {}
-        self._sequence = 0
+        self._positions = Positions()
         self._revision = 0
         self._changed = threading.Condition()
 
     @property
     def ledger_sequence(self) -> int:
-        """The last row that was followed; the position to go on from."""
-        return self._sequence
+        """The last row of this server's own ledger that was followed."""
+        return self._positions[OWN]
+
+    @property
+    def positions(self) -> Positions:
+        """Up to where each ledger was followed; where to go on from."""
+        return self._positions
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Count judged rows; those that were counted before are passed over.
 
         Args:
-            rows: OUTCOME[n] in ledger order.
+            rows: OUTCOME[n], those of one ledger in its order; of another owner's with qualified sequences.
             judgements: JUDGEMENT[n], one for each row.
 
         Raises:
@@ -168,18 +177,25 @@ class ReportBook:
         if len(rows) != len(judgements) or not np.array_equal(rows["sequence"], judgements["sequence"]):
             raise ValueError(f"judgements: {len(judgements)} for {len(rows)} rows, or of other rows")
         with self._changed:
-            fresh = rows["sequence"] > self._sequence
+            fresh = self._positions.fresh(rows["sequence"])
             if not fresh.any():
                 return
             self._count(rows[fresh], judgements[fresh])
-            self._sequence = int(rows["sequence"][-1])
+            self._positions.advance(rows["sequence"])
             self._announce()
+
+    def unknown_campaigns(self, rows: np.ndarray, judgements: np.ndarray) -> set[int]:
+        """Campaigns of judged rows that cannot be booked, since nobody here knows them."""
+        with self._changed:
+            counted = np.isin(judgements["verdict"], _COUNTED_VERDICTS)
+            ids = np.unique(_campaigns_of(rows, judgements)[counted]).tolist()
+            return {campaign_id for campaign_id in ids if self._book_of(campaign_id) is None}
 
     def caught_up(self, judged_sequence: int) -> None:
         """Note that every outcome up to this row was followed: the ledger's own rows behind the last one count too."""
         with self._changed:
-            if judged_sequence > self._sequence:
-                self._sequence = judged_sequence
+            if judged_sequence > self._positions[OWN]:
+                self._positions[OWN] = judged_sequence
                 self._announce()
 
     def note_plan(self, campaign_ids: np.ndarray, planned_day_spend_micros: np.ndarray, at_ms: int) -> None:
@@ -220,7 +236,7 @@ class ReportBook:
             today = local_day(now_ms, book.zone).day_key
             now_hour = now_ms // MS_PER_HOUR
             return BookedFigures(
-                ledger_sequence=self._sequence,
+                ledger_sequence=self._positions[OWN],
                 total=_figures(book.total, 0),
                 today=_figures(book.days, today),
                 hours=[
@@ -250,7 +266,7 @@ class ReportBook:
 
     def _arrays(self) -> dict[str, Any]:
         with self._changed:
-            arrays: dict[str, Any] = {"version": SNAPSHOT_VERSION, "sequence": np.uint64(self._sequence)}
+            arrays: dict[str, Any] = {"version": SNAPSHOT_VERSION, "positions": self._positions.packed()}
             ids = list(self._books)
             books = list(self._books.values())
             arrays["campaign_ids"] = np.array(ids, np.uint64)
@@ -271,11 +287,11 @@ class ReportBook:
         try:
             arrays = arrays_from(raw)
             check_like(arrays, ReportBook(self._campaign_of)._arrays())
-            books, sequence = _books_from(arrays)
+            books, positions = _books_from(arrays), Positions.unpacked(arrays["positions"])
         except (ValueError, OverflowError) as error:
             raise ValueError(f"report snapshot: {len(raw)} bytes that are none ({error})") from None
         with self._changed:
-            self._books, self._sequence = books, sequence
+            self._books, self._positions = books, positions
             self._announce()
 
     def save(self, path: Path) -> None:
@@ -318,9 +334,7 @@ class ReportBook:
         taken = np.flatnonzero(charged | over_delivered | event)
         if not len(taken):
             return
-        campaign_ids = np.where(
-            judgements["campaign_id"] != 0, judgements["campaign_id"], rows["decision"]["campaign_id"]
-        )[taken]
+        campaign_ids = _campaigns_of(rows, judgements)[taken]
         at_ms = _instants(rows, billable)[taken]
         counts = np.zeros((len(taken), _COUNT), np.int64)
         counts[charged[taken], _COLUMN["impressions"]] = 1
@@ -340,6 +354,11 @@ class ReportBook:
                 book.over_delivered_micros += int(lost_micros[group].sum())
 
 
+def _campaigns_of(rows: np.ndarray, judgements: np.ndarray) -> np.ndarray:
+    """u8[n]: whose budget was asked, or to whom an event counts."""
+    return np.where(judgements["campaign_id"] != 0, judgements["campaign_id"], rows["decision"]["campaign_id"])
+
+
 def _instants(rows: np.ndarray, billable: np.ndarray) -> np.ndarray:
     """i8[n]: money when it was bid, the rest when it happened, but no later than it was recorded."""
     at_ms = np.where(billable, rows["decision"]["issued_at_ms"], rows["occurred_at_ms"])
@@ -352,7 +371,7 @@ def _figures(table: HourTable, key: int) -> Figures:
     return Figures._make([*counts.tolist(), expected])
 
 
-def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:
+def _books_from(arrays: Any) -> dict[int, _Book]:
     if int(arrays["version"]) != SNAPSHOT_VERSION:
         raise ValueError(f"version {int(arrays['version'])}, not {SNAPSHOT_VERSION}")
     ids = arrays["campaign_ids"].tolist()
@@ -370,4 +389,4 @@ def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:
         book.total, book.days, book.hours = tables["total"][i], tables["days"][i], tables["hours"][i]
         book.over_delivered_micros, book.plan_day_key, book.plan_micros = over_delivered, plan_day_key, plan_micros
         books[campaign_id] = book
-    return books, int(arrays["sequence"])
+    return books

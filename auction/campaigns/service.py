@@ -180,7 +180,8 @@ class CampaignsService:
         try:
             page, charges = self._desk.statement(campaign_id, after, limit, at_sequence)
         except ValueError as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), "ledger_sequence") from None
+            field = "after" if str(error).startswith("after ") else "ledger_sequence"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), field) from None
         return charges_to_message(page, charges)
 
     def watch(

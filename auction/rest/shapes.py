@@ -253,7 +253,9 @@ class ReportShape(BaseModel):
 class ChargeShape(BaseModel):
     """One impression with its price, and the why of its bid: value = alpha * p, and in first price a share of that."""
 
-    sequence: Annotated[str, Field(description="its row of the ledger")]
+    sequence: Annotated[
+        str, Field(description="its row of the ledger; with --redis 2^48 times the ledger's owner id, plus the row")
+    ]
     occurred_at_ms: int
     recorded_at_ms: int
     viewer_id: str
@@ -311,7 +313,7 @@ class ChargesQuery(BaseModel):
     """Which page of the charges."""
 
     model_config = ConfigDict(extra="forbid")
-    after: Sequence = "0"
+    after: Annotated[Sequence, Field(description="next_after of the page before, from the same server")] = "0"
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     ledger_sequence: Annotated[
         Sequence, Field(description="that of an earlier page, to go on with the list as it was then")

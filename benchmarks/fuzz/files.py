@@ -39,6 +39,7 @@ from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
 from pacing.ledger.anchor import Mark, read_mark
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
+from pacing.ledger.owners import OWN, Positions
 from targeting.expressions import from_json
 
 _FILE_SHARE = 40
@@ -247,7 +248,7 @@ def _state_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     learner = Learner(Predictor(), capacity=16)
     features = np.arange(4 * 16, dtype=np.uint32).reshape(4, 16)
     learner.predictor.train_log(1, features, np.ones(4))
-    learner.save(folder / "seed-learner.npz", 5)
+    learner.save(folder / "seed-learner.npz", Positions({OWN: 5}))
     learned = _arrays_of(folder / "seed-learner.npz")
 
     def load_learner(path: Path) -> None:

@@ -88,6 +88,16 @@ def mark_retired(folder: Path) -> None:
     _write(folder / OWNER_FILE, _read(folder / OWNER_FILE), is_retired=True)
 
 
+def holds_deployment(link: RedisLink, owner: Owner) -> bool:
+    """Whether the Redis is the one that the owner joined, or has lost everything since.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    return found is None or found.decode() == owner.deployment_id
+
+
 def is_shared(folder: Path) -> bool:
     """Whether the folder is one whose budgets are in a Redis."""
     return (folder / OWNER_FILE).is_file()

@@ -24,8 +24,8 @@ JUDGED = ChainedTable("judgements", JUDGEMENT)
 _BATCHES_AT_A_TIME = 256
 
 
-class LedgerReads:
-    """Questions to a ledger up to its mark. Any thread may ask."""
+class JudgedReads:
+    """Questions to rows and verdicts up to their mark. Any thread may ask."""
 
     path: Path | None
     _reader: sqlite3.Connection
@@ -50,31 +50,14 @@ class LedgerReads:
             except sqlite3.Error as error:
                 raise LedgerDamaged(f"ledger {self.path}: {error}") from error
 
-    def find_claims(self, rows: np.ndarray) -> np.ndarray:
-        """The amounts under which OUTCOME[n] are in the ledger already, i8[n]; -1: not told before."""
-        with self._reading() as db:
-            return index.find_claims(db, rows)
-
-    def read(self, after: int, limit: int) -> np.ndarray:
-        """Up to `limit` outcomes behind sequence `after`, oldest first, as OUTCOME[n], without the ledger's own rows.
+    def rows_at(self, sequences: np.ndarray) -> np.ndarray:
+        """The rows of these sequences (u8[n], ascending), as OUTCOME[n].
 
         Raises:
-            LedgerDamaged: what is stored is not what was acknowledged.
+            LedgerDamaged: one is not there, or what is stored is not what was acknowledged.
         """
         with self._reading() as db:
-            return ROWS.read(db, after, self._mark.row_count, limit, FIRST_MONEY_KIND)
-
-    def rows_at(self, sequences: np.ndarray) -> np.ndarray:
-        """The rows of these sequences (u8[n], ascending), as OUTCOME[n]. Raises as `read`."""
-        with self._reading() as db:
             return ROWS.rows_at(db, sequences)
-
-    def read_money(self, after: int) -> np.ndarray:
-        """The ledger's own rows behind sequence `after`, as MONEY[n]. Raises as `read`."""
-        with self._reading() as db:
-            parts = [b.rows[b.rows["kind"] >= FIRST_MONEY_KIND] for b in ROWS.batches(db, after)]
-        rows = np.concatenate([np.zeros(0, OUTCOME), *parts])
-        return as_money(rows[(rows["sequence"] > after) & (rows["sequence"] <= self._mark.row_count)])
 
     def read_judged(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Up to `limit` outcomes behind sequence `after` that have verdicts, as (OUTCOME[n], JUDGEMENT[n]) row by row.
@@ -89,6 +72,31 @@ class LedgerReads:
         if not np.array_equal(rows["sequence"], judgements["sequence"]):
             raise LedgerDamaged(f"ledger {self.path}: rows behind {after} do not have one verdict each")
         return rows, judgements
+
+
+class LedgerReads(JudgedReads):
+    """Questions to a ledger up to its mark. Any thread may ask."""
+
+    def find_claims(self, rows: np.ndarray) -> np.ndarray:
+        """The amounts under which OUTCOME[n] are in the ledger already, i8[n]; -1: not told before."""
+        with self._reading() as db:
+            return index.find_claims(db, rows)
+
+    def read(self, after: int, limit: int) -> np.ndarray:
+        """Up to `limit` outcomes behind sequence `after`, oldest first, as OUTCOME[n], without the ledger's own rows.
+
+        Raises:
+            LedgerDamaged: what is stored is not what was acknowledged.
+        """
+        with self._reading() as db:
+            return ROWS.read(db, after, self._mark.row_count, limit, FIRST_MONEY_KIND)
+
+    def read_money(self, after: int) -> np.ndarray:
+        """The ledger's own rows behind sequence `after`, as MONEY[n]. Raises as `read`."""
+        with self._reading() as db:
+            parts = [b.rows[b.rows["kind"] >= FIRST_MONEY_KIND] for b in ROWS.batches(db, after)]
+        rows = np.concatenate([np.zeros(0, OUTCOME), *parts])
+        return as_money(rows[(rows["sequence"] > after) & (rows["sequence"] <= self._mark.row_count)])
 
     def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
         """Judged billable rows of a campaign behind sequence `after`, as CHARGE[n], oldest first."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from pacing.facts import FLAG_FLAT_WORTH, AuctionType, worth_micros
-from pacing.ledger.reading import LedgerReads
 
 MAX_PAGE = 1_000
 
@@ -35,6 +35,27 @@ EXPLAINED = np.dtype(
 """One line of a statement with its why."""
 
 
+class Charges(Protocol):
+    """Where charges are listed: a ledger, or the charges of several in one list (`pacing.ledger.arrivals`)."""
+
+    @property
+    def judged_sequence(self) -> int:
+        """How far the list goes."""
+
+    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
+        """A campaign's charges behind sequence `after`, as CHARGE[n], oldest first."""
+
+    def charged_at(self, campaign_id: int, sequence: int) -> tuple[int, int]:
+        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `sequence`."""
+
+
+class Rows(Protocol):
+    """Where the rows of charges are."""
+
+    def rows_at(self, sequences: np.ndarray) -> np.ndarray:
+        """The rows of these sequences (u8[n], ascending), as OUTCOME[n]."""
+
+
 @dataclass(frozen=True, slots=True)
 class StatementPage:
     """Part of a campaign's statement.
@@ -54,7 +75,7 @@ class StatementPage:
 
 
 def statement_page(
-    ledger: LedgerReads, campaign_id: int, after: int = 0, limit: int = MAX_PAGE, at_sequence: int = 0
+    ledger: Charges, campaign_id: int, after: int = 0, limit: int = MAX_PAGE, at_sequence: int = 0
 ) -> StatementPage:
     """One page of a campaign's statement.
 
@@ -87,7 +108,7 @@ def statement_page(
     )
 
 
-def explained(ledger: LedgerReads, charges: np.ndarray) -> np.ndarray:
+def explained(ledger: Rows, charges: np.ndarray) -> np.ndarray:
     """EXPLAINED[n]: CHARGE[n], ascending, with what their rows of the ledger say about why and how much.
 
     Raises:

@@ -13,6 +13,7 @@ from auction.predictor.kernels import hash_feature
 from auction.predictor.predictor import Predictor
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, MAX_FEATURES, OUTCOME, Goal, OutcomeKind, Verdict
+from pacing.ledger.owners import Positions
 
 START_MS = 1_800_000_000_000
 RATES = (0.01, 0.03, 0.06)
@@ -182,9 +183,9 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     day, whole = Day(9, 2, per_minute=20), Learner(Predictor())
     for minute in range(70):
         day.minute(whole, minute)
-    whole.save(tmp_path / "learner.npz", position=day.next - 1)
+    whole.save(tmp_path / "learner.npz", Positions({0: day.next - 1}))
     resumed = Learner(Predictor())
-    assert resumed.load(tmp_path / "learner.npz") == day.next - 1
+    assert resumed.load(tmp_path / "learner.npz") == Positions({0: day.next - 1})
     again = Day(9, 2, per_minute=20)
     again.next, again.sequences = day.next, day.sequences.copy()
     for minute in range(70, 120):
@@ -207,6 +208,6 @@ def test_rows_and_judgements_of_other_rows_and_strange_files_are_refused(tmp_pat
     learner.predictor.save(tmp_path / "model.npz")
     with pytest.raises(ValueError, match="not a learner's state"):
         learner.load(tmp_path / "model.npz")
-    learner.save(tmp_path / "learner.npz", 0)
+    learner.save(tmp_path / "learner.npz", Positions())
     with pytest.raises(ValueError, match="capacity"):
         Learner(Predictor(), capacity=8).load(tmp_path / "learner.npz")

@@ -1,0 +1,139 @@
+"""The charges of every owner's ledger in the order in which they came to be known here: what a statement lists where
+several servers share budgets.
+
+Each charge gets a number of arrival, once and for good, and the totals of its campaign at that number. So a list that
+is read page by page never moves, and what comes later stands behind it. Everything can be built anew from the ledger
+and the copies, in another order then.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pacing.facts import OutcomeKind
+from pacing.ledger import index
+from pacing.ledger.errors import LedgerDamaged, LedgerUnavailable
+from pacing.ledger.owners import Positions
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS arrivals (arrival INTEGER PRIMARY KEY, row INTEGER NOT NULL);"
+_PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 67108864")
+
+
+class Arrivals:
+    """The list and how far each ledger is in it. One thread adds, any thread reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the list in the file `path`; one that cannot be read is begun anew."""
+        self.path = path
+        self._read_lock = threading.Lock()
+        try:
+            self._open()
+        except (sqlite3.Error, TypeError, ValueError):
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._open()
+
+    def _open(self) -> None:
+        self._db, self._reader = self._connect(), self._connect()
+        self._db.executescript(_SCHEMA + index.SCHEMA)
+        self._last = int(self._db.execute("SELECT coalesce(max(arrival), 0) FROM arrivals").fetchone()[0])
+        found = self._db.execute("SELECT follower, sequence FROM positions").fetchall()
+        self.positions = Positions({int(owner_id): int(sequence) for owner_id, sequence in found})
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        for pragma in _PRAGMAS:
+            db.execute(pragma)
+        return db
+
+    @property
+    def judged_sequence(self) -> int:
+        """The last number of arrival; named as in a ledger, whose statement is read by the same code."""
+        return self._last
+
+    def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        """Number the charges among judged rows; those that came before are passed over.
+
+        Args:
+            rows: OUTCOME[n], those of one ledger in its order, with qualified sequences.
+            judgements: JUDGEMENT[n], one for each.
+
+        Raises:
+            LedgerUnavailable: nothing was taken.
+        """
+        fresh = self.positions.fresh(rows["sequence"])
+        if not fresh.any():
+            return
+        positions = Positions.unpacked(self.positions.packed())
+        positions.advance(rows["sequence"])
+        billable = fresh & (rows["kind"] == OutcomeKind.BILLABLE)
+        charged, words = rows[billable], judgements[billable]
+        sequences = charged["sequence"].view(np.int64).tolist()
+        arrivals = np.arange(self._last + 1, self._last + 1 + len(charged), dtype=np.uint64)
+        charged["sequence"] = words["sequence"] = arrivals
+        try:
+            with self._transaction() as db:
+                db.executemany("INSERT INTO arrivals VALUES (?, ?)", zip(arrivals.tolist(), sequences, strict=True))
+                index.add_charges(db, charged, words)
+                for owner_id, sequence in positions.packed().tolist():
+                    index.save_position(db, str(owner_id), sequence)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"list of charges {self.path}: {error}") from error
+        self._last += len(charged)
+        self.positions = positions
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._read_lock:
+            try:
+                yield self._reader
+            except sqlite3.Error as error:
+                raise LedgerDamaged(f"list of charges {self.path}: {error}") from error
+
+    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
+        """A campaign's charges behind a number of arrival, as CHARGE[n]; `sequence` is that number."""
+        with self._reading() as db:
+            return index.charges_of(db, campaign_id, after, limit)
+
+    def charged_at(self, campaign_id: int, arrival: int) -> tuple[int, int]:
+        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `arrival`."""
+        with self._reading() as db:
+            return index.charged_at(db, campaign_id, arrival)
+
+    def rows_of(self, arrivals: np.ndarray) -> np.ndarray:
+        """The qualified sequences, u8[n], of charges with these numbers of arrival, u8[n].
+
+        Raises:
+            LedgerDamaged: there is no such number.
+        """
+        found = np.zeros(len(arrivals), np.int64)
+        with self._reading() as db:
+            for i, arrival in enumerate(arrivals.tolist()):
+                row = db.execute("SELECT row FROM arrivals WHERE arrival = ?", (arrival,)).fetchone()
+                if row is None:
+                    raise LedgerDamaged(f"list of charges {self.path}: no charge has number {arrival}")
+                found[i] = row[0]
+        return found.view(np.uint64)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._read_lock:
+            self._reader.close()
+        self._db.close()

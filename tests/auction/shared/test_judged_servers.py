@@ -1,0 +1,287 @@
+"""Servers of one Redis in this process: what one of them judges is in the statements, reports, attribution, learning
+and audiences of all, once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auction.bid.keyring import KEY_FILE
+from auction.campaigns.access import Role
+from auction.status import Refused
+from benchmarks.redis_servers import RedisServer, redis_server
+from pacing.facts import OutcomeKind, RowStatus, Verdict
+from protos import campaigns_pb2
+from targeting.expressions import fans_segment
+from tests.auction.bid.engines import NOON_MS, Engine, tokens_of
+
+CREATOR_ID = 7
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+class Servers:
+    """Two servers of one Redis, which sign with the same keys and have the same campaign."""
+
+    def __init__(self, redis: RedisServer, folder: Path) -> None:
+        redis.ask("FLUSHALL")
+        self._redis, self._folder = redis, folder
+        self.engines: list[Engine] = []
+        for number in range(2):
+            self.add(number)
+        self.campaign_id = self.engines[0].create(creator_id=CREATOR_ID).campaign_id
+        self.bring(1, self.campaign_id, creator_id=CREATOR_ID)
+
+    def add(self, number: int) -> Engine:
+        folder = self._folder / str(number)
+        folder.mkdir()
+        if number:
+            shutil.copyfile(self._folder / "0" / KEY_FILE, folder / KEY_FILE)
+        self.engines.append(self.open(number))
+        return self.engines[-1]
+
+    def bring(self, number: int, campaign_id: int, **changes: Any) -> None:
+        """Let a server know a campaign that the first one made: from the others, or made there in the same way."""
+        engine = self.engines[number]
+        exchange = getattr(engine.services, "exchange", None)
+        if exchange is None:
+            assert engine.create(**changes).campaign_id == campaign_id
+            return
+        exchange.tick()
+        engine.go_round()
+
+    def open(self, number: int) -> Engine:
+        now_ms = self.engines[0].now_ms if self.engines else NOON_MS
+        return Engine(self._folder / str(number), start_at_ms=now_ms, redis=self._redis.url)
+
+    def start_again(self, number: int) -> None:
+        """What a crash leaves, and a new process on it."""
+        engine = self.engines[number]
+        assert engine.services.journal is not None and engine.services.peers is not None
+        for part in (engine.services.peers, engine.services.ledger, engine.services.store, engine.services.journal):
+            part.close()
+        self.engines[number] = self.open(number)
+
+    def meet(self) -> None:
+        """Rounds of judging and exchanging until everybody has everything."""
+        for _ in range(4):
+            for engine in self.engines:
+                engine.go_round()
+                peers = engine.services.peers
+                assert peers is not None
+                peers._origins_at_ms = None
+                peers.step()
+
+    def sell(self, number: int, viewer_ids: range, price_micros: int = 1_000) -> list[bytes]:
+        """Bids of one server, all billed; their tokens."""
+        engine = self.engines[number]
+        tokens = tokens_of(engine.bid(viewer_ids))
+        assert len(tokens) == len(viewer_ids)
+        answer = engine.report([OutcomeKind.BILLABLE] * len(tokens), tokens, prices_micros=[price_micros] * len(tokens))
+        assert set(answer.statuses) == {RowStatus.ACCEPTED}
+        return tokens
+
+    def statement(self, number: int, limit: int = 3, **request: Any) -> list[campaigns_pb2.ListChargesResponse]:
+        """All pages, as the list was when the first one was read."""
+        engine = self.engines[number]
+        asked = campaigns_pb2.ListChargesRequest(campaign_id=self.campaign_id, limit=limit, **request)
+        pages = []
+        while True:
+            answer = campaigns_pb2.ListChargesResponse
+            pages.append(engine.call("Campaigns/ListCharges", asked, answer, Role.OPERATOR))
+            if not pages[-1].next_after:
+                return pages
+            asked.after, asked.ledger_sequence = pages[-1].next_after, pages[0].ledger_sequence
+
+    def follow_verdicts(self, number: int) -> list[int]:
+        """What one server said about the follows that were reported to it."""
+        rows, judgements = self.engines[number].services.ledger.read_judged(0, 10**6)
+        return judgements["verdict"][rows["kind"] == OutcomeKind.FOLLOW].tolist()
+
+    def figures(self, number: int) -> campaigns_pb2.CampaignReport:
+        """A server's report, without what is its own: its bids, its plan, its row of the ledger."""
+        report = self.engines[number].campaign_report(self.campaign_id)
+        for figures in (report.total, report.today, *(hour.figures for hour in report.hours)):
+            figures.ClearField("bids")
+            figures.ClearField("planned_spend_micros")
+        for name in ("ledger_sequence", "at_ms", "multiplier_micros"):
+            report.ClearField(name)
+        return report
+
+
+@pytest.fixture
+def servers(redis: RedisServer, tmp_path: Path) -> Iterator[Servers]:
+    servers = Servers(redis, tmp_path)
+    yield servers
+    for engine in servers.engines:
+        engine.close()
+
+
+def charges_of(pages: list[campaigns_pb2.ListChargesResponse]) -> list[campaigns_pb2.Charge]:
+    return [charge for page in pages for charge in page.charges]
+
+
+def test_statements_and_reports_are_whole_and_equal(servers: Servers) -> None:
+    servers.sell(0, range(1, 11), 1_000)
+    servers.meet()
+    servers.sell(1, range(101, 106), 2_000)
+    servers.sell(0, range(11, 14), 1_500)
+    servers.meet()
+    lists = [charges_of(servers.statement(number)) for number in (0, 1)]
+    names = [{(charge.sequence, charge.viewer_id, charge.amount_micros) for charge in charges} for charges in lists]
+    assert len(names[0]) == 18
+    assert names[0] == names[1]
+    owners = sorted({sequence >> 48 for sequence, _, _ in names[0]})
+    assert owners == [engine.services.owner.owner_id for engine in servers.engines if engine.services.owner]
+    for number, charges in enumerate(lists):
+        assert [charge.charged_micros for charge in charges] == list(
+            np.cumsum([charge.amount_micros for charge in charges])
+        )
+        assert {page.charged_micros for page in servers.statement(number)} == {24_500}
+    assert servers.figures(0) == servers.figures(1)
+    assert servers.figures(0).total.impressions == 18
+    assert servers.figures(0).today.spend_micros == 24_500
+
+
+def test_a_list_that_is_being_read_does_not_move(servers: Servers) -> None:
+    servers.sell(0, range(1, 6))
+    servers.sell(1, range(101, 106))
+    servers.meet()
+    first = servers.statement(1, limit=4)[0]
+    before = charges_of(servers.statement(1))
+    servers.sell(0, range(6, 9))
+    servers.sell(1, range(106, 109))
+    servers.meet()
+    then = servers.statement(1, after=first.next_after, ledger_sequence=first.ledger_sequence)
+    assert [*first.charges, *charges_of(then)] == before
+    assert {page.charged_micros for page in then} == {first.charged_micros} == {10_000}
+    # Without a place in time the rest comes too, each charge once.
+    now = servers.statement(1, after=first.next_after)
+    everything = [charge.sequence for charge in (*first.charges, *charges_of(now))]
+    assert len(everything) == len(set(everything)) == 16
+    with pytest.raises(Refused, match=r"after \d+: a place in the list of server 2; this is server 1"):
+        servers.statement(0, after=first.next_after)
+    with pytest.raises(Refused, match=r"ledger_sequence \d+: a place in the list of server 2"):
+        servers.statement(0, ledger_sequence=first.ledger_sequence)
+
+
+def test_a_follow_is_attributed_to_what_another_server_billed(servers: Servers) -> None:
+    here, there = servers.engines
+    tokens = servers.sell(0, range(1, 4))
+    servers.meet()
+    there.jump(5_000)
+    here.jump(5_000)
+    assert there.report([OutcomeKind.CLICK], tokens[:1]).statuses == [RowStatus.ACCEPTED]
+    followed = there.report(
+        [OutcomeKind.FOLLOW, OutcomeKind.FOLLOW], viewer_ids=[1, 50], creator_ids=[CREATOR_ID, CREATOR_ID]
+    )
+    assert set(followed.statuses) == {RowStatus.ACCEPTED}
+    servers.meet()
+    assert servers.follow_verdicts(1) == [Verdict.ATTRIBUTED, Verdict.ORGANIC]
+    # The pair was counted there, so it does not count here, nor after a restart.
+    servers.start_again(0)
+    here = servers.engines[0]
+    here.jump(10_000)
+    assert here.report([OutcomeKind.FOLLOW], viewer_ids=[1], creator_ids=[CREATOR_ID]).statuses == [RowStatus.ACCEPTED]
+    assert here.report([OutcomeKind.CLICK], tokens[:1]).statuses == [RowStatus.ACCEPTED]
+    servers.meet()
+    assert servers.follow_verdicts(0) == [Verdict.REPEAT]
+    for number in (0, 1):
+        total = servers.figures(number).total
+        assert (total.fans, total.clicks, total.impressions) == (1, 1, 3)
+    # Nobody bids for a fresh fan again, at any server.
+    for engine in servers.engines:
+        viewers, segments = engine.services.viewers, engine.services.segments
+        rows = np.array(segments.members(fans_segment(CREATOR_ID)).to_array(), np.int64)
+        assert sorted(viewers.ids[rows].tolist()) == [1, 50]
+
+
+def test_an_unfollow_reaches_the_follow_that_another_server_counted(servers: Servers) -> None:
+    servers.sell(0, range(1, 3))
+    servers.meet()
+    here, there = servers.engines
+    here.report([OutcomeKind.FOLLOW], viewer_ids=[1], creator_ids=[CREATOR_ID])
+    servers.meet()
+    there.jump(1_000)
+    there.report([OutcomeKind.UNFOLLOW], viewer_ids=[1], creator_ids=[CREATOR_ID])
+    servers.meet()
+    for number in (0, 1):
+        assert (servers.figures(number).total.fans, servers.figures(number).total.unfollows) == (1, 1)
+        segment = servers.engines[number].services.segments.members(fans_segment(CREATOR_ID))
+        assert len(segment) == 0
+
+
+def test_restarts_and_new_servers_count_nothing_twice(servers: Servers) -> None:
+    servers.sell(0, range(1, 9))
+    servers.sell(1, range(101, 105))
+    servers.meet()
+    servers.engines[0].services.save()
+    servers.sell(1, range(105, 109))
+    servers.sell(0, range(9, 11))
+    servers.meet()
+    before = servers.figures(0)
+    expected = [engine.services.learner._room.state()["next_ticket"] for engine in servers.engines]
+    assert expected == [18, 18]
+    for number in (0, 1):
+        servers.start_again(number)
+    servers.add(2)
+    servers.bring(2, servers.campaign_id, creator_id=CREATOR_ID)
+    servers.meet()
+    for number in (0, 1, 2):
+        assert servers.figures(number) == before
+        assert len(charges_of(servers.statement(number))) == 18
+        assert servers.engines[number].services.learner._room.state()["next_ticket"] == 18
+    progress = [engine.services.progress.state()[str(servers.campaign_id)] for engine in servers.engines]
+    assert progress[0]["caller_events"] == progress[1]["caller_events"] == progress[2]["caller_events"]
+    sums = [float(np.sum(state["own_events"])) for state in progress]  # type: ignore[call-overload]
+    assert sums[0] > 0
+    assert sums == pytest.approx([sums[0]] * 3)
+
+
+def test_rows_of_a_campaign_that_is_not_here_yet_wait_for_it(servers: Servers, redis: RedisServer) -> None:
+    other = servers.engines[0].create(creator_id=8, name="Only here, for now")
+    servers.engines[0].services.campaigns.handle(
+        "PauseCampaign",
+        campaigns_pb2.ChangeStatusRequest(campaign_id=servers.campaign_id).SerializeToString(),
+        servers.engines[0].services.access.authenticate(
+            (("authorization", f"Bearer {servers.engines[0].token(Role.OPERATOR)}"),)
+        ),
+    )
+    servers.engines[0].go_round()
+    servers.sell(0, range(1, 4))
+    servers.meet()
+    there = servers.engines[1]
+    assert there.services.followers.take_peers() == 0
+    servers.bring(1, other.campaign_id, creator_id=8, name="Only here, for now")
+    servers.meet()
+    assert there.campaign_report(other.campaign_id).total.impressions == 3
+
+
+def test_a_copy_that_is_damaged_does_not_stop_judging_here(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+    servers.sell(0, range(1, 4))
+    servers.engines[0].go_round()
+    there = servers.engines[1].services
+    assert there.peers is not None and there.owner is not None
+    for engine in reversed(servers.engines):
+        for _ in range(2):
+            assert engine.services.peers is not None
+            engine.services.peers.step()
+    there.peers.step()
+    (origin_id,) = there.peers.origins()
+    copy = there.peers._copies.of(origin_id)
+    assert copy.judged_sequence > 0
+    copy._db.execute("UPDATE batches SET body = zeroblob(length(body)) WHERE length(body) > 0")
+    servers.sell(1, range(101, 104))
+    servers.engines[1].go_round()
+    servers.engines[1].go_round()
+    assert servers.figures(1).total.impressions == 3
+    assert len([record for record in caplog.records if f"owner-{origin_id}.sqlite" in record.message]) == 1
