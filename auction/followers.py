@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from auction.attribution import AttributionJudge
 from auction.campaigns.report import ReportBook
 from auction.learning import Learner
 from auction.progress import Progress
+from auction.saved_state import read_state, write_state
+from auction.told_follows import ToldFollows
 from pacing.clocks import Clock
-from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
 from targeting.graph.follows import FollowGraph
 
@@ -20,6 +22,8 @@ BATCH_ROWS = 20_000
 _BOOK_FILE = "report.npz"
 _LEARNER_FILE = "learner.npz"
 _PROGRESS_FILE = "progress.json"
+_FOLLOWS_FILE, _FOLLOWS_KIND = "follows.state", "told follows 1"
+_ATTRIBUTION_FILE, _ATTRIBUTION_KIND = "attribution.state", "attribution 1"
 
 
 class Followers:
@@ -43,7 +47,7 @@ class Followers:
         self._book = book
         self._learner = learner
         self._progress = progress
-        self._follows = follows
+        self._follows = ToldFollows(follows)
         self._clock = clock
         self._folder = folder
         self._learned = 0
@@ -56,7 +60,7 @@ class Followers:
         self._book.load(self._folder / _BOOK_FILE)
         try:
             self._learned = self._learner.load(self._folder / _LEARNER_FILE)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             self._learned = 0
         try:
             saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
@@ -64,17 +68,21 @@ class Followers:
             self._position = int(saved["position"])
         except (OSError, ValueError, KeyError, TypeError):
             self._position = 0
-        self._restore_follows()
+        self._restore_follows(self._folder / _FOLLOWS_FILE)
 
-    def _restore_follows(self) -> None:
+    def _restore_follows(self, path: Path) -> None:
         """Take up the follow edges of the rows that are counted already: the graph itself lives in memory only."""
+        saved = read_state(path, _FOLLOWS_KIND)
         after = 0
+        if saved is not None and int(saved["position"]) <= self._ledger.judged_sequence:
+            self._follows.restore(saved)
+            after = int(saved["position"])
         while after < self._position:
             rows, judgements = self._ledger.read_judged(after, BATCH_ROWS)
             if not len(rows):
                 return
             counted = rows["sequence"] <= self._position
-            self._follow(rows[counted], judgements[counted])
+            self._follows.follow(rows[counted], judgements[counted])
             after = int(rows["sequence"][-1])
 
     def save(self) -> None:
@@ -86,6 +94,8 @@ class Followers:
         part = self._folder / f"{_PROGRESS_FILE}.part"
         part.write_text(json.dumps({"position": self._position, "days": self._progress.state()}), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
+        position = np.array(self._position, np.uint64)
+        write_state(self._folder / _FOLLOWS_FILE, _FOLLOWS_KIND, {"position": position, **self._follows.state()})
 
     def tick(self) -> None:
         """Take in all rows that were judged since the last time."""
@@ -111,23 +121,25 @@ class Followers:
         fresh = rows["sequence"] > self._position
         if fresh.any():
             self._progress.follow(rows[fresh], judgements[fresh])
-            self._follow(rows[fresh], judgements[fresh])
+            self._follows.follow(rows[fresh], judgements[fresh])
             self._position = int(rows["sequence"][-1])
 
-    def _follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
-        """Fresh fans are in their creator's segment from the next snapshot on, whoever brought them."""
-        told = judgements["verdict"] != Verdict.REPEAT
-        gained = rows[(rows["kind"] == OutcomeKind.FOLLOW) & told]
-        if len(gained):
-            self._follows.put(gained["viewer_id"], gained["creator_id"])
-        left = rows[rows["kind"] == OutcomeKind.UNFOLLOW]
-        if len(left):
-            self._follows.remove(left["viewer_id"], left["creator_id"])
+
+def save_attribution(judge: AttributionJudge, ledger: Ledger, folder: Path) -> None:
+    """Write down what the judge remembers, and how far the ledger was judged when it did."""
+    sequence, head = ledger.judged_end
+    state = {**judge.state(), "sequence": np.array(sequence, np.uint64), "head": np.frombuffer(head, np.uint8)}
+    write_state(folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND, state)
 
 
-def restore_attribution(judge: AttributionJudge, ledger: Ledger) -> None:
-    """Bring a new judge to where the ledger was judged."""
+def restore_attribution(judge: AttributionJudge, ledger: Ledger, folder: Path | None) -> None:
+    """Bring a new judge to where the ledger was judged: from what was saved, if it is of this very ledger, and by the
+    rows that were judged since."""
+    saved = None if folder is None else read_state(folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
     after = 0
+    if saved is not None and ledger.judged_head_at(int(saved["sequence"])) == saved["head"].tobytes():
+        judge.restore(saved)
+        after = int(saved["sequence"])
     while True:
         rows, judgements = ledger.read_judged(after, BATCH_ROWS)
         if not len(rows):

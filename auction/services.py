@@ -26,7 +26,7 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
-from auction.followers import Followers, restore_attribution
+from auction.followers import Followers, restore_attribution, save_attribution
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
@@ -190,7 +190,7 @@ class Services:
 
     def _recover(self) -> None:
         self.bank.recover()
-        restore_attribution(self.attribution, self.ledger)
+        restore_attribution(self.attribution, self.ledger, None if self.config.data is None else self.folder)
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
@@ -260,6 +260,8 @@ class Services:
     def save(self) -> None:
         """Write down what was learned and booked, so that a restart begins where this process stands."""
         self.followers.save()
+        if self.config.data is not None:
+            save_attribution(self.attribution, self.ledger, self.folder)
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""

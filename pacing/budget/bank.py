@@ -58,7 +58,8 @@ class Bank:
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
-        self._checkpoint_at_ms = self._forget_at_ms = 0
+        self._forget_at_ms = 0
+        self._checkpoint_at_ms = clock.monotonic_ms() + _CHECKPOINT_MS
         self._recovery = self._quarantine_leases(state.rows)
 
     def _quarantine_leases(self, rows_replayed: int) -> Recovery:
