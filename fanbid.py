@@ -125,6 +125,12 @@ BENCHES = {
         "Feed malformed input to everything that decodes, and through sockets to a served engine. Ends with a table, "
         "and with exit code 1 if anything crashed, leaked or grew.",
     ),
+    "kills": Command(
+        "benchmarks.crashes.kills",
+        "a served engine killed again and again under load",
+        "Kill a served engine at drawn moments, start it again on the same folder, and hold what it acknowledged "
+        "against its ledger. Ends with a table, and with exit code 1 if anything was lost or charged beyond a budget.",
+    ),
     "load": Command(
         "benchmarks.load",
         "requests per second and latency of a server under open-loop load",

@@ -15,35 +15,22 @@ import numpy as np
 from auction.campaigns.access import Role
 from auction.config import ServeConfig
 from auction.services import Services, build_services
+from benchmarks.crashes.load import create_campaign
+from benchmarks.crashes.told import Caps
 from benchmarks.transport import EngineTransport
 from pacing.clocks import MS_PER_DAY, VirtualClock
 from pacing.facts import DECISION, OutcomeKind, RowStatus
-from protos import bidding_pb2, campaigns_pb2
+from protos import bidding_pb2
 
 CAMPAIGNS = 40
 VIEWERS = 200_000
 VIEWERS_PER_REQUEST = 1_000
 BID_MICROS = 20_000
-DAILY_MICROS, TOTAL_MICROS = 10**12, 10**13
+_CAPS = Caps(10**12, 10**13)
 CLICK_PROB, FOLLOW_PROB, LEAVE_PROB = 0.2, 0.03, 0.1
 """Of an impression, of an impression, and of a follow: that it comes."""
 _OWN_FOLLOWS = 5
 """Of viewers who found the creator without an impression, in each step."""
-
-
-def create_campaigns(operator: EngineTransport, count: int = CAMPAIGNS) -> list[int]:
-    """Campaigns of as many creators, with money for any day; their ids."""
-    ids = []
-    for creator_id in range(1, count + 1):
-        campaign = campaigns_pb2.Campaign(
-            name=f"Dance {creator_id}", creator_id=creator_id, goal=campaigns_pb2.GOAL_FANS,
-            bid_mode=campaigns_pb2.BID_MODE_AUTOMATIC, daily_budget_micros=DAILY_MICROS,
-            total_budget_micros=TOTAL_MICROS, zone="Asia/Shanghai", frequency_cap_per_day=100,
-            creatives=[campaigns_pb2.Creative(creative_id=7_000 + creator_id, title="Dance", category=3)],
-        )  # fmt: skip
-        request = campaigns_pb2.CreateCampaignRequest(campaign=campaign)
-        ids.append(operator.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign).campaign_id)
-    return ids
 
 
 @dataclass
@@ -144,7 +131,8 @@ def leave_past(folder: Path, rows: int, end_at_ms: int, seed: int, advance: Call
     services = build_services(config)
     try:
         day = Day(services, seed)
-        create_campaigns(day.operator)
+        for number in range(1, CAMPAIGNS + 1):
+            create_campaign(day.operator, number, _CAPS)
         day.go_round()
         expected = VIEWERS_PER_REQUEST * (1 + CLICK_PROB + FOLLOW_PROB)
         steps = max(1, round(rows / expected))

@@ -11,12 +11,13 @@ from pacing.budget.account import ACCOUNT, EffectiveCaps
 from pacing.budget.holds import HoldBook, claims_of
 from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
 from pacing.budget.lease import LeaseKeeper
+from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Recovery, replay, snapshot_bytes
 from pacing.budget.settings import BankSettings
 from pacing.budget.settle import SettleJudge
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.facts import OutcomeKind, RowStatus
-from pacing.ledger.errors import LedgerError
+from pacing.ledger.errors import LedgerDamaged, LedgerError
 from pacing.ledger.log import Ledger
 
 MAX_REMEMBERED_LOSSES = 2**16
@@ -42,6 +43,7 @@ class Bank:
         self._ledger = ledger
         self._clock = clock
         state = replay(ledger, self.settings.owner_id)
+        _check_statements(ledger, state.store)
         self._store = state.store
         first_seq = self.settings.owner_id << int(_OWNER_SHIFT) | state.counters.seq_bound
         self._first_seq = first_seq
@@ -323,3 +325,17 @@ class Bank:
                     in_flight[i] += left
                     in_day[i] += left if day_key == accounts["day_key"][i] else 0
         return in_day, in_flight
+
+
+def _check_statements(ledger: Ledger, store: MemoryStore) -> None:
+    """Compare the totals of the statements with the accounts: one of the two lies behind a snapshot, the other not.
+
+    Raises:
+        LedgerDamaged: they differ.
+    """
+    for account in store.accounts.values():
+        stated = ledger.charged_at(account.campaign_id, ledger.judged_sequence)
+        held = account.flight.settled_micros, account.over_delivered_micros
+        if stated != held:
+            text = f"campaign {account.campaign_id}: its statement ends at {stated}, its account at {held}"
+            raise LedgerDamaged(f"ledger {ledger.path}: {text} (charged, over-delivered)")

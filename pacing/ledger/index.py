@@ -85,6 +85,11 @@ def find_claims(db: Any, rows: np.ndarray) -> np.ndarray:
     return amounts
 
 
+def check_claims(db: Any, rows: np.ndarray) -> bool:
+    """Whether all of OUTCOME[n] are noted as told, under their own amounts."""
+    return bool((find_claims(db, rows) == rows["price_micros"]).all())
+
+
 def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
@@ -101,20 +106,39 @@ def charged_at(db: Any, campaign_id: int, sequence: int) -> tuple[int, int]:
 
 def add_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> None:
     """Add the billable ones of judged OUTCOME[n] with JUDGEMENT[n] to the campaigns' statements."""
+    charges = _charges(db, rows, judgements)
+    db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", charges)
+
+
+def check_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> bool:
+    """Whether the statements end with judged OUTCOME[n] and JUDGEMENT[n], the last that were judged, as `add_charges`
+    adds them."""
+    by_campaign: dict[int, list[tuple[int, ...]]] = {}
+    for charge in _charges(db, rows, judgements):
+        by_campaign.setdefault(charge[0], []).append(charge)
+    return all(
+        db.execute("SELECT * FROM charges WHERE campaign_id = ? AND sequence >= ? ORDER BY sequence", charges[0][:2])
+        .fetchall() == charges
+        for charges in by_campaign.values()
+    )  # fmt: skip
+
+
+def _charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> list[tuple[int, ...]]:
+    """The lines of the statements for judged OUTCOME[n], going on from the totals before them."""
     billable = rows["kind"] == OutcomeKind.BILLABLE
     rows, verdicts = rows[billable], judgements["verdict"][billable].tolist()
     totals: dict[int, tuple[int, int]] = {}
-    charges = []
+    charges: list[tuple[int, ...]] = []
     columns = (rows["decision"]["campaign_id"], rows["sequence"], rows["price_micros"])
     for campaign_id, sequence, amount, verdict in zip(*(c.tolist() for c in columns), verdicts, strict=True):
-        charged, over = totals.get(campaign_id) or charged_at(db, campaign_id, sequence)
+        charged, over = totals.get(campaign_id) or charged_at(db, campaign_id, sequence - 1)
         if verdict == Verdict.CHARGED:
             charged += amount
         elif verdict == Verdict.OVER_DELIVERY:
             over += amount
         totals[campaign_id] = (charged, over)
         charges.append((_signed(campaign_id), sequence, verdict, amount, charged, over))
-    db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", charges)
+    return charges
 
 
 def charges_of(db: Any, campaign_id: int, after: int, limit: int) -> np.ndarray:
