@@ -125,6 +125,12 @@ BENCHES = {
         "Feed malformed input to everything that decodes, and through sockets to a served engine. Ends with a table, "
         "and with exit code 1 if anything crashed, leaked or grew.",
     ),
+    "damage": Command(
+        "benchmarks.crashes.damage",
+        "a killed server's ledger, damaged at every byte",
+        "Cut the files of a killed server's ledger short at every byte, flip a bit of every byte, and open each "
+        "copy. Ends with a table, and with exit code 1 if a damage was neither refused nor harmless.",
+    ),
     "kills": Command(
         "benchmarks.crashes.kills",
         "a served engine killed again and again under load",

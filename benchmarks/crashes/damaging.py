@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.crashes.killed import LEDGER_FILES
 from pacing.budget.recovery import replay
-from pacing.facts import OutcomeKind
+from pacing.facts import OUTCOME, OutcomeKind
 from pacing.ledger.errors import LedgerError
 from pacing.ledger.log import Ledger
 
@@ -107,7 +107,7 @@ class Opener:
             self._expected = picture(ledger)
         finally:
             ledger.close()
-        self._next = ledger_row(self._expected["rows"])
+        self._next = _further_row(self._expected["rows"])
 
     @property
     def rows(self) -> int:
@@ -149,10 +149,8 @@ class Opener:
         return ", ".join(name for name, value in self._expected.items() if found[name] != value)
 
 
-def ledger_row(rows: bytes) -> np.ndarray:
+def _further_row(rows: bytes) -> np.ndarray:
     """OUTCOME[1] that is in no ledger: the first of these rows, done by somebody else."""
-    from pacing.facts import OUTCOME
-
     row = np.frombuffer(rows, OUTCOME)[:1].copy()
     row["kind"], row["has_token"] = OutcomeKind.LIKE, 0
     row["viewer_id"] = 2**63
