@@ -152,6 +152,11 @@ BENCHES = {
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
     ),
+    "recovery": Command(
+        "benchmarks.crashes.recovery",
+        "how much longer a start takes with a million rows in the ledger",
+        "Let the engine live a day on a virtual clock, crash, and start again, beside one with an empty ledger.",
+    ),
     "faults": Command(
         "benchmarks.faults.command",
         "the money code under seeded faults, with an auditor",

@@ -18,7 +18,7 @@ from auction.services import Services, build_services
 from benchmarks.crashes.load import create_campaign
 from benchmarks.crashes.told import Caps
 from benchmarks.transport import EngineTransport
-from pacing.clocks import MS_PER_DAY, VirtualClock
+from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE, VirtualClock
 from pacing.facts import DECISION, OutcomeKind, RowStatus
 from protos import bidding_pb2
 
@@ -35,10 +35,10 @@ _OWN_FOLLOWS = 5
 
 @dataclass
 class _Shown:
-    """Impressions of a step whose clicks and follows come with the next one: DECISION[n], when each was seen i8[n]."""
+    """Impressions of a step, DECISION[n], whose clicks and follows come with the next one, and when they were seen."""
 
     decisions: np.ndarray = field(default_factory=lambda: np.zeros(0, DECISION))
-    at_ms: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    at_ms: int = 0
 
 
 class Day:
@@ -63,6 +63,7 @@ class Day:
     def step(self, to_ms: int) -> None:
         """Let time pass; then one request of bids, all of them shown, and what the viewers of the last one did."""
         self._clock.advance_to(to_ms)
+        self.services.bank.tick()
         ids = self._rng.choice(VIEWERS, VIEWERS_PER_REQUEST, replace=False) + 1
         request = bidding_pb2.BidRequest(
             id="past",
@@ -77,7 +78,7 @@ class Day:
         answer = self.feed.call("Bidding/Bid", request, bidding_pb2.BidResponse)
         decisions = np.frombuffer(answer.tokens, DECISION)
         self._report(decisions, to_ms)
-        self._shown = _Shown(decisions, np.full(len(decisions), to_ms))
+        self._shown = _Shown(decisions, to_ms)
         self.go_round()
 
     def _report(self, billed: np.ndarray, now_ms: int) -> None:
@@ -96,7 +97,11 @@ class Day:
         floors = billed["floor_micros"]
         prices = np.concatenate([floors + (BID_MICROS - floors) // 2, np.zeros(len(kinds) - len(billed), np.int64)])
         at_ms = np.full(len(kinds), now_ms)
-        at_ms[len(billed) :] -= self._rng.integers(0, 1_000, len(kinds) - len(billed))
+        if len(self._shown.decisions):
+            after_ms = self._rng.integers(
+                0, min(now_ms - self._shown.at_ms, MS_PER_MINUTE) + 1, len(at_ms) - len(billed)
+            )
+            at_ms[len(billed) :] = self._shown.at_ms + after_ms
         request = bidding_pb2.ReportRequest(
             kinds=kinds,
             tokens=b"".join(decisions.tobytes() for _, decisions in parts),
@@ -135,15 +140,14 @@ def leave_past(folder: Path, rows: int, end_at_ms: int, seed: int, advance: Call
             create_campaign(day.operator, number, _CAPS)
         day.go_round()
         expected = VIEWERS_PER_REQUEST * (1 + CLICK_PROB + FOLLOW_PROB)
-        steps = max(1, round(rows / expected))
-        number = done = 0
-        while services.ledger.last_sequence < rows:
-            number += 1
-            day.step(min(start_at_ms + number * MS_PER_DAY // steps, end_at_ms + number - steps))
+        done = services.ledger.last_sequence
+        while done < rows:
+            if rows - done <= expected:
+                services.save()  # what comes with the last step, a restart finds in the ledger alone
+            share = min(1.0, (done + expected) / rows)
+            day.step(max(services.clock.wall_ms() + 1, start_at_ms + int(share * MS_PER_DAY)))
             advance(services.ledger.last_sequence - done)
             done = services.ledger.last_sequence
-            if rows - done < expected or not number % 200:
-                services.save()
         shutil.copytree(live, folder)
         return services.ledger.last_sequence
     finally:
