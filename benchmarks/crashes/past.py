@@ -98,10 +98,8 @@ class Day:
         prices = np.concatenate([floors + (BID_MICROS - floors) // 2, np.zeros(len(kinds) - len(billed), np.int64)])
         at_ms = np.full(len(kinds), now_ms)
         if len(self._shown.decisions):
-            after_ms = self._rng.integers(
-                0, min(now_ms - self._shown.at_ms, MS_PER_MINUTE) + 1, len(at_ms) - len(billed)
-            )
-            at_ms[len(billed) :] = self._shown.at_ms + after_ms
+            most_ms = min(now_ms - self._shown.at_ms, MS_PER_MINUTE)
+            at_ms[len(billed) :] = self._shown.at_ms + self._rng.integers(0, most_ms + 1, len(at_ms) - len(billed))
         request = bidding_pb2.ReportRequest(
             kinds=kinds,
             tokens=b"".join(decisions.tobytes() for _, decisions in parts),

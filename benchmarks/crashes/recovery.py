@@ -53,15 +53,14 @@ def open_s(folder: Path) -> float:
 
 
 def measure(folder: Path, rounds: int, bar: ProgressBar) -> dict[str, np.ndarray]:
-    """Times of each side, f8[rounds, 2]: whole start, and opening alone. A round before them is thrown away."""
+    """Times of each side, f8[rounds, 2]: whole start, and opening alone; the sides take turns in being first."""
     times: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
-    for number in range(rounds + 1):
+    for number in range(rounds):
         for side in SIDES if number % 2 else reversed(SIDES):
             copy = Path(shutil.copytree(folder / side, folder / "copy"))
             taken_s = start_s(copy), open_s(copy)
             shutil.rmtree(copy)
-            if number:
-                times[side].append(taken_s)
+            times[side].append(taken_s)
             bar.advance(1, f"{side}: ready after {taken_s[0]:.2f} s, opened in {taken_s[1]:.2f} s")
     return {side: np.array(taken) for side, taken in times.items()}
 
@@ -103,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="fanbid-recovery-") as name:
         folder = Path(name)
         rows = leave_sides(folder, rows, args.seed)
-        with progress(2 * (rounds + 1), "starting") as bar:
+        with progress(2 * rounds, "starting") as bar:
             figures = figures_of(rows, measure(folder, rounds, bar))
     table = [
         [label, figures[f"{key}_full"], figures[f"{key}_empty"], figures[extra]]
