@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +47,20 @@ class _Count:
 
 
 def run(kills: int, workers: int, seed: int, folder: Path, bar: ProgressBar) -> list[Lives]:
-    """Kill so often in all, on as many folders side by side as there are workers."""
+    """Kill so often in all, on as many folders side by side as there are workers. An interrupt ends the killing early,
+    and what was told until then is held against the ledgers; a second one ends that too."""
     count, stopping = _Count(bar, kills), threading.Event()
     shares = [kills // workers + (k < kills % workers) for k in range(workers)]
     with ThreadPoolExecutor(workers) as pool:
         killings = [Killing(folder / f"{k}", seed + 1_000 * k, count.killed, stopping) for k in range(workers)]
         futures = [pool.submit(killing.play, share) for killing, share in zip(killings, shares, strict=True)]
         try:
-            return [future.result() for future in futures]
+            wait(futures)
+        except KeyboardInterrupt:
+            bar.advance(0, "interrupted: looking at what is there")
         finally:
             stopping.set()
+        return [future.result() for future in futures]
 
 
 def figures_of(every: list[Lives]) -> dict[str, Scalar]:
