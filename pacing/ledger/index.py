@@ -106,39 +106,39 @@ def charged_at(db: Any, campaign_id: int, sequence: int) -> tuple[int, int]:
 
 def add_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> None:
     """Add the billable ones of judged OUTCOME[n] with JUDGEMENT[n] to the campaigns' statements."""
-    charges = _charges(db, rows, judgements)
-    db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", charges)
-
-
-def check_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> bool:
-    """Whether the statements end with judged OUTCOME[n] and JUDGEMENT[n], the last that were judged, as `add_charges`
-    adds them."""
-    by_campaign: dict[int, list[tuple[int, ...]]] = {}
-    for charge in _charges(db, rows, judgements):
-        by_campaign.setdefault(charge[0], []).append(charge)
-    return all(
-        db.execute("SELECT * FROM charges WHERE campaign_id = ? AND sequence >= ? ORDER BY sequence", charges[0][:2])
-        .fetchall() == charges
-        for charges in by_campaign.values()
-    )  # fmt: skip
-
-
-def _charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> list[tuple[int, ...]]:
-    """The lines of the statements for judged OUTCOME[n], going on from the totals before them."""
     billable = rows["kind"] == OutcomeKind.BILLABLE
     rows, verdicts = rows[billable], judgements["verdict"][billable].tolist()
     totals: dict[int, tuple[int, int]] = {}
-    charges: list[tuple[int, ...]] = []
+    charges = []
     columns = (rows["decision"]["campaign_id"], rows["sequence"], rows["price_micros"])
     for campaign_id, sequence, amount, verdict in zip(*(c.tolist() for c in columns), verdicts, strict=True):
-        charged, over = totals.get(campaign_id) or charged_at(db, campaign_id, sequence - 1)
+        charged, over = totals.get(campaign_id) or charged_at(db, campaign_id, sequence)
         if verdict == Verdict.CHARGED:
             charged += amount
         elif verdict == Verdict.OVER_DELIVERY:
             over += amount
         totals[campaign_id] = (charged, over)
         charges.append((_signed(campaign_id), sequence, verdict, amount, charged, over))
-    return charges
+    db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", charges)
+
+
+def check_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> bool:
+    """Whether the statements end with judged OUTCOME[n] and JUDGEMENT[n], the last that were judged, as `add_charges`
+    adds them."""
+    billable = rows["kind"] == OutcomeKind.BILLABLE
+    rows, verdicts = rows[billable], judgements["verdict"][billable]
+    for campaign_id in np.unique(rows["decision"]["campaign_id"]).tolist():
+        mine = rows["decision"]["campaign_id"] == campaign_id
+        expected = np.zeros(int(mine.sum()), CHARGE)
+        expected["sequence"], expected["verdict"] = rows["sequence"][mine], verdicts[mine]
+        expected["amount_micros"] = amounts = rows["price_micros"][mine]
+        before = int(expected["sequence"][0]) - 1
+        totals = ("charged_micros", Verdict.CHARGED), ("over_delivered_micros", Verdict.OVER_DELIVERY)
+        for (name, verdict), total in zip(totals, charged_at(db, campaign_id, before), strict=True):
+            expected[name] = total + np.cumsum(np.where(expected["verdict"] == verdict, amounts, 0))
+        if not np.array_equal(charges_of(db, campaign_id, before, len(rows) + 1), expected):
+            return False
+    return True
 
 
 def charges_of(db: Any, campaign_id: int, after: int, limit: int) -> np.ndarray:

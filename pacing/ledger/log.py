@@ -159,12 +159,17 @@ class Ledger(LedgerReads):
     def _check_indexes(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Compare what was noted beside the last rows with the rows: an index has no chain of its own."""
         outcomes = rows[rows["kind"] < FIRST_MONEY_KIND]
-        if not index.check_claims(self._db, outcomes):
-            raise LedgerDamaged(f"ledger {self.path}: what was told before differs from the rows")
         judged = outcomes[np.isin(outcomes["sequence"], judgements["sequence"])]
         if len(judged) != len(judgements):
             raise LedgerDamaged(f"ledger {self.path}: there are verdicts on rows that are not there")
-        if not index.check_charges(self._db, judged, judgements):
+        try:
+            same_claims = index.check_claims(self._db, outcomes)
+            same_charges = index.check_charges(self._db, judged, judgements)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise LedgerDamaged(f"ledger {self.path}: beside the rows is what nobody wrote there: {error}") from None
+        if not same_claims:
+            raise LedgerDamaged(f"ledger {self.path}: what was told before differs from the rows")
+        if not same_charges:
             raise LedgerDamaged(f"ledger {self.path}: the statements differ from rows and verdicts")
 
     def append(self, rows: np.ndarray) -> int:

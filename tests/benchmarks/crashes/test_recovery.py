@@ -48,6 +48,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_extra_is_between_medians() -> None:
-    times = {"full": np.array([[3.0, 1.5], [9.0, 1.0], [4.0, 2.0]]), "empty": np.array([[2.0, 0.5]] * 3)}
-    figures = figures_of(7, times)
-    assert (figures["recovery_extra_s"], figures["ready_extra_s"], figures["rows"]) == (1.0, 2.0, 7)
+    full = np.array([[3.0, 1.5, 0.5], [9.0, 1.0, 0.5], [4.0, 2.0, 0.5]])
+    figures = figures_of(7, {"full": full, "empty": np.array([[2.0, 0.5, 0.25]] * 3)})
+    assert (figures["ready_extra_s"], figures["recovery_extra_s"], figures["recovery_extra_cpu_s"]) == (2.0, 1.0, 0.25)
+    assert (figures["rows"], figures["rounds"], figures["open_s_full"]) == (7, 3, 1.5)
