@@ -100,8 +100,8 @@ class Remembered(Generic[Value]):
         return len(self._woken) + len(self._fresh)
 
     def restore(self, rows: np.ndarray) -> None:
-        """Remember these rows (u8[n, width], oldest first) and nothing else, all of them at rest."""
-        self._rows = np.array(rows, np.uint64)
+        """Remember these rows (u8[n, width], oldest first) and nothing else, all of them at rest; they are not copied."""
+        self._rows = rows
         self._states = np.zeros(len(rows), np.uint8)
         self._front = 0
         self._resting = len(rows)
@@ -111,11 +111,12 @@ class Remembered(Generic[Value]):
 
     def rows(self) -> np.ndarray:
         """Everything remembered, u8[n, width], oldest first."""
+        kept = self._states != _GONE
+        resting = self._rows[kept]
         if self._woken:
-            positions = [position for position, _ in self._woken.values()]
-            self._rows[positions] = as_rows([self._row_of(value) for _, value in self._woken.values()], self.width)
-        fresh = as_rows([self._row_of(value) for value in self._fresh.values()], self.width)
-        return np.concatenate([self._rows[self._states != _GONE], fresh])
+            places = np.cumsum(kept)[[position for position, _ in self._woken.values()]] - 1
+            resting[places] = as_rows([self._row_of(value) for _, value in self._woken.values()], self.width)
+        return np.concatenate([resting, as_rows([self._row_of(value) for value in self._fresh.values()], self.width)])
 
     def rest(self) -> None:
         """Let everything rest."""
