@@ -100,7 +100,7 @@ class Remembered(Generic[Value]):
         return len(self._woken) + len(self._fresh)
 
     def restore(self, rows: np.ndarray) -> None:
-        """Remember these rows (u8[n, width], oldest first) and nothing else, all of them at rest; they are not copied."""
+        """Remember these rows (u8[n, width], oldest first), which are not copied, and nothing else; all are at rest."""
         self._rows = rows
         self._states = np.zeros(len(rows), np.uint8)
         self._front = 0
