@@ -32,6 +32,7 @@ STARTING_SHARE = 1 / 8
 """Of the kills, those while the server starts: half of them anywhere, half in the later part, where it recovers."""
 _RECOVERING_FROM = 0.55
 _LOADED_S = (0.05, 0.5)
+_FIRST_BILL_TIMEOUT_S = 60.0
 _LIVES_PER_SMALL = 20
 _LARGE = Caps(10**12, 10**13)
 
@@ -118,6 +119,7 @@ class Killing:
             clients = [Client(self._feed, feed, life) for _ in range(CLIENTS)]
             for client in clients:
                 client.start()
+            self._await_first_bill()
             time.sleep(self._rng.uniform(*_LOADED_S))
             child.kill()
             for client in clients:
@@ -125,6 +127,12 @@ class Killing:
                 client.join()
         finally:
             channel.close()
+
+    def _await_first_bill(self) -> None:
+        """Let the first life come as far as an acknowledged impression: what is to be lost must be there."""
+        deadline_s = time.monotonic() + _FIRST_BILL_TIMEOUT_S
+        while not self._told.billed_micros and time.monotonic() < deadline_s:
+            time.sleep(0.01)
 
     def _tell_again(self, feed: GrpcTransport) -> None:
         """Repeat what the last life left unanswered."""
