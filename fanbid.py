@@ -142,6 +142,18 @@ BENCHES = {
         "Feed malformed input to everything that decodes, and through sockets to a served engine. Ends with a table, "
         "and with exit code 1 if anything crashed, leaked or grew.",
     ),
+    "damage": Command(
+        "benchmarks.crashes.damage",
+        "a killed server's ledger, damaged at every byte",
+        "Cut the files of a killed server's ledger short at every byte, flip a bit of every byte, and open each "
+        "copy. Ends with a table, and with exit code 1 if a damage was neither refused nor harmless.",
+    ),
+    "kills": Command(
+        "benchmarks.crashes.kills",
+        "a served engine killed again and again under load",
+        "Kill a served engine at drawn moments, start it again on the same folder, and hold what it acknowledged "
+        "against its ledger. Ends with a table, and with exit code 1 if anything was lost or charged beyond a budget.",
+    ),
     "load": Command(
         "benchmarks.load",
         "requests per second and latency of a server under open-loop load",
@@ -156,6 +168,11 @@ BENCHES = {
         "benchmarks.money",
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
+    ),
+    "recovery": Command(
+        "benchmarks.crashes.recovery",
+        "how much longer a start takes with a million rows in the ledger",
+        "Let the engine live a day on a virtual clock, crash, and start again, beside one with an empty ledger.",
     ),
     "faults": Command(
         "benchmarks.faults.command",

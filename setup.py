@@ -21,6 +21,7 @@ PACKAGES = [
     "auction.rest",
     "auction.shared",
     "benchmarks",
+    "benchmarks.crashes",
     "benchmarks.failover",
     "benchmarks.faults",
     "benchmarks.fuzz",

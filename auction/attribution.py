@@ -8,12 +8,13 @@ of its arrival.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
+from auction.remembered import Key, Remembered, Row, key_columns, signed
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import OutcomeKind, Verdict
 
@@ -26,9 +27,7 @@ LATENESS_MS = MS_PER_DAY
 _CLICK, _FOLLOW, _UNFOLLOW = int(OutcomeKind.CLICK), int(OutcomeKind.FOLLOW), int(OutcomeKind.UNFOLLOW)
 _ATTRIBUTED, _ORGANIC, _REPEAT = int(Verdict.ATTRIBUTED), int(Verdict.ORGANIC), int(Verdict.REPEAT)
 _NEVER = -1
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
+_BY_KEY, _BY_PAIR = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,16 @@ class AttributionSettings:
         impressions: charged impressions.
         pairs: creator-viewer pairs whose follow was counted.
         early_clicks: clicks that came before their impression was charged.
+        awake: of each of these, how many are objects; beyond, all are laid to rest in rows of numbers.
     """
 
     impressions: int = 400_000
     pairs: int = 1_000_000
     early_clicks: int = 50_000
+    awake: int = 65_536
 
     def __post_init__(self) -> None:
-        for name in ("impressions", "pairs", "early_clicks"):
+        for name in ("impressions", "pairs", "early_clicks", "awake"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: not positive")
 
@@ -77,13 +78,25 @@ class _Impression:
     def __lt__(self, other: _Impression) -> bool:
         return (self.at_ms, self.target.billed_sequence) < (other.at_ms, other.target.billed_sequence)
 
+    @classmethod
+    def from_row(cls, row: Row) -> _Impression:
+        """The impression that `row` was made of."""
+        impression = cls(signed(row[5]), row[6], row[7], Target(*row[:5]))
+        impression.click_at_ms, impression.counted_kinds = signed(row[8]), row[9]
+        return impression
+
+    def row(self) -> Row:
+        """Its numbers."""
+        seen = (self.at_ms, self.viewer_id, self.creator_id)
+        return (*self.target, *seen, self.click_at_ms, self.counted_kinds)
+
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Key:
         """Which bid it was."""
         return self.target.lease_id, self.target.hold_seq
 
     @property
-    def pair(self) -> tuple[int, int]:
+    def pair(self) -> Key:
         """Who saw whom."""
         return self.viewer_id, self.creator_id
 
@@ -91,6 +104,10 @@ class _Impression:
     def expires_at_ms(self) -> int:
         """When nothing that arrives can refer to it any more."""
         return max(self.at_ms, self.click_at_ms) + CLICK_WINDOW_MS + LATENESS_MS
+
+    def may_be_clicked(self, at_ms: int) -> bool:
+        """Whether something done at this instant still belongs to it."""
+        return at_ms <= self.at_ms + CLICK_WINDOW_MS
 
     def explains(self, at_ms: int) -> bool:
         """Whether an outcome of this instant is within a day of the view or seven of the click."""
@@ -101,12 +118,30 @@ class _Impression:
 class _Follow:
     """The counted follow of a pair, and whether it was undone."""
 
-    __slots__ = ("at_ms", "target", "undone")
+    __slots__ = ("at_ms", "pair", "target", "undone")
 
-    def __init__(self, at_ms: int, target: Target, undone: bool = False) -> None:
+    def __init__(self, pair: Key, at_ms: int, target: Target, undone: bool = False) -> None:
+        self.pair = pair
         self.at_ms = at_ms
         self.target = target
         self.undone = undone
+
+    @classmethod
+    def from_row(cls, row: Row) -> _Follow:
+        """The follow that `row` was made of."""
+        return cls((row[0], row[1]), signed(row[7]), Target(*row[2:7]), bool(row[8]))
+
+    def row(self) -> Row:
+        """Its numbers."""
+        return (*self.pair, *self.target, self.at_ms, int(self.undone))
+
+
+class _EarlyClick(NamedTuple):
+    """A click on an impression that is not charged yet."""
+
+    lease_id: int
+    hold_seq: int
+    at_ms: int
 
 
 class _Event(NamedTuple):
@@ -123,6 +158,11 @@ class _Event(NamedTuple):
     hold_seq: int
     issued_at_ms: int
 
+    @property
+    def is_after_bid(self) -> bool:
+        """Whether it was done after its token's bid was made."""
+        return self.issued_at_ms <= self.at_ms
+
 
 class AttributionJudge:
     """Judges what viewers did. One thread at a time.
@@ -132,15 +172,15 @@ class AttributionJudge:
     reported in a later batch is organic (a click is kept, and counts once its impression is there).
 
     Memory is bounded by the settings. After a restart, either `restore` a state, or `replay` the last 38 days of
-    judged rows.
+    judged rows: both lead to the same, but for the order of what came in one batch.
     """
 
     def __init__(self, settings: AttributionSettings | None = None) -> None:
         self.settings = settings or AttributionSettings()
-        self._impressions: dict[tuple[int, int], _Impression] = {}
-        self._seen: dict[tuple[int, int], list[_Impression]] = {}  # by viewer and creator, earliest first
-        self._follows: dict[tuple[int, int], _Follow] = {}
-        self._early_clicks: dict[tuple[int, int], int] = {}
+        self._impressions = Remembered(10, _Impression.row, _Impression.from_row, lookups=((2, 3), (6, 7)))
+        self._seen: dict[Key, list[_Impression]] = {}  # those awake, by viewer and creator, earliest first
+        self._follows = Remembered(9, _Follow.row, _Follow.from_row)
+        self._early_clicks = Remembered(3, _row_of_click, _click_of_row)
         self._now_ms = 0
 
     def judge(self, rows: np.ndarray, settled: np.ndarray) -> np.ndarray:
@@ -161,6 +201,7 @@ class AttributionJudge:
             raise ValueError(f"rows {len(rows)}, settled {len(settled)}: not as many")
         judged = settled.copy()
         judged["sequence"] = rows["sequence"]
+        self._wake(rows, settled)
         self._add_charged(rows, settled)
         events = sorted(_events_of(rows))
         verdicts = [self._judge_event(event) for event in events]
@@ -177,6 +218,7 @@ class AttributionJudge:
         """
         if len(rows) != len(judgements):
             raise ValueError(f"rows {len(rows)}, judgements {len(judgements)}: not as many")
+        self._wake(rows, judgements)
         self._add_charged(rows, judgements)
         for event in sorted(_events_of(rows)):
             word = judgements[event.position]
@@ -185,8 +227,34 @@ class AttributionJudge:
                 target = Target(int(word["campaign_id"]), int(word["creative_id"]), *key, int(word["billed_sequence"]))
                 self._record(event, target)
             elif word["verdict"] == _ORGANIC and event.kind == _CLICK and event.has_token:
-                self._keep_early_click(event)
+                self._replay_early_click(event)
         self._forget()
+
+    def _replay_early_click(self, event: _Event) -> None:
+        """Give a click to the impression that came behind it, in a later batch than this one was when it was judged."""
+        impression = self._impressions.get((event.lease_id, event.hold_seq))
+        came_later = impression is not None and impression.target.billed_sequence > event.sequence
+        if impression is not None and came_later and event.is_after_bid and impression.may_be_clicked(event.at_ms):
+            impression.click_at_ms = event.at_ms
+        else:
+            self._keep_early_click(event)
+
+    def _wake(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        """Wake everything that OUTCOME[n] and JUDGEMENT[n] may refer to."""
+        decisions, has_token = rows["decision"], rows["has_token"] != 0
+        bids = key_columns(decisions["lease_id"], decisions["hold_seq"])
+        explained = key_columns(judgements["lease_id"], judgements["hold_seq"])
+        pairs = key_columns(
+            np.where(has_token, decisions["viewer_id"], rows["viewer_id"]),
+            np.where(has_token, decisions["creator_id"], rows["creator_id"]),
+        )[rows["kind"] >= _CLICK]
+        for impression in (
+            *self._impressions.wake(np.concatenate([bids, explained]), _BY_KEY),
+            *self._impressions.wake(pairs, _BY_PAIR),
+        ):
+            insort(self._seen.setdefault(impression.pair, []), impression)
+        self._follows.wake(pairs)
+        self._early_clicks.wake(bids)
 
     def _add_charged(self, rows: np.ndarray, settled: np.ndarray) -> None:
         charged = rows[(rows["kind"] == OutcomeKind.BILLABLE) & (settled["verdict"] == Verdict.CHARGED)]
@@ -198,20 +266,18 @@ class AttributionJudge:
             *(decisions[name].tolist() for name in ("lease_id", "hold_seq")),
             strict=True,
         ):
-            if (lease_id, hold_seq) in self._impressions:
+            if self._impressions.get((lease_id, hold_seq)) is not None:
                 continue
             target = Target(campaign_id, creative_id, lease_id, hold_seq, sequence)
             impression = _Impression(at_ms, viewer_id, creator_id, target)
-            self._admit(impression)
-            click_at_ms = self._early_clicks.pop(impression.key, _NEVER)
-            if click_at_ms != _NEVER:
-                impression.click_at_ms = click_at_ms
+            self._impressions.add(impression.key, impression)
+            insort(self._seen.setdefault(impression.pair, []), impression)
+            click = self._early_clicks.get(impression.key)
+            if click is not None and impression.may_be_clicked(click.at_ms):
+                self._early_clicks.pop(impression.key)
+                impression.click_at_ms = click.at_ms
         if len(rows):
             self._now_ms = max(self._now_ms, int(rows["recorded_at_ms"].max()))
-
-    def _admit(self, impression: _Impression) -> None:
-        self._impressions[impression.key] = impression
-        insort(self._seen.setdefault(impression.pair, []), impression)
 
     def _judge_event(self, event: _Event) -> tuple[int, Target | None]:
         if event.kind == _UNFOLLOW:
@@ -249,7 +315,7 @@ class AttributionJudge:
 
     def _of_token(self, event: _Event) -> _Impression | None:
         impression = self._impressions.get((event.lease_id, event.hold_seq))
-        if impression is None or not event.issued_at_ms <= event.at_ms <= impression.at_ms + CLICK_WINDOW_MS:
+        if impression is None or not event.is_after_bid or not impression.may_be_clicked(event.at_ms):
             return None
         return impression
 
@@ -260,18 +326,21 @@ class AttributionJudge:
         return None
 
     def _keep_early_click(self, event: _Event) -> None:
-        self._early_clicks.setdefault((event.lease_id, event.hold_seq), event.at_ms)
+        key = event.lease_id, event.hold_seq
+        if event.is_after_bid and self._early_clicks.get(key) is None:
+            self._early_clicks.add(key, _EarlyClick(*key, event.at_ms))
 
     def _record(self, event: _Event, target: Target) -> None:
         """Remember an attributed outcome."""
         pair = event.viewer_id, event.creator_id
         if event.kind == _UNFOLLOW:
-            if pair in self._follows:
-                self._follows[pair].undone = True
+            counted = self._follows.get(pair)
+            if counted is not None:
+                counted.undone = True
             return
         if event.kind == _FOLLOW:
-            self._follows.pop(pair, None)
-            self._follows[pair] = _Follow(event.at_ms, target)
+            self._follows.pop(pair)
+            self._follows.add(pair, _Follow(pair, event.at_ms, target))
         impression = self._impressions.get((target.lease_id, target.hold_seq))
         if impression is not None:
             impression.counted_kinds |= 1 << event.kind
@@ -280,15 +349,24 @@ class AttributionJudge:
 
     def _forget(self) -> None:
         """Drop what nothing can refer to any more, and the oldest beyond the bounds."""
-        for impression in _leaving(self._impressions, self.settings.impressions, self._impression_expired):
+        for impression in self._impressions.forget(self.settings.impressions, self._impression_expired):
             of_pair = self._seen[impression.pair]
             of_pair.remove(impression)
             if not of_pair:
                 del self._seen[impression.pair]
-        for _ in _leaving(self._follows, self.settings.pairs, self._follow_expired):
+        for _ in self._follows.forget(self.settings.pairs, self._follow_expired):
             pass
-        for _ in _leaving(self._early_clicks, self.settings.early_clicks, self._click_expired):
+        for _ in self._early_clicks.forget(self.settings.early_clicks, self._click_expired):
             pass
+        self._rest(self.settings.awake)
+
+    def _rest(self, most_awake: int) -> None:
+        if self._impressions.awake > most_awake:
+            self._impressions.rest()
+            self._seen.clear()
+        for remembered in (self._follows, self._early_clicks):
+            if remembered.awake > most_awake:
+                remembered.rest()
 
     def _impression_expired(self, impression: _Impression) -> bool:
         return impression.expires_at_ms < self._now_ms
@@ -296,21 +374,16 @@ class AttributionJudge:
     def _follow_expired(self, follow: _Follow) -> bool:
         return follow.at_ms + PAIR_WINDOW_MS + CLICK_WINDOW_MS + LATENESS_MS < self._now_ms
 
-    def _click_expired(self, click_at_ms: int) -> bool:
-        return click_at_ms + LATENESS_MS < self._now_ms
+    def _click_expired(self, click: _EarlyClick) -> bool:
+        return click.at_ms + LATENESS_MS < self._now_ms
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything remembered, as arrays."""
-        impressions = [
-            (*i.target, i.at_ms, i.viewer_id, i.creator_id, i.click_at_ms, i.counted_kinds)
-            for i in self._impressions.values()
-        ]
-        follows = [(*pair, *f.target, f.at_ms, int(f.undone)) for pair, f in self._follows.items()]
-        clicks = [(*key, at_ms) for key, at_ms in self._early_clicks.items()]
+        """Everything remembered, as arrays; it is laid to rest."""
+        self._rest(0)
         return {
-            "impressions": _table(impressions, 10),
-            "follows": _table(follows, 9),
-            "early_clicks": _table(clicks, 3),
+            "impressions": self._impressions.rows(),
+            "follows": self._follows.rows(),
+            "early_clicks": self._early_clicks.rows(),
             "now_ms": np.array(self._now_ms),
         }
 
@@ -321,21 +394,25 @@ class AttributionJudge:
             ValueError: shapes do not fit; nothing is changed then.
         """
         for name, width in (("impressions", 10), ("follows", 9), ("early_clicks", 3)):
-            if state[name].ndim != 2 or state[name].shape[1] != width:
-                raise ValueError(f"attribution: {name} has shape {state[name].shape}, not (n, {width})")
-        self._impressions, self._seen, self._follows, self._early_clicks = {}, {}, {}, {}
-        for row in _tuples(state["impressions"]):
-            impression = _Impression(row[5], row[6], row[7], Target(*row[:5]))
-            impression.click_at_ms, impression.counted_kinds = row[8], row[9]
-            self._admit(impression)
-        for row in _tuples(state["follows"]):
-            self._follows[row[0], row[1]] = _Follow(row[7], Target(*row[2:7]), bool(row[8]))
-        for lease_id, hold_seq, at_ms in _tuples(state["early_clicks"]):
-            self._early_clicks[lease_id, hold_seq] = at_ms
+            rows = state[name]
+            if rows.dtype != np.uint64 or rows.ndim != 2 or rows.shape[1] != width:
+                raise ValueError(f"attribution: {name} {rows.dtype} {rows.shape}, not uint64 (n, {width})")
+        self._impressions.restore(state["impressions"])
+        self._follows.restore(state["follows"])
+        self._early_clicks.restore(state["early_clicks"])
+        self._seen.clear()
         self._now_ms = int(state["now_ms"])
 
 
 _NO_TARGET = Target(0, 0, 0, 0, 0)
+
+
+def _row_of_click(click: _EarlyClick) -> Row:
+    return click
+
+
+def _click_of_row(row: Row) -> _EarlyClick:
+    return _EarlyClick(row[0], row[1], signed(row[2]))
 
 
 def _events_of(rows: np.ndarray) -> Iterator[_Event]:
@@ -356,23 +433,3 @@ def _events_of(rows: np.ndarray) -> Iterator[_Event]:
         decisions["hold_seq"].tolist(),
         decisions["issued_at_ms"].tolist(),
     )
-
-
-def _leaving(held: dict[_Key, _Value], most: int, expired: Callable[[_Value], bool]) -> Iterator[_Value]:
-    """Take entries from the front: those that expired, and those beyond the bound."""
-    while held:
-        key = next(iter(held))
-        if len(held) <= most and not expired(held[key]):
-            return
-        yield held.pop(key)
-
-
-def _table(rows: Sequence[tuple[int, ...]], width: int) -> np.ndarray:
-    """Rows of 64-bit numbers, signed or not, as u8[n, width]."""
-    return np.array([[value & 0xFFFFFFFFFFFFFFFF for value in row] for row in rows], np.uint64).reshape(-1, width)
-
-
-def _tuples(table: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """Rows of `_table`; what was written as -1 comes back as such."""
-    for row in table.tolist():
-        yield tuple(_NEVER if value == 0xFFFFFFFFFFFFFFFF else value for value in row)

@@ -13,9 +13,10 @@ from auction.attribution import AttributionJudge
 from auction.campaigns.report import ReportBook
 from auction.learning import Learner
 from auction.progress import Progress
+from auction.saved_state import read_state, write_state
 from auction.shared.judged import PeerRows
+from auction.told_follows import ToldFollows
 from pacing.clocks import Clock
-from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
 from pacing.ledger.merged import Batch
@@ -31,6 +32,8 @@ UNKNOWN_WAIT_MS = 60_000
 _BOOK_FILE = "report.npz"
 _LEARNER_FILE = "learner.npz"
 _PROGRESS_FILE = "progress.json"
+_FOLLOWS_FILE, _FOLLOWS_KIND = "follows.state", "told follows 2"
+_ATTRIBUTION_FILE, _ATTRIBUTION_KIND = "attribution.state", "attribution 2"
 
 Source = Callable[[Positions, int], Batch]
 """source(after, limit): judged rows behind some positions, up to `limit` of a ledger, by time."""
@@ -60,7 +63,7 @@ class Followers:
         self._book = book
         self._learner = learner
         self._progress = progress
-        self._follows = follows
+        self._follows = ToldFollows(follows)
         self._attribution = attribution
         self._clock = clock
         self._folder = folder
@@ -75,9 +78,7 @@ class Followers:
     def load(self) -> None:
         """Bring the judge of attribution to where everything was judged, and take up what `save` wrote; what is
         missing or unreadable is read from the ledgers again."""
-        for rows, judgements in _all(self._source()):
-            self._attribution.replay(rows, judgements)
-            self._attributed.advance(rows["sequence"])
+        self._restore_attribution()
         if self._folder is None:
             return
         self._book.load(self._folder / _BOOK_FILE)
@@ -92,18 +93,45 @@ class Followers:
             self._counted = positions
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._counted = Positions()
-        self._restore_follows()
+        self._restore_follows(self._folder / _FOLLOWS_FILE)
 
     def _source(self) -> Source:
         if self._peers is not None:
             return self._peers.read_with_own
         return lambda after, limit: self._ledger.read_judged(after[OWN], limit)
 
-    def _restore_follows(self) -> None:
+    def _restore_attribution(self) -> None:
+        """Bring the judge of attribution to where everything was judged: from what was saved, if it is of this very
+        ledger, and by the rows that were judged since."""
+        saved = None if self._folder is None else read_state(self._folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
+        if saved is not None:
+            positions = Positions.unpacked(saved["positions"])
+            if self._ledger.judged_head_at(positions[OWN]) == saved["head"].tobytes():
+                self._attribution.restore(saved)
+                self._attributed = positions
+        for rows, judgements in _all(self._source(), self._attributed):
+            self._attribution.replay(rows, judgements)
+            self._attributed.advance(rows["sequence"])
+
+    def _save_attribution(self, folder: Path) -> None:
+        """Write down what the judge remembers, and how far each ledger was judged when it did."""
+        sequence, head = self._ledger.judged_end
+        positions = Positions(self._attributed.begun() | {OWN: sequence})
+        state = {"positions": positions.packed(), "head": np.frombuffer(head, np.uint8)}
+        write_state(folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND, {**self._attribution.state(), **state})
+
+    def _restore_follows(self, path: Path) -> None:
         """Take up the follow edges of the rows that are counted already: the graph itself lives in memory only."""
-        for rows, judgements in _all(self._source()):
+        saved = read_state(path, _FOLLOWS_KIND)
+        after = Positions()
+        if saved is not None:
+            positions = Positions.unpacked(saved["positions"])
+            if positions[OWN] <= self._ledger.judged_sequence:
+                self._follows.restore(saved)
+                after = positions
+        for rows, judgements in _all(self._source(), after):
             counted = ~self._counted.fresh(rows["sequence"])
-            self._follow(rows[counted], judgements[counted])
+            self._follows.follow(rows[counted], judgements[counted])
 
     def save(self) -> None:
         """Write what everybody learned; each file whole or not at all."""
@@ -115,6 +143,9 @@ class Followers:
         state = {"positions": self._counted.packed().tolist(), "days": self._progress.state()}
         part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
+        follows = {"positions": self._counted.packed(), **self._follows.state()}
+        write_state(self._folder / _FOLLOWS_FILE, _FOLLOWS_KIND, follows)
+        self._save_attribution(self._folder)
 
     def tick(self) -> None:
         """Take in all rows of this server's ledger that were judged since the last time."""
@@ -186,23 +217,13 @@ class Followers:
         fresh = self._counted.fresh(rows["sequence"])
         if fresh.any():
             self._progress.follow(rows[fresh], judgements[fresh])
-            self._follow(rows[fresh], judgements[fresh])
+            self._follows.follow(rows[fresh], judgements[fresh])
             self._counted.advance(rows["sequence"])
 
-    def _follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
-        """Fresh fans are in their creator's segment from the next snapshot on, whoever brought them."""
-        told = judgements["verdict"] != Verdict.REPEAT
-        gained = rows[(rows["kind"] == OutcomeKind.FOLLOW) & told]
-        if len(gained):
-            self._follows.put(gained["viewer_id"], gained["creator_id"])
-        left = rows[rows["kind"] == OutcomeKind.UNFOLLOW]
-        if len(left):
-            self._follows.remove(left["viewer_id"], left["creator_id"])
 
-
-def _all(source: Source) -> Iterator[Batch]:
-    """Everything that was judged, from the first row on."""
-    after = Positions()
+def _all(source: Source, since: Positions) -> Iterator[Batch]:
+    """Everything that was judged behind some positions."""
+    after = Positions(since.begun())
     while True:
         rows, judgements = source(after, BATCH_ROWS)
         if not len(rows):

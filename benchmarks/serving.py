@@ -35,13 +35,15 @@ class Child:
     """A program of this project that was started here.
 
     Attributes:
-        ready: what it wrote when it was ready.
+        ready_path: what it writes when it is ready.
+        ready: what it wrote there.
         log_path: its stdout and stderr.
     """
 
     name: str
     process_handle: subprocess.Popen[bytes]
     log_path: Path
+    ready_path: Path
     ready: dict[str, str | int | None] = field(default_factory=dict)
 
     @property
@@ -68,28 +70,42 @@ class Child:
         self.process_handle.wait()
 
 
+def spawn_child(name: str, arguments: list[str], work_dir: Path) -> Child:
+    """Start `python fanbid.py ARGUMENTS --ready-file ...` without waiting."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    ready_path, log_path = work_dir / f"{name}.ready.json", work_dir / f"{name}.log"
+    ready_path.unlink(missing_ok=True)
+    command = [sys.executable, str(ROOT / "fanbid.py"), *arguments, "--ready-file", str(ready_path)]
+    with log_path.open("ab") as log:
+        return Child(name, _spawn(command, log), log_path, ready_path)
+
+
+def await_ready(child: Child, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait until a child is ready, and read what it wrote then.
+
+    Raises:
+        NotReady: it ended or took longer than `timeout_s`; it is stopped.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not child.ready_path.exists():
+        ended = child.process_handle.poll() is not None
+        if ended or time.monotonic() > deadline_s:
+            child.stop()
+            code = child.process_handle.returncode
+            reason = f"ended with code {code}" if ended else f"not ready in {timeout_s:.0f} s"
+            raise NotReady(f"fanbid {child.name}: {reason}\n{child.log_tail()}")
+        time.sleep(0.02)
+    child.ready = json.loads(child.ready_path.read_text(encoding="utf-8"))
+
+
 def start_child(name: str, arguments: list[str], work_dir: Path, timeout_s: float = READY_TIMEOUT_S) -> Child:
     """Start `python fanbid.py ARGUMENTS --ready-file ...` and wait until it is ready.
 
     Raises:
         NotReady: it ended or took longer than `timeout_s`.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    ready_path, log_path = work_dir / f"{name}.ready.json", work_dir / f"{name}.log"
-    ready_path.unlink(missing_ok=True)
-    command = [sys.executable, str(ROOT / "fanbid.py"), *arguments, "--ready-file", str(ready_path)]
-    with log_path.open("ab") as log:
-        child = Child(name, _spawn(command, log), log_path)
-    deadline_s = time.monotonic() + timeout_s
-    while not ready_path.exists():
-        ended = child.process_handle.poll() is not None
-        if ended or time.monotonic() > deadline_s:
-            child.stop()
-            code = child.process_handle.returncode
-            reason = f"ended with code {code}" if ended else f"not ready in {timeout_s:.0f} s"
-            raise NotReady(f"fanbid {name}: {reason}\n{child.log_tail()}")
-        time.sleep(0.02)
-    child.ready = json.loads(ready_path.read_text(encoding="utf-8"))
+    child = spawn_child(name, arguments, work_dir)
+    await_ready(child, timeout_s)
     return child
 
 

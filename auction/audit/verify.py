@@ -11,7 +11,7 @@ import numpy as np
 from auction.audit.bids import BidAudit, BidCounts
 from auction.bid.token import TokenKeys
 from auction.landscape.archive import LANDSCAPES_FOLDER, RetainedLandscapes
-from pacing.budget.audit import Difference, MoneyAudit, earliest
+from pacing.budget.audit import Difference, MoneyAudit, earliest, first_where
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.reading import JUDGED, ROWS, LedgerFile
 
@@ -75,7 +75,9 @@ def _verify(ledger: LedgerFile, bids: BidAudit, progress: Progress) -> Verified:
     money = MoneyAudit(ledger)
     try:
         for rows, judgements in _judged(ledger, progress):
-            found.difference = earliest(bids.follow(rows), money.follow(rows, judgements))
+            told = ledger.find_claims(rows)
+            indexed = first_where(rows, told != rows["price_micros"], "told before", told, rows["price_micros"])
+            found.difference = earliest(bids.follow(rows), money.follow(rows, judgements), indexed)
             if found.difference is not None:
                 break
         found.difference = earliest(money.charged_twice(), found.difference) or money.finish()

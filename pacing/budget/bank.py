@@ -13,6 +13,7 @@ from pacing.budget.account import ACCOUNT, EffectiveCaps
 from pacing.budget.holds import HoldBook, claims_of
 from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
 from pacing.budget.lease import LeaseKeeper, Store
+from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Recovery, replay, snapshot_bytes
 from pacing.budget.settings import BankSettings
 from pacing.budget.settle import SettleJudge
@@ -20,7 +21,7 @@ from pacing.budget.shared import SharedStore
 from pacing.budget.store import OWNER_SHIFT, AccountLost, StoreUnavailable
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.facts import OutcomeKind, RowStatus
-from pacing.ledger.errors import LedgerError
+from pacing.ledger.errors import LedgerDamaged, LedgerError
 from pacing.ledger.log import Ledger
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Bank:
         self._ledger = ledger
         self._clock = clock
         state = replay(ledger, self.settings.owner_id)
+        _check_statements(ledger, state.store)
         self._store: Store = state.store
         if shared is not None:
             shared.begin(state.store)
@@ -73,7 +75,8 @@ class Bank:
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
-        self._checkpoint_at_ms = self._forget_at_ms = self._refresh_at_ms = 0
+        self._forget_at_ms = self._refresh_at_ms = 0
+        self._checkpoint_at_ms = clock.monotonic_ms() + _CHECKPOINT_MS
         self._recovery = self._quarantine_leases(state.rows)
 
     def _quarantine_leases(self, rows_replayed: int) -> Recovery:
@@ -385,3 +388,17 @@ class Bank:
                     in_flight[i] += left
                     in_day[i] += left if day_key == accounts["day_key"][i] else 0
         return in_day, in_flight
+
+
+def _check_statements(ledger: Ledger, store: MemoryStore) -> None:
+    """Compare what the statements say was charged with the accounts, whose part before a snapshot is under its digest.
+
+    Raises:
+        LedgerDamaged: they differ.
+    """
+    for account in store.accounts.values():
+        stated, _ = ledger.charged_at(account.campaign_id, ledger.judged_sequence)
+        settled = account.flight.settled_micros
+        if stated != settled:
+            text = f"campaign {account.campaign_id}: its statement ends at {stated} micros, its account at {settled}"
+            raise LedgerDamaged(f"ledger {ledger.path}: {text}")

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,8 +35,7 @@ class StoredLease:
     released_micros: int = 0  # by the release with that serial
 
 
-@dataclass(frozen=True, slots=True)
-class ToldClaim:
+class ToldClaim(NamedTuple):
     """What a claim was when it was first told."""
 
     amount_micros: int
@@ -209,32 +209,30 @@ class MemoryStore:
 
     def restore_verdicts(self, claims: np.ndarray, verdicts: np.ndarray) -> None:
         """Enter verdicts (u1[n]) on SETTLEMENT[n] that the ledger has, without deciding them again."""
-        columns = [claims[name].tolist() for name in claims.dtype.names or ()]
+        pairs, firsts, group = np.unique(claims[["campaign_id", "lease_id"]], return_index=True, return_inverse=True)
+        sums = {}
+        for verdict in (Verdict.CHARGED, Verdict.OVER_DELIVERY):
+            sums[verdict] = np.zeros(len(pairs), np.int64)
+            chosen = verdicts == verdict
+            np.add.at(sums[verdict], group[chosen], claims["amount_micros"][chosen])
+        has_lease = np.zeros(len(pairs), np.bool_)
         with self._lock:
-            for verdict, *claim in zip(verdicts.tolist(), *columns, strict=True):
-                self._restore_verdict(verdict, *claim)
-
-    def _restore_verdict(
-        self,
-        verdict: int,
-        campaign_id: int,
-        lease_id: int,
-        hold_seq: int,
-        amount: int,
-        issued_at_ms: int,
-        sequence: int,
-    ) -> None:
-        lease = self._lease_of(campaign_id, lease_id, issued_at_ms)
-        if lease is None:
-            return
-        account = self.accounts[campaign_id]
-        if verdict == Verdict.CHARGED:
-            self._charge(account, lease, amount)
-        elif verdict == Verdict.OVER_DELIVERY:
-            account.over_delivered_micros += amount
-        else:
-            return
-        self._remember(lease_id, hold_seq, ToldClaim(amount, sequence, verdict))
+            for k in np.argsort(firsts).tolist():
+                campaign_id, lease_id = pairs[k].tolist()
+                lease = self._lease_of(campaign_id, lease_id, int(claims["issued_at_ms"][firsts[k]]))
+                if lease is not None:
+                    has_lease[k] = True
+                    account = self.accounts[campaign_id]
+                    account.over_delivered_micros += int(sums[Verdict.OVER_DELIVERY][k])
+                    self._charge(account, lease, int(sums[Verdict.CHARGED][k]))
+            told = has_lease[group] & np.isin(verdicts, list(sums))
+            lease_ids, hold_seqs, amounts, sequences = (
+                claims[name][told].tolist() for name in ("lease_id", "hold_seq", "amount_micros", "sequence")
+            )
+            values = map(ToldClaim, amounts, sequences, verdicts[told].tolist())
+            self._told.update(zip(zip(lease_ids, hold_seqs, strict=True), values, strict=True))
+            while len(self._told) > REMEMBERED_CLAIMS:
+                self._told.popitem(last=False)
 
     def account(self, campaign_id: int) -> Account | None:
         """See `BudgetStore.account`."""

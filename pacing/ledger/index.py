@@ -85,6 +85,11 @@ def find_claims(db: Any, rows: np.ndarray) -> np.ndarray:
     return amounts
 
 
+def check_claims(db: Any, rows: np.ndarray) -> bool:
+    """Whether all of OUTCOME[n] are noted as told, under their own amounts."""
+    return bool((find_claims(db, rows) == rows["price_micros"]).all())
+
+
 def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
@@ -115,6 +120,25 @@ def add_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> None:
         totals[campaign_id] = (charged, over)
         charges.append((_signed(campaign_id), sequence, verdict, amount, charged, over))
     db.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", charges)
+
+
+def check_charges(db: Any, rows: np.ndarray, judgements: np.ndarray) -> bool:
+    """Whether the statements end with judged OUTCOME[n] and JUDGEMENT[n], the last that were judged, as `add_charges`
+    adds them."""
+    billable = rows["kind"] == OutcomeKind.BILLABLE
+    rows, verdicts = rows[billable], judgements["verdict"][billable]
+    for campaign_id in np.unique(rows["decision"]["campaign_id"]).tolist():
+        mine = rows["decision"]["campaign_id"] == campaign_id
+        expected = np.zeros(int(mine.sum()), CHARGE)
+        expected["sequence"], expected["verdict"] = rows["sequence"][mine], verdicts[mine]
+        expected["amount_micros"] = amounts = rows["price_micros"][mine]
+        before = int(expected["sequence"][0]) - 1
+        totals = ("charged_micros", Verdict.CHARGED), ("over_delivered_micros", Verdict.OVER_DELIVERY)
+        for (name, verdict), total in zip(totals, charged_at(db, campaign_id, before), strict=True):
+            expected[name] = total + np.cumsum(np.where(expected["verdict"] == verdict, amounts, 0))
+        if not np.array_equal(charges_of(db, campaign_id, before, len(rows) + 1), expected):
+            return False
+    return True
 
 
 def charges_of(db: Any, campaign_id: int, after: int, limit: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from pacing.ledger import index
 from pacing.ledger.anchor import EMPTY_HEAD, Anchor, Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
 from pacing.ledger.reading import JUDGED, ROWS, LedgerReads
-from pacing.ledger.rows import MONEY, as_outcomes, check_outcomes
+from pacing.ledger.rows import FIRST_MONEY_KIND, MONEY, as_outcomes, check_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Ledger(LedgerReads):
         return db
 
     def _checked_mark(self, mark: Mark) -> Mark:
-        """Compare the chains with the anchor, and re-hash what lies behind the last snapshot.
+        """Compare the chains with the anchor, and re-hash what lies behind the last snapshot, with its indexes.
 
         A crash between the two syncs of a commit leaves one batch that the anchor does not know: it is kept.
         """
@@ -142,13 +142,35 @@ class Ledger(LedgerReads):
         return Mark(mark.revision + 1, row_count, row_head, judged_sequence, judged_head)
 
     def _rehash(self, sequence: int, judged_sequence: int) -> None:
-        for table, after in ((ROWS, sequence), (JUDGED, judged_sequence)):
+        parts: list[np.ndarray] = []
+        for table, after in ((ROWS, min(sequence, judged_sequence)), (JUDGED, judged_sequence)):
             last, head = table.end(self._db)
             seen, seen_head = 0, EMPTY_HEAD
+            batches = [np.zeros(0, table.dtype)]
             for batch in table.batches(self._db, after):
                 seen, seen_head = batch.last, batch.head
+                batches.append(batch.rows)
             if seen and (seen, seen_head) != (last, head):
                 raise LedgerDamaged(f"ledger {self.path}: {table.name} end at {seen}, not at {last}")
+            rows = np.concatenate(batches)
+            parts.append(rows[rows["sequence"] > after])
+        self._check_indexes(*parts)
+
+    def _check_indexes(self, rows: np.ndarray, judgements: np.ndarray) -> None:
+        """Compare what was noted beside the last rows with the rows: an index has no chain of its own."""
+        outcomes = rows[rows["kind"] < FIRST_MONEY_KIND]
+        judged = outcomes[np.isin(outcomes["sequence"], judgements["sequence"])]
+        if len(judged) != len(judgements):
+            raise LedgerDamaged(f"ledger {self.path}: there are verdicts on rows that are not there")
+        try:
+            same_claims = index.check_claims(self._db, outcomes)
+            same_charges = index.check_charges(self._db, judged, judgements)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise LedgerDamaged(f"ledger {self.path}: beside the rows is what nobody wrote there: {error}") from None
+        if not same_claims:
+            raise LedgerDamaged(f"ledger {self.path}: what was told before differs from the rows")
+        if not same_charges:
+            raise LedgerDamaged(f"ledger {self.path}: the statements differ from rows and verdicts")
 
     def append(self, rows: np.ndarray) -> int:
         """Append outcomes, those told before left out, and answer the sequence up to which the ledger is durable.

@@ -45,14 +45,15 @@ class Positions:
         self._read_to[owner_id] = sequence
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Positions) and self._begun() == other._begun()
+        return isinstance(other, Positions) and self.begun() == other.begun()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Positions({self._begun()})"
+        return f"Positions({self.begun()})"
 
-    def _begun(self) -> dict[int, int]:
+    def begun(self) -> dict[int, int]:
+        """By owner, the positions that are not 0."""
         return {owner_id: sequence for owner_id, sequence in sorted(self._read_to.items()) if sequence}
 
     def fresh(self, sequences: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ class Positions:
 
     def packed(self) -> np.ndarray:
         """As u8[n, 2] of owner and sequence."""
-        return np.array(list(self._begun().items()), np.uint64).reshape(-1, 2)
+        return np.array(list(self.begun().items()), np.uint64).reshape(-1, 2)
 
     @classmethod
     def unpacked(cls, table: np.ndarray) -> Positions:

@@ -42,6 +42,19 @@ class JudgedReads:
         """Every row up to this one has its verdict."""
         return self._mark.judged_sequence
 
+    @property
+    def judged_end(self) -> tuple[int, bytes]:
+        """The judged sequence, and the head of the verdicts' chain there."""
+        mark = self._mark
+        return mark.judged_sequence, mark.judged_head
+
+    def judged_head_at(self, sequence: int) -> bytes | None:
+        """The head of the verdicts' chain behind `sequence`; None: no batch of verdicts ends there."""
+        if not 0 <= sequence <= self._mark.judged_sequence:
+            return None
+        with self._reading() as db:
+            return JUDGED.head_at(db, sequence)
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._read_lock:

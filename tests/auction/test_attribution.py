@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -225,7 +226,8 @@ def test_batches_in_order_of_time_are_judged_as_one(steps: list[Step], data: st.
     steps = sorted(steps, key=lambda step: (step.at_ms, step.kind is not OutcomeKind.BILLABLE))
     # A click a moment before its impression needs the batch; all else may be cut anywhere.
     cut = data.draw(st.integers(0, len(steps)))
-    attribution, rest = AttributionJudge(), rows_of(steps)
+    awake = AttributionSettings(awake=data.draw(st.sampled_from([1, 65_536])))
+    attribution, rest = AttributionJudge(awake), rows_of(steps)
     rows, settled = rest
     parts = [attribution.judge(rows[:cut], settled[:cut])]
     if data.draw(st.booleans()):
@@ -245,8 +247,47 @@ def test_batches_in_order_of_time_are_judged_as_one(steps: list[Step], data: st.
         assert judged["verdict"].tolist() == expected
 
 
-def test_memory_is_bounded_and_the_oldest_gives_way() -> None:
-    attribution = AttributionJudge(AttributionSettings(impressions=10, pairs=3, early_clicks=4))
+def ordered(state: dict[str, np.ndarray]) -> dict[str, list[tuple[int, ...]]]:
+    """A state, without the order that what came in one batch was remembered in."""
+    return {name: sorted(map(tuple, np.atleast_2d(values).tolist())) for name, values in state.items()}
+
+
+@limits(max_examples=150)
+@given(steps_lists, st.lists(st.integers(0, 22), max_size=3), st.lists(st.integers(0, 22), max_size=2))
+def test_a_restored_state_is_what_a_replay_leads_to(steps: list[Step], cuts: list[int], saves: list[int]) -> None:
+    clicks = {OutcomeKind.CLICK, OutcomeKind.PLAY}  # a bid is told of each kind once: the ledger sees to that
+    told, once = set(), []
+    for step in steps:
+        if step.kind not in clicks | {OutcomeKind.BILLABLE} or (step.kind, step.hold) not in told:
+            told.add((step.kind, step.hold))
+            once.append(step)
+    rows, settled = rows_of(once)
+    attribution = AttributionJudge(AttributionSettings(awake=1))
+    judged, edges = [], [0, *sorted(min(cut, len(once)) for cut in cuts), len(once)]
+    for start, end in pairwise(edges):
+        judged.append(attribution.judge(rows[start:end], settled[start:end]))
+        if start in saves:
+            restored = AttributionJudge()
+            restored.restore(attribution.state())
+            attribution = restored
+    replayed = AttributionJudge()
+    replayed.replay(rows, np.concatenate(judged))
+    assert ordered(replayed.state()) == ordered(attribution.state())
+
+
+def test_a_replay_gives_an_early_click_to_its_impression() -> None:
+    attribution, replayed = AttributionJudge(), AttributionJudge()
+    rows, settled = rows_of([Step(OutcomeKind.CLICK, 1, 5), billed(1, 0)])
+    judged = [attribution.judge(rows[k : k + 1], settled[k : k + 1]) for k in range(2)]
+    replayed.replay(rows, np.concatenate(judged))
+    late, unsettled = rows_of([follow(2 * MS_PER_DAY)], 3)
+    assert replayed.judge(late, unsettled)["verdict"].tolist() == [ATTRIBUTED]
+    assert attribution.judge(late, unsettled)["verdict"].tolist() == [ATTRIBUTED]
+
+
+@pytest.mark.parametrize("awake", [1, 7, 100])
+def test_memory_is_bounded_and_the_oldest_gives_way(awake: int) -> None:
+    attribution = AttributionJudge(AttributionSettings(impressions=10, pairs=3, early_clicks=4, awake=awake))
     for hold in range(1, 60):
         rows, settled = rows_of(
             [

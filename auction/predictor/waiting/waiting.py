@@ -46,7 +46,8 @@ class WaitingRoom:
         self.at_ms = np.zeros(capacity, np.int64)
         self._sequences = np.zeros(capacity, np.uint64)
         self._pending = np.zeros(capacity, np.uint8)  # bit goal: not yet released
-        self._slot_of: dict[int, int] = {}
+        self._slot_of: dict[int, int] = {}  # of those that came since the last restore; the others are found below
+        self._restored = np.zeros((2, 0), np.uint64)  # sequences, ascending, and their slots
         self._next_ticket = 0
         self._due_ms = np.zeros(1024, np.int64)
         self._items = np.zeros(1024, np.int64)
@@ -57,7 +58,14 @@ class WaitingRoom:
 
     def slot_of(self, sequence: int) -> int:
         """Where the impression of a ledger row is; -1: gone or never here."""
-        return self._slot_of.get(sequence, -1)
+        slot = self._slot_of.get(sequence, -1)
+        if slot < 0:
+            sequences, slots = self._restored
+            place = int(np.searchsorted(sequences, np.uint64(sequence)))
+            if place < len(sequences) and sequences[place] == sequence:
+                slot = int(slots[place])
+                return slot if self._sequences[slot] == sequence else -1
+        return slot
 
     def make_room(self, count: int, now_ms: int) -> Released:
         """Release what the next `count` (at most `capacity`) impressions displace, as of now."""
@@ -188,7 +196,9 @@ class WaitingRoom:
         self.features[slots] = state["features"]
         self._pending[:] = 0
         self._pending[slots] = state["pending"]
-        self._slot_of = dict(zip(state["sequences"].tolist(), slots.tolist(), strict=True))
+        self._slot_of = {}
+        order = np.argsort(state["sequences"], kind="stable")
+        self._restored = np.stack([state["sequences"], slots.astype(np.uint64)])[:, order]
         self._next_ticket = next_ticket
         self._due_ms, self._items = state["due_ms"].astype(np.int64), state["items"].astype(np.int64)
         self._size = len(self._items)

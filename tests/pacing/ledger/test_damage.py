@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +179,27 @@ def test_no_database_at_all(tmp_path: Path) -> None:
     (tmp_path / NAMES[0]).write_bytes(b"not a database" * 100)
     with pytest.raises(LedgerError, match="not a database"):
         Ledger(tmp_path / NAMES[0])
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("DELETE FROM claims WHERE second = 3", "what was told before differs"),
+        ("UPDATE claims SET amount_micros = amount_micros + 1 WHERE second = 3", "what was told before differs"),
+        ("UPDATE claims SET amount_micros = 'x' WHERE second = 3", "what nobody wrote"),
+        ("DELETE FROM charges WHERE sequence = 4", "the statements differ"),
+        ("UPDATE charges SET charged_micros = charged_micros + 1 WHERE sequence = 4", "the statements differ"),
+        ("UPDATE charges SET verdict = 4 WHERE sequence = 4", "the statements differ"),
+        ("UPDATE charges SET amount_micros = -1.5 WHERE sequence = 4", "the statements differ"),
+        ("UPDATE charges SET verdict = -1 WHERE sequence = 4", "what nobody wrote"),
+        ("INSERT INTO charges SELECT campaign_id, 99, 1, 5, 5, 0 FROM charges LIMIT 1", "the statements differ"),
+    ],
+)
+def test_what_stands_beside_the_rows_is_compared_with_them(
+    crashed: tuple[Path, bytes, bytes], tmp_path: Path, statement: str, text: str
+) -> None:
+    path = copy_of(crashed[0], tmp_path / "copy")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert db.execute(statement).rowcount == 1
+    with pytest.raises(LedgerDamaged, match=text):
+        Ledger(path)
