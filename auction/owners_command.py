@@ -90,8 +90,8 @@ def _retire(link: RedisLink, args: argparse.Namespace) -> None:
         raise ValueError(f"--data {args.data}: its server is running; stop it first") from None
     try:
         _settle_everything(services)
-        assert services.owner is not None
-        owner_id = services.owner.owner_id
+        assert services.membership is not None
+        owner_id = services.membership.owner.owner_id
     finally:
         services.close()
     _leave(link, args.redis, owner_id)
@@ -105,13 +105,14 @@ def _settle_everything(services: Services) -> None:
     Raises:
         ValueError: that is not done after a minute.
     """
-    assert services.epochs is not None
+    assert services.membership is not None
+    epochs = services.membership.epochs
     ledger, end_s = services.ledger, time.monotonic() + _PATIENCE_S
-    while ledger.judged_sequence < ledger.last_sequence or services.epochs.is_behind:
+    while ledger.judged_sequence < ledger.last_sequence or epochs.is_behind:
         if time.monotonic() > end_s:
             left = ledger.last_sequence - ledger.judged_sequence
             raise ValueError(f"{left} rows of the ledger are not judged after {_PATIENCE_S:.0f} s; nothing is retired")
-        services.epochs.tick()
+        epochs.tick()
         services.follow()
         time.sleep(_STEP_S)
 

@@ -25,6 +25,7 @@ class Registry:
         self._bank = bank
         self._follows = follows
         self._lock = threading.Lock()
+        self._changing = threading.Lock()
         self._campaigns: dict[int, Campaign] = {}
         self._clauses: dict[int, tuple[Clause, ...]] = {}
         self._known_ids = np.zeros(0, np.uint64)
@@ -41,7 +42,7 @@ class Registry:
             StoreUnavailable: a shared budget store cannot be asked.
         """
         clauses = compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
-        with self._lock:
+        with self._changing:  # not the other lock: a shared store may keep this waiting, and publishing must not
             caps = self._bank.set_account(
                 campaign.campaign_id,
                 campaign.creator_id,
@@ -54,11 +55,12 @@ class Registry:
             if campaign.status is CampaignStatus.ENDED:
                 self._bank.close_account(campaign.campaign_id)
             self._follows.watch(campaign.creator_id)
-            if campaign.campaign_id not in self._campaigns:
-                self._known_ids = np.union1d(self._known_ids, np.array([campaign.campaign_id], np.uint64))
-            self._campaigns[campaign.campaign_id] = campaign
-            self._clauses[campaign.campaign_id] = clauses
-            self.revision += 1
+            with self._lock:
+                if campaign.campaign_id not in self._campaigns:
+                    self._known_ids = np.union1d(self._known_ids, np.array([campaign.campaign_id], np.uint64))
+                self._campaigns[campaign.campaign_id] = campaign
+                self._clauses[campaign.campaign_id] = clauses
+                self.revision += 1
         return CapsInForce(caps.daily_cap_micros, caps.total_cap_micros)
 
     def get(self, campaign_id: int) -> Campaign | None:

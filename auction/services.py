@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -39,19 +38,10 @@ from auction.publisher import NextVersion, Publisher
 from auction.registry import Registry
 from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
-from auction.shared.campaigns import SharedCampaigns
-from auction.shared.exchange import Exchange
-from auction.shared.judged import PeerRows
-from auction.shared.keys_redis import SharedKeys
-from auction.shared.pace import SharedPacer
-from auction.shared.pace_redis import PaceBoard
-from auction.shared.tokens_redis import SharedTokens
+from auction.shared.membership import Membership
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
-from pacing.budget.epochs import EpochWatch
-from pacing.budget.owner_redis import ForeignFolder, Owner, is_shared, join
-from pacing.budget.redis_store import RedisStore
-from pacing.budget.shared import SharedStore
+from pacing.budget.owner_redis import ForeignFolder, is_shared
 from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.clocks import Clock, SystemClock, VirtualClock
 from pacing.control.history import MarketHistory
@@ -60,7 +50,6 @@ from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
-from pacing.redis_link import RedisLink
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -77,12 +66,6 @@ EPOCH_PERIOD_MS = 1_000
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
-SHARED_LEASE_MS = 120_000
-"""Leases of shared budgets are short: after a failover nothing is granted for as long as one may live and be billed."""
-SHARED_LEASE_SHARE = 16
-"""What one server has leased the others must ask for."""
-SHARED_HOLDS = 2**20
-"""Where a notice may reach any server, a bid that nothing was told about is held for a minute, not for two seconds."""
 _VIRTUAL_STRETCH = 120
 """On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come seconds apart."""
 
@@ -121,7 +104,6 @@ class Services:
         self.keys = KeyRing(folder)
         self._join()
         self._open_money()
-        self._open_peers()
         self._open_audience()
         self._open_learning()
         self._open_bidding()
@@ -131,15 +113,9 @@ class Services:
 
     def _join(self) -> None:
         """Find the other servers, if there are to be any."""
-        self.link: RedisLink | None = None
-        self.owner: Owner | None = None
+        self.membership: Membership | None = None
         if self.config.redis:
-            if not is_shared(self.folder) and not self.store.is_unused:
-                raise ForeignFolder(f"{self.folder}: has campaigns that are not shared; begin with a new folder")
-            self.link = RedisLink(self.config.redis)
-            self.owner = join(self.link, self.folder)
-            self.store.share(self.owner.owner_id)
-            self.shared_keys = SharedKeys(self.keys, self.link, self.clock)
+            self.membership = Membership(self.config.redis, self.folder, self.store, self.keys, self.clock)
         elif is_shared(self.folder):
             raise ForeignFolder(f"{self.folder}: its budgets are in a Redis; start with --redis URL")
 
@@ -150,38 +126,17 @@ class Services:
             # A demonstration that is started again goes on where it stood: money must not see time go back.
             last = self.ledger.read(max(self.ledger.last_sequence - 1_000, 0), 1_000)["recorded_at_ms"]
             self.clock.advance_to(max(config.virtual_clock, int(last.max(initial=0))))
-        self.settings = self._money_settings()
-        shared = self._shared_budgets()
+        self.settings = BankSettings(
+            win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE
+        )
+        budgets, self.peers = None, None
+        if self.membership is not None:
+            self.settings = self.membership.settings(self.settings)
+            budgets = self.membership.budgets(self.settings, self.ledger)
+            self.peers = self.membership.open_peers(self.ledger)
         self.attribution = AttributionJudge()
-        self.bank = Bank(self.ledger, self.clock, self.settings, shared)
+        self.bank = Bank(self.ledger, self.clock, self.settings, budgets)
         self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged)
-
-    def _money_settings(self) -> BankSettings:
-        config = self.config
-        alone = BankSettings(win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE)
-        if self.owner is None:
-            return alone
-        return replace(
-            alone, owner_id=self.owner.owner_id, is_shared=True, lease_ttl_ms=SHARED_LEASE_MS,
-            hold_capacity=SHARED_HOLDS, lease_share=SHARED_LEASE_SHARE,
-        )  # fmt: skip
-
-    def _shared_budgets(self) -> SharedStore | None:
-        """The budgets that this server shares with others, if it does."""
-        self.epochs: EpochWatch | None = None
-        if self.owner is None:
-            return None
-        quarantine_ms = self.settings.lease_ttl_ms + self.settings.lock_ms + self.settings.grace_ms
-        remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=quarantine_ms)
-        shared = SharedStore(remote, self.clock, self.owner.owner_id)
-        self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
-        return shared
-
-    def _open_peers(self) -> None:
-        """Have what the other servers judged, if there are to be any."""
-        self.peers: PeerRows | None = None
-        if self.link is not None and self.owner is not None:
-            self.peers = PeerRows(self.link, self.owner, self.ledger, self.folder, self.clock)
 
     def _open_audience(self) -> None:
         self.viewers = ViewerTable()
@@ -202,10 +157,6 @@ class Services:
         if config.history is not None:
             history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
-        self.shared_pacer: SharedPacer | None = None
-        if self.link is not None and self.owner is not None and config.policy == "engine":
-            board = PaceBoard(self.link, self.owner.owner_id)
-            self.shared_pacer = SharedPacer(self.pacer, board, self.clock, self.owner.owner_id)
 
     def _open_bidding(self) -> None:
         config, clock = self.config, self.clock
@@ -219,6 +170,7 @@ class Services:
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
         self.book = ReportBook(self.store.get)
+        together = self.membership if config.policy == "engine" else None
         self.control = Control(
             config,
             self.bank,
@@ -230,7 +182,7 @@ class Services:
             self.feedback,
             clock,
             self.book.planned_micros,
-            self.shared_pacer,
+            None if together is None else together.pace(self.pacer),
         )
         self.followers = Followers(
             self.ledger, self.book, self.learner, self.progress, self.follows, self.attribution, clock,
@@ -257,24 +209,15 @@ class Services:
         self.calls.add("Audience", self.audience.calls)
         if config.virtual_clock:
             self.calls.add("Simulation", SimulationService(self.scheduler, clock).calls)
-        self.campaigns = CampaignsService(
-            self.store, self.access, self, self.book, clock, config.currency, self._open_exchange()
-        )
-
-    def _open_exchange(self) -> SharedCampaigns | None:
-        """What this server exchanges with the others, if there are to be any."""
-        self.exchange: Exchange | None = None
-        if self.link is None or self.owner is None:
-            return None
-        campaigns = SharedCampaigns(self.store, self.link, self.owner.owner_id, self, self.book.announce_change)
-        tokens = SharedTokens(self.store, self.link, self.access.refresh)
-        self.exchange = Exchange({"campaigns": campaigns.poll, "tokens": tokens.poll, "keys": self.shared_keys.poll})
-        return campaigns
+        changes = None
+        if self.membership is not None:
+            changes = self.membership.campaigns(self.access, self, self.book.announce_change)
+        self.campaigns = CampaignsService(self.store, self.access, self, self.book, clock, config.currency, changes)
 
     def _recover(self) -> None:
         self.bank.recover()
-        if self.exchange is not None:
-            self.exchange.tick()
+        if self.membership is not None:
+            self.membership.catch_up()
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
@@ -283,27 +226,23 @@ class Services:
         self.follow()
         # Twice: a campaign has a multiplier in the round after it was published, and the first call wants bids.
         for _ in range(2):
-            self._meet_pacers()
+            if self.membership is not None:
+                self.membership.meet_pacers()
             self.control.tick()
-
-    def _meet_pacers(self) -> None:
-        if self.shared_pacer is not None:
-            self.shared_pacer.try_step()
 
     def _schedule(self) -> None:
         stretch = _VIRTUAL_STRETCH if self.config.virtual_clock else 1
         every = self.scheduler.every
         every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
-        if self.epochs is not None:
-            every(EPOCH_PERIOD_MS, self.epochs.tick, "epochs")
-        if self.peers is not None:
+        if self.membership is None:
+            every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
+        else:
+            every(EPOCH_PERIOD_MS, self.membership.epochs.tick, "epochs")
             every(PEERS_PERIOD_MS, self.followers.take_peers, "peers")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
-        if self.exchange is None:
-            every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _publish_changes(self) -> None:
@@ -364,34 +303,26 @@ class Services:
 
     def start(self) -> None:
         """Begin periodic work on real time; on virtual time this does nothing."""
-        if self.peers is not None:
-            self.peers.start()
         if not self.config.virtual_clock:
             self.scheduler.start()
-        if self.exchange is not None:
-            self.exchange.start()
-            if self.shared_pacer is not None:
-                self.shared_pacer.start()
+        if self.membership is not None:
+            self.membership.start()
 
     def close(self) -> None:
         """Stop periodic work, write everything down, close the files."""
-        if self.exchange is not None:
-            self.exchange.stop()
+        if self.membership is not None:
+            self.membership.stop()
         self.scheduler.stop()
-        if self.shared_pacer is not None:
-            self.shared_pacer.stop()
         self.follow()
         self.save()
-        if self.peers is not None:
-            self.peers.close()
+        if self.membership is not None:
+            self.membership.close()
         self.ledger.close()
         self.store.close()
         if self.journal is not None:
             self.journal.close()
         if self.archive is not None:
             self.archive.close()
-        if self.link is not None:
-            self.link.close()
         self._remove_temporary()
 
     def _remove_temporary(self) -> None:

@@ -41,16 +41,6 @@ class RemoteStore(BudgetStore, Protocol):
     def accounts(self, campaign_ids: Iterable[int]) -> dict[int, Account]:
         """The present accounts of campaigns; unknown ones are left out."""
 
-    def _know(self, campaign_ids: list[int]) -> None:
-        """Have accounts in the mirror for claims on campaigns that this server has not heard of yet: what is charged must
-        stand in them."""
-        unknown = [campaign_id for campaign_id in campaign_ids if campaign_id not in self.mirror.accounts]
-        if unknown:
-            now_ms = self._clock.wall_ms()
-            for campaign_id, account in self.ask(lambda: self._remote.accounts(unknown)).items():
-                caps = (account.daily_cap_micros, account.flight.cap_micros)
-                self.mirror.set_caps(campaign_id, account.creator_id, account.zone, *caps, now_ms, account.revision)
-
     def settle_again(self, claims: np.ndarray) -> np.ndarray:
         """Tell SETTLEMENT[n] again that were charged; those that the store lost are charged now, whatever the caps."""
 
@@ -218,8 +208,8 @@ class SharedStore:
         return verdicts
 
     def _know(self, campaign_ids: list[int]) -> None:
-        """Have accounts in the mirror for claims on campaigns that this server has not heard of yet: what is charged must
-        stand in them."""
+        """Have accounts in the mirror for claims on campaigns that this server has not heard of yet: what is charged
+        must stand in them."""
         unknown = [campaign_id for campaign_id in campaign_ids if campaign_id not in self.mirror.accounts]
         if unknown:
             now_ms = self._clock.wall_ms()

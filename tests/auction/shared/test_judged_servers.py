@@ -39,7 +39,7 @@ class Servers:
         for number in range(2):
             self.add(number)
         self.campaign_id = self.engines[0].create(creator_id=CREATOR_ID).campaign_id
-        self.bring(1, self.campaign_id, creator_id=CREATOR_ID)
+        self.bring(1, self.campaign_id)
 
     def add(self, number: int) -> Engine:
         folder = self._folder / str(number)
@@ -49,14 +49,11 @@ class Servers:
         self.engines.append(self.open(number))
         return self.engines[-1]
 
-    def bring(self, number: int, campaign_id: int, **changes: Any) -> None:
+    def bring(self, number: int, campaign_id: int) -> None:
         """Let a server know a campaign that the first one made: from the others, or made there in the same way."""
         engine = self.engines[number]
-        exchange = getattr(engine.services, "exchange", None)
-        if exchange is None:
-            assert engine.create(**changes).campaign_id == campaign_id
-            return
-        exchange.tick()
+        assert engine.services.membership is not None
+        engine.services.membership.catch_up()
         engine.go_round()
 
     def open(self, number: int) -> Engine:
@@ -141,7 +138,9 @@ def test_statements_and_reports_are_whole_and_equal(servers: Servers) -> None:
     assert len(names[0]) == 18
     assert names[0] == names[1]
     owners = sorted({sequence >> 48 for sequence, _, _ in names[0]})
-    assert owners == [engine.services.owner.owner_id for engine in servers.engines if engine.services.owner]
+    assert owners == [
+        engine.services.membership.owner.owner_id for engine in servers.engines if engine.services.membership
+    ]
     for number, charges in enumerate(lists):
         assert [charge.charged_micros for charge in charges] == list(
             np.cumsum([charge.amount_micros for charge in charges])
@@ -234,7 +233,7 @@ def test_restarts_and_new_servers_count_nothing_twice(servers: Servers) -> None:
     for number in (0, 1):
         servers.start_again(number)
     servers.add(2)
-    servers.bring(2, servers.campaign_id, creator_id=CREATOR_ID)
+    servers.bring(2, servers.campaign_id)
     servers.meet()
     for number in (0, 1, 2):
         assert servers.figures(number) == before
@@ -261,7 +260,7 @@ def test_rows_of_a_campaign_that_is_not_here_yet_wait_for_it(servers: Servers, r
     servers.meet()
     there = servers.engines[1]
     assert there.services.followers.take_peers() == 0
-    servers.bring(1, other.campaign_id, creator_id=8, name="Only here, for now")
+    servers.bring(1, other.campaign_id)
     servers.meet()
     assert there.campaign_report(other.campaign_id).total.impressions == 3
 
@@ -270,7 +269,7 @@ def test_a_copy_that_is_damaged_does_not_stop_judging_here(servers: Servers, cap
     servers.sell(0, range(1, 4))
     servers.engines[0].go_round()
     there = servers.engines[1].services
-    assert there.peers is not None and there.owner is not None
+    assert there.peers is not None
     for engine in reversed(servers.engines):
         for _ in range(2):
             assert engine.services.peers is not None

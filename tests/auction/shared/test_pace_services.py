@@ -23,9 +23,9 @@ def create(services: Services) -> int:
 
 
 def pacing(services: Services, campaign_id: int) -> bool:
-    assert services.shared_pacer is not None
+    assert services.membership is not None and services.membership.pacer is not None
     rows = services.pacer.memory(services.clock.wall_ms()).rows
-    return bool(services.shared_pacer.paces(rows["campaign_id"])[rows["campaign_id"] == campaign_id].any())
+    return bool(services.membership.pacer.paces(rows["campaign_id"])[rows["campaign_id"] == campaign_id].any())
 
 
 def test_one_paces_and_both_bid_the_same(tmp_path: Path) -> None:
