@@ -30,11 +30,15 @@ class Registry:
         self._known_ids = np.zeros(0, np.uint64)
         self.revision = 0
 
-    def take_over(self, campaign: Campaign) -> CapsInForce:
+    def take_over(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Serve a campaign as it now is; idempotent.
+
+        Args:
+            opening: it is new; no store has accounts of it.
 
         Raises:
             ValueError: its audience is too complex; the campaign goes on as it was.
+            StoreUnavailable: a shared budget store cannot be asked.
         """
         clauses = compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
         with self._lock:
@@ -44,6 +48,8 @@ class Registry:
                 campaign.zone,
                 campaign.daily_budget_micros,
                 campaign.total_budget_micros,
+                revision=campaign.version,
+                opening=opening,
             )
             if campaign.status is CampaignStatus.ENDED:
                 self._bank.close_account(campaign.campaign_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -38,7 +40,11 @@ from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
+from pacing.budget.epochs import EpochWatch
 from pacing.budget.owner_redis import ForeignFolder, Owner, is_shared, join
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.shared import SharedStore
+from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.clocks import Clock, SystemClock, VirtualClock
 from pacing.control.history import MarketHistory
 from pacing.control.pacer import Pacer
@@ -58,9 +64,16 @@ NOTICE_PERIOD_MS = 250
 KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
+EPOCH_PERIOD_MS = 1_000
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
+SHARED_LEASE_MS = 120_000
+"""Leases of shared budgets are short: after a failover nothing is granted for as long as one may live and be billed."""
+SHARED_LEASE_SHARE = 16
+"""What one server has leased the others must ask for."""
+SHARED_HOLDS = 2**20
+"""Where a notice may reach any server, a bid that nothing was told about is held for a minute, not for two seconds."""
 _VIRTUAL_STRETCH = 120
 """On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come seconds apart."""
 
@@ -123,12 +136,32 @@ class Services:
             # A demonstration that is started again goes on where it stood: money must not see time go back.
             last = self.ledger.read(max(self.ledger.last_sequence - 1_000, 0), 1_000)["recorded_at_ms"]
             self.clock.advance_to(max(config.virtual_clock, int(last.max(initial=0))))
-        self.settings = BankSettings(
-            win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE
-        )
+        self.settings = self._money_settings()
+        shared = self._shared_budgets()
         self.attribution = AttributionJudge()
-        self.bank = Bank(self.ledger, self.clock, self.settings)
+        self.bank = Bank(self.ledger, self.clock, self.settings, shared)
         self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge, self.attribution], on_judged=self.bank.judged)
+
+    def _money_settings(self) -> BankSettings:
+        config = self.config
+        alone = BankSettings(win_notice_ms=config.win_notice_ms, billing_ms=config.billing_ms, lease_share=LEASE_SHARE)
+        if self.owner is None:
+            return alone
+        return replace(
+            alone, owner_id=self.owner.owner_id, is_shared=True, lease_ttl_ms=SHARED_LEASE_MS,
+            hold_capacity=SHARED_HOLDS, lease_share=SHARED_LEASE_SHARE,
+        )  # fmt: skip
+
+    def _shared_budgets(self) -> SharedStore | None:
+        """The budgets that this server shares with others, if it does."""
+        self.epochs: EpochWatch | None = None
+        if self.owner is None:
+            return None
+        quarantine_ms = self.settings.lease_ttl_ms + self.settings.lock_ms + self.settings.grace_ms
+        remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=quarantine_ms)
+        shared = SharedStore(remote, self.clock)
+        self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
+        return shared
 
     def _open_audience(self) -> None:
         self.viewers = ViewerTable()
@@ -218,6 +251,8 @@ class Services:
         every = self.scheduler.every
         every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
+        if self.epochs is not None:
+            every(EPOCH_PERIOD_MS, self.epochs.tick, "epochs")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
@@ -242,9 +277,9 @@ class Services:
             return self.campaigns.handle(method, raw, self.access.authenticate(metadata))
         return self.calls.answer(service_method, raw, metadata)
 
-    def campaign_changed(self, campaign: Campaign) -> CapsInForce:
+    def campaign_changed(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Take over a campaign that was created or changed (see `auction.campaigns.desk`)."""
-        return self.registry.take_over(campaign)
+        return self.registry.take_over(campaign, opening)
 
     def live(self, campaign_id: int) -> LiveFigures:
         """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""
@@ -267,7 +302,8 @@ class Services:
 
     def follow(self) -> None:
         """Judge what is new in the ledger, and tell everybody who learns from it."""
-        self.judge.catch_up()
+        with suppress(BudgetsAway):  # logged where it is noticed; what is accepted waits for its verdict
+            self.judge.catch_up()
         self.followers.tick()
 
     def save(self) -> None:

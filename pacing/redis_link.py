@@ -110,6 +110,21 @@ class RedisLink:
         except (RedisError, RedisClusterException, OSError) as error:
             raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
+    def replication_ids(self) -> frozenset[str]:
+        """Of every master, as it says now.
+
+        Raises:
+            RedisUnavailable: at least one does not answer.
+        """
+        try:
+            if not self.is_cluster:
+                return frozenset([str(self._client.info("replication")["master_replid"])])
+            told = self._client.info("replication", target_nodes=RedisCluster.PRIMARIES)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+        nodes = [told] if "master_replid" in told else told.values()
+        return frozenset(str(node["master_replid"]) for node in nodes)
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()

@@ -37,8 +37,11 @@ class LiveFigures:
 class Desk(Protocol):
     """The engine, as far as campaigns need it. Called from any thread."""
 
-    def campaign_changed(self, campaign: Campaign) -> CapsInForce:
+    def campaign_changed(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Take over a campaign that was created or changed, whatever its status; idempotent.
+
+        Args:
+            opening: it is new; no store has accounts of it.
 
         Raises:
             ValueError: the engine cannot serve it as it is, and goes on with what it had.

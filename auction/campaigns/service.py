@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -51,6 +51,13 @@ MAX_WATCHERS = 64
 """Streams of reports that are open at once, each holding a thread of a pool of their own."""
 LIVE_POLL_S = 1.0
 """How long a quiet watch waits before it looks at what only the engine knows, and whether its caller is still there."""
+
+
+class Tell(Protocol):
+    """Hands the engine a campaign as it now is; it gets `before` back if the store then fails."""
+
+    def __call__(self, after: Campaign, before: Campaign, opening: bool = False) -> CapsInForce:
+        """Answers the caps in force."""
 
 
 class CampaignsService:
@@ -114,7 +121,7 @@ class CampaignsService:
             campaign = self._store.find_by_key(creator_id, key) if key else None
             if campaign is None:
                 campaign = replace(draft, campaign_id=self._store.insert(draft, key))
-                tell(campaign, with_status(campaign, CampaignStatus.ENDED, campaign.created_at_ms))
+                tell(campaign, with_status(campaign, CampaignStatus.ENDED, campaign.created_at_ms), opening=True)
         return campaign_to_message(campaign, self._currency)
 
     def get(self, principal: Principal, request: pb.GetCampaignRequest) -> pb.Campaign:
@@ -255,16 +262,15 @@ class CampaignsService:
                 self._open_watchers -= 1
 
     @contextmanager
-    def _one_step(self) -> Iterator[Callable[[Campaign, Campaign], CapsInForce]]:
+    def _one_step(self) -> Iterator[Tell]:
         """One change of store and engine together: both, or neither.
 
-        Gives `tell(after, before)`, which hands a campaign to the engine; it gets `before` back if the store then
-        fails.
+        Gives what hands a campaign to the engine.
         """
         told: list[Campaign] = []
 
-        def tell(after: Campaign, before: Campaign) -> CapsInForce:
-            caps = self._desk.campaign_changed(after)
+        def tell(after: Campaign, before: Campaign, opening: bool = False) -> CapsInForce:
+            caps = self._desk.campaign_changed(after, opening)
             told.append(before)
             return caps
 

@@ -36,11 +36,11 @@ class _NoQuarantine(LeaseKeeper):
 
 
 class _NoWaitingForVerdicts(LeaseKeeper):
-    def _freed_quarantine(self, wall_ms: int) -> list[Any]:
+    def _finish_quarantine(self, wall_ms: int) -> None:
         for lease in self._quarantine.values():
             if wall_ms > lease.until_ms:
                 lease.judged_after = 1
-        return super()._freed_quarantine(wall_ms)
+        super()._finish_quarantine(wall_ms)
 
 
 class _NoLeaseTombstones(MemoryStore):
@@ -78,14 +78,14 @@ class _NoHoldTombstones(HoldBook):
 class _NoMemoryOfOwnHolds(Bank):
     """A hold that is not in the ring is taken for one of an earlier process."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None) -> None:
-        super().__init__(ledger, clock, settings)
+    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None, *shared: Any) -> None:
+        super().__init__(ledger, clock, settings, *shared)
         self._first_seq = 2**64 - 1
 
 
 class _NoGrace(Bank):
-    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None) -> None:
-        super().__init__(ledger, clock, replace(settings or BankSettings(), grace_ms=0))
+    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None, *shared: Any) -> None:
+        super().__init__(ledger, clock, replace(settings or BankSettings(), grace_ms=0), *shared)
 
 
 def _forget_all_days(self: Account, before_at_ms: int) -> None:

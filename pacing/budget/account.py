@@ -71,6 +71,9 @@ class Account:
     flight: Balance
     days: dict[int, Balance] = field(default_factory=dict)
     over_delivered_micros: int = 0
+    revision: int = 0  # of the caps
+    hunger: int = 0  # counts requests that got nothing because too little was left
+    hungry_owner: int = 0  # who asked for the last of them
 
     def day(self, day_key: int) -> Balance:
         """The account of a day, opened with the present daily cap when first asked for."""

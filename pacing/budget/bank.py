@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 
 import numpy as np
 
 from pacing.budget.account import ACCOUNT, EffectiveCaps
 from pacing.budget.holds import HoldBook, claims_of
 from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
-from pacing.budget.lease import LeaseKeeper
+from pacing.budget.lease import LeaseKeeper, Store
 from pacing.budget.recovery import Recovery, replay, snapshot_bytes
 from pacing.budget.settings import BankSettings
 from pacing.budget.settle import SettleJudge
+from pacing.budget.shared import SharedStore
+from pacing.budget.store import AccountLost, StoreUnavailable
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.facts import OutcomeKind, RowStatus
 from pacing.ledger.errors import LedgerError
 from pacing.ledger.log import Ledger
 
+logger = logging.getLogger(__name__)
+
 MAX_REMEMBERED_LOSSES = 2**16
 _CHECKPOINT_MS = 5 * MS_PER_SECOND
 _FORGET_MS = 60 * MS_PER_SECOND
+_REFRESH_MS = MS_PER_SECOND
 _OWNER_SHIFT = np.uint64(48)
 
 
@@ -32,8 +39,13 @@ class Bank:
     Any thread may call any method; `tick`, `set_account` and `close_account` wait for each other.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None, shared: SharedStore | None = None
+    ) -> None:
         """Rebuild the accounts from the ledger; nobody can bid before `set_account` and a `tick`.
+
+        Args:
+            shared: the store whose accounts count, if it is not this process's own; `settings.is_shared` goes with it.
 
         Raises:
             LedgerDamaged: the ledger is not what was acknowledged.
@@ -42,23 +54,27 @@ class Bank:
         self._ledger = ledger
         self._clock = clock
         state = replay(ledger, self.settings.owner_id)
-        self._store = state.store
+        self._store: Store = state.store
+        if shared is not None:
+            shared.begin(state.store)
+            self._store = shared
+        self._shared = shared
         first_seq = self.settings.owner_id << int(_OWNER_SHIFT) | state.counters.seq_bound
         self._first_seq = first_seq
         self._book = HoldBook(
-            self.settings.hold_capacity, first_seq, first_seq, self.settings.win_notice_ms, self.settings.billing_ms
+            self.settings.hold_capacity, first_seq, first_seq, *self.settings.hold_ms, self.settings.is_shared
         )
         self._keeper = LeaseKeeper(self._store, ledger, self._book, self.settings, state.counters)
         self.settle_judge = SettleJudge(self._store)
         self._control = threading.RLock()
         self._slots: dict[int, int] = {}
         self._durable_caps = {
-            a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in self._store.accounts.values()
+            a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in state.store.accounts.values()
         }
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
-        self._checkpoint_at_ms = self._forget_at_ms = 0
+        self._checkpoint_at_ms = self._forget_at_ms = self._refresh_at_ms = 0
         self._recovery = self._quarantine_leases(state.rows)
 
     def _quarantine_leases(self, rows_replayed: int) -> Recovery:
@@ -67,14 +83,15 @@ class Bank:
         Their last bids were made before now, since only one process opens a ledger. Ends of leases say nothing: they
         were kept on the monotonic clock, and the wall clock may have gone past them long before the last bid.
         """
-        until_ms = self._clock.wall_ms() + self.settings.billing_ms + self.settings.grace_ms
+        until_ms = self._clock.wall_ms() + self.settings.lock_ms
         left = 0
-        open_leases = [lease for lease in self._store.leases.values() if not lease.closed]
+        mirror = self._store.mirror
+        open_leases = [lease for lease in mirror.leases.values() if not lease.closed]
         for lease in open_leases:
             self._keeper.quarantine(lease.lease_id, lease.campaign_id, lease.day_key, until_ms)
             left += lease.remaining_micros
         return Recovery(
-            accounts=len(self._store.accounts),
+            accounts=len(mirror.accounts),
             quarantined_leases=len(open_leases),
             quarantined_micros=left,
             rows_replayed=rows_replayed,
@@ -86,39 +103,63 @@ class Bank:
         return self._recovery
 
     def set_account(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """Open a campaign's accounts, or change their caps, and let it bid from the next `tick` on; answers the caps in
         force.
 
         A cut takes back at once what no bid holds, and takes effect at S + L where that is more. Caps are durable on
-        return.
+        return. A campaign whose accounts a shared store has lost bids nothing until they are back.
+
+        Args:
+            revision: of the caps; those of a lower revision than a shared store has change nothing there.
+            opening: whether a shared store may have no accounts of the campaign yet.
 
         Raises:
             ValueError: a cap is out of range, the zone unknown, or zone or creator differ from those at opening.
-            LedgerUnavailable: the caps are what they were.
+            LedgerUnavailable: the caps are what they were; in a shared store, what they are to be.
+            StoreUnavailable: the shared store cannot be asked; the caps are the old or the new ones.
         """
         with self._control:
             wall_ms = self._clock.wall_ms()
             before = self._durable_caps.get(campaign_id)
             caps = (daily_cap_micros, total_cap_micros)
-            effective = self._store.set_caps(campaign_id, creator_id, zone, *caps, wall_ms)
+            opened = (campaign_id, creator_id, zone)
+            try:
+                opening = opening or self._shared is None
+                effective = self._store.set_caps(*opened, *caps, wall_ms, revision, opening)
+            except AccountLost as lost:
+                logger.error("%s", lost)
+                self._keeper.shut_slot(self._slot(campaign_id))
+                return EffectiveCaps(*caps)
             slot = self._slots.get(campaign_id)
             if slot is not None and before is not None and (caps[0] < before[0] or caps[1] < before[1]):
                 self._keeper.recall(slot, wall_ms)
-                effective = self._store.set_caps(campaign_id, creator_id, zone, *caps, wall_ms)
+                effective = self._store.set_caps(*opened, *caps, wall_ms, revision, opening)
             if caps != before:
                 try:
-                    self._keeper.write_caps(self._store.accounts[campaign_id], wall_ms)
+                    self._keeper.write_caps(self._store.mirror.accounts[campaign_id], wall_ms)
                 except LedgerError:
-                    if before is not None:
-                        self._store.set_caps(campaign_id, creator_id, zone, *before, wall_ms)
+                    if before is not None and self._shared is None:
+                        self._store.set_caps(*opened, *before, wall_ms)
                     raise
                 self._durable_caps[campaign_id] = caps
-            if slot is None:
-                slot = self._slots[campaign_id] = self._keeper.add_slot(campaign_id)
-            self._keeper.open_slot(slot)
+            self._keeper.open_slot(self._slot(campaign_id))
             return effective
+
+    def _slot(self, campaign_id: int) -> int:
+        """The campaign's slot, made if it has none."""
+        slot = self._slots.get(campaign_id)
+        if slot is None:
+            slot = self._slots[campaign_id] = self._keeper.add_slot(campaign_id)
+        return slot
 
     def close_account(self, campaign_id: int) -> None:
         """Stop a campaign's bids; its holds go on until their deadlines. Unknown campaigns are passed over."""
@@ -257,13 +298,29 @@ class Bank:
         """
         with self._control:
             now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+            if self._shared is not None:
+                self._share(self._shared, now_ms)
             self._keeper.attend(now_ms, wall_ms)
             if now_ms >= self._forget_at_ms:
                 self._forget_at_ms = now_ms + _FORGET_MS
-                self._store.forget(wall_ms - self.settings.kept_ms)
+                self._forget(wall_ms)
             if now_ms >= self._checkpoint_at_ms:
                 self._checkpoint_at_ms = now_ms + _CHECKPOINT_MS
                 self._ledger.checkpoint()
+
+    def _share(self, shared: SharedStore, now_ms: int) -> None:
+        """Tell the shared store what it has not heard, and read the accounts again now and then."""
+        shared.tell()
+        if now_ms >= self._refresh_at_ms:
+            self._refresh_at_ms = now_ms + _REFRESH_MS
+            shared.refresh(list(self._slots))
+
+    def _forget(self, wall_ms: int) -> None:
+        """Drop what no claim can ask for any more; in a shared store, take back what servers that are gone leased."""
+        with suppress(StoreUnavailable):
+            self._store.forget(wall_ms - self.settings.kept_ms)
+            if self._shared is not None:
+                self._shared.reclaim(wall_ms - self.settings.lock_ms - self.settings.grace_ms)
 
     def judged(self, judged_sequence: int) -> None:
         """Called by the judge follower after each batch: takes a snapshot when many rows went by since the last one."""
@@ -273,7 +330,7 @@ class Bank:
             if rows_since >= self.settings.snapshot_rows:
                 self._keeper.flush()
                 sequence = self._ledger.last_sequence
-                body = snapshot_bytes(self._store, self._keeper.counters)
+                body = snapshot_bytes(self._store.mirror, self._keeper.counters)
                 self._ledger.save_snapshot(sequence, judged_sequence, body)
                 self._snapshot_sequence = min(sequence, judged_sequence)
 
@@ -281,7 +338,8 @@ class Bank:
         """The present standing of u8[n] campaigns, as ACCOUNT[n].
 
         Spend counts what is accepted, also where its verdict is still to come; claims on leases of the process before
-        count when they are judged.
+        count when they are judged, and so do all claims where the store is shared. Of accounts that a shared store has
+        lost, all figures are 0.
 
         Raises:
             ValueError: `set_account` was not called for one of them.
@@ -291,7 +349,10 @@ class Bank:
             out = np.zeros(len(campaign_ids), ACCOUNT)
             slots = np.array([self.slot_of(int(campaign_id)) for campaign_id in campaign_ids], np.int64)
             for i, campaign_id in enumerate(campaign_ids.tolist()):
-                account = self._store.accounts[campaign_id]
+                account = self._store.account(campaign_id)
+                if account is None:
+                    out[i]["campaign_id"] = campaign_id
+                    continue
                 day = account.day_at(wall_ms)
                 balance = account.day(day.day_key)
                 flight = account.flight
@@ -304,9 +365,10 @@ class Bank:
             idle_day, idle_flight, out["held_micros"] = self._book.idle_micros(slots, out["day_end_at_ms"])
             locked_day, locked_flight = self._locked_micros(out)
         for name, idle, locked in (("day", idle_day, locked_day), ("flight", idle_flight, locked_flight)):
-            out[f"{name}_spend_micros"] = out[f"{name}_settled_micros"] + np.maximum(
-                0, out[f"{name}_leased_micros"] - idle - locked
-            )
+            accepted = np.maximum(0, out[f"{name}_leased_micros"] - idle - locked)
+            if self._shared is not None:
+                accepted[:] = 0  # what is leased is other servers' too; theirs and ours count when they are settled
+            out[f"{name}_spend_micros"] = out[f"{name}_settled_micros"] + accepted
         return out
 
     def _locked_micros(self, accounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

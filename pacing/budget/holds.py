@@ -28,11 +28,16 @@ _FIRST_SLOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Takings:
-    """Money taken out of a lease of a slot, to be released; `closed` when no hold is left on it."""
+    """Money taken out of a lease of a slot, to be released; `closed` when no hold is left on it.
+
+    Attributes:
+        doubtful_micros: what is left of a closed lease and may have been billed at another server.
+    """
 
     lease_id: int
     amount_micros: int
     closed: bool
+    doubtful_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,21 @@ class HoldBook:
     A slot is the place of one campaign. One of its leases is bid on; the others wait until their last hold is decided.
     """
 
-    def __init__(self, capacity: int, first_seq: int, seq_bound: int, win_notice_ms: int, billing_ms: int) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        first_seq: int,
+        seq_bound: int,
+        win_notice_ms: int,
+        billing_ms: int,
+        is_shared: bool = False,
+    ) -> None:
         """Start with no slots.
 
         Args:
             capacity: holds kept, a power of two.
             first_seq, seq_bound: sequences to use, from and below.
+            is_shared: other servers may take notices about these holds.
         """
         self._lock = threading.Lock()
         self._holds = np.zeros(capacity, HOLD)
@@ -77,6 +91,7 @@ class HoldBook:
         self._cursor = np.array([first_seq, seq_bound, first_seq, first_seq], np.uint64)
         self._win_notice_ms = win_notice_ms
         self._billing_ms = billing_ms
+        self._is_shared = is_shared
 
     @property
     def next_seq(self) -> int:
@@ -174,6 +189,11 @@ class HoldBook:
             record["refused_micros"] = record["least_refused_micros"] = record["largest_bid_micros"] = 0
             return needs
 
+    def peak_micros(self, slot: int) -> int:
+        """The most that was asked of a slot between two surveys, fading."""
+        with self._lock:
+            return int(self._slots[slot]["peak_micros"])
+
     def open_slot(self, slot: int, is_open: bool) -> None:
         """Say whether the slot may get new leases; one that is shut stops bidding at once."""
         with self._lock:
@@ -194,7 +214,7 @@ class HoldBook:
             assert self._leases[slot, way]["state"] == LEASE_NONE
             self._retire(slot)
             self._leases[slot, way] = np.array(
-                (lease_id, amount_micros, 0, 0, end_ms, day_end_at_ms, 0, LEASE_OPEN, 0), LEASE
+                (lease_id, amount_micros, 0, 0, end_ms, day_end_at_ms, 0, LEASE_OPEN, 0, self._is_shared), LEASE
             )
             self._slots[slot]["way"] = way
 
@@ -228,6 +248,7 @@ class HoldBook:
             int(lease["lease_id"]),
             int(lease["free_micros"]) - keep_micros,
             bool(lease["state"] == LEASE_DRAINING and lease["live_holds"] == 0),
+            int(lease["doubtful_micros"]),
         )
         lease["free_micros"] = keep_micros
         if takings.closed:
@@ -239,7 +260,7 @@ class HoldBook:
         with self._lock:
             leases = self._leases[slots]
             live = leases["state"] != LEASE_NONE
-            idle = (leases["free_micros"] + leases["held_micros"]) * live
+            idle = (leases["free_micros"] + leases["held_micros"] + leases["doubtful_micros"]) * live
             today = leases["day_end_at_ms"] == day_ends_at_ms[:, None]
             return (idle * today).sum(axis=1), idle.sum(axis=1), (leases["held_micros"] * live).sum(axis=1)
 

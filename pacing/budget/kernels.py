@@ -1,7 +1,9 @@
 """The compiled book of holds: placing bids against leases, closing them, sweeping silent ones, and surveying leases.
 
-Money of a lease moves between three places, and their sum changes only when the lease is opened, or money is taken
-back: `free_micros` (may be bid), `held_micros` (bid and undecided) and `billed_micros` (accepted as billable).
+Money of a lease moves between four places, and their sum changes only when the lease is opened, or money is taken
+back: `free_micros` (may be bid), `held_micros` (bid and undecided), `billed_micros` (accepted as billable) and, where
+notices may also reach other servers, `doubtful_micros`: of bids that lapsed here, and of which nobody here knows
+whether they were billed elsewhere. That money is not bid again on this lease.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ LEASE = np.dtype(
         ("day_end_at_ms", "<i8"),  # wall clock
         ("live_holds", "<i4"),
         ("state", "<i4"),
-        ("reserved", "<i8"),
+        ("doubtful_micros", "<i8"),  # of bids that lapsed while another server may have billed them
+        ("is_shared", "<i8"),  # 1: notices about its bids may reach other servers
     ]
 )
 """One lease in its holder's book, [slot, way]."""
@@ -91,10 +94,13 @@ _WIN, _BILLABLE, _LOSS = 1, 2, 3
 
 @njit(cache=True, nogil=True)
 def _close(holds, leases, i, state):
-    """Close ring entry i: its money is free again."""
+    """Close ring entry i: its money is free again, or in doubt."""
     slot, way, bid = holds[i]["slot"], holds[i]["way"], holds[i]["bid_micros"]
     leases[slot, way]["held_micros"] -= bid
-    leases[slot, way]["free_micros"] += bid
+    if state == LAPSED and leases[slot, way]["is_shared"] != 0:
+        leases[slot, way]["doubtful_micros"] += bid
+    else:
+        leases[slot, way]["free_micros"] += bid
     leases[slot, way]["live_holds"] -= 1
     holds[i]["state"] = state
 
@@ -230,6 +236,10 @@ def _lose(holds, leases, i):
     if state == LOST:
         return _DUPLICATE
     if state == LAPSED:
+        slot, way, bid = holds[i]["slot"], holds[i]["way"], holds[i]["bid_micros"]
+        if leases[slot, way]["is_shared"] != 0 and leases[slot, way]["lease_id"] == holds[i]["lease_id"]:
+            leases[slot, way]["doubtful_micros"] -= bid
+            leases[slot, way]["free_micros"] += bid
         holds[i]["state"] = LOST
     else:
         _close(holds, leases, i, LOST)

@@ -9,9 +9,11 @@ import numpy as np
 
 from pacing.budget.account import Account
 from pacing.budget.holds import HoldBook, SlotNeeds, Takings
+from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters
 from pacing.budget.settings import BankSettings
-from pacing.budget.store import BudgetStore, Grant, LeaseRequest
+from pacing.budget.shared import SharedStore
+from pacing.budget.store import Grant, LeaseRequest, StoreUnavailable
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.log import Ledger
 from pacing.ledger.rows import MONEY, MoneyKind, money_rows
@@ -24,12 +26,18 @@ _BIDS = 64
 _RENEW_FRACTION = 4
 _UNKNOWN_SHARE = 4
 """A lease is this fraction of what is free while nothing is known about the bids."""
+_SPARED_PEAKS = 16
+"""A lease keeps this many peaks when other servers starve: about what it bids in three seconds."""
+
+Store = MemoryStore | SharedStore
+"""What a bank has for a store: its own, or its side of one that it shares."""
 
 
 @dataclass(slots=True)
 class _Quarantined:
-    """A lease of the process before: its money comes back once no notice about it can be accepted, and all that were
-    are judged."""
+    """A lease that bids use no longer, but that claims may still come on: of the process before or, where servers
+    share, with bids that another server may have billed. Its money comes back once no notice about it can be accepted,
+    and all that were are judged."""
 
     campaign_id: int
     day_key: int
@@ -45,7 +53,7 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, store: BudgetStore, ledger: Ledger, book: HoldBook, settings: BankSettings, counters: Counters
+        self, store: Store, ledger: Ledger, book: HoldBook, settings: BankSettings, counters: Counters
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -58,6 +66,7 @@ class LeaseKeeper:
         self._next_day_at_ms: dict[int, int] = {}
         self._unwritten: list[np.ndarray] = []
         self._quarantine: dict[int, _Quarantined] = {}
+        self._hunger: dict[int, int] = {}
 
     def add_slot(self, campaign_id: int) -> int:
         """A slot for a campaign; it gets its first lease at the next `attend`."""
@@ -86,16 +95,12 @@ class LeaseKeeper:
         self._fresh.add(slot)
 
     def quarantine(self, lease_id: int, campaign_id: int, day_key: int, until_ms: int) -> None:
-        """Lock the rest of a lease of the process before until a wall-clock instant."""
+        """Lock the rest of a lease until a wall-clock instant."""
         self._quarantine[lease_id] = _Quarantined(campaign_id, day_key, until_ms)
 
     def quarantined(self) -> dict[int, tuple[int, int]]:
         """(campaign_id, day_key) of each quarantined lease."""
         return {lease_id: (lease.campaign_id, lease.day_key) for lease_id, lease in self._quarantine.items()}
-
-    def is_quarantined(self, lease_id: int) -> bool:
-        """Whether a lease of the process before may still be charged."""
-        return lease_id in self._quarantine
 
     def attend(self, now_ms: int, wall_ms: int) -> None:
         """Sweep silent holds, give back what is idle, and renew and enlarge leases: one ledger commit for all.
@@ -119,7 +124,10 @@ class LeaseKeeper:
             if wanted is not None:
                 wanting.append((slot, *wanted))
         self._fresh.clear()
-        self._give_back([*takings, *self._freed_quarantine(wall_ms)], wall_ms)
+        if settings.is_shared:
+            takings += self._spared()
+        self._give_back(takings, wall_ms)
+        self._finish_quarantine(wall_ms)
         self._grant(wanting, now_ms, wall_ms)
 
     def _request(
@@ -192,27 +200,52 @@ class LeaseKeeper:
         row["day_key"], row["seq_bound"] = grant.request.day_key, seq_bound
         return row
 
+    def _spared(self) -> list[Takings]:
+        """What leases can spare for other servers that asked in vain since the last time."""
+        takings = []
+        for slot, campaign_id in enumerate(self._campaigns):
+            account = self._store.account(campaign_id)
+            if account is None or account.hunger == self._hunger.get(slot, 0):
+                continue
+            self._hunger[slot] = account.hunger
+            if account.hungry_owner != self._settings.owner_id:
+                taken = self._book.take_current(slot, _SPARED_PEAKS * self._book.peak_micros(slot))
+                takings += [] if taken is None else [taken]
+        return takings
+
     def _give_back(self, takings: list[Takings], wall_ms: int) -> None:
         """Release in the store; the rows go into the ledger ahead of the next ones."""
         for taken in takings:
-            row = money_rows(1)
-            row["kind"], row["recorded_at_ms"] = MoneyKind.RELEASE, wall_ms
-            row["lease_id"], row["closed"] = taken.lease_id, taken.closed
-            row["amount_micros"] = self._store.release(taken.lease_id, taken.amount_micros, taken.closed)
-            self._unwritten.append(row)
+            is_doubtful = taken.closed and taken.doubtful_micros > 0
+            closed = taken.closed and not is_doubtful
+            if is_doubtful:
+                lease = self._store.mirror.leases[taken.lease_id]
+                until_ms = wall_ms + self._settings.doubt_ms
+                self.quarantine(taken.lease_id, lease.campaign_id, lease.day_key, until_ms)
+            if taken.amount_micros or closed:
+                released = self._store.release(taken.lease_id, taken.amount_micros, closed)
+                self._note_release(taken.lease_id, released, closed, wall_ms)
 
-    def _freed_quarantine(self, wall_ms: int) -> list[Takings]:
-        """What is left of quarantined leases that nothing can be charged to any more."""
-        freed = []
+    def _note_release(self, lease_id: int, released_micros: int, closed: bool, wall_ms: int) -> None:
+        row = money_rows(1)
+        row["kind"], row["recorded_at_ms"] = MoneyKind.RELEASE, wall_ms
+        row["lease_id"], row["closed"], row["amount_micros"] = lease_id, closed, released_micros
+        self._unwritten.append(row)
+
+    def _finish_quarantine(self, wall_ms: int) -> None:
+        """Give back what is left of quarantined leases that nothing can be charged to any more."""
         for lease_id, lease in list(self._quarantine.items()):
             if wall_ms <= lease.until_ms:
                 continue
             if not lease.judged_after:
                 lease.judged_after = max(1, self._ledger.last_sequence)
             if self._ledger.judged_sequence >= min(lease.judged_after, self._ledger.last_sequence):
+                try:
+                    released = self._store.finish(lease_id)
+                except StoreUnavailable:
+                    return
                 del self._quarantine[lease_id]
-                freed.append(Takings(lease_id, self._store.unsettled_micros([lease_id]), closed=True))
-        return freed
+                self._note_release(lease_id, released, True, wall_ms)
 
     def write_caps(self, account: Account, wall_ms: int) -> None:
         """Make a campaign's caps durable, behind the releases that are not written yet. Raises LedgerUnavailable."""

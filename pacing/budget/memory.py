@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
-from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, Grant, LeaseRequest, check_claims
+from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, AccountLost, Grant, LeaseRequest, check_claims
 from pacing.clocks import MS_PER_DAY
 from pacing.days import zone_of
 from pacing.facts import Verdict
@@ -55,8 +55,21 @@ class MemoryStore:
         self.leases: dict[int, StoredLease] = {}
         self._told: OrderedDict[tuple[int, int], ToldClaim] = OrderedDict()  # by (lease_id, hold_seq)
 
+    @property
+    def mirror(self) -> MemoryStore:
+        """What the ledger of this process leads to: this store itself."""
+        return self
+
     def set_caps(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
         check_cap("daily_cap_micros", daily_cap_micros)
@@ -65,13 +78,17 @@ class MemoryStore:
         with self._lock:
             account = self.accounts.get(campaign_id)
             if account is None:
+                if not opening:
+                    raise AccountLost(campaign_id)
                 account = Account(campaign_id, creator_id, zone, daily_cap_micros, Balance(total_cap_micros))
                 self.accounts[campaign_id] = account
             for name, ours, theirs in (("zone", account.zone, zone), ("creator_id", account.creator_id, creator_id)):
                 if ours != theirs:
                     raise ValueError(f"{name} {theirs!r}: campaign {campaign_id} was opened with {ours!r}, for good")
             day_key = account.day_at(now_ms).day_key
-            account.set_caps(daily_cap_micros, total_cap_micros, day_key)
+            if not 0 < revision < account.revision:
+                account.revision = max(revision, account.revision)
+                account.set_caps(daily_cap_micros, total_cap_micros, day_key)
             return EffectiveCaps(account.day(day_key).cap_in_force_micros, account.flight.cap_in_force_micros)
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
@@ -124,6 +141,10 @@ class MemoryStore:
             if serial:
                 lease.release_serial, lease.released_micros = serial, released
             return released
+
+    def finish(self, lease_id: int) -> int:
+        """Close a lease and give back all that is left of it; answers how much that was."""
+        return self.release(lease_id, self.unsettled_micros([lease_id]), closed=True)
 
     def _take_back(self, lease: StoredLease, amount_micros: int, closed: bool) -> int:
         released = min(amount_micros, lease.remaining_micros)

@@ -10,14 +10,22 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
-from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, Grant, LeaseRequest, StoreUnavailable, check_claims
+from pacing.budget.store import (
+    GRANT_BIDS,
+    GRANT_SHARE,
+    AccountLost,
+    Epoch,
+    Grant,
+    LeaseRequest,
+    StoreUnavailable,
+    check_claims,
+)
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
 from pacing.days import local_day, zone_of
 from pacing.facts import Verdict
@@ -70,21 +78,6 @@ def _home(creator_id: int, noun: str, number: int | str) -> str:
 
 def _epoch_key(creator_id: int) -> str:
     return f"fanbid:{{{creator_id}}}:epoch"
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The time during which one Redis has a creator's keys.
-
-    Attributes:
-        number: counts them, from 1.
-        refused_ms: for how long from now on nothing is granted.
-        owners_behind: who has not settled again yet; until they have, nothing is granted either.
-    """
-
-    number: int
-    refused_ms: int
-    owners_behind: tuple[int, ...]
 
 
 class RedisStore:
@@ -182,7 +175,15 @@ class RedisStore:
     # --- the contract -------------------------------------------------------------------------------------------
 
     def set_caps(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
         check_cap("daily_cap_micros", daily_cap_micros)
@@ -190,12 +191,17 @@ class RedisStore:
         zone_of(zone)
         day_key = local_day(now_ms, zone).day_key
         entry = _campaign_entry(campaign_id)
-        _, found = self._run([("SETNX", entry, creator_id), ("GET", entry)])
+        _, found = self._run([("SETNX", entry, creator_id) if opening else ("EXISTS", entry), ("GET", entry)])
+        if found is None:
+            raise AccountLost(campaign_id)
         if int(found) != creator_id:
             raise _opened_otherwise("creator_id", creator_id, campaign_id, int(found))
         keys = [_home(creator_id, "account", campaign_id), _epoch_key(creator_id)]
-        arguments = (self._quarantine_ms, creator_id, zone, daily_cap_micros, total_cap_micros, day_key)
+        caps = (daily_cap_micros, total_cap_micros)
+        arguments = (self._quarantine_ms, creator_id, zone, *caps, day_key, revision, int(opening))
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
+        if not stored_zone:
+            raise AccountLost(campaign_id)
         if stored_zone.decode() != zone:
             raise _opened_otherwise("zone", zone, campaign_id, stored_zone.decode())
         self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
@@ -260,6 +266,14 @@ class RedisStore:
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
+        return self._settle(claims, is_known=False)
+
+    def settle_again(self, claims: np.ndarray) -> np.ndarray:
+        """Tell SETTLEMENT[n] again that were charged, in case they are among what was lost; those that were are charged
+        now, whatever the caps say by now. Answers u1[n], each a Verdict."""
+        return self._settle(claims, is_known=True)
+
+    def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
         check_claims(claims)
         verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
         campaign_ids, inverse = np.unique(claims["campaign_id"], return_inverse=True)
@@ -274,13 +288,14 @@ class RedisStore:
                 continue
             for first in range(bounds[i], bounds[i + 1], CALL_CLAIMS):
                 at = order[first : min(bounds[i + 1], first + CALL_CLAIMS)]
-                calls.append(self._settle_call(campaign_id, creators[campaign_id], zones[campaign_id], claims[at]))
+                home = (campaign_id, creators[campaign_id], zones[campaign_id])
+                calls.append(self._settle_call(*home, claims[at], is_known))
                 places.append(at)
         for at, digits in zip(places, self._run(calls), strict=True):
             verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
         return verdicts
 
-    def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray) -> Command:
+    def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray, is_known: bool) -> Command:
         lease_ids, first, inverse = np.unique(claims["lease_id"], return_index=True, return_inverse=True)
         packed = np.empty(len(claims), _PACKED_CLAIM)
         packed["lease"] = inverse + 1
@@ -288,7 +303,7 @@ class RedisStore:
         sequences = claims["sequence"]
         packed["teller"] = np.where(sequences > 0, sequences | self._teller_base, 0)
         keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
-        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes()]
+        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known)]
         for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
             keys.append(_home(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
@@ -296,10 +311,15 @@ class RedisStore:
 
     def account(self, campaign_id: int) -> Account | None:
         """See `BudgetStore.account`; each call asks Redis."""
-        for creator_id in self._find_creators([campaign_id]).values():
-            (fields,) = self._run([("HGETALL", _home(creator_id, "account", campaign_id))])
-            return _account(campaign_id, fields)
-        return None
+        return self.accounts([campaign_id]).get(campaign_id)
+
+    def accounts(self, campaign_ids: Iterable[int]) -> dict[int, Account]:
+        """The present accounts of campaigns, asked for in one go; unknown ones are left out."""
+        creators = self._find_creators(campaign_ids)
+        commands = [("HGETALL", _home(creator_id, "account", number)) for number, creator_id in creators.items()]
+        found = zip(creators, self._run(commands), strict=True)
+        accounts = ((campaign_id, _account(campaign_id, fields)) for campaign_id, fields in found)
+        return {campaign_id: account for campaign_id, account in accounts if account is not None}
 
     def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
         """See `BudgetStore.unsettled_micros`."""
@@ -375,6 +395,13 @@ class RedisStore:
         (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
 
+    def replication_ids(self) -> frozenset[str]:
+        """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
+        try:
+            return self._link.replication_ids()
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from None
+
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
         self._run([("HDEL", _epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
@@ -396,6 +423,9 @@ def _account(campaign_id: int, stored: dict[bytes, bytes]) -> Account | None:
     daily, total, settled, leased, over = (int(fields[n]) for n in ("daily", "total", "settled", "leased", "over"))
     account = Account(campaign_id, int(fields["creator_id"]), fields["zone"], daily, Balance(total, settled, leased))
     account.over_delivered_micros = over
+    account.revision, account.hunger, account.hungry_owner = (
+        int(fields.get(name, 0)) for name in ("revision", "hunger", "hungry_owner")
+    )
     for name, cap in fields.items():
         if name.startswith("cap:"):
             day = name[4:]

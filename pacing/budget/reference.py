@@ -31,6 +31,7 @@ class PlainLease:
     end_ms: int
     day_end_at_ms: int
     billed: int = 0
+    doubtful: int = 0
     live: dict[int, int] = field(default_factory=dict)  # bid by hold_seq
 
     @property
@@ -54,7 +55,8 @@ class PlainHold:
 class PlainBook:
     """Holds of all slots; `leases` maps a slot to the lease that its bids use."""
 
-    def __init__(self, first_seq: int, win_notice_ms: int, billing_ms: int) -> None:
+    def __init__(self, first_seq: int, win_notice_ms: int, billing_ms: int, is_shared: bool = False) -> None:
+        self.is_shared = is_shared
         self.next_seq = first_seq
         self.win_notice_ms = win_notice_ms
         self.billing_ms = billing_ms
@@ -92,7 +94,11 @@ class PlainBook:
 
     def _decide(self, seq: int, state: State) -> None:
         hold = self.holds[seq]
-        hold.lease.free += hold.lease.live.pop(seq)
+        bid = hold.lease.live.pop(seq)
+        if self.is_shared and state is State.LAPSED:
+            hold.lease.doubtful += bid
+        else:
+            hold.lease.free += bid
         hold.state = state
 
     def _is_due(self, hold: PlainHold, now_ms: int) -> bool:
@@ -130,6 +136,9 @@ class PlainBook:
             return RowStatus.DUPLICATE
         if hold.state is State.LAPSED:
             hold.state = State.LOST
+            if self.is_shared:
+                hold.lease.doubtful -= hold.bid
+                hold.lease.free += hold.bid
         else:
             self._decide(seq, State.LOST)
         return RowStatus.ACCEPTED

@@ -24,6 +24,10 @@ class BankSettings:
         lease_share: a lease is at least this fraction of what is free in a day.
         retry_ms: how long a campaign without free money waits before it asks again.
         snapshot_rows: ledger rows between two snapshots.
+        is_shared: the budgets are shared with other servers, which may take notices about this one's bids. So a bid
+            that nothing was told about stays reserved until `billing_ms + grace_ms`, and its money is not bid again
+            but goes back to the store `doubt_ms` after its lease has no undecided bid.
+        doubt_ms: how long another server may take to settle what it accepted: its restart, or its way to the store.
     """
 
     win_notice_ms: int = 2_000
@@ -35,6 +39,8 @@ class BankSettings:
     lease_share: int = 16
     retry_ms: int = 1_000
     snapshot_rows: int = 25_000
+    is_shared: bool = False
+    doubt_ms: int = 60_000
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -52,6 +58,7 @@ class BankSettings:
             "lease_share": (1, 1_000_000),
             "retry_ms": (0, 3_600_000),
             "snapshot_rows": (1, 200_000),
+            "doubt_ms": (0, 3_600_000),
         }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
@@ -63,3 +70,15 @@ class BankSettings:
     def kept_ms(self) -> int:
         """How long a lease is remembered after its end: until no claim on it can be accepted any more."""
         return self.billing_ms + 2 * self.grace_ms
+
+    @property
+    def lock_ms(self) -> int:
+        """How long after its last bid the money of a lease may still be claimed, by whoever accepts a notice."""
+        return self.billing_ms + self.grace_ms + (self.doubt_ms if self.is_shared else 0)
+
+    @property
+    def hold_ms(self) -> tuple[int, int]:
+        """How long the book keeps a hold that nothing was told about, and one that was won."""
+        if self.is_shared:
+            return self.billing_ms + self.grace_ms, self.billing_ms + self.grace_ms
+        return self.win_notice_ms, self.billing_ms

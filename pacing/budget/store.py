@@ -37,6 +37,14 @@ class StoreUnavailable(Exception):
     """
 
 
+class AccountLost(StoreUnavailable):
+    """The store has no account of a campaign that had one; opening it anew would let its budget be spent twice."""
+
+    def __init__(self, campaign_id: int) -> None:
+        super().__init__(f"campaign_id {campaign_id}: the budget store has lost its account; put back what it held")
+        self.campaign_id = campaign_id
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
     """Somebody wants money to bid with.
@@ -66,6 +74,21 @@ class Grant:
     amount_micros: int
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The time during which one master has the accounts of a creator.
+
+    Attributes:
+        number: counts them, from 1.
+        refused_ms: for how long from now on nothing is granted.
+        owners_behind: who has not settled again yet; until they have, nothing is granted either.
+    """
+
+    number: int
+    refused_ms: int
+    owners_behind: tuple[int, ...]
+
+
 class BudgetStore(Protocol):
     """Accounts and leases. Every method is atomic, over both accounts of a campaign, and may be called from any thread.
 
@@ -76,14 +99,27 @@ class BudgetStore(Protocol):
     """
 
     def set_caps(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """Open a campaign's accounts, or change their caps from the day of `now_ms` on.
 
         A cut below S + L takes effect at S + L; the answer says so.
 
+        Args:
+            revision: of the caps; those of a lower revision than the store has change nothing. 0: of none.
+            opening: whether there may be no accounts yet.
+
         Raises:
             ValueError: a cap is out of range, the zone unknown, or another zone or creator than at opening.
+            AccountLost: there are no accounts, and `opening` is not set.
         """
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:

@@ -23,6 +23,7 @@ if not found[1] then
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
 local epoch = note_epoch(KEYS[3], tonumber(ARGV[2]))
+local is_hungry = false
 local is_refused, has_granted = epoch.refused_ms > 0 or #epoch.behind > 0, false
 local day_of, days = days_of(account, daily)
 
@@ -39,6 +40,7 @@ local function grant(key, at)
     local free = math.max(0, math.min(total - settled - leased, day.cap - day.settled - day.leased))
     local amount = math.min(want, free, math.max(math.floor(free / share), bids * least))
     if amount < math.max(1, least) then
+        is_hungry = true
         return 0
     end
     has_granted = true
@@ -58,6 +60,10 @@ if has_granted and not epoch.owners[ARGV[5]] then
     redis.call('HSET', KEYS[3], 'owner:' .. ARGV[5], epoch.number)
 end
 local writes = {'leased', leased}
+if is_hungry then
+    redis.call('HINCRBY', account, 'hunger', 1)
+    writes = {'leased', leased, 'hungry_owner', ARGV[5]}
+end
 for day_key, day in pairs(days) do
     local at = #writes
     writes[at + 1], writes[at + 2] = 'cap:' .. day_key, day.cap

@@ -1,14 +1,16 @@
 -- Opens a campaign's accounts, or changes their caps from one day on.
 --
 -- KEYS: 1 account, 2 epoch.
--- ARGV: 1 quarantine in ms, 2 creator_id, 3 zone, 4 daily cap, 5 total cap, 6 first day whose cap changes.
--- Answer: {zone of the account, daily cap in force, total cap in force}; nothing is written when the zone is another.
+-- ARGV: 1 quarantine in ms, 2 creator_id, 3 zone, 4 daily cap, 5 total cap, 6 first day whose cap changes,
+--       7 revision of the caps (0: of none), 8 whether there may be no account yet (0, 1).
+-- Answer: {zone of the account, daily cap in force, total cap in force}. Nothing is written when the zone is another, when there
+-- is no account and may not be none (the zone is then empty), or when the account has caps of a higher revision.
 --
 -- Account hash, amounts in micros: creator_id, zone, daily, total (caps asked for), settled, leased (of the flight),
--- over (over-delivered), and for each day cap:<day_key>, settled:<day_key>, leased:<day_key>.
+-- over (over-delivered), revision, hunger and hungry_owner (requests that got nothing for want of money; who made the last), and for each day cap:<day_key>, settled:<day_key>, leased:<day_key>.
 
 local account = KEYS[1]
-local from_day, daily, total = ARGV[6], tonumber(ARGV[4]), tonumber(ARGV[5])
+local from_day, daily, total, revision = ARGV[6], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 
 local found = {}
 local flat = redis.call('HGETALL', account)
@@ -19,8 +21,25 @@ if found.zone and found.zone ~= ARGV[3] then
     return {found.zone, 0, 0}
 end
 
+if not found.zone and ARGV[8] ~= '1' then
+    return {'', 0, 0}
+end
+
+local function in_force(daily_cap, total_cap)
+    local function amount(field)
+        return tonumber(found[field] or 0)
+    end
+    local day_used = amount('settled:' .. from_day) + amount('leased:' .. from_day)
+    return {ARGV[3], math.max(daily_cap, day_used), math.max(total_cap, amount('settled') + amount('leased'))}
+end
+
+local stored_revision = tonumber(found.revision or 0)
+if revision > 0 and revision < stored_revision then
+    return in_force(tonumber(found['cap:' .. from_day] or found.daily), tonumber(found.total))
+end
+
 note_epoch(KEYS[2], tonumber(ARGV[1]))
-local writes = {'daily', daily, 'total', total}
+local writes = {'daily', daily, 'total', total, 'revision', math.max(revision, stored_revision)}
 if not found.zone then
     for _, word in ipairs({'creator_id', ARGV[2], 'zone', ARGV[3], 'settled', 0, 'leased', 0, 'over', 0}) do
         writes[#writes + 1] = word
@@ -36,8 +55,4 @@ for field in pairs(found) do
 end
 redis.call('HSET', account, unpack(writes))
 
-local function amount(field)
-    return tonumber(found[field] or 0)
-end
-local day_used = amount('settled:' .. from_day) + amount('leased:' .. from_day)
-return {ARGV[3], math.max(daily, day_used), math.max(total, amount('settled') + amount('leased'))}
+return in_force(daily, total)

@@ -3,12 +3,13 @@
 -- KEYS: 1 account, 2 ends, then leases, without repetition.
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
 --       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
+--       4 whether they are known to be charged (0, 1): those that this store lost are then charged whatever the caps say now;
 --       then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
 -- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
-local blob, bytes = ARGV[3], 26
+local blob, bytes, is_known = ARGV[3], 26, ARGV[4] == '1'
 local nobody = string.rep('\0', 8)
 local read, sub = struct.unpack, string.sub
 local out = {}
@@ -38,7 +39,7 @@ for j, lease in ipairs(leases) do
     lease.remaining = tonumber(stored[3] or 0)
     lease.is_foreign = stored[1] and stored[1] ~= ARGV[1]
     if not stored[1] then
-        local at = 4 + 3 * (j - 1)
+        local at = 5 + 3 * (j - 1)
         lease.day_key, lease.is_closed = ARGV[at + 1], true
         lease.writes = {
             'campaign_id', ARGV[1], 'day_key', ARGV[at + 1], 'amount', 0, 'start', ARGV[at + 2], 'end', ARGV[at + 2]
@@ -52,7 +53,7 @@ local function decide(lease, amount)
     local day = lease.day or day_of(lease.day_key)
     lease.day = day
     local from_pool = amount - lease.remaining
-    if from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
+    if not is_known and from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
         over[#over + 1] = amount
         return '4'
     end
@@ -98,7 +99,7 @@ for j, lease in ipairs(leases) do
         redis.call('HSET', lease.key, unpack(writes))
         if lease.is_closed and lease.remaining == 0 then
             redis.call('PEXPIRE', lease.key, ARGV[2])
-            redis.call('ZREM', ends, ARGV[4 + 3 * (j - 1)])
+            redis.call('ZREM', ends, ARGV[5 + 3 * (j - 1)])
         end
     end
 end

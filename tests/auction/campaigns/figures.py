@@ -103,7 +103,7 @@ class SmallDesk:
         self.refuses: str = ""
         self.ledger = Ledger(None)
 
-    def campaign_changed(self, campaign: Campaign) -> CapsInForce:
+    def campaign_changed(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Take the campaign over."""
         with self._lock:
             if self.refuses:

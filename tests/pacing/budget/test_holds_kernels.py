@@ -36,11 +36,13 @@ def claim(kind: int, lease_id: int, seq: int, told: int) -> np.ndarray:
 class BookMachine(RuleBasedStateMachine):
     """Random bids, reports, time and leases, on both books."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         super().__init__()
         self.now_ms = 1_000
-        self.book = HoldBook(4096, FIRST, FIRST + 2**20, WIN_MS, BILLING_MS)
-        self.plain = PlainBook(FIRST, WIN_MS, BILLING_MS)
+        self.book = HoldBook(4096, FIRST, FIRST + 2**20, WIN_MS, BILLING_MS, self.is_shared)
+        self.plain = PlainBook(FIRST, WIN_MS, BILLING_MS, self.is_shared)
         self.next_lease = 100
         self.pinned: list[tuple[np.ndarray, int]] = []
         for slot in range(SLOTS):
@@ -126,13 +128,23 @@ class BookMachine(RuleBasedStateMachine):
             ours = {int(x["lease_id"]): x for x in self.book.leases_of(slot)}
             if lease.lease_id in ours:
                 found = ours[lease.lease_id]
-                got = (int(found["free_micros"]), int(found["held_micros"]), int(found["billed_micros"]))
-                assert got == (lease.free, lease.held, lease.billed)
+                got = [int(found[f"{where}_micros"]) for where in ("free", "held", "billed", "doubtful")]
+                assert got == [lease.free, lease.held, lease.billed, lease.doubtful]
                 assert found["live_holds"] == len(lease.live)
 
 
 BookMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestBook = BookMachine.TestCase
+
+
+class SharedBookMachine(BookMachine):
+    """The same where other servers may take notices."""
+
+    is_shared = True
+
+
+SharedBookMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSharedBook = SharedBookMachine.TestCase
 
 
 def book_with_lease(capacity: int, amount: int, bound: int = 2**20) -> HoldBook:

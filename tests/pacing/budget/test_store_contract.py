@@ -9,7 +9,7 @@ import pytest
 
 from pacing.budget.account import KEPT_DAYS, Account, Balance, EffectiveCaps
 from pacing.budget.settle import SettleJudge
-from pacing.budget.store import GRANT_BIDS, SETTLEMENT, BudgetStore, LeaseRequest
+from pacing.budget.store import GRANT_BIDS, SETTLEMENT, AccountLost, BudgetStore, LeaseRequest
 from pacing.clocks import MS_PER_DAY
 from pacing.days import local_day
 from pacing.facts import Verdict
@@ -343,3 +343,22 @@ def test_what_lost_holders_had_is_taken_back(store: BudgetStore) -> None:
     assert account.days[TODAY.day_key] == Balance(1_000, 40, 0)
     assert account.flight == Balance(5_000, 40, 100)
     assert settle(store, (1, 1, 40), (1, 2, 10), (1, 3, 951)) == [DUPLICATE, CHARGED, OVER]
+
+
+def test_caps_of_an_older_revision_change_nothing(store: BudgetStore) -> None:
+    store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=3)
+    assert store.set_caps(1, 9, ZONE, 700, 800, START_MS, revision=2) == EffectiveCaps(500, 900)
+    assert store.set_caps(1, 9, ZONE, 600, 950, START_MS, revision=3) == EffectiveCaps(600, 950), "told again"
+    assert store.set_caps(1, 9, ZONE, 400, 800, START_MS, revision=4) == EffectiveCaps(400, 800)
+    assert lease(store, 1, 400) == 200
+    assert store.set_caps(1, 9, ZONE, 700, 800, START_MS, revision=2) == EffectiveCaps(400, 800)
+    assert store.set_caps(1, 9, ZONE, 100, 800, START_MS) == EffectiveCaps(200, 800), "without a revision, as asked"
+    assert account_of(store).revision == 4
+
+
+def test_accounts_are_opened_only_where_there_may_be_none(store: BudgetStore) -> None:
+    with pytest.raises(AccountLost, match="campaign_id 1"):
+        store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=1, opening=False)
+    assert store.account(1) is None
+    store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=1)
+    assert store.set_caps(1, 9, ZONE, 600, 900, START_MS, revision=2, opening=False) == EffectiveCaps(600, 900)

@@ -1,0 +1,95 @@
+"""After a failover of the shared store: tell it again what it may have lost, so that it may grant again."""
+
+from __future__ import annotations
+
+import logging
+
+from pacing.budget.settle import settlements_of
+from pacing.budget.shared import RemoteStore, SharedStore
+from pacing.budget.store import StoreUnavailable
+from pacing.clocks import MS_PER_HOUR, Clock
+from pacing.facts import OutcomeKind, Verdict
+from pacing.ledger.log import Ledger
+
+logger = logging.getLogger(__name__)
+
+SETTLED_AGAIN_MS = MS_PER_HOUR
+"""How far back charges are told again: longer than a replica may lag behind, and shorter than the store remembers the
+claims that it did not lose."""
+
+_BATCH_ROWS = 4_096
+_BATCHES = 16
+"""Batches of one tick, so that other periodic work waits for less than a second."""
+
+
+class EpochWatch:
+    """Notices that another master keeps the accounts, and settles again what this ledger charged lately.
+
+    One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
+    """
+
+    def __init__(self, store: SharedStore, remote: RemoteStore, ledger: Ledger, clock: Clock) -> None:
+        self._store = store
+        self._remote = remote
+        self._ledger = ledger
+        self._clock = clock
+        self._settled_ids: frozenset[str] | None = None
+        self._owed: frozenset[str] | None = None
+        self._numbers: dict[int, int] = {}
+        self._judged_after = 0
+        self._position = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether charges are still to be told again."""
+        return self._settled_ids is None or self._owed is not None
+
+    def tick(self) -> None:
+        """Look, and go on with what is to be told again; while the store is away, nothing happens."""
+        try:
+            found = self._store.ask(self._remote.replication_ids)
+            if found != self._settled_ids and found != self._owed:
+                self._begin(found)
+            if self._owed is not None:
+                self._go_on()
+        except StoreUnavailable:
+            return
+
+    def _begin(self, found: frozenset[str]) -> None:
+        """Note in which epochs the accounts are now; only what is told after that counts for them."""
+        creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
+        epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
+        self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
+        self._judged_after = self._ledger.last_sequence
+        self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
+        if self._settled_ids is not None:
+            logger.warning("another master keeps the budgets: charges of the last hour are told again")
+        self._owed = found
+
+    def _go_on(self) -> None:
+        for _ in range(_BATCHES):
+            rows, judgements = self._ledger.read_judged(self._position, _BATCH_ROWS)
+            if not len(rows):
+                break
+            charged = (rows["kind"] == OutcomeKind.BILLABLE) & (judgements["verdict"] == Verdict.CHARGED)
+            self._store.settle_again(settlements_of(rows[charged]))
+            self._position = int(rows["sequence"][-1])
+        else:
+            return
+        if self._ledger.judged_sequence < self._judged_after:
+            return  # claims that nobody has judged yet are claims on what the store may take for free money
+        for creator_id, number in self._numbers.items():
+            self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
+        self._settled_ids, self._owed = self._owed, None
+
+    def _first_after(self, at_ms: int) -> int:
+        """A sequence before every row that was recorded after an instant."""
+        low, high = 0, self._ledger.last_sequence
+        while low < high:
+            middle = (low + high) // 2
+            found = self._ledger.read(middle, 1)
+            if not len(found) or found["recorded_at_ms"][0] >= at_ms:
+                high = middle
+            else:
+                low = middle + 1
+        return low

@@ -1,0 +1,231 @@
+"""A bank's side of a shared budget store: what is told again when it was away, and what this ledger leads to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from pacing.budget.account import Account, EffectiveCaps
+from pacing.budget.memory import MemoryStore
+from pacing.budget.store import AccountLost, BudgetStore, Epoch, Grant, LeaseRequest, StoreUnavailable
+from pacing.clocks import Clock
+from pacing.money import MAX_AMOUNT_MICROS
+
+logger = logging.getLogger(__name__)
+
+AWAY_MS = 500
+"""How long nothing is asked of a store that did not answer: a call that waits for its timeout holds up the others."""
+
+_Answer = TypeVar("_Answer")
+
+
+class RemoteStore(BudgetStore, Protocol):
+    """A budget store that other servers use too."""
+
+    def accounts(self, campaign_ids: Iterable[int]) -> dict[int, Account]:
+        """The present accounts of campaigns; unknown ones are left out."""
+
+    def settle_again(self, claims: np.ndarray) -> np.ndarray:
+        """Tell SETTLEMENT[n] again that were charged; those that the store lost are charged now, whatever the caps."""
+
+    def replication_ids(self) -> frozenset[str]:
+        """Of what keeps the store; another set means that it may lack its last writes."""
+
+    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
+        """In which epoch the keys of each creator are."""
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """One release as the store must hear it, once."""
+
+    lease_id: int
+    amount_micros: int
+    closed: bool
+    serial: int
+
+
+class SharedStore:
+    """The store as a bank and its settle judge see it.
+
+    Releases are numbered, and kept until the store has heard them. Accounts are those of the last `refresh`, moved on
+    by what this server did since. `mirror` is what this server's own ledger leads to: its leases, and what it settled.
+
+    Any thread may call any method; a call waits for the store only where its contract says that it may be away.
+    """
+
+    def __init__(self, remote: RemoteStore, clock: Clock) -> None:
+        self._remote = remote
+        self._clock = clock
+        self.mirror = MemoryStore()
+        self._lock = threading.RLock()
+        self._accounts: dict[int, Account] = {}
+        self._untold: deque[_Release] = deque()
+        self._serials: dict[int, int] = {}
+        self._away_until_ms = -1
+        self._is_away = False
+
+    def begin(self, mirror: MemoryStore) -> None:
+        """Start from what the ledger has."""
+        self.mirror = mirror
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Put a question to the store, unless it was away a moment ago.
+
+        Raises:
+            StoreUnavailable: it is, or was.
+        """
+        if self._clock.monotonic_ms() < self._away_until_ms:
+            raise StoreUnavailable("the budget store did not answer a moment ago")
+        try:
+            answer = question()
+        except AccountLost:
+            raise
+        except StoreUnavailable as error:
+            self._away_until_ms = self._clock.monotonic_ms() + AWAY_MS
+            if not self._is_away:
+                logger.warning("budget store away, bidding goes on with the leases that are held: %s", error)
+            self._is_away = True
+            raise
+        if self._is_away:
+            logger.warning("budget store back")
+        self._is_away = False
+        return answer
+
+    def set_caps(
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
+    ) -> EffectiveCaps:
+        """See `BudgetStore.set_caps`."""
+        arguments = (campaign_id, creator_id, zone, daily_cap_micros, total_cap_micros, now_ms, revision)
+        caps = self.ask(lambda: self._remote.set_caps(*arguments, opening))
+        self.mirror.set_caps(*arguments)
+        self.refresh([campaign_id])
+        return caps
+
+    def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
+        """See `BudgetStore.acquire`; while the store is away, nothing is granted, and what it may have granted without
+        an answer is given back once it is there again."""
+        if not requests:
+            return []
+        try:
+            grants = self.ask(lambda: self._remote.acquire(requests))
+        except StoreUnavailable:
+            with self._lock:
+                self._untold.extend(self._numbered(r.lease_id, MAX_AMOUNT_MICROS, closed=True) for r in requests)
+            return [None] * len(requests)
+        with self._lock:
+            for grant in grants:
+                if grant is not None:
+                    self.mirror.restore_lease(grant.request, grant.amount_micros)
+                    self._move(grant.request.campaign_id, grant.request.day_key, grant.amount_micros)
+        return grants
+
+    def _move(self, campaign_id: int, day_key: int, leased_micros: int) -> None:
+        account = self._accounts.get(campaign_id)
+        if account is not None:
+            account.lease(day_key, leased_micros)
+
+    def _numbered(self, lease_id: int, amount_micros: int, closed: bool) -> _Release:
+        serial = self._serials[lease_id] = self._serials.get(lease_id, 0) + 1
+        if closed:
+            del self._serials[lease_id]
+        return _Release(lease_id, amount_micros, closed, serial)
+
+    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+        """See `BudgetStore.release`; told at once or, while the store is away, later. `serial` is not used: this store
+        numbers releases itself."""
+        with self._lock:
+            self._untold.append(self._numbered(lease_id, amount_micros, closed))
+            released = self.mirror.release(lease_id, amount_micros, closed)
+            lease = self.mirror.leases.get(lease_id)
+            if lease is not None:
+                self._move(lease.campaign_id, lease.day_key, -released)
+        self.tell()
+        return released
+
+    def finish(self, lease_id: int) -> int:
+        """Close a lease on which no claim can come any more, and give back what the store has left of it; answers what
+        this ledger has left of it. The difference was billed at other servers.
+
+        Raises:
+            StoreUnavailable: ask again.
+        """
+        self.ask(lambda: self._remote.release(lease_id, MAX_AMOUNT_MICROS, closed=True))
+        return self.mirror.finish(lease_id)
+
+    def tell(self) -> None:
+        """Tell the store what it has not heard yet, in order; what it cannot hear now is told later."""
+        with self._lock:
+            while self._untold:
+                first = self._untold[0]
+                told = (first.lease_id, first.amount_micros, first.closed, first.serial)
+                try:
+                    self.ask(lambda told=told: self._remote.release(*told))  # type: ignore[misc]
+                except StoreUnavailable:
+                    return
+                self._untold.popleft()
+
+    def settle(self, claims: np.ndarray) -> np.ndarray:
+        """See `BudgetStore.settle`."""
+        if not len(claims):
+            return np.zeros(0, np.uint8)
+        verdicts = self.ask(lambda: self._remote.settle(claims))
+        with self._lock:
+            self.mirror.restore_verdicts(claims, verdicts)
+        return verdicts
+
+    def settle_again(self, claims: np.ndarray) -> None:
+        """Tell charges again that this ledger has, in case the store lost them.
+
+        Raises:
+            StoreUnavailable: ask again.
+        """
+        if len(claims):
+            self.ask(lambda: self._remote.settle_again(claims))
+
+    def refresh(self, campaign_ids: Sequence[int]) -> None:
+        """Read the present accounts of campaigns; while the store is away, those known last stay."""
+        try:
+            found = self.ask(lambda: self._remote.accounts(campaign_ids)) if len(campaign_ids) else {}
+        except StoreUnavailable:
+            return
+        with self._lock:
+            self._accounts.update(found)
+
+    def account(self, campaign_id: int) -> Account | None:
+        """The accounts as last read; None: unknown."""
+        return self._accounts.get(campaign_id)
+
+    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+        """What this server's own ledger has left of leases."""
+        return self.mirror.unsettled_micros(lease_ids)
+
+    def forget(self, before_at_ms: int) -> None:
+        """See `BudgetStore.forget`."""
+        self.mirror.forget(before_at_ms)
+        self.ask(lambda: self._remote.forget(before_at_ms))
+
+    def reclaim(self, before_at_ms: int) -> int:
+        """See `BudgetStore.reclaim`; of servers that are gone."""
+        return self.ask(lambda: self._remote.reclaim(before_at_ms))
+
+    def close(self) -> None:
+        """See `BudgetStore.close`."""
+        self._remote.close()
