@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
-from pacing.budget.redis_store import Epoch
-from pacing.budget.store import Grant, LeaseRequest
+from pacing.budget.store import Epoch, LeaseRequest
 from pacing.clocks import MS_PER_DAY
+from pacing.facts import Verdict
 
 Claim = tuple[int, int, int, int, int, int]
 """(campaign_id, lease_id, hold_seq, amount_micros, issued_at_ms, teller); teller 0: nobody in particular."""
@@ -111,10 +111,13 @@ class SharedKeys(MemoryStore):
         zone: str,
         caps: tuple[int, int],
         now_ms: int,
+        revision: int,
+        opening: bool,
     ) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        effective = self.set_caps(campaign_id, creator_id, zone, *caps, now_ms)
-        self._note_epoch(at, creator_id, quarantine_ms)
+        effective = self.set_caps(campaign_id, creator_id, zone, *caps, now_ms, revision, opening)
+        if not 0 < revision < self.accounts[campaign_id].revision:
+            self._note_epoch(at, creator_id, quarantine_ms)
         return effective
 
     def grant(
@@ -131,17 +134,23 @@ class SharedKeys(MemoryStore):
         if account is None:
             return [0] * len(requests)
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        standing = epoch.standing(at.at_ms)
-        is_refused = self.is_refused(standing)
-        amounts, before = [], len(self._ends[campaign_id])
+        is_refused = self.is_refused(epoch.standing(at.at_ms))
+        amounts, before, is_hungry = [], len(self._ends[campaign_id]), False
         for request in requests:
             self._expire(request.lease_id, at)
-            grant: Grant | None = None
-            if not is_refused or request.lease_id in self.leases:
-                grant = self._acquire(request)
-            else:
+            amount = 0
+            if request.lease_id in self.leases:
+                amount = self.leases[request.lease_id].amount_micros
+            elif is_refused:
                 account.day(request.day_key)
-            amounts.append(grant.amount_micros if grant else 0)
+            else:
+                granted = self._acquire(request)
+                amount = granted.amount_micros if granted else 0
+                is_hungry |= not amount
+            amounts.append(amount)
+        if is_hungry:
+            account.hunger += 1
+            account.hungry_owner = owner_id
         if len(self._ends[campaign_id]) > before:
             epoch.owners.setdefault(owner_id, epoch.number)
         return amounts
@@ -164,15 +173,24 @@ class SharedKeys(MemoryStore):
             self._bury_if_over(lease, at, kept_ms)
         return released
 
-    def decide(self, at: At, claims: Sequence[Claim], kept_ms: int) -> list[int]:
-        """See `BudgetStore.settle`; verdicts of claims of one campaign."""
+    def decide(self, at: At, claims: Sequence[Claim], kept_ms: int, is_known: bool) -> list[int]:
+        """See `BudgetStore.settle`; verdicts of claims of one campaign. `is_known`: they were charged before."""
         for claim in claims:
             self._expire(claim[1], at)
-        verdicts = [int(self._settle(*claim)) for claim in claims]
+        settle = self._settle_known if is_known else self._settle
+        verdicts = [int(settle(*claim)) for claim in claims]
         for lease_id in self._decided:
             self._bury_if_over(self.leases[lease_id], at, kept_ms)
         self._decided.clear()
         return verdicts
+
+    def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
+        lease = self._lease_of(campaign_id, lease_id, rest[0])
+        if lease is None or (lease_id, hold_seq) in self._told:
+            return self._settle(campaign_id, lease_id, hold_seq, amount, *rest)
+        self._charge(self.accounts[campaign_id], lease, amount)
+        self._remember(lease_id, hold_seq, ToldClaim(amount, rest[1], Verdict.CHARGED))
+        return Verdict.CHARGED
 
     def _remember(self, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
         self._told[lease_id, hold_seq] = told
@@ -229,7 +247,7 @@ class SharedKeys(MemoryStore):
         if found is None:
             return None
         flight = found.flight
-        copied = Account(
+        return Account(
             campaign_id,
             found.creator_id,
             found.zone,
@@ -237,5 +255,7 @@ class SharedKeys(MemoryStore):
             Balance(flight.cap_micros, flight.settled_micros, flight.leased_micros),
             {key: Balance(day.cap_micros, day.settled_micros, day.leased_micros) for key, day in found.days.items()},
             found.over_delivered_micros,
+            found.revision,
+            found.hunger,
+            found.hungry_owner,
         )
-        return copied

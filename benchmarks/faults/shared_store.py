@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.faults.shared_keys import At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps, check_cap
-from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS, Epoch
-from pacing.budget.store import Grant, LeaseRequest, StoreUnavailable, check_claims
+from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
+from pacing.budget.store import AccountLost, Epoch, Grant, LeaseRequest, StoreUnavailable, check_claims
 from pacing.days import zone_of
 from pacing.facts import Verdict
 
@@ -175,19 +175,31 @@ class SimulatedStore:
         return None if creator_id is None else (campaign_id, creator_id)
 
     def set_caps(
-        self, campaign_id: int, creator_id: int, zone: str, daily_cap_micros: int, total_cap_micros: int, now_ms: int
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
     ) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
         check_cap("daily_cap_micros", daily_cap_micros)
         check_cap("total_cap_micros", total_cap_micros)
         zone_of(zone)
-        found = self._change(campaign_id, "enter_campaign", campaign_id, creator_id)
+        if opening:
+            found = self._change(campaign_id, "enter_campaign", campaign_id, creator_id)
+        else:
+            found = self._look(campaign_id)[0].creators.get(campaign_id)
+        if found is None:
+            raise AccountLost(campaign_id)
         if found != creator_id:
             raise ValueError(f"creator_id {creator_id}: campaign {campaign_id} was opened with {found}, for good")
         caps = (daily_cap_micros, total_cap_micros)
-        effective: EffectiveCaps = self._change(
-            creator_id, "change_caps", creator_id, self._quarantine_ms, campaign_id, zone, caps, now_ms
-        )
+        home = (creator_id, self._quarantine_ms, campaign_id, zone)
+        effective: EffectiveCaps = self._change(creator_id, "change_caps", *home, caps, now_ms, revision, opening)
         self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
         return effective
 
@@ -224,6 +236,13 @@ class SimulatedStore:
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
+        return self._settle(claims, is_known=False)
+
+    def settle_again(self, claims: np.ndarray) -> np.ndarray:
+        """See `RedisStore.settle_again`."""
+        return self._settle(claims, is_known=True)
+
+    def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
         check_claims(claims)
         verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
         told: dict[int, tuple[list[int], list[Claim]]] = {}
@@ -236,7 +255,7 @@ class SimulatedStore:
         for campaign_id, (places, batch) in told.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
-                verdicts[places] = self._change(creator_id, "decide", batch, self._kept_ms)
+                verdicts[places] = self._change(creator_id, "decide", batch, self._kept_ms, is_known)
         return verdicts
 
     def _zone_of(self, campaign_id: int, creator_id: int) -> str | None:

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer, redis_server
-from pacing.budget.redis_store import Epoch, RedisStore
-from pacing.budget.store import SETTLEMENT, LeaseRequest, StoreUnavailable
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import SimulatedHome
