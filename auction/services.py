@@ -157,8 +157,7 @@ class Services:
         self.epochs: EpochWatch | None = None
         if self.owner is None:
             return None
-        quarantine_ms = self.settings.lease_ttl_ms + self.settings.lock_ms + self.settings.grace_ms
-        remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=quarantine_ms)
+        remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=self.settings.quarantine_ms)
         shared = SharedStore(remote, self.clock)
         self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
         return shared

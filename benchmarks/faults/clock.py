@@ -1,4 +1,4 @@
-"""The clocks of a simulated world: one true time that only advances, and beside it a wall clock a machine, which steps."""
+"""The clocks of a simulated world: one true time that only advances, and a wall clock a machine, which steps."""
 
 from __future__ import annotations
 

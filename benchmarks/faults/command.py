@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 
-from benchmarks.faults.parts import PARTS, without
 from benchmarks.faults.drawing import MAX_SERVERS, draw_world
+from benchmarks.faults.parts import PARTS, without
 from benchmarks.faults.shared_world import SharedWorld
 from benchmarks.faults.world import Outcome, World
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json

@@ -59,7 +59,7 @@ def _draw_plan(rng: random.Random, bursts: tuple[Burst, ...], settings: BankSett
         ),
         elsewhere_rate=rng.choice((0.0, 0.02, 0.1, 0.5)),
         lost_call_rate=rng.choice((0.0, 0.0, 0.001, 0.02)),
-        quarantine_ms=settings.lease_ttl_ms + settings.lock_ms + settings.grace_ms,
+        quarantine_ms=settings.quarantine_ms,
         caps_delay_ms=rng.choice((10, 1_000, 10_000)),
         watch_ms=rng.choice((500, 1_000, 3_000)),
         partitions=_draw_partitions(rng, within, settings, servers),

@@ -43,8 +43,8 @@ class Report:
 class Feed:
     """Collects rows into reports, one for each server and `flush_ms` in which something is due.
 
-    A row goes to the server that bid or, at a rate, to any other. But what closes a response names what was won in it, so
-    the two go in one report, to the server that bid.
+    A row goes to the server that bid or, at a rate, to any other. But what closes a response names what was won in it,
+    so the two go in one report, to the server that bid.
     """
 
     def __init__(

@@ -29,8 +29,8 @@ class Server:
 
     Attributes:
         life: counts its processes.
-        caps: (daily, total) that each campaign's creator asked for last, as far as this server knows; 0, 0: paused. They
-            outlive a crash.
+        caps: (daily, total) that each campaign's creator asked for last, as far as this server knows; 0, 0: paused.
+            They outlive a crash.
         revisions: of the caps.
     """
 

@@ -30,6 +30,7 @@ class StoreTruth:
     Attributes:
         accounts: S, L and B as if no write had been lost.
         charged: amount by claim, (lease_id, hold_seq), of all that the store ever charged.
+        has_lost_writes: in a failover.
     """
 
     def __init__(self, bids: BidTable, zones: dict[int, str], wall_ms: Callable[[], int], lease_after_ms: int) -> None:
@@ -40,7 +41,7 @@ class StoreTruth:
         self._revisions: defaultdict[int, int] = defaultdict(int)
         self._serials: defaultdict[int, int] = defaultdict(int)
         self._open: defaultdict[int, set[int]] = defaultdict(set)
-        self._does = {
+        self._does: dict[str, Callable[..., None]] = {
             "change_caps": self._change_caps,
             "grant": self._grant,
             "give_back": self._give_back,
@@ -48,8 +49,21 @@ class StoreTruth:
             "take_back": self._take_back,
         }
         self.accounts = ShadowAccounts(zones)
+        self._quarantines: list[tuple[int, int]] = []
         self.charged: dict[Key, int] = {}
         self.has_lost_writes = False
+
+    def failed_over(self, lost_at_ms: int, granting_at_ms: int) -> None:
+        """A master was lost; behind the next one nothing is granted before all that was accepted is judged, so that
+        claims on leases that were open then may come late. Both on true, monotonic time."""
+        self._quarantines.append((lost_at_ms, granting_at_ms))
+
+    def latest_verdict_ms(self, latest_ms: int) -> int:
+        """Until when a claim must be judged that would have to be by `latest_ms` if no master was lost."""
+        for lost_at_ms, granting_at_ms in self._quarantines:
+            if lost_at_ms <= latest_ms:
+                latest_ms = max(latest_ms, granting_at_ms)
+        return latest_ms
 
     def store_did(self, owner_id: int, name: str, arguments: tuple[Any, ...], answer: Any) -> None:
         """See `shared_store.StoreWatcher`.
@@ -98,7 +112,7 @@ class StoreTruth:
             self._open[campaign_id].add(request.lease_id)
 
     def _drop_dead_leases(self, campaign_id: int) -> None:
-        """Free what no claim can come on any more, where the store has forgotten the lease and so gives back nothing."""
+        """Free what no claim can come on any more, where the store has forgotten the lease, so gives nothing back."""
         if self.has_lost_writes:
             before_ms = self._wall_ms() - self._lease_after_ms
             for lease_id in list(self._open[campaign_id]):
@@ -121,8 +135,17 @@ class StoreTruth:
             self._open[lease.campaign_id].discard(lease_id)
 
     def _decide(
-        self, verdicts: list[int], claims: list[tuple[int, int, int, int, int, int]], kept_ms: int, is_known: bool
+        self,
+        verdicts: list[int],
+        creator_id: int,
+        quarantine_ms: int,
+        owner_id: int,
+        claims: list[tuple[int, int, int, int, int, int]],
+        kept_ms: int,
+        is_known: bool,
     ) -> None:
+        if not verdicts:
+            return
         for verdict, (campaign_id, lease_id, hold_seq, amount, issued_at_ms, _) in zip(verdicts, claims, strict=True):
             if verdict != _CHARGED:
                 continue
@@ -168,8 +191,7 @@ class SharedAuditor(Auditor):
         lock_ms: int,
         billed_by: dict[Key, int],
     ) -> None:
-        """`billed_by` says in which life's ledger a claim is charged, over all servers; `lock_ms` how long after its bid a
-        claim may be judged."""
+        """`billed_by` says which claims any ledger has charged; `lock_ms` how long after its bid a claim may be judged."""
         super().__init__(bids, answers, zones, over)
         self._truth = truth
         self._timeline = timeline
@@ -190,7 +212,7 @@ class SharedAuditor(Auditor):
                 raise Differs(f"lease {lease_id:#x}: in the ledger, and the store never granted it")
 
     def _enter_verdict(self, n: int, claim: Key, amount: int, verdict: int) -> None:
-        if self._timeline.now_ms > self._bids.placed_ms[n] + self._lock_ms:
+        if self._timeline.now_ms > self._truth.latest_verdict_ms(self._bids.placed_ms[n] + self._lock_ms):
             self._bids.unassured[n] = amount
         if verdict == _CHARGED:
             if self._truth.charged.get(claim) != amount:

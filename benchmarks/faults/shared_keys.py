@@ -35,6 +35,15 @@ class _CreatorEpoch:
     number: int = 0
     refuse_until_ms: int = 0
     owners: dict[int, int] = field(default_factory=dict)
+    told: dict[int, int] = field(default_factory=dict)
+
+    def note_owner(self, owner_id: int) -> None:
+        if owner_id not in self.owners:
+            self.owners[owner_id] = self.told[owner_id] = self.number
+
+    @property
+    def is_told(self) -> bool:
+        return all(self.told[owner_id] >= self.number for owner_id in self.owners)
 
     def standing(self, at_ms: int) -> Epoch:
         behind = tuple(sorted(owner for owner, number in self.owners.items() if number < self.number))
@@ -88,17 +97,21 @@ class SharedKeys(MemoryStore):
         """See `RedisStore.epochs`."""
         return self._note_epoch(at, creator_id, quarantine_ms).standing(at.at_ms)
 
-    def settled_again(self, at: At, creator_id: int, quarantine_ms: int, owner_id: int, number: int) -> int:
-        """See `RedisStore.settled_again`."""
+    def say_again(
+        self, at: At, creator_id: int, quarantine_ms: int, owner_id: int, number: int, is_settled: bool
+    ) -> int:
+        """See `RedisStore.settled_again` and `told_again`."""
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        if owner_id in epoch.owners and epoch.owners[owner_id] < number <= epoch.number:
-            epoch.owners[owner_id] = number
+        noted = epoch.owners if is_settled else epoch.told
+        if owner_id in epoch.owners and noted[owner_id] < number <= epoch.number:
+            noted[owner_id] = number
         return epoch.number
 
     def retire_owner(self, at: At, creator_id: int, owner_id: int) -> None:
         """See `RedisStore.retire`."""
         if creator_id in self._epochs:
             self._epochs[creator_id].owners.pop(owner_id, None)
+            self._epochs[creator_id].told.pop(owner_id, None)
 
     # --- the contract -------------------------------------------------------------------------------------------
 
@@ -139,8 +152,9 @@ class SharedKeys(MemoryStore):
         for request in requests:
             self._expire(request.lease_id, at)
             amount = 0
-            if request.lease_id in self.leases:
-                amount = self.leases[request.lease_id].amount_micros
+            known = self.leases.get(request.lease_id)
+            if known is not None:
+                amount = known.amount_micros if known.start_at_ms == request.start_at_ms else 0
             elif is_refused:
                 account.day(request.day_key)
             else:
@@ -152,7 +166,7 @@ class SharedKeys(MemoryStore):
             account.hunger += 1
             account.hungry_owner = owner_id
         if len(self._ends[campaign_id]) > before:
-            epoch.owners.setdefault(owner_id, epoch.number)
+            epoch.note_owner(owner_id)
         return amounts
 
     def is_refused(self, standing: Epoch) -> bool:
@@ -173,16 +187,62 @@ class SharedKeys(MemoryStore):
             self._bury_if_over(lease, at, kept_ms)
         return released
 
-    def decide(self, at: At, claims: Sequence[Claim], kept_ms: int, is_known: bool) -> list[int]:
-        """See `BudgetStore.settle`; verdicts of claims of one campaign. `is_known`: they were charged before."""
+    def decide(
+        self,
+        at: At,
+        creator_id: int,
+        quarantine_ms: int,
+        owner_id: int,
+        claims: Sequence[Claim],
+        kept_ms: int,
+        is_known: bool,
+    ) -> list[int]:
+        """See `BudgetStore.settle`; verdicts of claims of one campaign, or none when nothing is decided yet. `is_known`:
+        they were charged before."""
         for claim in claims:
             self._expire(claim[1], at)
+        account = self.accounts.get(claims[0][0])
+        if account is None:
+            return [int(Verdict.OVER_DELIVERY)] * len(claims)
+        epoch = self._note_epoch(at, creator_id, quarantine_ms)
+        if not is_known and self.must_wait(epoch, at, account, claims):
+            return []
         settle = self._settle_known if is_known else self._settle
         verdicts = [int(settle(*claim)) for claim in claims]
+        if Verdict.CHARGED in verdicts:
+            epoch.note_owner(owner_id)
         for lease_id in self._decided:
             self._bury_if_over(self.leases[lease_id], at, kept_ms)
         self._decided.clear()
         return verdicts
+
+    def must_wait(self, epoch: _CreatorEpoch, at: At, account: Account, claims: Sequence[Claim]) -> bool:
+        """Whether a claim could come out otherwise, with what the master before this one knew."""
+        if at.at_ms >= epoch.refuse_until_ms:
+            return False
+        return not epoch.is_told or self._lacks_money(account, claims)
+
+    def _lacks_money(self, account: Account, claims: Sequence[Claim]) -> bool:
+        """Whether a new claim would be over-delivery."""
+        left: dict[int, int] = {}
+        from_pool: defaultdict[int, int] = defaultdict(int)
+        seen: set[tuple[int, int]] = set()
+        for campaign_id, lease_id, hold_seq, amount, issued_at_ms, _ in claims:
+            claim = (lease_id, hold_seq)
+            lease = self.leases.get(lease_id)
+            if claim in seen or claim in self._told or (lease is not None and lease.campaign_id != campaign_id):
+                continue
+            seen.add(claim)
+            day_key = lease.day_key if lease is not None else account.day_at(issued_at_ms).day_key
+            remaining = left.setdefault(lease_id, lease.remaining_micros if lease is not None else 0)
+            lacking = max(0, amount - remaining)
+            if lacking > account.flight.free_micros - sum(from_pool.values()):
+                return True
+            if lacking > account.day(day_key).free_micros - from_pool[day_key]:
+                return True
+            left[lease_id] = remaining - (amount - lacking)
+            from_pool[day_key] += lacking
+        return False
 
     def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
         lease = self._lease_of(campaign_id, lease_id, rest[0])

@@ -15,7 +15,15 @@ import numpy as np
 from benchmarks.faults.shared_keys import At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps, check_cap
 from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
-from pacing.budget.store import AccountLost, Epoch, Grant, LeaseRequest, StoreUnavailable, check_claims
+from pacing.budget.store import (
+    AccountLost,
+    Epoch,
+    Grant,
+    LeaseRequest,
+    NotSettledAgain,
+    StoreUnavailable,
+    check_claims,
+)
 from pacing.days import zone_of
 from pacing.facts import Verdict
 
@@ -255,7 +263,11 @@ class SimulatedStore:
         for campaign_id, (places, batch) in told.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
-                verdicts[places] = self._change(creator_id, "decide", batch, self._kept_ms, is_known)
+                home = (creator_id, self._quarantine_ms, self._owner_id)
+                decided = self._change(creator_id, "decide", *home, batch, self._kept_ms, is_known)
+                if not decided:
+                    raise NotSettledAgain
+                verdicts[places] = decided
         return verdicts
 
     def _zone_of(self, campaign_id: int, creator_id: int) -> str | None:
@@ -307,11 +319,17 @@ class SimulatedStore:
             for creator_id in creator_ids
         }
 
+    def told_again(self, creator_id: int, epoch_number: int) -> int:
+        """See `RedisStore.told_again`."""
+        return self._say_again(creator_id, epoch_number, is_settled=False)
+
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """See `RedisStore.settled_again`."""
-        number: int = self._change(
-            creator_id, "settled_again", creator_id, self._quarantine_ms, self._owner_id, epoch_number
-        )
+        return self._say_again(creator_id, epoch_number, is_settled=True)
+
+    def _say_again(self, creator_id: int, epoch_number: int, is_settled: bool) -> int:
+        home = (creator_id, self._quarantine_ms, self._owner_id)
+        number: int = self._change(creator_id, "say_again", *home, epoch_number, is_settled)
         return number
 
     def retire(self, creator_ids: Iterable[int]) -> None:

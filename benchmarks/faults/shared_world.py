@@ -1,4 +1,4 @@
-"""A simulated world of several servers on one shared store: partitions, failovers that lose writes, clocks that disagree."""
+"""A simulated world of several servers on one store: partitions, failovers that lose writes, clocks that disagree."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
 from benchmarks.faults.world import World
 
 _KNOWN_AFTER_MS = 2_000
+_NOTICED_MS = 1_000
 _FINISHING_ROUNDS = 8
 _ROUND_MS = 61_000
 _ROUND_TICKS = 3
@@ -111,9 +112,11 @@ class SharedWorld(World):
 
     def _watch(self, number: int) -> None:
         server = self._on(number)
-        if server.bank is not None:
-            server.watch()
-        self._again(self._watch, self._shared.watch_ms, number)
+        try:
+            if server.bank is not None:
+                server.watch()
+        finally:
+            self._again(self._watch, self._shared.watch_ms, number)
 
     # --- the feed -----------------------------------------------------------------------------------------------
 
@@ -138,12 +141,12 @@ class SharedWorld(World):
 
     def _lose_master(self, failover: Failover) -> None:
         self._masters.set_down(failover.master, is_down=True)
+        granting_ms = failover.down_ms + self._shared.quarantine_ms + _NOTICED_MS
+        self._truth.failed_over(self._timeline.now_ms, self._timeline.now_ms + granting_ms)
         self._outcome.faults["failovers"] += 1
 
     def _promote(self, failover: Failover) -> None:
-        lost = self._masters.fail_over(
-            failover.master, failover.lost_ms + failover.down_ms, failover.clock_error_ms
-        )
+        lost = self._masters.fail_over(failover.master, failover.lost_ms + failover.down_ms, failover.clock_error_ms)
         self._outcome.faults["writes lost in failovers"] += lost
         self._truth.has_lost_writes |= lost > 0
         self._masters.set_down(failover.master, is_down=False)

@@ -32,6 +32,7 @@ _IDLE_TICKS = 60
 _GIVE_UP = 40
 _REMEMBERED_EVENTS = 24
 _PATIENCE_STEPS = 3
+_IDLE_STEPS = 10_000
 _RETRY_CAPS_MS = 500
 
 
@@ -237,17 +238,21 @@ class World:
 
     def _tick(self, number: int) -> None:
         server = self._on(number)
-        if server.bank is not None:
-            server.tick()
-        self._again(self._tick, self._plan.tick_ms, number)
+        try:
+            if server.bank is not None:
+                server.tick()
+        finally:  # the next process ticks, too
+            self._again(self._tick, self._plan.tick_ms, number)
 
     def _judge(self, number: int) -> None:
         server = self._on(number)
-        if server.bank is not None and not self._stalls[number]:
-            for _step in range(_PATIENCE_STEPS):
-                if not server.judge():
-                    break
-        self._again(self._judge, self._plan.judge_ms, number)
+        steps = _PATIENCE_STEPS if self._plan.shared is None or self._is_busy else _IDLE_STEPS
+        try:
+            if server.bank is not None and not self._stalls[number]:
+                while steps and server.judge():
+                    steps -= 1
+        finally:
+            self._again(self._judge, self._plan.judge_ms, number)
 
     def _stall(self, what: tuple[int, int]) -> None:
         number, more = what

@@ -23,6 +23,7 @@ from pacing.budget.store import (
     Epoch,
     Grant,
     LeaseRequest,
+    NotSettledAgain,
     StoreUnavailable,
     check_claims,
 )
@@ -40,6 +41,7 @@ CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
 _RECLAIMED_LEASES = 500
+_WAITS = b"W"
 _OWNER_SHIFT = np.uint64(48)
 
 _PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
@@ -56,7 +58,7 @@ ACQUIRE = _script("epoch", "days", "acquire")
 NOTE_EPOCH = _script("epoch", "note_epoch")
 SETTLED_AGAIN = _script("epoch", "settled_again")
 RELEASE = _script("release")
-SETTLE = _script("days", "settle")
+SETTLE = _script("epoch", "days", "settle")
 RECLAIM = _script("reclaim")
 FORGET_DAYS = _script("forget_days")
 
@@ -292,6 +294,8 @@ class RedisStore:
                 calls.append(self._settle_call(*home, claims[at], is_known))
                 places.append(at)
         for at, digits in zip(places, self._run(calls), strict=True):
+            if digits == _WAITS:
+                raise NotSettledAgain
             verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
         return verdicts
 
@@ -302,8 +306,13 @@ class RedisStore:
         packed["hold_seq"], packed["amount_micros"] = claims["hold_seq"], claims["amount_micros"]
         sequences = claims["sequence"]
         packed["teller"] = np.where(sequences > 0, sequences | self._teller_base, 0)
-        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
+        keys = [
+            _home(creator_id, "account", campaign_id),
+            _home(creator_id, "ends", campaign_id),
+            _epoch_key(creator_id),
+        ]
         arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known)]
+        arguments += (self._quarantine_ms, self._owner_id)
         for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
             keys.append(_home(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
@@ -386,12 +395,23 @@ class RedisStore:
             for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
         }
 
-    def settled_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
+    def told_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, told again all charges that may be lost; answers the present one.
 
-        Grants wait for every owner that ever had one from the creator's keys.
+        New claims wait for that, of every owner that ever had grants or charges from the creator's keys, or for the end
+        of the quarantine.
         """
-        arguments = (self._quarantine_ms, self._owner_id, epoch_number)
+        return self._say_again("told", creator_id, epoch_number)
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, besides settled all that it had accepted; answers the present one.
+
+        Grants wait for that, of every such owner.
+        """
+        return self._say_again("owner", creator_id, epoch_number)
+
+    def _say_again(self, noun: str, creator_id: int, epoch_number: int) -> int:
+        arguments = (self._quarantine_ms, self._owner_id, epoch_number, noun)
         (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
 
@@ -404,7 +424,8 @@ class RedisStore:
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
-        self._run([("HDEL", _epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
+        fields = [f"{noun}:{self._owner_id}" for noun in ("owner", "told")]
+        self._run([("HDEL", _epoch_key(creator_id), *fields) for creator_id in creator_ids])
 
     def close(self) -> None:
         """See `BudgetStore.close`."""

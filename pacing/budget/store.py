@@ -45,6 +45,15 @@ class AccountLost(StoreUnavailable):
         self.campaign_id = campaign_id
 
 
+class NotSettledAgain(StoreUnavailable):
+    """The store may lack what was told last, and decides no new claim that could come out otherwise with it: ask again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the budget store has a new master: new claims wait until every server has told its charges again"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
     """Somebody wants money to bid with.
@@ -125,8 +134,8 @@ class BudgetStore(Protocol):
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
-        Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than
-        `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
+        Idempotent by `lease_id`: a repeated request gets the grant that it got before; another one, told by its start,
+        gets None. None, too: there is less than `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
         `g_max` is the store's bound on one lease, a share of the cap.
         """
 
@@ -163,6 +172,7 @@ class BudgetStore(Protocol):
 
         Raises:
             ValueError: an amount is not in 0..MAX_AMOUNT_MICROS.
+            NotSettledAgain: the store has lost something, and it must be told again before.
         """
 
     def account(self, campaign_id: int) -> Account | None:

@@ -1,11 +1,16 @@
--- Decides billable claims of one campaign, in order, behind days.lua.
+-- Decides billable claims of one campaign, in order, behind epoch.lua and days.lua.
 --
--- KEYS: 1 account, 2 ends, then leases, without repetition.
+-- While a new master may lack what was told before, nothing is decided that could come out otherwise with it: claims wait
+-- until every owner has told its charges again, since one of them may have charged the same; and a claim that there seems to
+-- be no money for waits for the end of the quarantine, since what was given back last may look leased.
+--
+-- KEYS: 1 account, 2 ends, 3 epoch, then leases, without repetition.
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
 --       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
---       4 whether they are known to be charged (0, 1): those that this store lost are then charged whatever the caps say now;
+--       4 whether they are known to be charged (0, 1): those that this store lost are then charged, whatever the caps say now;
+--       5 quarantine in ms, 6 owner_id;
 --       then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
--- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery.
+-- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; or W, and nothing is decided yet.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
@@ -19,12 +24,17 @@ if not found[1] then
     return string.rep('4', #blob / bytes)
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
+local epoch = note_epoch(KEYS[3], tonumber(ARGV[5]))
+local is_unsure = not is_known and epoch.refused_ms > 0
+if is_unsure and #epoch.untold > 0 then
+    return 'W'
+end
 local day_of, days = days_of(account, daily)
-local leases = {}
+local leases, has_charged, waits = {}, false, false
 
 -- Each lease, and what is known of the claims on it, in one read per lease.
-for j = 1, #KEYS - 2 do
-    leases[j] = {key = KEYS[j + 2], fields = {'campaign_id', 'day_key', 'remaining', 'closed'}, n = 4, told = {}}
+for j = 1, #KEYS - 3 do
+    leases[j] = {key = KEYS[j + 3], fields = {'campaign_id', 'day_key', 'remaining', 'closed'}, n = 4, told = {}}
 end
 for pos = 1, #blob, bytes do
     local j, seq = read('<I2c8', blob, pos)
@@ -39,7 +49,7 @@ for j, lease in ipairs(leases) do
     lease.remaining = tonumber(stored[3] or 0)
     lease.is_foreign = stored[1] and stored[1] ~= ARGV[1]
     if not stored[1] then
-        local at = 5 + 3 * (j - 1)
+        local at = 7 + 3 * (j - 1)
         lease.day_key, lease.is_closed = ARGV[at + 1], true
         lease.writes = {
             'campaign_id', ARGV[1], 'day_key', ARGV[at + 1], 'amount', 0, 'start', ARGV[at + 2], 'end', ARGV[at + 2]
@@ -54,6 +64,7 @@ local function decide(lease, amount)
     lease.day = day
     local from_pool = amount - lease.remaining
     if not is_known and from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
+        waits = waits or is_unsure
         over[#over + 1] = amount
         return '4'
     end
@@ -61,6 +72,7 @@ local function decide(lease, amount)
     lease.remaining = lease.remaining - from_lease
     leased, day.leased = leased - from_lease, day.leased - from_lease
     settled, day.settled = settled + amount, day.settled + amount
+    has_charged = true
     return '1'
 end
 
@@ -88,6 +100,12 @@ for pos = 1, #blob, bytes do
     out[#out + 1] = verdict
 end
 
+if waits then
+    return 'W'
+end
+if has_charged then
+    note_owner(KEYS[3], epoch, ARGV[6])
+end
 for _, amount in ipairs(over) do
     redis.call('HINCRBY', account, 'over', amount)
 end
@@ -99,7 +117,7 @@ for j, lease in ipairs(leases) do
         redis.call('HSET', lease.key, unpack(writes))
         if lease.is_closed and lease.remaining == 0 then
             redis.call('PEXPIRE', lease.key, ARGV[2])
-            redis.call('ZREM', ends, ARGV[5 + 3 * (j - 1)])
+            redis.call('ZREM', ends, ARGV[7 + 3 * (j - 1)])
         end
     end
 end

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, NotSettledAgain, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import SimulatedHome
@@ -108,9 +108,10 @@ def test_behind_a_new_master_nothing_is_granted_for_a_while(epoch_home: EpochHom
     assert store.epochs([CREATOR]) == {CREATOR: Epoch(1, 0, ())}
     epoch_home.lose_master()
     assert [granted(store, 2), granted(store, 1)] == [0, 100], "what is out stays out"
-    assert store.settle(claims((1, 1, 30), (5, 1, 10))).tolist() == [CHARGED, CHARGED], "and is settled"
     (epoch,) = store.epochs([CREATOR]).values()
     assert epoch == Epoch(2, epoch.refused_ms, (1,)) and 0 < epoch.refused_ms <= 1_500
+    assert store.told_again(CREATOR, epoch.number) == 2
+    assert store.settle(claims((1, 1, 30), (5, 1, 10))).tolist() == [CHARGED, CHARGED], "and is settled"
     assert store.settled_again(CREATOR, epoch.number) == 2
     assert granted(store, 2) == 0
     epoch_home.pass_ms(1_600)
@@ -154,6 +155,72 @@ def test_claims_are_told_apart_behind_a_new_master(epoch_home: EpochHome) -> Non
     assert first.unsettled_micros([1]) == 35
 
 
+def test_behind_a_new_master_claims_wait_until_every_owner_has_told_its_charges_again(epoch_home: EpochHome) -> None:
+    first, second, third = (epoch_home.store(owner_id, quarantine_ms=1_500) for owner_id in (1, 2, 3))
+    open_account(first)
+    assert [granted(first, 1), granted(second, 2)] == [100, 100]
+    assert third.settle(claims((1, 1, 10))).tolist() == [CHARGED], "on a lease of another's"
+    epoch_home.lose_master()
+    for store in (first, second):
+        with pytest.raises(NotSettledAgain):
+            store.settle(claims((1, 1, 10), (1, 2, 30)))
+        assert store.settle_again(claims((2, 1, 5))).tolist() == [CHARGED if store is first else DUPLICATE]
+        store.told_again(CREATOR, 2)
+    with pytest.raises(NotSettledAgain):
+        first.settle(claims((1, 2, 30)))
+    third.told_again(CREATOR, 2)
+    assert first.settle(claims((1, 1, 10), (1, 2, 30))).tolist() == [DUPLICATE, CHARGED]
+    epoch_home.lose_master()
+    with pytest.raises(NotSettledAgain):
+        first.settle(claims((1, 3, 1)))
+    epoch_home.pass_ms(1_600)
+    assert first.settle(claims((1, 3, 1))).tolist() == [CHARGED], "but not longer than the quarantine lasts"
+
+
+def test_behind_a_new_master_claims_wait_for_money_that_may_have_been_given_back(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=1_500)
+    open_account(store)
+    assert sum(granted(store, lease_id) for lease_id in range(1, 12)) == 1_000
+    epoch_home.lose_master()
+    store.told_again(CREATOR, 2)
+    batch = claims((1, 1, 60), (77, 1, 30), (1, 2, 50))
+    with pytest.raises(NotSettledAgain):
+        store.settle(batch)
+    account = store.account(1)
+    assert account is not None and account.flight.settled_micros == account.over_delivered_micros == 0
+    assert store.settle_again(claims((77, 1, 30))).tolist() == [CHARGED]
+    assert store.release(2, 10, False, serial=1) == 10
+    assert store.settle(claims((1, 1, 60), (1, 2, 40))).tolist() == [CHARGED, CHARGED]
+    epoch_home.pass_ms(1_600)
+    assert store.settle(claims((78, 1, 50))).tolist() == [Verdict.OVER_DELIVERY]
+
+
+def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=0)
+    open_account(store)
+    assert granted(store, 1) == 100
+    assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
+    store.set_caps(1, CREATOR, ZONE, 100, 100, START_MS)
+    lost = claims((8, 1, 50), first_sequence=2)
+    for _ in range(2):
+        assert store.settle_again(lost).tolist() == [CHARGED], "on a lease that is lost, beyond a cap that was cut"
+    account = store.account(1)
+    assert account is not None
+    assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
+    assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
+
+
+def test_who_asks_in_vain_is_heard(epoch_home: EpochHome) -> None:
+    store, other = epoch_home.store(4, quarantine_ms=0), epoch_home.store(5, quarantine_ms=0)
+    open_account(store)
+    assert sum(granted(store, lease_id) for lease_id in range(1, 12)) == 1_000
+    account = store.account(1)
+    assert account is not None and account.hunger == 0
+    assert granted(other, 12) == 0
+    account = store.accounts([1, 77])[1]
+    assert (account.hunger, account.hungry_owner) == (1, 5)
+
+
 def test_a_replica_lacks_what_was_written_last() -> None:
     home = SimulatedHome()
     store = home.fresh(quarantine_ms=5_000)
@@ -168,6 +235,7 @@ def test_a_replica_lacks_what_was_written_last() -> None:
     account = store.account(1)
     assert account is not None and (account.flight.settled_micros, account.flight.leased_micros) == (30, 70)
     assert granted(store, 2) == 0, "it is not known any more, and there are no grants"
+    assert store.told_again(CREATOR, 2) == 2
     assert store.settle(claims((1, 1, 30), (1, 2, 20), (2, 1, 10))).tolist() == [CHARGED, CHARGED, CHARGED]
     assert store.settled_again(CREATOR, 2) == 2
     home.pass_ms(5_000)
