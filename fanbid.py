@@ -113,6 +113,12 @@ COMMANDS = {
 }
 
 BENCHES = {
+    "failover": Command(
+        "benchmarks.failover.command",
+        "shared budgets while their Redis dies and a replica takes over",
+        "Spend shared budgets from three servers while the primary of their Redis is killed again and again and its "
+        "replica lacks the last writes; then kill primaries of a cluster. Exits with 1 if a micro is lost or too much.",
+    ),
     "forgery": Command(
         "benchmarks.forgery",
         "forged, altered, replayed and late notices at a bank",

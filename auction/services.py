@@ -158,7 +158,7 @@ class Services:
         if self.owner is None:
             return None
         remote = RedisStore(self.config.redis, self.owner.owner_id, quarantine_ms=self.settings.quarantine_ms)
-        shared = SharedStore(remote, self.clock)
+        shared = SharedStore(remote, self.clock, self.owner.owner_id)
         self.epochs = EpochWatch(shared, remote, self.ledger, self.clock)
         return shared
 

@@ -102,7 +102,7 @@ class Server:
         if self._new_store is None:
             return Bank(ledger, self._clock, self._settings)
         remote = self._new_store()
-        shared = SharedStore(remote, self._clock)
+        shared = SharedStore(remote, self._clock, self._settings.owner_id)
         self._watch = EpochWatch(shared, remote, ledger, self._clock)
         return Bank(ledger, self._clock, self._settings, shared)
 

@@ -191,7 +191,7 @@ class SharedAuditor(Auditor):
         lock_ms: int,
         billed_by: dict[Key, int],
     ) -> None:
-        """`billed_by` says which claims any ledger has charged; `lock_ms` how long after its bid a claim may be judged."""
+        """`billed_by`: claims that some ledger has charged; `lock_ms`: how long after its bid a claim may be judged."""
         super().__init__(bids, answers, zones, over)
         self._truth = truth
         self._timeline = timeline

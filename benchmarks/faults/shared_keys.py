@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
-from pacing.budget.store import Epoch, LeaseRequest
+from pacing.budget.store import Epoch, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
 
 Claim = tuple[int, int, int, int, int, int]
 """(campaign_id, lease_id, hold_seq, amount_micros, issued_at_ms, teller); teller 0: nobody in particular."""
+UNDECIDED = 0
 
 
 class At(NamedTuple):
@@ -47,7 +48,8 @@ class _CreatorEpoch:
 
     def standing(self, at_ms: int) -> Epoch:
         behind = tuple(sorted(owner for owner, number in self.owners.items() if number < self.number))
-        return Epoch(self.number, max(0, self.refuse_until_ms - at_ms), behind)
+        refused_ms = max(0, self.refuse_until_ms - at_ms)
+        return Epoch(self.number, refused_ms, behind, refused_ms > 0 and not self.is_told)
 
 
 class SharedKeys(MemoryStore):
@@ -197,18 +199,20 @@ class SharedKeys(MemoryStore):
         kept_ms: int,
         is_known: bool,
     ) -> list[int]:
-        """See `BudgetStore.settle`; verdicts of claims of one campaign, or none when nothing is decided yet. `is_known`:
-        they were charged before."""
+        """See `BudgetStore.settle`; verdicts of claims of one campaign, 0 where nothing is decided yet.
+
+        Args:
+            is_known: they were charged before.
+        """
         for claim in claims:
             self._expire(claim[1], at)
-        account = self.accounts.get(claims[0][0])
-        if account is None:
+        if claims[0][0] not in self.accounts:
             return [int(Verdict.OVER_DELIVERY)] * len(claims)
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        if not is_known and self.must_wait(epoch, at, account, claims):
-            return []
-        settle = self._settle_known if is_known else self._settle
-        verdicts = [int(settle(*claim)) for claim in claims]
+        if not is_known and self.must_wait(epoch, at):
+            return [UNDECIDED] * len(claims)
+        settle = self._settle if epoch.is_told else self._settle_unless_lacking
+        verdicts = [int((self._settle_known if is_known else settle)(*claim)) for claim in claims]
         if Verdict.CHARGED in verdicts:
             epoch.note_owner(owner_id)
         for lease_id in self._decided:
@@ -216,33 +220,50 @@ class SharedKeys(MemoryStore):
         self._decided.clear()
         return verdicts
 
-    def must_wait(self, epoch: _CreatorEpoch, at: At, account: Account, claims: Sequence[Claim]) -> bool:
-        """Whether a claim could come out otherwise, with what the master before this one knew."""
-        if at.at_ms >= epoch.refuse_until_ms:
-            return False
-        return not epoch.is_told or self._lacks_money(account, claims)
+    def must_wait(self, epoch: _CreatorEpoch, at: At) -> bool:
+        """Whether somebody may have charged the same claims."""
+        return not epoch.is_told and at.at_ms < epoch.refuse_until_ms
 
-    def _lacks_money(self, account: Account, claims: Sequence[Claim]) -> bool:
-        """Whether a new claim would be over-delivery."""
-        left: dict[int, int] = {}
-        from_pool: defaultdict[int, int] = defaultdict(int)
-        seen: set[tuple[int, int]] = set()
-        for campaign_id, lease_id, hold_seq, amount, issued_at_ms, _ in claims:
-            claim = (lease_id, hold_seq)
-            lease = self.leases.get(lease_id)
-            if claim in seen or claim in self._told or (lease is not None and lease.campaign_id != campaign_id):
-                continue
-            seen.add(claim)
+    def _settle_unless_lacking(
+        self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int, teller: int
+    ) -> int:
+        """Settle a claim, but for one that there seems to be too little money for."""
+        lease, account = self.leases.get(lease_id), self.accounts[campaign_id]
+        is_new = (lease_id, hold_seq) not in self._told and (lease is None or lease.campaign_id == campaign_id)
+        if is_new:
             day_key = lease.day_key if lease is not None else account.day_at(issued_at_ms).day_key
-            remaining = left.setdefault(lease_id, lease.remaining_micros if lease is not None else 0)
-            lacking = max(0, amount - remaining)
-            if lacking > account.flight.free_micros - sum(from_pool.values()):
-                return True
-            if lacking > account.day(day_key).free_micros - from_pool[day_key]:
-                return True
-            left[lease_id] = remaining - (amount - lacking)
-            from_pool[day_key] += lacking
-        return False
+            lacking = amount - (lease.remaining_micros if lease is not None else 0)
+            if lacking > 0 and lacking > account.free_micros(day_key):
+                return UNDECIDED
+        return self._settle(campaign_id, lease_id, hold_seq, amount, issued_at_ms, teller)
+
+    def restate(self, at: At, campaign_id: int, states: Sequence[LeaseState], kept_ms: int) -> int:
+        """See `RedisStore.restate`; of one campaign; answers how many leases were changed."""
+        if campaign_id not in self.accounts:
+            return 0
+        return sum(self._restate(at, state, kept_ms) for state in states)
+
+    def _restate(self, at: At, state: LeaseState, kept_ms: int) -> bool:
+        self._expire(state.lease_id, at)
+        lease = self.leases.get(state.lease_id)
+        is_lost = lease is None or lease.amount_micros == 0
+        is_closed = state.closed or (lease is not None and not is_lost and lease.closed)
+        remaining = lease.remaining_micros if lease is not None else 0
+        moved = state.remaining_micros if is_lost else min(0, state.remaining_micros - remaining)
+        is_foreign = lease is not None and lease.campaign_id != state.campaign_id
+        if is_foreign or not (moved or (lease is not None and is_closed and not lease.closed)):
+            return False
+        if lease is None:
+            lease = self.leases[state.lease_id] = StoredLease(
+                state.lease_id, state.campaign_id, state.day_key, 0, 0, state.start_at_ms, state.end_at_ms
+            )
+        self.accounts[state.campaign_id].lease(lease.day_key, moved)
+        lease.amount_micros, lease.remaining_micros, lease.closed = state.amount_micros, remaining + moved, is_closed
+        lease.start_at_ms, lease.end_at_ms = state.start_at_ms, state.end_at_ms
+        self._expires_at_ms.pop(state.lease_id, None)
+        self._ends[state.campaign_id][state.lease_id] = state.end_at_ms
+        self._bury_if_over(lease, at, kept_ms)
+        return True
 
     def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
         lease = self._lease_of(campaign_id, lease_id, rest[0])

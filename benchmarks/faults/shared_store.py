@@ -12,22 +12,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.faults.shared_keys import At, Claim, SharedKeys
+from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps, check_cap
 from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
+    OWNER_SHIFT,
     AccountLost,
     Epoch,
     Grant,
     LeaseRequest,
-    NotSettledAgain,
+    LeaseState,
+    NotDecided,
     StoreUnavailable,
     check_claims,
 )
 from pacing.days import zone_of
 from pacing.facts import Verdict
-
-_OWNER_SHIFT = 48
 
 
 class Lost(Enum):
@@ -256,7 +256,7 @@ class SimulatedStore:
         told: dict[int, tuple[list[int], list[Claim]]] = {}
         columns = (claims[name].tolist() for name in claims.dtype.names or ())
         for i, (campaign_id, *rest, sequence) in enumerate(zip(*columns, strict=True)):
-            teller = self._owner_id << _OWNER_SHIFT | sequence if sequence else 0
+            teller = self._owner_id << OWNER_SHIFT | sequence if sequence else 0
             places, batch = told.setdefault(campaign_id, ([], []))
             places.append(i)
             batch.append((campaign_id, *rest, teller))
@@ -265,9 +265,10 @@ class SimulatedStore:
             if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
                 home = (creator_id, self._quarantine_ms, self._owner_id)
                 decided = self._change(creator_id, "decide", *home, batch, self._kept_ms, is_known)
-                if not decided:
-                    raise NotSettledAgain
                 verdicts[places] = decided
+        undecided = int((verdicts == UNDECIDED).sum())
+        if undecided:
+            raise NotDecided(undecided)
         return verdicts
 
     def _zone_of(self, campaign_id: int, creator_id: int) -> str | None:
@@ -336,6 +337,16 @@ class SimulatedStore:
         """See `RedisStore.retire`."""
         for creator_id in creator_ids:
             self._change(creator_id, "retire_owner", creator_id, self._owner_id)
+
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """See `RedisStore.restate`."""
+        by_campaign: dict[int, list[LeaseState]] = {}
+        for lease in leases:
+            by_campaign.setdefault(lease.campaign_id, []).append(lease)
+        for campaign_id, mine in by_campaign.items():
+            creator_id = self._creator_of(campaign_id)
+            if creator_id is not None:
+                self._change(creator_id, "restate", campaign_id, mine, self._kept_ms)
 
     def replication_ids(self) -> frozenset[str]:
         """See `RedisStore.replication_ids`."""

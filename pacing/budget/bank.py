@@ -17,7 +17,7 @@ from pacing.budget.recovery import Recovery, replay, snapshot_bytes
 from pacing.budget.settings import RECLAIM_MS, BankSettings
 from pacing.budget.settle import SettleJudge
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import AccountLost, StoreUnavailable
+from pacing.budget.store import OWNER_SHIFT, AccountLost, StoreUnavailable
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.facts import OutcomeKind, RowStatus
 from pacing.ledger.errors import LedgerError
@@ -29,7 +29,6 @@ MAX_REMEMBERED_LOSSES = 2**16
 _CHECKPOINT_MS = 5 * MS_PER_SECOND
 _FORGET_MS = 60 * MS_PER_SECOND
 _REFRESH_MS = MS_PER_SECOND
-_OWNER_SHIFT = np.uint64(48)
 
 
 class Bank:
@@ -59,7 +58,7 @@ class Bank:
             shared.begin(state.store)
             self._store = shared
         self._shared = shared
-        first_seq = self.settings.owner_id << int(_OWNER_SHIFT) | state.counters.seq_bound
+        first_seq = self.settings.owner_id << OWNER_SHIFT | state.counters.seq_bound
         self._first_seq = first_seq
         self._book = HoldBook(
             self.settings.hold_capacity, first_seq, first_seq, *self.settings.hold_ms, self.settings.is_shared
@@ -255,7 +254,9 @@ class Bank:
         decisions = rows["decision"][unknown]
         kinds, age_ms = rows["kind"][unknown], self._clock.wall_ms() - decisions["issued_at_ms"]
         seqs = decisions["hold_seq"]
-        is_ours = (seqs >= np.uint64(self._first_seq)) & (seqs >> _OWNER_SHIFT == np.uint64(self.settings.owner_id))
+        is_ours = (seqs >= np.uint64(self._first_seq)) & (
+            seqs >> np.uint64(OWNER_SHIFT) == np.uint64(self.settings.owner_id)
+        )
         statuses = np.zeros(len(unknown), np.uint8)
         wins, billables = kinds == OutcomeKind.WIN, kinds == OutcomeKind.BILLABLE
         is_late = is_ours | (age_ms > np.where(wins, decisions["win_notice_ms"], decisions["billing_ms"]))

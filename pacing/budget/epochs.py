@@ -24,7 +24,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and settles again what this ledger charged lately.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, and what is left of
+    this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -73,7 +74,7 @@ class EpochWatch:
         return self._store.ask(lambda: self._remote.epochs(creator_ids)) if creator_ids else {}
 
     def _tell_again(self) -> bool:
-        """Tell the charges and caps that may be lost; whether that is done."""
+        """Tell the charges, the caps and the state of leases that may be lost; whether that is done."""
         if self._is_told:
             return True
         for _ in range(_BATCHES):
@@ -86,16 +87,17 @@ class EpochWatch:
         else:
             return False
         self._store.set_caps_again()
+        self._store.restate()
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.told_again(c, n))  # type: ignore[misc]
         self._is_told = True
         return True
 
     def _is_settled(self) -> bool:
-        """Whether all claims that were accepted before the end of the quarantine have verdicts: until then they are
+        """Whether all claims have verdicts that were accepted before claims could be settled again: until then they are
         claims on what the store may take for free money."""
         if self._judged_after is None:
-            if any(epoch.refused_ms for epoch in self._epochs(list(self._numbers)).values()):
+            if any(epoch.is_waiting for epoch in self._epochs(list(self._numbers)).values()):
                 return False
             self._judged_after = self._ledger.last_sequence
         return self._ledger.judged_sequence >= self._judged_after

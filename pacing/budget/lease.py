@@ -13,14 +13,13 @@ from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import Grant, LeaseRequest, StoreUnavailable
+from pacing.budget.store import OWNER_SHIFT, Grant, LeaseRequest, StoreUnavailable
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.log import Ledger
 from pacing.ledger.rows import MONEY, MoneyKind, money_rows
 
 SEQ_BLOCK = 2**28
 """Hold sequences that each grant sets aside: far more than are used before the next one."""
-_OWNER_SHIFT = 48
 _PEAKS = 4
 _BIDS = 64
 _RENEW_FRACTION = 4
@@ -152,7 +151,7 @@ class LeaseKeeper:
             # Too little is left for a lease beside the present one: put the two together.
             merged = self._book.take_current(slot, 0)
             takings += [] if merged is None else [merged]
-        lease_id = self._settings.owner_id << _OWNER_SHIFT | self.counters.next_lease
+        lease_id = self._settings.owner_id << OWNER_SHIFT | self.counters.next_lease
         self.counters.next_lease += 1
         request = LeaseRequest(lease_id, account.campaign_id, day.day_key, wall_ms, end_at_ms, max(want, least), least)
         return request, day.end_at_ms
@@ -183,7 +182,7 @@ class LeaseKeeper:
                 self._store.release(grant.request.lease_id, grant.amount_micros, closed=True)
             raise
         if granted:
-            self.counters.seq_bound = bound & (2**_OWNER_SHIFT - 1)
+            self.counters.seq_bound = bound & (2**OWNER_SHIFT - 1)
             self._book.allow_until(bound)
         for slot, grant, day_end_at_ms in granted:
             end_ms = now_ms + grant.request.end_at_ms - wall_ms

@@ -11,14 +11,14 @@ import numpy as np
 from pacing.budget.account import Account, Balance
 from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import OWNER_SHIFT, LeaseRequest
 from pacing.facts import OutcomeKind
 from pacing.ledger.reading import LedgerReads
 from pacing.ledger.rows import MoneyKind
 
 _REPLAY_ROWS = 50_000
 _SNAPSHOT_VERSION = 1
-_COUNTER_MASK = 2**48 - 1
+_COUNTER_MASK = 2**OWNER_SHIFT - 1
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
             lease_id, campaign_id, int(row["day_key"]), int(row["start_at_ms"]), int(row["end_at_ms"]), amount
         )
         state.store.restore_lease(request, amount)
-        if lease_id >> 48 == owner_id:
+        if lease_id >> OWNER_SHIFT == owner_id:
             state.counters.next_lease = max(state.counters.next_lease, (lease_id & _COUNTER_MASK) + 1)
             state.counters.seq_bound = max(state.counters.seq_bound, int(row["seq_bound"]) & _COUNTER_MASK)
     elif kind == MoneyKind.RELEASE:

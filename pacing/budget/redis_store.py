@@ -19,11 +19,13 @@ from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
 from pacing.budget.store import (
     GRANT_BIDS,
     GRANT_SHARE,
+    OWNER_SHIFT,
     AccountLost,
     Epoch,
     Grant,
     LeaseRequest,
-    NotSettledAgain,
+    LeaseState,
+    NotDecided,
     StoreUnavailable,
     check_claims,
 )
@@ -41,8 +43,6 @@ CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
 _RECLAIMED_LEASES = 500
-_WAITS = b"W"
-_OWNER_SHIFT = np.uint64(48)
 
 _PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
 """A claim as settle.lua reads it."""
@@ -59,6 +59,7 @@ NOTE_EPOCH = _script("epoch", "note_epoch")
 SETTLED_AGAIN = _script("epoch", "settled_again")
 RELEASE = _script("release")
 SETTLE = _script("epoch", "days", "settle")
+RESTATE = _script("days", "restate")
 RECLAIM = _script("reclaim")
 FORGET_DAYS = _script("forget_days")
 
@@ -111,7 +112,7 @@ class RedisStore:
         if not 0 <= quarantine_ms < kept_ms:
             raise ValueError(f"quarantine_ms {quarantine_ms}: not in 0..{kept_ms - 1}, below kept_ms")
         self._owner_id = owner_id
-        self._teller_base = np.uint64(owner_id) << _OWNER_SHIFT
+        self._teller_base = np.uint64(owner_id) << np.uint64(OWNER_SHIFT)
         self._kept_ms = kept_ms
         self._quarantine_ms = quarantine_ms
         self._creators: dict[int, int] = {}
@@ -294,9 +295,10 @@ class RedisStore:
                 calls.append(self._settle_call(*home, claims[at], is_known))
                 places.append(at)
         for at, digits in zip(places, self._run(calls), strict=True):
-            if digits == _WAITS:
-                raise NotSettledAgain
             verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
+        undecided = int((verdicts == 0).sum())
+        if undecided:
+            raise NotDecided(undecided)
         return verdicts
 
     def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray, is_known: bool) -> Command:
@@ -391,15 +393,15 @@ class RedisStore:
         wanted = list(creator_ids)
         calls = [NOTE_EPOCH.call([_epoch_key(creator_id)], [self._quarantine_ms]) for creator_id in wanted]
         return {
-            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
-            for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
+            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)), bool(waits))
+            for creator_id, (number, refused_ms, behind, waits) in zip(wanted, self._run(calls), strict=True)
         }
 
     def told_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, told again all charges that may be lost; answers the present one.
+        """Say that this owner has, in an epoch, told again all charges that may be lost, and what is left of its
+        leases; answers the present one.
 
-        New claims wait for that, of every owner that ever had grants or charges from the creator's keys, or for the end
-        of the quarantine.
+        Claims wait for that, of every owner that ever had grants or charges from the creator's keys.
         """
         return self._say_again("told", creator_id, epoch_number)
 
@@ -414,6 +416,33 @@ class RedisStore:
         arguments = (self._quarantine_ms, self._owner_id, epoch_number, noun)
         (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
+
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
+
+        Charges that may be lost are to be told before.
+        """
+        creators = self._find_creators(lease.campaign_id for lease in leases)
+        by_campaign: dict[int, list[LeaseState]] = {}
+        for lease in leases:
+            if lease.campaign_id in creators:
+                by_campaign.setdefault(lease.campaign_id, []).append(lease)
+        calls = []
+        for campaign_id, mine in by_campaign.items():
+            for first in range(0, len(mine), _RECLAIMED_LEASES):
+                calls.append(
+                    self._restate_call(campaign_id, creators[campaign_id], mine[first : first + _RECLAIMED_LEASES])
+                )
+        self._run(calls)
+
+    def _restate_call(self, campaign_id: int, creator_id: int, leases: Sequence[LeaseState]) -> Command:
+        keys = [_home(creator_id, "account", campaign_id), _home(creator_id, "ends", campaign_id)]
+        arguments: list[Any] = [campaign_id, self._kept_ms]
+        for lease in leases:
+            keys.append(_home(creator_id, "lease", lease.lease_id))
+            arguments += (lease.lease_id, lease.day_key, lease.amount_micros, lease.remaining_micros)
+            arguments += (lease.start_at_ms, lease.end_at_ms, int(lease.closed))
+        return RESTATE.call(keys, arguments)
 
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""

@@ -15,12 +15,14 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.memory import MemoryStore
 from pacing.budget.store import (
+    OWNER_SHIFT,
     AccountLost,
     BudgetStore,
     Epoch,
     Grant,
     LeaseRequest,
-    NotSettledAgain,
+    LeaseState,
+    NotDecided,
     StoreUnavailable,
 )
 from pacing.clocks import MS_PER_HOUR, Clock
@@ -47,6 +49,9 @@ class RemoteStore(BudgetStore, Protocol):
 
     def settle_again(self, claims: np.ndarray) -> np.ndarray:
         """Tell SETTLEMENT[n] again that were charged; those that the store lost are charged now, whatever the caps."""
+
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """Say what is left of leases, in case their grants, or what was given back of them, are lost."""
 
     def replication_ids(self) -> frozenset[str]:
         """Of what keeps the store; another set means that it may lack its last writes."""
@@ -80,8 +85,10 @@ class SharedStore:
     Any thread may call any method; a call waits for the store only where its contract says that it may be away.
     """
 
-    def __init__(self, remote: RemoteStore, clock: Clock) -> None:
+    def __init__(self, remote: RemoteStore, clock: Clock, owner_id: int) -> None:
+        """Use `remote` as the owner of one ledger."""
         self._remote = remote
+        self._owner_id = owner_id
         self._clock = clock
         self.mirror = MemoryStore()
         self._lock = threading.RLock()
@@ -105,8 +112,8 @@ class SharedStore:
             raise StoreUnavailable("the budget store did not answer a moment ago")
         try:
             answer = question()
-        except (AccountLost, NotSettledAgain):
-            raise  # it did answer
+        except (AccountLost, NotDecided):
+            raise
         except StoreUnavailable as error:
             self._away_until_ms = self._clock.monotonic_ms() + AWAY_MS
             if not self._is_away:
@@ -238,6 +245,28 @@ class SharedStore:
         """
         if len(claims):
             self.ask(lambda: self._remote.settle_again(claims))
+
+    def restate(self) -> None:
+        """Tell the store what is left of every lease of this server, once it has heard all that is to be told; charges
+        that it may have lost come before.
+
+        Raises:
+            StoreUnavailable: ask again.
+        """
+        with self._lock:
+            self.tell()
+            if self._untold:
+                raise StoreUnavailable("releases wait to be told")
+            states = [
+                LeaseState(
+                    lease.lease_id, lease.campaign_id, lease.day_key, lease.amount_micros, lease.remaining_micros,
+                    lease.start_at_ms, lease.end_at_ms, lease.closed,
+                )
+                for lease in self.mirror.leases.values()
+                if lease.lease_id >> OWNER_SHIFT == self._owner_id
+            ]  # fmt: skip
+            if states:
+                self.ask(lambda: self._remote.restate(states))
 
     def refresh(self, campaign_ids: Sequence[int]) -> None:
         """Read the present accounts of campaigns; while the store is away, those known last stay."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.money import MAX_AMOUNT_MICROS
 
+OWNER_SHIFT = 48
+"""Ids of leases and sequences of holds are their owner's id and, below this many bits, a count."""
 GRANT_SHARE = 2
 GRANT_BIDS = 64
 """g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines
@@ -37,21 +39,19 @@ class StoreUnavailable(Exception):
     """
 
 
+class NotDecided(StoreUnavailable):
+    """After a failover some claims have no verdict yet: they may have been charged, or money given back look leased."""
+
+    def __init__(self, claims: int) -> None:
+        super().__init__(f"{claims} claims wait until every owner has said what it has, after a failover")
+
+
 class AccountLost(StoreUnavailable):
     """The store has no account of a campaign that had one; opening it anew would let its budget be spent twice."""
 
     def __init__(self, campaign_id: int) -> None:
         super().__init__(f"campaign_id {campaign_id}: the budget store has lost its account; put back what it held")
         self.campaign_id = campaign_id
-
-
-class NotSettledAgain(StoreUnavailable):
-    """The store may lack what was told last, and decides no new claim that could come out otherwise with it: ask again."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the budget store has a new master: new claims wait until every server has told its charges again"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,20 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What a lease's holder has of it; `remaining_micros` are neither settled nor given back, as far as it knows."""
+
+    lease_id: int
+    campaign_id: int
+    day_key: int
+    amount_micros: int
+    remaining_micros: int
+    start_at_ms: int
+    end_at_ms: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """The time during which one master has the accounts of a creator.
 
@@ -91,11 +105,13 @@ class Epoch:
         number: counts them, from 1.
         refused_ms: for how long from now on nothing is granted.
         owners_behind: who has not settled again yet; until they have, nothing is granted either.
+        is_waiting: claims wait, too, since somebody has not told its charges again.
     """
 
     number: int
     refused_ms: int
     owners_behind: tuple[int, ...]
+    is_waiting: bool = field(default=False, compare=False)
 
 
 class BudgetStore(Protocol):
@@ -135,7 +151,8 @@ class BudgetStore(Protocol):
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
         Idempotent by `lease_id`: a repeated request gets the grant that it got before; another one, told by its start,
-        gets None. None, too: there is less than `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
+        gets None. None, too: there is less than `least_micros`, or the campaign is unknown, or the store refuses grants
+        for a while since it may have lost some.
         `g_max` is the store's bound on one lease, a share of the cap.
         """
 
@@ -172,7 +189,7 @@ class BudgetStore(Protocol):
 
         Raises:
             ValueError: an amount is not in 0..MAX_AMOUNT_MICROS.
-            NotSettledAgain: the store has lost something, and it must be told again before.
+            NotDecided: the store has lost something, and must be told it again before.
         """
 
     def account(self, campaign_id: int) -> Account | None:

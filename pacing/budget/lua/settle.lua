@@ -1,16 +1,13 @@
 -- Decides billable claims of one campaign, in order, behind epoch.lua and days.lua.
 --
--- While a new master may lack what was told before, nothing is decided that could come out otherwise with it: claims wait
--- until every owner has told its charges again, since one of them may have charged the same; and a claim that there seems to
--- be no money for waits for the end of the quarantine, since what was given back last may look leased.
---
 -- KEYS: 1 account, 2 ends, 3 epoch, then leases, without repetition.
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
 --       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
---       4 whether they are known to be charged (0, 1): those that this store lost are then charged, whatever the caps say now;
---       5 quarantine in ms, 6 owner_id;
---       then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
--- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; or W, and nothing is decided yet.
+--       4 whether they are known to be charged (0, 1): those that this store lost are then charged whatever the caps say now;
+--       5 quarantine in ms, 6 owner_id; then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
+-- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; 0 not decided, ask again: after a failover,
+--         until every owner has said what it has, somebody may have charged the same claim (nothing is decided then, but not
+--         longer than the quarantine lasts), and where there is too little money some may look leased that was given back.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
@@ -25,12 +22,11 @@ if not found[1] then
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
 local epoch = note_epoch(KEYS[3], tonumber(ARGV[5]))
-local is_unsure = not is_known and epoch.refused_ms > 0
-if is_unsure and #epoch.untold > 0 then
-    return 'W'
+if not is_known and #epoch.untold > 0 and epoch.refused_ms > 0 then
+    return string.rep('0', #blob / bytes)
 end
 local day_of, days = days_of(account, daily)
-local leases, has_charged, waits = {}, false, false
+local leases, has_charged = {}, false
 
 -- Each lease, and what is known of the claims on it, in one read per lease.
 for j = 1, #KEYS - 3 do
@@ -61,13 +57,17 @@ local over = {}
 
 local function decide(lease, amount)
     local day = lease.day or day_of(lease.day_key)
-    lease.day = day
     local from_pool = amount - lease.remaining
-    if not is_known and from_pool > 0 and from_pool > math.min(total - settled - leased, day.cap - day.settled - day.leased) then
-        waits = waits or is_unsure
+    local free = math.min(total - settled - leased, day.cap - day.settled - day.leased)
+    if not is_known and from_pool > 0 and from_pool > free then
+        if #epoch.untold > 0 then
+            return '0'
+        end
+        lease.day = day
         over[#over + 1] = amount
         return '4'
     end
+    lease.day = day
     local from_lease = math.min(amount, lease.remaining)
     lease.remaining = lease.remaining - from_lease
     leased, day.leased = leased - from_lease, day.leased - from_lease
@@ -86,10 +86,12 @@ for pos = 1, #blob, bytes do
         verdict = '4'
     elseif not before then
         verdict = decide(lease, amount)
-        local told = sub(blob, pos + 10, pos + 25) .. verdict
-        local writes, at = lease.writes, #lease.writes
-        writes[at + 1], writes[at + 2] = seq, told
-        lease.told[seq] = told
+        if verdict ~= '0' then
+            local told = sub(blob, pos + 10, pos + 25) .. verdict
+            local writes, at = lease.writes, #lease.writes
+            writes[at + 1], writes[at + 2] = seq, told
+            lease.told[seq] = told
+        end
     elseif sub(before, 1, 8) ~= sub(blob, pos + 10, pos + 17) then
         verdict = '3'
     elseif teller ~= nobody and sub(before, 9, 16) == teller then
@@ -100,9 +102,6 @@ for pos = 1, #blob, bytes do
     out[#out + 1] = verdict
 end
 
-if waits then
-    return 'W'
-end
 if has_charged then
     note_owner(KEYS[3], epoch, ARGV[6])
 end

@@ -43,7 +43,7 @@ class Server:
         self.ledger = Ledger(self.path)
         # No quarantine by the real time of Redis: time is virtual here.
         self.remote = RedisStore(self.url, self.settings.owner_id, timeout_ms=300, quarantine_ms=0)
-        self.store = SharedStore(self.remote, self.clock)
+        self.store = SharedStore(self.remote, self.clock, self.settings.owner_id)
         self.bank = Bank(self.ledger, self.clock, self.settings, self.store)
         self.judge = JudgeFollower(self.ledger, [self.bank.settle_judge], on_judged=self.bank.judged)
         self.epochs = EpochWatch(self.store, self.remote, self.ledger, self.clock)
@@ -69,10 +69,10 @@ class Server:
         now = self.clock.wall_ms()
         return [(int(lease), int(seq), now) for lease, seq in zip(lease_ids[placed, 0], seqs[placed, 0], strict=True)]
 
-    def tell(self, kind: OutcomeKind, bid: Bid, amount: int = 0, price: int = BID) -> int:
+    def tell(self, kind: OutcomeKind, bid: Bid, amount: int = 0) -> int:
         lease_id, seq, issued = bid
         times = (self.settings.win_notice_ms, self.settings.billing_ms)
-        return int(self.bank.report(told(kind, lease_id, seq, amount, 1, price, issued, *times))[0])
+        return int(self.bank.report(told(kind, lease_id, seq, amount, 1, BID, issued, *times))[0])
 
     def verdicts(self) -> list[int]:
         rows, judgements = self.ledger.read_judged(0, 10_000)
@@ -322,3 +322,30 @@ def test_charges_are_told_again_only_after_all_that_was_accepted_is_judged(deplo
     here.epochs.tick()
     assert not here.epochs.is_behind
     assert deployment.amounts()[0] == BID
+
+
+def test_money_that_was_given_back_and_leased_again_survives_a_failover(deployment: Deployment) -> None:
+    """The new master takes what was given back for leased, and does not know the lease that got it."""
+    here, there = deployment.servers[:2]
+    for server in (here, there):
+        server.open(10 * BID, 10 * BID)
+    mine = deployment.bid_all(here)
+    assert len(mine) == 10
+    replica = deployment.remember()
+    for bid in mine:
+        here.tell(LOSS, bid)
+    others = deployment.bid_all(there)
+    assert len(others) >= 5
+    deployment.fail_over(replica)
+    deployment.tick()
+    assert there.tell(BILLABLE, others[0], BID) == ACCEPTED
+    with pytest.raises(StoreUnavailable, match="1 claims wait until every owner has said what it has"):
+        there.judge.catch_up()
+    there.epochs.tick()
+    there.judge.catch_up()
+    for server in (here, there):
+        server.judge.catch_up()
+        server.epochs.tick()
+    assert there.verdicts() == [Verdict.CHARGED]
+    settled, leased = deployment.amounts()
+    assert settled == BID and settled + leased <= 10 * BID
