@@ -17,7 +17,7 @@ from benchmarks.faults.clock import Timeline
 from benchmarks.faults.differs import Differs
 from benchmarks.faults.shadow import FLIGHT, Key, OverDelivery, ShadowAccounts, ShadowLease
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import LeaseRequest, LeaseState
 from pacing.facts import Verdict
 from pacing.ledger.rows import MoneyKind
 
@@ -47,11 +47,13 @@ class StoreTruth:
             "give_back": self._give_back,
             "decide": self._decide,
             "take_back": self._take_back,
+            "restate": self._restate,
         }
         self.accounts = ShadowAccounts(zones)
         self._quarantines: list[tuple[int, int]] = []
         self.charged: dict[Key, int] = {}
         self.has_lost_writes = False
+        self._is_exact = True
 
     def failed_over(self, lost_at_ms: int, granting_at_ms: int) -> None:
         """A master was lost; behind the next one nothing is granted before all that was accepted is judged, so that
@@ -91,7 +93,8 @@ class StoreTruth:
             return
         self._revisions[campaign_id] = revision
         in_force = self.accounts.set_caps(campaign_id, *caps, now_ms)
-        if not self.has_lost_writes and (told.daily_cap_micros, told.total_cap_micros) != in_force:
+        is_exact = self._is_exact and not self.has_lost_writes
+        if is_exact and (told.daily_cap_micros, told.total_cap_micros) != in_force:
             raise Differs(f"caps in force of campaign {campaign_id}: answered {told}, are {in_force}")
 
     def _grant(
@@ -161,6 +164,14 @@ class StoreTruth:
     def _take_back(self, taken: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> None:
         for lease_id in list(self._open[campaign_id]):
             self._end_if_before(lease_id, before_at_ms)
+
+    def _restate(self, changed: int, campaign_id: int, states: list[LeaseState], kept_ms: int) -> None:
+        """What a holder does not have is not out; where it has more, the store may reserve more than it needs to."""
+        self._is_exact = self._is_exact and not changed
+        for state in states:
+            lease = self.accounts.leases.get(state.lease_id)
+            if changed and lease is not None and lease.left_micros > state.remaining_micros:
+                self.accounts.lend(lease, state.remaining_micros - lease.left_micros)
 
     def compare(self, account: Account) -> None:
         """Compare a campaign's accounts, once everything is settled and given back, with ours.

@@ -156,7 +156,7 @@ class SharedKeys(MemoryStore):
             amount = 0
             known = self.leases.get(request.lease_id)
             if known is not None:
-                amount = known.amount_micros if known.start_at_ms == request.start_at_ms else 0
+                amount = self.amount_of(known, request)
             elif is_refused:
                 account.day(request.day_key)
             else:
@@ -170,6 +170,10 @@ class SharedKeys(MemoryStore):
         if len(self._ends[campaign_id]) > before:
             epoch.note_owner(owner_id)
         return amounts
+
+    def amount_of(self, known: StoredLease, request: LeaseRequest) -> int:
+        """What a lease that exists got, if it is the same request."""
+        return known.amount_micros if known.start_at_ms == request.start_at_ms else 0
 
     def is_refused(self, standing: Epoch) -> bool:
         """Whether nothing is granted."""
