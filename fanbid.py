@@ -103,6 +103,12 @@ COMMANDS = {
         "Manage the keys by which a server knows its own bids again when their outcomes are reported. Works while a "
         "server runs on the same data folder.",
     ),
+    "owners": Command(
+        "auction.owners_command",
+        "list the servers that share budgets in a Redis, and retire one",
+        "Manage the ledgers whose servers share the budgets of one Redis. A server that is stopped for good must "
+        "retire, or grants wait for it after the next failover.",
+    ),
     "outbox": Command(
         "fanbridge.outbox_command",
         "list outcomes that the fan service has not taken, and try them again",

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 60_000
+_SCANNED = 1_000
 
 Command = tuple[Any, ...]
 
@@ -107,6 +108,17 @@ class RedisLink:
                 pipeline.execute_command(*command)
             answers: list[Any] = pipeline.execute(raise_on_error=False)
             return answers
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+
+    def scan(self, pattern: str) -> list[str]:
+        """Every key that matches, on all masters; keys that come or go meanwhile may be missed.
+
+        Raises:
+            RedisUnavailable: at least one does not answer.
+        """
+        try:
+            return sorted({key.decode() for key in self._client.scan_iter(match=pattern, count=_SCANNED)})
         except (RedisError, RedisClusterException, OSError) as error:
             raise RedisUnavailable(f"redis {self.address}: {error}") from None
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from benchmarks.faults.scenario import Burst, Scenario, draw_scenario
 from benchmarks.faults.shared_scenario import ClockStep, Failover, Partition, SharedPlan
+from pacing.budget.redis_store import CLOCK_ERROR_MS
 from pacing.budget.settings import BankSettings
 from pacing.clocks import MS_PER_HOUR
 
@@ -102,7 +103,7 @@ def _draw_failovers(
                 master=rng.randrange(masters),
                 down_ms=rng.choice((10, 500, 3_000)),
                 lost_ms=rng.choice((0, 100, 1_000, 5_000)),
-                clock_error_ms=round(rng.uniform(-1, 1) * settings.grace_ms / 2),
+                clock_error_ms=round(rng.uniform(-1, 1) * (CLOCK_ERROR_MS - settings.grace_ms / 2)),
             )
         )
     return tuple(sorted(failovers, key=lambda failover: failover.at_ms))

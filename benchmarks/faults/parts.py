@@ -128,13 +128,10 @@ class _NoDoubt(HoldBook):
 class _NoSettlingAgain(EpochWatch):
     """Says that it has told everything again, and does not."""
 
-    def _tell_again(self) -> bool:
+    def _go_on(self) -> None:
         for creator_id, number in self._numbers.items():
-            self._store.ask(partial(self._remote.told_again, creator_id, number))
-        return True
-
-    def _is_settled(self) -> bool:
-        return True
+            self._store.ask(partial(self._remote.settled_again, creator_id, number))
+        self._settled_ids, self._owed = self._owed, None
 
 
 def _remember_nothing(self: SharedKeys, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
@@ -145,7 +142,7 @@ def _is_refused_for_others(self: SharedKeys, standing: Epoch) -> bool:
     return bool(standing.owners_behind)
 
 
-def _never_waits(self: SharedKeys, epoch: Any, at: At) -> bool:
+def _never_from_before(self: SharedKeys, epoch: Any, issued_at_ms: int) -> bool:
     return False
 
 
@@ -235,8 +232,8 @@ PARTS = {
         servers=SEVERAL,
     ),
     "waiting-claims": Part(
-        "after a failover no claim is decided before every server has told its charges again",
-        [(SharedKeys, "must_wait", _never_waits)],
+        "after a failover no claim on a bid from before is decided until every server has told its charges again",
+        [(SharedKeys, "is_from_before", _never_from_before)],
         servers=SEVERAL,
     ),
     "caps-again": Part(

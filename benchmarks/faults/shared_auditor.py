@@ -142,13 +142,10 @@ class StoreTruth:
         verdicts: list[int],
         creator_id: int,
         quarantine_ms: int,
-        owner_id: int,
         claims: list[tuple[int, int, int, int, int, int]],
         kept_ms: int,
         is_known: bool,
     ) -> None:
-        if not verdicts:
-            return
         for verdict, (campaign_id, lease_id, hold_seq, amount, issued_at_ms, _) in zip(verdicts, claims, strict=True):
             if verdict != _CHARGED:
                 continue

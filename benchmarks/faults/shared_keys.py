@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
+from pacing.budget.redis_store import CLOCK_ERROR_MS
 from pacing.budget.store import Epoch, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
@@ -35,21 +36,16 @@ class _CreatorEpoch:
     replication_id: int = 0
     number: int = 0
     refuse_until_ms: int = 0
+    since_ms: int = 0
     owners: dict[int, int] = field(default_factory=dict)
-    told: dict[int, int] = field(default_factory=dict)
-
-    def note_owner(self, owner_id: int) -> None:
-        if owner_id not in self.owners:
-            self.owners[owner_id] = self.told[owner_id] = self.number
 
     @property
     def is_told(self) -> bool:
-        return all(self.told[owner_id] >= self.number for owner_id in self.owners)
+        return all(number >= self.number for number in self.owners.values())
 
     def standing(self, at_ms: int) -> Epoch:
         behind = tuple(sorted(owner for owner, number in self.owners.items() if number < self.number))
-        refused_ms = max(0, self.refuse_until_ms - at_ms)
-        return Epoch(self.number, refused_ms, behind, refused_ms > 0 and not self.is_told)
+        return Epoch(self.number, max(0, self.refuse_until_ms - at_ms), behind)
 
 
 class SharedKeys(MemoryStore):
@@ -90,7 +86,7 @@ class SharedKeys(MemoryStore):
         epoch = self._epochs.setdefault(creator_id, _CreatorEpoch())
         if epoch.replication_id != at.replication_id:
             if epoch.replication_id:
-                epoch.refuse_until_ms = at.at_ms + quarantine_ms
+                epoch.since_ms, epoch.refuse_until_ms = at.at_ms, at.at_ms + quarantine_ms
             epoch.replication_id = at.replication_id
             epoch.number += 1
         return epoch
@@ -99,21 +95,17 @@ class SharedKeys(MemoryStore):
         """See `RedisStore.epochs`."""
         return self._note_epoch(at, creator_id, quarantine_ms).standing(at.at_ms)
 
-    def say_again(
-        self, at: At, creator_id: int, quarantine_ms: int, owner_id: int, number: int, is_settled: bool
-    ) -> int:
-        """See `RedisStore.settled_again` and `told_again`."""
+    def settled_again(self, at: At, creator_id: int, quarantine_ms: int, owner_id: int, number: int) -> int:
+        """See `RedisStore.settled_again`."""
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        noted = epoch.owners if is_settled else epoch.told
-        if owner_id in epoch.owners and noted[owner_id] < number <= epoch.number:
-            noted[owner_id] = number
+        if owner_id in epoch.owners and epoch.owners[owner_id] < number <= epoch.number:
+            epoch.owners[owner_id] = number
         return epoch.number
 
     def retire_owner(self, at: At, creator_id: int, owner_id: int) -> None:
         """See `RedisStore.retire`."""
         if creator_id in self._epochs:
             self._epochs[creator_id].owners.pop(owner_id, None)
-            self._epochs[creator_id].told.pop(owner_id, None)
 
     # --- the contract -------------------------------------------------------------------------------------------
 
@@ -168,7 +160,7 @@ class SharedKeys(MemoryStore):
             account.hunger += 1
             account.hungry_owner = owner_id
         if len(self._ends[campaign_id]) > before:
-            epoch.note_owner(owner_id)
+            epoch.owners.setdefault(owner_id, epoch.number)
         return amounts
 
     def amount_of(self, known: StoredLease, request: LeaseRequest) -> int:
@@ -194,52 +186,57 @@ class SharedKeys(MemoryStore):
         return released
 
     def decide(
-        self,
-        at: At,
-        creator_id: int,
-        quarantine_ms: int,
-        owner_id: int,
-        claims: Sequence[Claim],
-        kept_ms: int,
-        is_known: bool,
+        self, at: At, creator_id: int, quarantine_ms: int, claims: Sequence[Claim], kept_ms: int, is_known: bool
     ) -> list[int]:
         """See `BudgetStore.settle`; verdicts of claims of one campaign, 0 where nothing is decided yet.
 
         Args:
             is_known: they were charged before.
         """
-        for claim in claims:
-            self._expire(claim[1], at)
+        first_bids_at_ms: dict[int, int] = {}
+        for _, lease_id, _, _, issued_at_ms, _ in claims:
+            self._expire(lease_id, at)
+            first_bids_at_ms[lease_id] = min(issued_at_ms, first_bids_at_ms.get(lease_id, issued_at_ms))
         if claims[0][0] not in self.accounts:
             return [int(Verdict.OVER_DELIVERY)] * len(claims)
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        if not is_known and self.must_wait(epoch, at):
-            return [UNDECIDED] * len(claims)
-        settle = self._settle if epoch.is_told else self._settle_unless_lacking
-        verdicts = [int((self._settle_known if is_known else settle)(*claim)) for claim in claims]
-        if Verdict.CHARGED in verdicts:
-            epoch.note_owner(owner_id)
+        settle = self._settle_known if is_known else self._settle
+        verdicts = []
+        for claim in claims:
+            waits = not is_known and self.must_wait(epoch, at, claim, first_bids_at_ms[claim[1]])
+            verdicts.append(UNDECIDED if waits else int(settle(*claim[:4], first_bids_at_ms[claim[1]], claim[5])))
         for lease_id in self._decided:
             self._bury_if_over(self.leases[lease_id], at, kept_ms)
         self._decided.clear()
         return verdicts
 
-    def must_wait(self, epoch: _CreatorEpoch, at: At) -> bool:
-        """Whether somebody may have charged the same claims."""
-        return not epoch.is_told and at.at_ms < epoch.refuse_until_ms
+    def must_wait(self, epoch: _CreatorEpoch, at: At, claim: Claim, issued_at_ms: int) -> bool:
+        """Whether a claim could come out otherwise with what the master before this one knew."""
+        campaign_id, lease_id, hold_seq, amount, _, _ = claim
+        may_lack_writes = at.at_ms < epoch.refuse_until_ms or not epoch.is_told
+        lease = self.leases.get(lease_id)
+        if not may_lack_writes or (lease_id, hold_seq) in self._told:
+            return False
+        if lease is not None and lease.campaign_id != campaign_id:
+            return False
+        if not epoch.is_told and self.is_from_before(epoch, issued_at_ms):
+            return True
+        account = self.accounts[campaign_id]
+        day_key = lease.day_key if lease is not None else account.day_at(issued_at_ms).day_key
+        lacking = amount - (lease.remaining_micros if lease is not None else 0)
+        return lacking > 0 and lacking > account.free_micros(day_key)
 
-    def _settle_unless_lacking(
-        self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, issued_at_ms: int, teller: int
-    ) -> int:
-        """Settle a claim, but for one that there seems to be too little money for."""
-        lease, account = self.leases.get(lease_id), self.accounts[campaign_id]
-        is_new = (lease_id, hold_seq) not in self._told and (lease is None or lease.campaign_id == campaign_id)
-        if is_new:
-            day_key = lease.day_key if lease is not None else account.day_at(issued_at_ms).day_key
-            lacking = amount - (lease.remaining_micros if lease is not None else 0)
-            if lacking > 0 and lacking > account.free_micros(day_key):
-                return UNDECIDED
-        return self._settle(campaign_id, lease_id, hold_seq, amount, issued_at_ms, teller)
+    def is_from_before(self, epoch: _CreatorEpoch, issued_at_ms: int) -> bool:
+        """Whether a bid may be from before the failover, so that another owner may have told it to be billed."""
+        return issued_at_ms < epoch.since_ms + CLOCK_ERROR_MS
+
+    def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
+        lease = self._lease_of(campaign_id, lease_id, rest[0])
+        if lease is None or (lease_id, hold_seq) in self._told:
+            return self._settle(campaign_id, lease_id, hold_seq, amount, *rest)
+        self._charge(self.accounts[campaign_id], lease, amount)
+        self._remember(lease_id, hold_seq, ToldClaim(amount, rest[1], Verdict.CHARGED))
+        return Verdict.CHARGED
 
     def restate(self, at: At, campaign_id: int, states: Sequence[LeaseState], kept_ms: int) -> int:
         """See `RedisStore.restate`; of one campaign; answers how many leases were changed."""

@@ -263,7 +263,7 @@ class SimulatedStore:
         for campaign_id, (places, batch) in told.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
-                home = (creator_id, self._quarantine_ms, self._owner_id)
+                home = (creator_id, self._quarantine_ms)
                 decided = self._change(creator_id, "decide", *home, batch, self._kept_ms, is_known)
                 verdicts[places] = decided
         undecided = int((verdicts == UNDECIDED).sum())
@@ -320,17 +320,10 @@ class SimulatedStore:
             for creator_id in creator_ids
         }
 
-    def told_again(self, creator_id: int, epoch_number: int) -> int:
-        """See `RedisStore.told_again`."""
-        return self._say_again(creator_id, epoch_number, is_settled=False)
-
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """See `RedisStore.settled_again`."""
-        return self._say_again(creator_id, epoch_number, is_settled=True)
-
-    def _say_again(self, creator_id: int, epoch_number: int, is_settled: bool) -> int:
         home = (creator_id, self._quarantine_ms, self._owner_id)
-        number: int = self._change(creator_id, "say_again", *home, epoch_number, is_settled)
+        number: int = self._change(creator_id, "settled_again", *home, epoch_number)
         return number
 
     def retire(self, creator_ids: Iterable[int]) -> None:

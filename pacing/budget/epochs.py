@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from pacing.budget.settle import settlements_of
 from pacing.budget.shared import RemoteStore, SharedStore
-from pacing.budget.store import Epoch, StoreUnavailable
+from pacing.budget.store import StoreUnavailable
 from pacing.clocks import MS_PER_HOUR, Clock
 from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
@@ -24,8 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, and what is left of
-    this server's leases.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what is
+    left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -39,12 +38,10 @@ class EpochWatch:
         self._owed: frozenset[str] | None = None
         self._numbers: dict[int, int] = {}
         self._position = 0
-        self._is_told = False
-        self._judged_after: int | None = None
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is still to be told again, or to be settled before anything may be granted."""
+        """Whether charges are still to be told again."""
         return self._settled_ids is None or self._owed is not None
 
     def tick(self) -> None:
@@ -53,30 +50,22 @@ class EpochWatch:
             found = self._store.ask(self._remote.replication_ids)
             if found != self._settled_ids and found != self._owed:
                 self._begin(found)
-            if self._owed is not None and self._tell_again() and self._is_settled():
-                for creator_id, number in self._numbers.items():
-                    self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
-                self._settled_ids, self._owed = self._owed, None
+            if self._owed is not None:
+                self._go_on()
         except StoreUnavailable:
             return
 
     def _begin(self, found: frozenset[str]) -> None:
         """Note in which epochs the accounts are now; only what is told after that counts for them."""
         creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
-        self._numbers = {creator_id: epoch.number for creator_id, epoch in self._epochs(creators).items()}
+        epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
+        self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
         self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
-        self._is_told, self._judged_after = False, None
         if self._settled_ids is not None:
             logger.warning("another master keeps the budgets: charges of the last hour are told again")
         self._owed = found
 
-    def _epochs(self, creator_ids: Sequence[int]) -> dict[int, Epoch]:
-        return self._store.ask(lambda: self._remote.epochs(creator_ids)) if creator_ids else {}
-
-    def _tell_again(self) -> bool:
-        """Tell the charges, the caps and the state of leases that may be lost; whether that is done."""
-        if self._is_told:
-            return True
+    def _go_on(self) -> None:
         for _ in range(_BATCHES):
             rows, judgements = self._ledger.read_judged(self._position, _BATCH_ROWS)
             if not len(rows):
@@ -85,22 +74,12 @@ class EpochWatch:
             self._store.settle_again(settlements_of(rows[charged]))
             self._position = int(rows["sequence"][-1])
         else:
-            return False
+            return
         self._store.set_caps_again()
         self._store.restate()
         for creator_id, number in self._numbers.items():
-            self._store.ask(lambda c=creator_id, n=number: self._remote.told_again(c, n))  # type: ignore[misc]
-        self._is_told = True
-        return True
-
-    def _is_settled(self) -> bool:
-        """Whether all claims have verdicts that were accepted before claims could be settled again: until then they are
-        claims on what the store may take for free money."""
-        if self._judged_after is None:
-            if any(epoch.is_waiting for epoch in self._epochs(list(self._numbers)).values()):
-                return False
-            self._judged_after = self._ledger.last_sequence
-        return self._ledger.judged_sequence >= self._judged_after
+            self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
+        self._settled_ids, self._owed = self._owed, None
 
     def _first_after(self, at_ms: int) -> int:
         """A sequence before every row that was recorded after an instant."""

@@ -44,6 +44,8 @@ def join(link: RedisLink, folder: Path) -> Owner:
     path = folder / OWNER_FILE
     if path.is_file():
         owner = _read(path)
+        if _is_retired(path):
+            raise ForeignFolder(f"{path}: owner {owner.owner_id} has retired; begin with a new folder")
         (found,) = link.run([("GET", _DEPLOYMENT)])
         if found is None or found.decode() != owner.deployment_id:
             holds = "is empty" if found is None else f"holds deployment {found.decode()}"
@@ -62,14 +64,28 @@ def join(link: RedisLink, folder: Path) -> Owner:
     return owner
 
 
-def owner_ids(link: RedisLink) -> list[int]:
-    """Every owner that ever joined, ascending; those that retired are left out.
+def owners(link: RedisLink) -> dict[int, str]:
+    """Every owner that joined and did not leave, with its data folder as it was then.
 
     Raises:
         RedisUnavailable: nobody answers.
     """
-    (found,) = link.run([("HKEYS", _OWNERS)])
-    return sorted(int(owner_id) for owner_id in found)
+    (found,) = link.run([("HGETALL", _OWNERS)])
+    return {int(owner_id): folder.decode(errors="replace") for owner_id, folder in found.items()}
+
+
+def forget(link: RedisLink, owner_id: int) -> None:
+    """Strike an owner off the list; its id is not given again.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    link.run([("HDEL", _OWNERS, owner_id)])
+
+
+def mark_retired(folder: Path) -> None:
+    """Let no server use the folder again: what it would accept, nobody would wait for."""
+    _write(folder / OWNER_FILE, _read(folder / OWNER_FILE), is_retired=True)
 
 
 def is_shared(folder: Path) -> bool:
@@ -88,10 +104,15 @@ def _read(path: Path) -> Owner:
     return owner
 
 
-def _write(path: Path, owner: Owner) -> None:
+def _is_retired(path: Path) -> bool:
+    return bool(json.loads(path.read_text(encoding="utf-8")).get("is_retired"))
+
+
+def _write(path: Path, owner: Owner, is_retired: bool = False) -> None:
     part = path.with_name(f"{path.name}.part")
+    fields = {"deployment_id": owner.deployment_id, "owner_id": owner.owner_id, "is_retired": is_retired}
     with part.open("w", encoding="utf-8") as out:
-        json.dump({"deployment_id": owner.deployment_id, "owner_id": owner.owner_id}, out)
+        json.dump(fields, out)
         out.flush()
         os.fsync(out.fileno())
     part.replace(path)

@@ -39,6 +39,9 @@ KEPT_MS = 2 * MS_PER_HOUR
 QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
 """After a failover nothing is granted for this long: a lease's life, its grace, and the time until it is noticed."""
 
+CLOCK_ERROR_MS = 5_000
+"""By how much a server's clock may differ from that of Redis, where a bid is from before or after a failover."""
+
 CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
@@ -302,7 +305,9 @@ class RedisStore:
         return verdicts
 
     def _settle_call(self, campaign_id: int, creator_id: int, zone: str, claims: np.ndarray, is_known: bool) -> Command:
-        lease_ids, first, inverse = np.unique(claims["lease_id"], return_index=True, return_inverse=True)
+        lease_ids, inverse = np.unique(claims["lease_id"], return_inverse=True)
+        issued = np.full(len(lease_ids), np.iinfo(np.int64).max)
+        np.minimum.at(issued, inverse, claims["issued_at_ms"])
         packed = np.empty(len(claims), _PACKED_CLAIM)
         packed["lease"] = inverse + 1
         packed["hold_seq"], packed["amount_micros"] = claims["hold_seq"], claims["amount_micros"]
@@ -313,9 +318,9 @@ class RedisStore:
             _home(creator_id, "ends", campaign_id),
             _epoch_key(creator_id),
         ]
-        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known)]
-        arguments += (self._quarantine_ms, self._owner_id)
-        for lease_id, issued_at_ms in zip(lease_ids.tolist(), claims["issued_at_ms"][first].tolist(), strict=True):
+        arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known), self._quarantine_ms]
+        arguments.append(CLOCK_ERROR_MS)
+        for lease_id, issued_at_ms in zip(lease_ids.tolist(), issued.tolist(), strict=True):
             keys.append(_home(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)
         return SETTLE.call(keys, arguments)
@@ -393,27 +398,16 @@ class RedisStore:
         wanted = list(creator_ids)
         calls = [NOTE_EPOCH.call([_epoch_key(creator_id)], [self._quarantine_ms]) for creator_id in wanted]
         return {
-            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)), bool(waits))
-            for creator_id, (number, refused_ms, behind, waits) in zip(wanted, self._run(calls), strict=True)
+            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
+            for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
         }
 
-    def told_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, told again all charges that may be lost, and what is left of its
-        leases; answers the present one.
-
-        Claims wait for that, of every owner that ever had grants or charges from the creator's keys.
-        """
-        return self._say_again("told", creator_id, epoch_number)
-
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, besides settled all that it had accepted; answers the present one.
+        """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
 
-        Grants wait for that, of every such owner.
+        Grants wait for every owner that ever had one from the creator's keys.
         """
-        return self._say_again("owner", creator_id, epoch_number)
-
-    def _say_again(self, noun: str, creator_id: int, epoch_number: int) -> int:
-        arguments = (self._quarantine_ms, self._owner_id, epoch_number, noun)
+        arguments = (self._quarantine_ms, self._owner_id, epoch_number)
         (number,) = self._run([SETTLED_AGAIN.call([_epoch_key(creator_id)], arguments)])
         return int(number)
 
@@ -453,12 +447,20 @@ class RedisStore:
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
-        fields = [f"{noun}:{self._owner_id}" for noun in ("owner", "told")]
-        self._run([("HDEL", _epoch_key(creator_id), *fields) for creator_id in creator_ids])
+        self._run([("HDEL", _epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
 
     def close(self) -> None:
         """See `BudgetStore.close`."""
         self._link.close()
+
+
+def creator_ids(link: RedisLink) -> list[int]:
+    """Every creator who has accounts in this Redis, found by looking at all keys.
+
+    Raises:
+        RedisUnavailable: it does not answer.
+    """
+    return sorted(int(key.split("{")[1].split("}")[0]) for key in link.scan("fanbid:{*}:epoch"))
 
 
 def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:

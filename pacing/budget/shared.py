@@ -59,11 +59,8 @@ class RemoteStore(BudgetStore, Protocol):
     def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
         """In which epoch the keys of each creator are."""
 
-    def told_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, told again all charges that may be lost; answers the present epoch."""
-
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that it has besides settled all that it had accepted; answers the present epoch."""
+        """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""
 
 
 @dataclass(frozen=True, slots=True)

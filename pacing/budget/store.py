@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -40,7 +40,8 @@ class StoreUnavailable(Exception):
 
 
 class NotDecided(StoreUnavailable):
-    """After a failover some claims have no verdict yet: they may have been charged, or money given back look leased."""
+    """After a failover some claims have no verdict yet: they may have one already, or money may look leased that was
+    given back."""
 
     def __init__(self, claims: int) -> None:
         super().__init__(f"{claims} claims wait until every owner has said what it has, after a failover")
@@ -105,13 +106,11 @@ class Epoch:
         number: counts them, from 1.
         refused_ms: for how long from now on nothing is granted.
         owners_behind: who has not settled again yet; until they have, nothing is granted either.
-        is_waiting: claims wait, too, since somebody has not told its charges again.
     """
 
     number: int
     refused_ms: int
     owners_behind: tuple[int, ...]
-    is_waiting: bool = field(default=False, compare=False)
 
 
 class BudgetStore(Protocol):
@@ -189,7 +188,6 @@ class BudgetStore(Protocol):
 
         Raises:
             ValueError: an amount is not in 0..MAX_AMOUNT_MICROS.
-            NotDecided: the store has lost something, and must be told it again before.
         """
 
     def account(self, campaign_id: int) -> Account | None:

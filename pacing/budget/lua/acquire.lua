@@ -3,8 +3,8 @@
 -- KEYS: 1 account, 2 ends, 3 epoch, then one lease per request.
 -- ARGV: 1 campaign_id, 2 quarantine in ms, 3 share and 4 bids of g_max, 5 owner_id;
 --       then per request: lease_id, day_key, start_at_ms, end_at_ms, want, least.
--- Answer: the amount granted to each request, 0 for none. A lease that exists gets the amount that it got before, if it is the
--- same request: a holder that died before it heard of a lease may ask for another one under the same id.
+-- Answer: the amount granted to each request, 0 for none. A lease that exists gets the amount that it got before, if it is
+--         the same request: a holder that died before it heard of a lease may ask for another under the same id.
 --
 -- Lease hash: campaign_id, day_key, amount, remaining, start, end, closed (0, 1), serial and answer of the last release;
 -- and each claim told: its hold_seq in 8 bytes -> amount, teller (8 bytes each), verdict (1 digit). So no field that is
@@ -57,8 +57,8 @@ end
 for i = 4, #KEYS do
     answers[i - 3] = grant(KEYS[i], 6 + 6 * (i - 4))
 end
-if has_granted then
-    note_owner(KEYS[3], epoch, ARGV[5])
+if has_granted and not epoch.owners[ARGV[5]] then
+    redis.call('HSET', KEYS[3], 'owner:' .. ARGV[5], epoch.number)
 end
 local writes = {'leased', leased}
 if is_hungry then

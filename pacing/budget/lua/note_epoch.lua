@@ -2,9 +2,7 @@
 --
 -- KEYS: 1 epoch.
 -- ARGV: 1 quarantine in ms.
--- Answer: {number of the epoch, ms for which nothing is granted, {owner ids that have not settled again}, whether claims
---         wait (0, 1)}.
+-- Answer: {number of the epoch, ms for which nothing is granted, {owner ids that have not settled again}}.
 
 local epoch = note_epoch(KEYS[1], tonumber(ARGV[1]))
-local waits = #epoch.untold > 0 and epoch.refused_ms > 0
-return {epoch.number, epoch.refused_ms, epoch.behind, waits and 1 or 0}
+return {epoch.number, epoch.refused_ms, epoch.behind}

@@ -4,10 +4,11 @@
 -- ARGV: 1 campaign_id, 2 how long a tombstone is kept, in ms, 3 the claims, 26 bytes each, little-endian: number of the
 --       lease among the KEYS, from 1 (u2), hold_seq (u8), amount (i8), teller (u8: who tells it; 0: nobody in particular);
 --       4 whether they are known to be charged (0, 1): those that this store lost are then charged whatever the caps say now;
---       5 quarantine in ms, 6 owner_id; then per lease, to rebuild it if it is lost: lease_id, day_key, issued_at_ms.
--- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; 0 not decided, ask again: after a failover,
---         until every owner has said what it has, somebody may have charged the same claim (nothing is decided then, but not
---         longer than the quarantine lasts), and where there is too little money some may look leased that was given back.
+--       5 quarantine in ms, 6 by how much clocks may differ, in ms; then per lease, to rebuild it if it is lost: lease_id,
+--       day_key, and issued_at_ms of its first bid.
+-- Answer: a digit per claim: 1 charged, 2 duplicate, 3 conflict, 4 over-delivery; 0 not decided, ask again: after a failover, and
+--         until every owner has said what it has, money may look leased that was given back, and a claim on a bid from before
+--         may have been charged already, as another owner told it.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
@@ -21,12 +22,8 @@ if not found[1] then
     return string.rep('4', #blob / bytes)
 end
 local daily, total, settled, leased = tonumber(found[1]), tonumber(found[2]), tonumber(found[3]), tonumber(found[4])
-local epoch = note_epoch(KEYS[3], tonumber(ARGV[5]))
-if not is_known and #epoch.untold > 0 and epoch.refused_ms > 0 then
-    return string.rep('0', #blob / bytes)
-end
 local day_of, days = days_of(account, daily)
-local leases, has_charged = {}, false
+local leases = {}
 
 -- Each lease, and what is known of the claims on it, in one read per lease.
 for j = 1, #KEYS - 3 do
@@ -41,6 +38,7 @@ end
 for j, lease in ipairs(leases) do
     local stored = redis.call('HMGET', lease.key, unpack(lease.fields))
     lease.stored, lease.at, lease.writes = stored, 4, {}
+    lease.issued_at_ms = tonumber(ARGV[9 + 3 * (j - 1)])
     lease.day_key, lease.is_closed = stored[2], stored[4] == '1'
     lease.remaining = tonumber(stored[3] or 0)
     lease.is_foreign = stored[1] and stored[1] ~= ARGV[1]
@@ -54,13 +52,19 @@ for j, lease in ipairs(leases) do
 end
 
 local over = {}
+local epoch = note_epoch(KEYS[3], tonumber(ARGV[5]))
+local may_lack_writes = epoch.refused_ms > 0 or #epoch.behind > 0
+local waits_before_ms = #epoch.behind > 0 and epoch.since_ms + tonumber(ARGV[6]) or 0
 
 local function decide(lease, amount)
     local day = lease.day or day_of(lease.day_key)
     local from_pool = amount - lease.remaining
+    if not is_known and lease.issued_at_ms < waits_before_ms then
+        return '0'
+    end
     local free = math.min(total - settled - leased, day.cap - day.settled - day.leased)
     if not is_known and from_pool > 0 and from_pool > free then
-        if #epoch.untold > 0 then
+        if may_lack_writes then
             return '0'
         end
         lease.day = day
@@ -72,7 +76,6 @@ local function decide(lease, amount)
     lease.remaining = lease.remaining - from_lease
     leased, day.leased = leased - from_lease, day.leased - from_lease
     settled, day.settled = settled + amount, day.settled + amount
-    has_charged = true
     return '1'
 end
 
@@ -102,9 +105,6 @@ for pos = 1, #blob, bytes do
     out[#out + 1] = verdict
 end
 
-if has_charged then
-    note_owner(KEYS[3], epoch, ARGV[6])
-end
 for _, amount in ipairs(over) do
     redis.call('HINCRBY', account, 'over', amount)
 end

@@ -52,7 +52,6 @@ def every_call(store: RedisStore) -> list[Callable[[], object]]:
         lambda: store.forget(START_MS),
         lambda: store.reclaim(START_MS),
         lambda: store.epochs([CREATOR]),
-        lambda: store.told_again(CREATOR, 1),
         lambda: store.settled_again(CREATOR, 1),
         lambda: store.retire([CREATOR]),
     ]
@@ -262,6 +261,36 @@ def test_more_leases_than_one_call_takes_are_taken_back(redis_home: RedisHome, m
     assert [grant and grant.amount_micros for grant in store.acquire([request(i, 10) for i in range(1, 8)])] == [10] * 7
     assert store.reclaim(START_MS + 60_001) == 70
     store.close()
+
+
+def test_charges_told_again_count_once_and_whatever_the_caps(shared_home: RedisHome) -> None:
+    store = shared_home.fresh(quarantine_ms=0)
+    open_account(store)
+    assert granted(store, 1) == 100
+    assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
+    store.set_caps(1, CREATOR, ZONE, 100, 100, START_MS)
+    lost = claims((8, 1, 50), first_sequence=2)
+    assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
+    assert store.settle_again(lost).tolist() == [CHARGED], "on a lease that is lost, beyond a cap that was cut"
+    assert store.settle_again(lost).tolist() == [CHARGED]
+    account = store.account(1)
+    assert account is not None
+    assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
+    assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
+    store.close()
+
+
+def test_who_asks_in_vain_is_heard(shared_home: RedisHome) -> None:
+    store, other = shared_home.fresh(owner_id=4), shared_home.another(owner_id=5)
+    open_account(store)
+    assert sum(granted(store, lease_id) for lease_id in range(1, 12)) == 1_000
+    account = store.account(1)
+    assert account is not None and account.hunger == 0
+    assert granted(other, 12) == 0
+    account = store.accounts([1, 77])[1]
+    assert (account.hunger, account.hungry_owner) == (1, 5)
+    store.close()
+    other.close()
 
 
 def test_a_restart_has_another_replication_id(redis_home: RedisHome, shared_home: RedisHome) -> None:

@@ -1,0 +1,123 @@
+"""`fanbid owners`: the ledgers that share the budgets of one Redis; who keeps grants waiting, and who leaves."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+from auction.config import ServeConfig
+from auction.services import Services
+from pacing.budget import owner_redis
+from pacing.budget.redis_store import RedisStore, creator_ids
+from pacing.ledger.errors import LedgerInUse
+from pacing.redis_link import RedisLink, RedisUnavailable
+
+_PATIENCE_S = 60.0
+_STEP_S = 0.1
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="show every owner, and for how many creators grants wait for it")
+    retire = actions.add_parser("retire", help="settle all that a stopped server's ledger has, and let it leave")
+    retire.add_argument("--data", type=Path, metavar="DIR", help="the data directory of the stopped server")
+    retire.add_argument("--owner", type=int, metavar="N", help="with --lost: the owner, as listed")
+    retire.add_argument(
+        "--lost",
+        action="store_true",
+        help="its directory is gone: grants wait for it no longer; what it accepted and did not settle is not charged",
+    )
+    for action in (listing, retire):
+        action.add_argument("--redis", required=True, metavar="URL", help="as the servers are given it")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; 0 when done.
+
+    Raises:
+        ValueError: the flags do not go together, the owner is none of this Redis, Redis does not answer, or the server
+            of the directory is running.
+    """
+    try:
+        link = RedisLink(args.redis)
+        try:
+            if args.action == "list":
+                _print_owners(link, args.redis)
+            elif args.lost:
+                _forget(link, args)
+            else:
+                _retire(link, args)
+        finally:
+            link.close()
+    except RedisUnavailable as error:
+        raise ValueError(str(error)) from None
+    return 0
+
+
+def _print_owners(link: RedisLink, url: str) -> None:
+    owners = owner_redis.owners(link)
+    store = RedisStore(url, 0)
+    behind: Counter[int] = Counter()
+    for epoch in store.epochs(creator_ids(link)).values():
+        behind.update(epoch.owners_behind)
+    store.close()
+    print(f"{'owner':>6}  {'creators that wait for it':>25}  directory when it joined")
+    for owner_id in sorted(owners.keys() | behind.keys()):
+        print(f"{owner_id:>6}  {behind[owner_id]:>25}  {owners.get(owner_id, '(retired)')}")
+
+
+def _forget(link: RedisLink, args: argparse.Namespace) -> None:
+    if args.owner is None or args.data is not None:
+        raise ValueError("--lost: names the owner with --owner, and no --data")
+    if args.owner not in owner_redis.owners(link):
+        raise ValueError(f"--owner {args.owner}: not one of this Redis; see fanbid owners list")
+    _leave(link, args.redis, args.owner)
+    print(f"owner {args.owner} is forgotten; grants wait for it no longer")
+
+
+def _retire(link: RedisLink, args: argparse.Namespace) -> None:
+    if args.data is None or args.owner is not None:
+        raise ValueError("retire: takes --data DIR or, where that directory is gone, --owner N --lost")
+    if not owner_redis.is_shared(args.data):
+        raise ValueError(f"--data {args.data}: no server with --redis ever used it")
+    config = ServeConfig(data=args.data, redis=args.redis, no_rest=True, no_bridge=True)
+    try:
+        services = Services(config)
+    except LedgerInUse:
+        raise ValueError(f"--data {args.data}: its server is running; stop it first") from None
+    try:
+        _settle_everything(services)
+        assert services.owner is not None
+        owner_id = services.owner.owner_id
+    finally:
+        services.close()
+    _leave(link, args.redis, owner_id)
+    owner_redis.mark_retired(args.data)
+    print(f"owner {owner_id} has settled all that it accepted, and has left; its directory is history now")
+
+
+def _settle_everything(services: Services) -> None:
+    """Judge the whole ledger, and tell the store again what it may have lost.
+
+    Raises:
+        ValueError: that is not done after a minute.
+    """
+    assert services.epochs is not None
+    ledger, end_s = services.ledger, time.monotonic() + _PATIENCE_S
+    while ledger.judged_sequence < ledger.last_sequence or services.epochs.is_behind:
+        if time.monotonic() > end_s:
+            left = ledger.last_sequence - ledger.judged_sequence
+            raise ValueError(f"{left} rows of the ledger are not judged after {_PATIENCE_S:.0f} s; nothing is retired")
+        services.epochs.tick()
+        services.follow()
+        time.sleep(_STEP_S)
+
+
+def _leave(link: RedisLink, url: str, owner_id: int) -> None:
+    store = RedisStore(url, owner_id)
+    store.retire(creator_ids(link))
+    store.close()
+    owner_redis.forget(link, owner_id)

@@ -1,0 +1,71 @@
+"""Owners of shared budgets: listed, retired after settling everything, forgotten when their folder is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fanbid
+from auction.config import ServeConfig
+from auction.services import Services
+from benchmarks.redis_servers import RedisServer, redis_server
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.store import LeaseRequest
+
+ZONE = "UTC"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = fanbid.main(["owners", *arguments])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_a_server_that_leaves(server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ServeConfig(data=tmp_path / "a", redis=server.url, no_rest=True, no_bridge=True)
+    services = Services(config)
+    code, text = run(capsys, "retire", "--data", str(tmp_path / "a"), "--redis", server.url)
+    assert code == 2 and "its server is running; stop it first" in text
+    services.close()
+    code, text = run(capsys, "list", "--redis", server.url)
+    assert code == 0 and f"     1                          0  {tmp_path / 'a'}" in text
+    assert run(capsys, "retire", "--data", str(tmp_path / "a"), "--redis", server.url)[0] == 0
+    assert str(tmp_path) not in run(capsys, "list", "--redis", server.url)[1]
+    with pytest.raises(ValueError, match="owner 1 has retired; begin with a new folder"):
+        Services(config)
+
+
+def test_a_lost_owner_keeps_nobody_waiting(
+    server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Services(ServeConfig(data=tmp_path / "a", redis=server.url, no_rest=True, no_bridge=True)).close()
+    store = RedisStore(server.url, 1, quarantine_ms=0)
+    store.set_caps(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000)
+    (grant,) = store.acquire([LeaseRequest(1, 5, 20_500, 0, 10**13, 1_000)])
+    assert grant is not None
+    server.ask("DEBUG", "CHANGE-REPL-ID")
+    (epoch,) = store.epochs([9]).values()
+    assert epoch.owners_behind == (1,)
+    assert "     1                          1  " in run(capsys, "list", "--redis", server.url)[1]
+    assert run(capsys, "retire", "--owner", "7", "--lost", "--redis", server.url)[0] == 2
+    assert run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)[0] == 0
+    (epoch,) = store.epochs([9]).values()
+    assert epoch.owners_behind == ()
+    store.close()
+
+
+def test_what_does_not_go_together(server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags in (["--owner", "1"], ["--lost"], ["--data", str(tmp_path)], []):
+        code, text = run(capsys, "retire", "--redis", server.url, *flags)
+        assert code == 2 and text.startswith("fanbid owners: "), flags
+    server.kill()
+    code, text = run(capsys, "list", "--redis", server.url)
+    assert code == 2 and "127.0.0.1" in text
