@@ -114,6 +114,11 @@ COMMANDS = {
         "list outcomes that the fan service has not taken, and try them again",
         "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
     ),
+    "redis": Command(
+        "pacing.budget.redis_command",
+        "print the rights of an account of a shared Redis, and load its scripts",
+        "Print the rights that servers need on a shared Redis, and load the scripts that they run there.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }

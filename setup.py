@@ -19,6 +19,7 @@ PACKAGES = [
     "auction.predictor",
     "auction.predictor.waiting",
     "auction.rest",
+    "auction.shared",
     "benchmarks",
     "benchmarks.failover",
     "benchmarks.faults",
@@ -41,6 +42,7 @@ PACKAGES = [
 
 PACKAGE_FILES = {
     "auction.rest": ["static/*", "static/*/*", "static/*/*/*"],
+    "auction.shared": ["lua/*.lua"],
     "pacing.budget": ["lua/*.lua"],
     "protos": ["*.proto", "*.pyi"],
 }
@@ -65,6 +67,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
+    "fuzz": ["atheris"],
     "plots": ["matplotlib"],
     "dev": [
         "cryptography",

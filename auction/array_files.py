@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -35,5 +34,7 @@ def load_arrays(flag: str, path: Path, kind: str, load: Callable[[Path], T]) -> 
         raise
     except KeyError as missing:
         raise BadSetting(f"{flag} {path}: not {kind}; has no {missing.args[0]}") from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as refused:
+    except (ValueError, OSError) as refused:
         raise BadSetting(f"{flag} {path}: not {kind}; {refused}") from None
+    except Exception as damaged:  # zipfile, zlib and numpy have a dozen ways to say that bytes are damaged
+        raise BadSetting(f"{flag} {path}: not {kind}; {type(damaged).__name__}: {damaged}") from None

@@ -56,13 +56,14 @@ class Followers:
         self._book.load(self._folder / _BOOK_FILE)
         try:
             self._learned = self._learner.load(self._folder / _LEARNER_FILE)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError):
             self._learned = 0
         try:
             saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
+            position = int(saved["position"])
             self._progress.restore(saved["days"])
-            self._position = int(saved["position"])
-        except (OSError, ValueError, KeyError, TypeError):
+            self._position = position
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._position = 0
         self._restore_follows()
 

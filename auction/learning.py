@@ -12,6 +12,7 @@ from auction.landscape.landscape import LandscapeLearner
 from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
 from auction.predictor.predictor import Predictor, write_state
 from auction.predictor.waiting.waiting import Released, WaitingRoom
+from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, MAX_FEATURES, Goal, OutcomeKind, Verdict
 
@@ -167,6 +168,9 @@ class Learner:
     def save(self, path: Path, position: int) -> None:
         """Write everything learned, and the ledger position that it is true at, to `path` (npz), whole or not at
         all."""
+        write_state(path, self._state(position))
+
+    def _state(self, position: int) -> dict[str, np.ndarray]:
         state = {
             "learner_version": np.array(_STATE_VERSION),
             "position": np.array(position, np.uint64),
@@ -177,27 +181,30 @@ class Learner:
         }
         for goal, curve in self._curves.items():
             state.update(_prefixed(f"curve{int(goal)}", curve.state()))
-        write_state(path, state)
+        return state
 
     def load(self, path: Path) -> int:
         """Take up what `save` wrote; the ledger position to go on from.
 
         Raises:
-            ValueError: another version, capacity or set of features.
+            ValueError: another version, capacity or set of features, or a damaged file; nothing is changed then.
+            OSError: the file cannot be read.
         """
-        with np.load(path) as saved:
-            if "learner_version" not in saved or int(saved["learner_version"]) != _STATE_VERSION:
-                raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
-            room = WaitingRoom(self._room.capacity)
-            room.restore(_without_prefix("room", saved))
-            curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
-            for goal, curve in curves.items():
-                curve.restore(_without_prefix(f"curve{int(goal)}", saved))
-            self.predictor.restore(_without_prefix("predictor", saved))
-            self._room, self._curves = room, curves
-            self.missed = int(saved["missed"])
-            self._curves_at_ms, self._forgot_at_ms = (int(at_ms) for at_ms in saved["times_ms"])
-            return int(saved["position"])
+        saved = arrays_from(path.read_bytes())
+        if "learner_version" not in saved or saved["learner_version"].tolist() != _STATE_VERSION:
+            raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
+        check_like(saved, self._state(0))
+        room = WaitingRoom(self._room.capacity)
+        room.restore(_without_prefix("room", saved))
+        curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
+        for goal, curve in curves.items():
+            curve.restore(_without_prefix(f"curve{int(goal)}", saved))
+        curves_at_ms, forgot_at_ms = saved["times_ms"].tolist()
+        self.predictor.restore(_without_prefix("predictor", saved))
+        self._room, self._curves = room, curves
+        self.missed = int(saved["missed"])
+        self._curves_at_ms, self._forgot_at_ms = curves_at_ms, forgot_at_ms
+        return int(saved["position"])
 
 
 def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -138,20 +139,15 @@ class Progress:
             for campaign_id, day in self._days.items()
         }
 
-    def restore(self, state: dict[str, dict[str, object]]) -> None:
+    def restore(self, state: Any) -> None:
         """Take up what `state` gave.
 
         Raises:
-            ValueError, KeyError, TypeError: it is no such state; nothing changed.
+            ValueError: it is no such state; nothing changed.
         """
-        days = {}
-        for campaign_id, saved in state.items():
-            own_events = np.array(saved["own_events"], np.float64)
-            day = DayProgress(**{**saved, "own_events": own_events})  # type: ignore[arg-type]
-            if day.own_events.shape != (_DAY_BUCKETS,):
-                raise ValueError(f"own_events: {day.own_events.shape}; must be ({_DAY_BUCKETS},)")
-            days[int(campaign_id)] = day
-        self._days = days
+        if not isinstance(state, dict):
+            raise ValueError(f"days: {type(state).__name__}; must be an object")
+        self._days = {int(campaign_id): _day_from(saved) for campaign_id, saved in state.items()}
 
     def _day_of(self, campaign_id: int, at_ms: int) -> DayProgress:
         day_key, day_start_at_ms = self._day_start_of(campaign_id, at_ms)
@@ -159,3 +155,26 @@ class Progress:
         if progress is None or day_key > progress.day_key:
             progress = self._days[campaign_id] = DayProgress(day_key, day_start_at_ms)
         return progress
+
+
+def _day_from(saved: Any) -> DayProgress:
+    """One campaign's day, as `Progress.state` wrote it.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    try:
+        own_events = np.array(saved["own_events"], np.float64)
+        numbers = {name: saved[name] for name in ("day_key", "day_start_at_ms", "caller_events", "observed_events")}
+        day = DayProgress(**{name: _finite(name, value) for name, value in numbers.items()}, own_events=own_events)  # type: ignore[arg-type]
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"a campaign's day: {type(error).__name__}: {error}") from None
+    if day.own_events.shape != (_DAY_BUCKETS,) or not np.isfinite(day.own_events).all():
+        raise ValueError(f"own_events: must be {_DAY_BUCKETS} finite numbers")
+    return day
+
+
+def _finite(name: str, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} {value!r}: must be a finite number")
+    return value

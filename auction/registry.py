@@ -34,7 +34,7 @@ class Registry:
         """Serve a campaign as it now is; idempotent.
 
         Args:
-            opening: it is new; no store has accounts of it.
+            opening: it is being created, so its accounts are opened, with nothing spent.
 
         Raises:
             ValueError: its audience is too complex; the campaign goes on as it was.

@@ -23,6 +23,7 @@ from auction.services import Services, build_services
 from auction.status import refuse
 from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
+from pacing.redis_link import RedisUnavailable
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from protos.rpc.health_service import Status, add_health_and_reflection
 from protos.rpc.server import RpcServer
@@ -136,6 +137,8 @@ def _open_services(config: ServeConfig) -> Services:
     except (LedgerError, StoreUnavailable) as refused:
         help_ = "nothing is repaired by guessing: put back a copy of the whole folder, or name another one"
         raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused
+    except RedisUnavailable as refused:
+        raise BadSetting(f"--redis: {refused}") from refused
     except OSError as refused:
         help_ = "must be a folder, there or to be made, in which this account may write"
         raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused

@@ -38,6 +38,10 @@ from auction.publisher import NextVersion, Publisher
 from auction.registry import Registry
 from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
+from auction.shared.campaigns import SharedCampaigns
+from auction.shared.exchange import Exchange
+from auction.shared.keys_redis import SharedKeys
+from auction.shared.tokens_redis import SharedTokens
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
 from pacing.budget.epochs import EpochWatch
@@ -124,8 +128,12 @@ class Services:
         self.link: RedisLink | None = None
         self.owner: Owner | None = None
         if self.config.redis:
+            if not is_shared(self.folder) and not self.store.is_unused:
+                raise ForeignFolder(f"{self.folder}: has campaigns that are not shared; begin with a new folder")
             self.link = RedisLink(self.config.redis)
             self.owner = join(self.link, self.folder)
+            self.store.share(self.owner.owner_id)
+            self.shared_keys = SharedKeys(self.keys, self.link, self.clock)
         elif is_shared(self.folder):
             raise ForeignFolder(f"{self.folder}: its budgets are in a Redis; start with --redis URL")
 
@@ -231,11 +239,25 @@ class Services:
         self.calls.add("Audience", self.audience.calls)
         if config.virtual_clock:
             self.calls.add("Simulation", SimulationService(self.scheduler, clock).calls)
-        self.campaigns = CampaignsService(self.store, self.access, self, self.book, clock, config.currency)
+        self.campaigns = CampaignsService(
+            self.store, self.access, self, self.book, clock, config.currency, self._open_exchange()
+        )
+
+    def _open_exchange(self) -> SharedCampaigns | None:
+        """What this server exchanges with the others, if there are to be any."""
+        self.exchange: Exchange | None = None
+        if self.link is None or self.owner is None:
+            return None
+        campaigns = SharedCampaigns(self.store, self.link, self.owner.owner_id, self, self.book.announce_change)
+        tokens = SharedTokens(self.store, self.link, self.access.refresh)
+        self.exchange = Exchange({"campaigns": campaigns.poll, "tokens": tokens.poll, "keys": self.shared_keys.poll})
+        return campaigns
 
     def _recover(self) -> None:
         self.bank.recover()
         restore_attribution(self.attribution, self.ledger)
+        if self.exchange is not None:
+            self.exchange.tick()
         for campaign in self.store.all():
             self.registry.take_over(campaign)
         self.followers.load()
@@ -255,7 +277,8 @@ class Services:
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
-        every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
+        if self.exchange is None:
+            every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _publish_changes(self) -> None:
@@ -313,9 +336,13 @@ class Services:
         """Begin periodic work on real time; on virtual time this does nothing."""
         if not self.config.virtual_clock:
             self.scheduler.start()
+        if self.exchange is not None:
+            self.exchange.start()
 
     def close(self) -> None:
         """Stop periodic work, write everything down, close the files."""
+        if self.exchange is not None:
+            self.exchange.stop()
         self.scheduler.stop()
         self.follow()
         self.save()

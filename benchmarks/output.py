@@ -65,7 +65,7 @@ class _PlainBar:
     def __init__(self, label: str, total: float) -> None:
         self._label, self._total = label, total
         self._done, self._note = 0.0, ""
-        self._shown_at_s = time.monotonic()
+        self._shown_at_s = self._began_at_s = time.monotonic()
 
     def advance(self, n: float = 1, note: str = "") -> None:
         self._done += n
@@ -76,7 +76,15 @@ class _PlainBar:
     def show(self) -> None:
         self._shown_at_s = time.monotonic()
         share = 100 * self._done / self._total if self._total else 100
-        print(f"{self._label}: {share:.0f} %{'  ' if self._note else ''}{self._note}", file=sys.stderr, flush=True)
+        parts = [f"{self._label}: {share:.0f} %", self._time_left(), self._note]
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+    def _time_left(self) -> str:
+        """What the rest takes at the pace so far; nothing before there is one, or when all is done."""
+        if not 0 < self._done < self._total:
+            return ""
+        left_s = (time.monotonic() - self._began_at_s) * (self._total - self._done) / self._done
+        return f"{left_s / 60:.0f} min left" if left_s >= 120 else f"{left_s:.0f} s left"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pacing.array_state import check_numbers
 from pacing.control.history import MarketHistory
 from pacing.money import MICROS_PER_UNIT
 
@@ -74,9 +75,13 @@ def load_pack(path: str | Path, names: list[str] | None = None) -> Iterator[Repl
     with np.load(path, allow_pickle=False) as pack:
         if "meta" not in pack.files:
             raise ValueError(f"pack {path}: has no meta; not a replay pack")
-        for name, meta in json.loads(str(pack["meta"])).items():
+        campaigns = json.loads(str(pack["meta"]))
+        if not isinstance(campaigns, dict):
+            raise ValueError(f"pack {path}: meta is no JSON object")
+        for name, meta in campaigns.items():
             if names is not None and name not in names:
                 continue
+            check_numbers({column: pack[column] for column in (name + "_x", name + "_n")})
             columns, sizes = pack[name + "_x"].astype(np.float64), pack[name + "_n"].astype(np.int64)
             if columns.ndim != 2 or columns.shape != (6, int(sizes.sum())) or sizes.shape != (TICKS,):
                 raise ValueError(f"pack {path}: {name}_x {columns.shape} does not fit {name}_n {sizes.shape}")

@@ -74,7 +74,8 @@ class Delivery:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+            _check_sound(self._db)
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter about a message that quotes damaged bytes
             self._db.close()
             raise ValueError(f"delivery state {path}: {error}") from error
 
@@ -215,6 +216,29 @@ class Delivery:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
+
+
+def _check_sound(db: sqlite3.Connection) -> None:
+    """Refuse a damaged file now, and not in the middle of a delivery.
+
+    Raises:
+        sqlite3.DatabaseError: pages, or the names of columns, are not what was written.
+    """
+    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    fresh = sqlite3.connect(":memory:")
+    try:
+        fresh.executescript(_SCHEMA)
+        if _columns(db) != _columns(fresh):
+            raise sqlite3.DatabaseError("tables or columns of other names")
+    finally:
+        fresh.close()
+
+
+def _columns(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    query = "SELECT m.name, c.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+    return sorted(db.execute(query).fetchall())
 
 
 def _rows(records: list[Any], dtype: np.dtype[Any]) -> Rows:

@@ -10,12 +10,19 @@ from typing import Any
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisClusterException, RedisError
 from redis.retry import Retry
+
+from pacing.redis_url import shown_url
 
 TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 60_000
 _SCANNED = 1_000
+
+NOT_LOADED = (
+    "a script of this version is not loaded there, and the account may not load it: "
+    "run `fanbid redis load` under an account that may"
+)
 
 Command = tuple[Any, ...]
 
@@ -48,7 +55,7 @@ class RedisLink:
         """Connect.
 
         Args:
-            url: `redis://HOST:PORT` or `rediss://...`; of a cluster, any node.
+            url: `redis://NAME:PASSWORD@HOST:PORT`, or `rediss://...` over TLS; of a cluster, any node.
             timeout_ms: to connect, and for each answer.
 
         Raises:
@@ -57,7 +64,7 @@ class RedisLink:
         """
         if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
             raise ValueError(f"timeout_ms {timeout_ms}: not in 1..{MAX_TIMEOUT_MS}")
-        self.address = _without_secrets(url)
+        self.address = shown_url(url)
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -84,7 +91,7 @@ class RedisLink:
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and answer what each answered, in order; those of one slot run in order.
 
-        A script that a server does not have is sent along and so is there the next time.
+        A script that a server does not have is sent along and so is there the next time, if the account may do that.
 
         Raises:
             RedisUnavailable: at least one failed; any of them may have been done.
@@ -94,6 +101,8 @@ class RedisLink:
         if unknown:
             for i, answer in zip(unknown, self._send([_by_text(commands[i]) for i in unknown]), strict=True):
                 answers[i] = answer
+                if isinstance(answer, NoPermissionError):
+                    raise RedisUnavailable(f"redis {self.address}: {NOT_LOADED}")
         for answer in answers:
             if isinstance(answer, Exception):
                 raise RedisUnavailable(f"redis {self.address}: {answer}")
@@ -122,6 +131,20 @@ class RedisLink:
         except (RedisError, RedisClusterException, OSError) as error:
             raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
+    def load(self, scripts: Sequence[Script]) -> int:
+        """Give scripts to every server that is reached from here, replicas of a cluster too; answers to how many.
+
+        Raises:
+            RedisUnavailable: a server did not take one.
+        """
+        everywhere = {"target_nodes": RedisCluster.ALL_NODES} if self.is_cluster else {}
+        try:
+            for script in scripts:
+                self._client.execute_command("SCRIPT LOAD", script.text, **everywhere)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+        return len(self._client.get_nodes()) if self.is_cluster else 1
+
     def replication_ids(self) -> frozenset[str]:
         """Of every master, as it says now.
 
@@ -140,12 +163,6 @@ class RedisLink:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
-
-
-def _without_secrets(url: str) -> str:
-    """A URL as messages may show it: without name and password."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.rpartition("@")[2].partition("?")[0]
 
 
 def _by_hash(command: Command) -> Command:

@@ -27,22 +27,40 @@ class KeyRing:
         Raises:
             ValueError: there is a file, but it is no key file.
         """
-        self._path = folder / KEY_FILE
-        self.current = TokenKeys.load_or_generate(self._path)
-        self._seen = _identity(self._path)
+        self.path = folder / KEY_FILE
+        self.current = TokenKeys.load_or_generate(self.path)
+        self._seen = _identity(self.path)
 
     def refresh(self) -> None:
         """Take over the file if it changed; a file that cannot be read changes nothing, and is logged."""
         try:
-            seen = _identity(self._path)
+            seen = _identity(self.path)
             if seen == self._seen:
                 return
-            self.current = TokenKeys.load(self._path)
+            current = TokenKeys.load(self.path)
         except (OSError, ValueError) as error:
             _log.error("the keys in force stay: %s", error)
             return
         self._seen = seen
-        _log.info("key %d signs; %d keys verify", self.current.active_id, len(self.current.keys))
+        self.take_over(current)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the file changed since it was read or noted.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return _identity(self.path) != self._seen
+
+    def note_file(self) -> None:
+        """The file, as it now is, is known."""
+        self._seen = _identity(self.path)
+
+    def take_over(self, keys: TokenKeys) -> None:
+        """Sign and verify with these keys."""
+        self.current = keys
+        _log.info("key %d signs; %d keys verify", keys.active_id, len(keys.keys))
 
 
 def change_keys(folder: Path, change: Callable[[TokenKeys], TokenKeys]) -> TokenKeys:
@@ -53,7 +71,7 @@ def change_keys(folder: Path, change: Callable[[TokenKeys], TokenKeys]) -> Token
         FileNotFoundError: there is no key file: no server ever ran on this folder.
     """
     path = folder / KEY_FILE
-    with _one_at_a_time(path):
+    with one_at_a_time(path):
         changed = change(TokenKeys.load(path))
         changed.save(path)
     return changed
@@ -85,7 +103,12 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """While the block runs, no other program replaces this key file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; a server makes it at its first start")
     with path.with_name(f"{path.name}.lock").open("w") as lock:

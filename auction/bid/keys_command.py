@@ -8,6 +8,7 @@ from pathlib import Path
 
 from auction.bid.keyring import KEPT_MS, KEY_FILE, change_keys, retired
 from auction.bid.token import TokenKeys
+from pacing.budget.owner_redis import is_shared
 from pacing.clocks import MS_PER_DAY, SystemClock
 
 
@@ -34,10 +35,14 @@ def main(args: argparse.Namespace) -> int:
     now_ms = SystemClock().wall_ms()
     if args.action == "rotate":
         keys = change_keys(args.data, lambda keys: keys.rotated(now_ms))
-        print(f"key {keys.active_id} signs; a running server takes it over within a second")
+        if is_shared(args.data):
+            print("a new key signs on every server 3 seconds from now; `fanbid keys list` then shows its id")
+        else:
+            print(f"key {keys.active_id} signs; a running server takes it over within a second")
     elif args.action == "retire":
         change_keys(args.data, lambda keys: retired(keys, args.key_id, now_ms, args.early))
-        print(f"key {args.key_id} is forgotten; a running server refuses its tokens within a second")
+        who = "every server" if is_shared(args.data) else "a running server"
+        print(f"key {args.key_id} is forgotten; {who} refuses its tokens within a second")
     else:
         _print_keys(TokenKeys.load(args.data / KEY_FILE), now_ms)
     return 0

@@ -67,11 +67,34 @@ class TokenKeys:
             OSError: it cannot be read.
         """
         try:
-            content = json.loads(path.read_text(encoding="ascii"))
+            return cls.from_text(path.read_text(encoding="ascii"))
+        except ValueError as error:
+            raise ValueError(f"key file {path}: {error}") from None
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> TokenKeys:
+        """What `text` gave.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            content = json.loads(text)
             keys = {int(key_id): bytes.fromhex(key) for key_id, key in content["keys"].items()}
             return cls(keys, content["active"], content.get("made_at_ms"), content.get("replaced_at_ms"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"key file {path}: {error or type(error).__name__}") from None
+            raise ValueError(str(error) or type(error).__name__) from None
+
+    @property
+    def text(self) -> str:
+        """The keys as JSON, secrets and all; the same text for the same keys."""
+        content = {
+            "active": self.active_id,
+            "keys": {str(key_id): key.hex() for key_id, key in self.keys.items()},
+            "made_at_ms": self.made_at_ms,
+            "replaced_at_ms": self.replaced_at_ms,
+        }
+        return json.dumps(content, sort_keys=True)
 
     @classmethod
     def load_or_generate(cls, path: Path) -> TokenKeys:
@@ -88,24 +111,7 @@ class TokenKeys:
 
     def save(self, path: Path) -> None:
         """Write the key file, whole or not at all, readable by its owner alone."""
-        content = {
-            "active": self.active_id,
-            "keys": {str(key_id): key.hex() for key_id, key in self.keys.items()},
-            "made_at_ms": self.made_at_ms,
-            "replaced_at_ms": self.replaced_at_ms,
-        }
-        part = path.with_name(path.name + ".part")
-        part.unlink(missing_ok=True)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_secret(path, self.text)
 
     def rotated(self, now_ms: int) -> TokenKeys:
         """The same keys and a new active one, under the next free id.
@@ -136,6 +142,22 @@ class TokenKeys:
             for instants in (self.made_at_ms, self.replaced_at_ms)
         )
         return TokenKeys(kept, self.active_id, made, replaced)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file, whole or not at all, readable by its owner alone; durable on return."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _instants(name: str, instants: Mapping[int, int] | None, keys: Mapping[int, bytes]) -> dict[int, int]:

@@ -41,7 +41,7 @@ class Desk(Protocol):
         """Take over a campaign that was created or changed, whatever its status; idempotent.
 
         Args:
-            opening: it is new; no store has accounts of it.
+            opening: its accounts are opened now, with nothing spent: only ever in the call that creates it.
 
         Raises:
             ValueError: the engine cannot serve it as it is, and goes on with what it had.

@@ -79,8 +79,10 @@ class HourTable:
         """
         ptr, keys = arrays[f"{prefix}ptr"], arrays[f"{prefix}keys"]
         counts, expected = arrays[f"{prefix}counts"], arrays[f"{prefix}expected"]
-        if len(ptr) != count + 1 or ptr[-1] != len(keys) or counts.shape != (len(keys), columns):
+        if len(ptr) != count + 1 or counts.shape != (len(keys), columns) or expected.shape != (len(keys),):
             raise ValueError(f"{prefix}: {len(keys)} keys for {counts.shape} sums of {count} tables")
+        if ptr[0] != 0 or ptr[-1] != len(keys) or (ptr[1:] < ptr[:-1]).any():
+            raise ValueError(f"{prefix}ptr: must ascend from 0 to {len(keys)}")
         bounds = ptr.tolist()
         return [
             HourTable(capacity, columns)._filled(keys[low:high], counts[low:high], expected[low:high])
@@ -93,6 +95,8 @@ class HourTable:
             raise ValueError(f"{len(keys)} keys in a table of {self._capacity}")
         spare = max(len(self._counts) - len(keys), 0)
         self._row_of = dict(zip(keys.tolist(), range(len(keys)), strict=True))
+        if len(self._row_of) != len(keys):
+            raise ValueError("a key is there twice")
         self._counts = np.concatenate((counts, np.zeros((spare, self._columns), np.int64)))
         self._expected = np.concatenate((expected, np.zeros(spare)))
         return self

@@ -19,6 +19,7 @@ import numpy as np
 from auction.campaigns.hours import HourTable
 from auction.campaigns.model import Campaign
 from auction.campaigns.store import NoSuchCampaign
+from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR
 from pacing.days import local_day
 from pacing.facts import GOAL_OF_KIND, Goal, OutcomeKind, Verdict
@@ -243,6 +244,11 @@ class ReportBook:
 
     def snapshot(self) -> bytes:
         """Everything as bytes, for `restore`."""
+        out = io.BytesIO()
+        np.savez(out, **self._arrays())
+        return out.getvalue()
+
+    def _arrays(self) -> dict[str, Any]:
         with self._changed:
             arrays: dict[str, Any] = {"version": SNAPSHOT_VERSION, "sequence": np.uint64(self._sequence)}
             ids = list(self._books)
@@ -254,9 +260,7 @@ class ReportBook:
             arrays["zones"] = np.array([b.zone for b in books], np.str_)
             for name in ("total", "days", "hours"):
                 arrays |= HourTable.pack([getattr(b, name) for b in books], _COUNT, f"{name}_")
-        out = io.BytesIO()
-        np.savez(out, **arrays)
-        return out.getvalue()
+        return {name: np.asarray(values) for name, values in arrays.items()}
 
     def restore(self, raw: bytes) -> None:
         """Become what `snapshot` saw.
@@ -265,9 +269,10 @@ class ReportBook:
             ValueError: these are no such bytes; nothing changed.
         """
         try:
-            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-                books, sequence = _books_from(arrays)
-        except Exception as error:
+            arrays = arrays_from(raw)
+            check_like(arrays, ReportBook(self._campaign_of)._arrays())
+            books, sequence = _books_from(arrays)
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"report snapshot: {len(raw)} bytes that are none ({error})") from None
         with self._changed:
             self._books, self._sequence = books, sequence
@@ -351,6 +356,8 @@ def _books_from(arrays: Any) -> tuple[dict[int, _Book], int]:
     if int(arrays["version"]) != SNAPSHOT_VERSION:
         raise ValueError(f"version {int(arrays['version'])}, not {SNAPSHOT_VERSION}")
     ids = arrays["campaign_ids"].tolist()
+    if not len(ids) == len(arrays["scalars"]) == len(arrays["zones"]):
+        raise ValueError(f"{len(ids)} campaign_ids, {len(arrays['scalars'])} scalars, {len(arrays['zones'])} zones")
     tables = {
         name: HourTable.unpack(arrays, capacity, _COUNT, f"{name}_", len(ids))
         for name, capacity in (("total", 1), ("days", KEPT_DAYS), ("hours", MAX_HOURS))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from auction.campaigns.access import Access, Principal, Role
+from auction.campaigns.changes import Changes, LocalChanges
 from auction.campaigns.desk import CapsInForce, Desk
 from auction.campaigns.model import (
     MAX_ID,
@@ -24,7 +24,7 @@ from auction.campaigns.model import (
     with_status,
 )
 from auction.campaigns.report import MAX_HOURS, ReportBook
-from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
+from auction.campaigns.store import CampaignStore, NoSuchCampaign
 from auction.campaigns.wire import (
     campaign_to_message,
     changes_from_message,
@@ -53,20 +53,22 @@ LIVE_POLL_S = 1.0
 """How long a quiet watch waits before it looks at what only the engine knows, and whether its caller is still there."""
 
 
-class Tell(Protocol):
-    """Hands the engine a campaign as it now is; it gets `before` back if the store then fails."""
-
-    def __call__(self, after: Campaign, before: Campaign, opening: bool = False) -> CapsInForce:
-        """Answers the caps in force."""
-
-
 class CampaignsService:
     """Answers the calls of `Campaigns`. Every method may be called from any thread."""
 
     def __init__(
-        self, store: CampaignStore, access: Access, desk: Desk, book: ReportBook, clock: Clock, currency: str = "CNY"
+        self,
+        store: CampaignStore,
+        access: Access,
+        desk: Desk,
+        book: ReportBook,
+        clock: Clock,
+        currency: str = "CNY",
+        changes: Changes | None = None,
     ) -> None:
+        """Serve the campaigns of `store`; `changes` decides about changes, by default this server alone."""
         self._store = store
+        self._changes = LocalChanges(store, desk) if changes is None else changes
         self._access = access
         self._desk = desk
         self._book = book
@@ -117,11 +119,8 @@ class CampaignsService:
         creator_id = principal.creator_id if principal.role is Role.CREATOR else request.campaign.creator_id
         draft = validate(draft_from_message(request.campaign, creator_id, self._clock.wall_ms()))
 
-        with self._one_step() as tell:
-            campaign = self._store.find_by_key(creator_id, key) if key else None
-            if campaign is None:
-                campaign = replace(draft, campaign_id=self._store.insert(draft, key))
-                tell(campaign, with_status(campaign, CampaignStatus.ENDED, campaign.created_at_ms), opening=True)
+        campaign = self._changes.create(draft, key)
+        self._book.announce_change()
         return campaign_to_message(campaign, self._currency)
 
     def get(self, principal: Principal, request: pb.GetCampaignRequest) -> pb.Campaign:
@@ -221,9 +220,12 @@ class CampaignsService:
 
     def _visible(self, principal: Principal, campaign_id: int) -> Campaign:
         campaign = self._store.get(check_int("campaign_id", campaign_id, 1, MAX_ID))
-        if principal.role is Role.CREATOR and campaign.creator_id != principal.creator_id:
-            raise NoSuchCampaign(campaign_id)
+        self._check_visible(principal, campaign)
         return campaign
+
+    def _check_visible(self, principal: Principal, campaign: Campaign) -> None:
+        if principal.role is Role.CREATOR and campaign.creator_id != principal.creator_id:
+            raise NoSuchCampaign(campaign.campaign_id)
 
     def _set_status(self, principal: Principal, campaign_id: int, status: CampaignStatus) -> pb.Campaign:
         campaign, _ = self._change(
@@ -234,19 +236,20 @@ class CampaignsService:
     def _change(
         self, principal: Principal, campaign_id: int, version: int, make: Callable[[Campaign], Campaign]
     ) -> tuple[Campaign, CapsInForce]:
-        with self._one_step() as tell:
-            before = self._visible(principal, campaign_id)
+        def changed(before: Campaign) -> Campaign:
+            self._check_visible(principal, before)
             if version not in (0, before.version):
                 message = f"version {version}: the campaign is at version {before.version}; read it again"
                 raise Refused(grpc.StatusCode.ABORTED, message, "version")
             after = make(before)
-            if after is before:
-                return before, self._desk.live(campaign_id).caps
-            if before.status is CampaignStatus.ENDED:
+            if after is not before and before.status is CampaignStatus.ENDED:
                 message = f"campaign_id {campaign_id}: the campaign has ended; nothing about it changes any more"
                 raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
-            self._store.update(after)
-            return after, tell(after, before)
+            return after
+
+        campaign, caps = self._changes.change(check_int("campaign_id", campaign_id, 1, MAX_ID), changed)
+        self._book.announce_change()
+        return campaign, self._desk.live(campaign_id).caps if caps is None else caps
 
     @contextmanager
     def _counted_watch(self) -> Iterator[None]:
@@ -260,28 +263,6 @@ class CampaignsService:
         finally:
             with self._watch_lock:
                 self._open_watchers -= 1
-
-    @contextmanager
-    def _one_step(self) -> Iterator[Tell]:
-        """One change of store and engine together: both, or neither.
-
-        Gives what hands a campaign to the engine.
-        """
-        told: list[Campaign] = []
-
-        def tell(after: Campaign, before: Campaign, opening: bool = False) -> CapsInForce:
-            caps = self._desk.campaign_changed(after, opening)
-            told.append(before)
-            return caps
-
-        try:
-            with self._store.change():
-                yield tell
-        except StoreUnavailable:
-            for before in told:
-                self._desk.campaign_changed(before)
-            raise
-        self._book.announce_change()
 
 
 def _page_start(page_token: str) -> int:

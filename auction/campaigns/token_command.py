@@ -103,9 +103,9 @@ def _run(args: argparse.Namespace, store: CampaignStore) -> int:
 
 
 def _print_tokens(store: CampaignStore) -> None:
-    print(f"{'id':>6}  {'role':<8}  {'creator':>20}  {'created (UTC)':<19}  state")
+    print(f"{'id':>15}  {'role':<8}  {'creator':>20}  {'created (UTC)':<19}  state")
     for token in store.tokens():
         created = datetime.fromtimestamp(token.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         creator = str(token.creator_id) if token.creator_id else "-"
         state = "revoked" if token.revoked_at_ms else "valid"
-        print(f"{token.token_id:>6}  {token.role:<8}  {creator:>20}  {created:<19}  {state}")
+        print(f"{token.token_id:>15}  {token.role:<8}  {creator:>20}  {created:<19}  {state}")

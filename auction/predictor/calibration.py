@@ -116,6 +116,8 @@ class Calibration:
         goals, keys, sums = state["goals"], state["keys"], state["sums"]
         if goals.shape != self._goals.shape or keys.shape != sums.shape or keys.shape[1:] != (2,):
             raise ValueError(f"calibration: shapes {goals.shape}, {keys.shape}, {sums.shape} do not fit")
+        if not (np.isfinite(goals).all() and np.isfinite(sums).all()):
+            raise ValueError("calibration: a sum is not finite")
         self._goals[...] = goals
         self._campaigns = {
             (int(goal), int(campaign_id)): [float(observed), float(expected)]

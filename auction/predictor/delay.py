@@ -131,6 +131,14 @@ class DelayCurve:
         for name in ("events", "exposed", "counted", "cumulative"):
             if state[name].shape != (_BIN_COUNT,):
                 raise ValueError(f"delay curve: {name} has shape {state[name].shape}, not ({_BIN_COUNT},)")
+        if len(state["bucket_at_ms"]) != len(state["bucket_mass"]):
+            raise ValueError(f"delay curve: {len(state['bucket_at_ms'])} instants, {len(state['bucket_mass'])} masses")
+        buckets, counted = len(state["bucket_mass"]), state["counted"]
+        if not 0 <= counted.min() <= counted.max() <= buckets:
+            raise ValueError(f"delay curve: counted {counted.min()}..{counted.max()}; not in 0..{buckets}")
+        for name in ("events", "exposed", "cumulative", "bucket_mass"):
+            if not np.isfinite(state[name]).all():
+                raise ValueError(f"delay curve: {name} is not finite")
         self._events = state["events"].astype(np.float64)
         self._exposed = state["exposed"].astype(np.float64)
         self._counted = state["counted"].astype(np.int64)

@@ -38,6 +38,7 @@ from auction.predictor.kernels import (
     predict_batch,
     train_batch,
 )
+from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Goal
 
@@ -258,6 +259,13 @@ class Predictor:
             )
         if not np.array_equal(state["scales"], SCALES):
             raise ValueError("predictor state: made with other feature scales")
+        goals, slots = state["goals"], state["slots"]
+        if not len(goals) == len(slots) == len(state["weights"]):
+            raise ValueError(
+                f"predictor state: {len(goals)} goals, {len(slots)} slots, {len(state['weights'])} weights"
+            )
+        if len(goals) and (int(goals.max()) >= GOAL_COUNT or int(slots.max()) >= TABLE_SIZE):
+            raise ValueError(f"predictor state: goal {goals.max()} or slot {slots.max()} is out of range")
         weights = np.zeros_like(self._weights)
         weights[:, :, SLOT_VARIANCE] = PRIOR_VARIANCE
         weights[state["goals"], state["slots"]] = state["weights"]
@@ -277,10 +285,12 @@ class Predictor:
         """Take up what `save` wrote.
 
         Raises:
-            ValueError: see `restore`.
+            ValueError: see `restore`; or the file is damaged.
+            OSError: it cannot be read.
         """
-        with np.load(path) as saved:
-            self.restore(saved)
+        saved = arrays_from(path.read_bytes())
+        check_like(saved, self.state())
+        self.restore(saved)
 
 
 def goal_rows(goals: np.ndarray) -> np.ndarray:

@@ -266,14 +266,6 @@ class SharedKeys(MemoryStore):
         self._bury_if_over(lease, at, kept_ms)
         return True
 
-    def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
-        lease = self._lease_of(campaign_id, lease_id, rest[0])
-        if lease is None or (lease_id, hold_seq) in self._told:
-            return self._settle(campaign_id, lease_id, hold_seq, amount, *rest)
-        self._charge(self.accounts[campaign_id], lease, amount)
-        self._remember(lease_id, hold_seq, ToldClaim(amount, rest[1], Verdict.CHARGED))
-        return Verdict.CHARGED
-
     def _remember(self, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
         self._told[lease_id, hold_seq] = told
         self._seqs_told[lease_id].append(hold_seq)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,9 +15,10 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from benchmarks.fuzz.decoders import CREATOR, SECOND_PRICE, bid_seeds, campaign
-from benchmarks.fuzz.findings import Findings
+from benchmarks.fuzz.findings import Findings, together
+from benchmarks.fuzz.memory import Memory, resident_bytes
 from benchmarks.fuzz.mutation import Mutator
+from benchmarks.fuzz.seeds import ATOMS, CAMPAIGN_JSON, CREATOR, ROUTES, SECOND_PRICE, bid_seeds, campaign
 from benchmarks.output import ProgressBar
 from benchmarks.serving import RunningServer, running_server
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
@@ -33,68 +32,35 @@ WIDTH = 8
 BATCH = 256
 WARM_INPUTS = 1_024
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_BODY = {
-    "name": "Dance", "goal": "fans", "bid_mode": "automatic", "daily_budget_micros": 300_000_000,
-    "total_budget_micros": 3_000_000_000, "zone": "UTC",
-    "creatives": [{"creative_id": "7001", "title": "Dance", "category": 12}],
-    "targeting": {"all": [{"interests": [3]}, {"none": {"segment": "vip"}}]},
-}  # fmt: skip
-_ROUTES = (
-    ("GET", "/api/campaigns?page_size={}&page_token={}"), ("POST", "/api/campaigns"), ("GET", "/api/campaigns/{}"),
-    ("PATCH", "/api/campaigns/{}"), ("POST", "/api/campaigns/{}/pause"), ("POST", "/api/campaigns/{}/resume"),
-    ("GET", "/api/campaigns/{}/report?hours={}"), ("GET", "/{}"), ("GET", "/static/{}"), ("DELETE", "/api/{}"),
-)  # fmt: skip
-_ATOMS = (
-    "1", "0", "-1", "18446744073709551615", "18446744073709551616", "1e9", "x", "", "../../etc/passwd", "%00", "%s",
-    "名",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory of the engine and its shim, in bytes."""
-
-    before: int
-    after: int
-
-    @property
-    def growth(self) -> int:
-        """How much was added."""
-        return self.after - self.before
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its children."""
-    total = 0
-    for each in (pid, *_children(pid)):
-        fields = Path(f"/proc/{each}/statm").read_text(encoding="ascii").split()
-        total += int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-    return total
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 def fuzz_served(inputs: int, seed: int, bar: ProgressBar) -> tuple[list[Findings], Memory]:
-    """Serve an engine and send it `inputs` inputs: half by gRPC, a fourth by REST, a fourth as plain bytes."""
+    """Serve an engine and send it `inputs` inputs, the same half of them twice.
+
+    Half go by gRPC, a fourth by REST, a fourth as plain bytes.
+    """
     with tempfile.TemporaryDirectory(prefix="fanbid-fuzz-") as folder:
         flags = ("--no-bridge", "--policy", "fixed", "--calls-per-s", "0")
         with running_server(Path(folder), *flags) as server:
             request = campaigns_pb2.CreateCampaignRequest(campaign=campaign(creator_id=0))
             server.transport("creator", CREATOR).call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
-            mutator = Mutator(seed)
-            _warm(server, mutator, bar)
-            before = resident_bytes(server.child.pid)
-            found = [
-                *_fuzz_calls(server, mutator, inputs // 2, bar),
-                _fuzz_rest(server, mutator, inputs // 4, bar),
-                _fuzz_port(server, mutator, server.grpc_address, "gRPC port", inputs // 8, bar),
-                _fuzz_port(server, mutator, _rest_port(server), "REST port", inputs // 8, bar),
-            ]
-            memory = Memory(before, resident_bytes(server.child.pid))
+            _warm(server, Mutator(seed), bar)
+            marks = [resident_bytes(server.child.pid)]
+            found: list[Findings] = []
+            for _ in range(2):
+                found += _fuzz_doors(server, Mutator(seed), inputs // 2, bar)
+                marks.append(resident_bytes(server.child.pid))
             _check_alive(server, found[-1])
-    return found, memory
+    return together(found), Memory(*marks)
+
+
+def _fuzz_doors(server: RunningServer, mutator: Mutator, inputs: int, bar: ProgressBar) -> list[Findings]:
+    return [
+        *_fuzz_calls(server, mutator, inputs // 2, bar),
+        _fuzz_rest(server, mutator, inputs // 4, bar),
+        _fuzz_port(server, mutator, server.grpc_address, "gRPC port", inputs // 8, bar),
+        _fuzz_port(server, mutator, _rest_port(server), "REST port", inputs // 8, bar),
+    ]
 
 
 def _warm(server: RunningServer, mutator: Mutator, bar: ProgressBar) -> None:
@@ -177,9 +143,9 @@ def _fuzz_rest(server: RunningServer, mutator: Mutator, count: int, bar: Progres
     connection = http.client.HTTPConnection(_rest_port(server), timeout=CALL_TIMEOUT_S)
     headers = {"Authorization": f"Bearer {server.token('creator', CREATOR)}", "Content-Type": "application/json"}
     for number in range(count):
-        method, pattern = mutator.choose(_ROUTES)
-        path = pattern.format(*(quote(mutator.choose(_ATOMS), safe="/%.") for _ in range(pattern.count("{}"))))
-        body = mutator.json_bytes(_BODY) if method in ("POST", "PATCH") else None
+        method, pattern = mutator.choose(ROUTES)
+        path = pattern.format(*(quote(mutator.choose(ATOMS), safe="/%.") for _ in range(pattern.count("{}"))))
+        body = mutator.json_bytes(CAMPAIGN_JSON) if method in ("POST", "PATCH") else None
         shown = f"{method} {path} ".encode() + (body or b"")
         try:
             connection.request(method, path, body, headers)

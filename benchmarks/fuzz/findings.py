@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MAX_KEPT = 5
-_SHOWN_BYTES = 512
+_SHOWN_BYTES = 16_384
 
 
 @dataclass
@@ -37,8 +38,21 @@ class Findings:
         self.failed += 1
         if len(self.failures) < MAX_KEPT:
             text = "".join(traceback.format_exception(what)) if isinstance(what, Exception) else what
-            self.failures.append(f"{self.target}: {raw[:_SHOWN_BYTES].hex()}\n{text}")
+            self.failures.append(f"{self.target}={raw[:_SHOWN_BYTES].hex()}\n{text}")
 
     def end(self) -> None:
         """Stop the watch."""
         self.seconds = time.perf_counter() - self._began_s
+
+
+def together(parts: Iterable[Findings]) -> list[Findings]:
+    """One record per target, in the order in which targets first come; seconds are added up."""
+    sums: dict[str, Findings] = {}
+    for part in parts:
+        total = sums.setdefault(part.target, Findings(part.target))
+        total.taken += part.taken
+        total.refused += part.refused
+        total.failed += part.failed
+        total.seconds += part.seconds
+        total.failures = [*total.failures, *part.failures][:MAX_KEPT]
+    return list(sums.values())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -20,6 +22,27 @@ _TEXTS = ("", "r", "CNY", "UTC", "Asia/Shanghai", "vip", "fans:7", "a" * 200, "\
 _BYTES = (b"\x00", b"\xff", b"\x80" * 9 + b"\x01", b"\xff" * 10, struct.pack("<Q", 2**64 - 1), struct.pack("<q", -1))
 _JSON_LEAVES: tuple[Any, ...] = (None, True, False, 0, -1, 2**64, 1e308, "", "region", "7", [], {})
 _SIGNED = {FieldDescriptor.TYPE_SFIXED64, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64}
+
+_DTYPES = (np.float64, np.int64, np.uint8, np.bool_, "U3", "S2", "c16", "M8[s]")
+
+
+def _extremes(dtype: np.dtype[Any]) -> tuple[int, ...]:
+    limits = np.iinfo(dtype)
+    return (0, 1, 7, int(limits.min), int(limits.max))
+
+
+def _without_packing(field: FieldDescriptor, raw: bytes) -> bytes:
+    """One number of a packed field as an unpacked one: the same tag with the wire type of the number."""
+    tag_bytes = 1 if field.number < 16 else 2
+    wire_types = {FieldDescriptor.CPPTYPE_FLOAT: 5, FieldDescriptor.CPPTYPE_DOUBLE: 1}
+    fixed = {FieldDescriptor.TYPE_FIXED64: 1, FieldDescriptor.TYPE_SFIXED64: 1}
+    fixed |= {FieldDescriptor.TYPE_FIXED32: 5, FieldDescriptor.TYPE_SFIXED32: 5}
+    wire_type = wire_types.get(field.cpp_type, fixed.get(field.type, 0))
+    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+        return raw
+    tag = field.number << 3 | wire_type
+    head = bytes((tag,)) if tag < 128 else bytes((tag & 127 | 128, tag >> 7))
+    return head + raw[tag_bytes + 1 :]
 
 
 class Mutator:
@@ -41,10 +64,20 @@ class Mutator:
 
     def changed(self, raw: bytes) -> bytes:
         """The bytes after one to four changes."""
+        return self._changed(raw)[:MAX_INPUT_BYTES]
+
+    def _changed(self, raw: bytes) -> bytes:
         changed = bytearray(raw)
         for _ in range(self._random.randint(1, 4)):
             self._random.choice(self._changes)(changed)
-        return bytes(changed[:MAX_INPUT_BYTES])
+        return bytes(changed)
+
+    def flipped(self, raw: bytes) -> bytes:
+        """The bytes with 1 to 16 bits flipped, however long they are."""
+        flipped = bytearray(raw)
+        for _ in range(self._random.randint(1, 16)):
+            self._flip(flipped)
+        return bytes(flipped)
 
     def input_from(self, seeds: Sequence[bytes]) -> bytes:
         """A changed seed, two joined, or noise."""
@@ -64,6 +97,59 @@ class Mutator:
         raw: bytes = self._message(descriptor, 0).SerializeToString()
         return raw[:MAX_INPUT_BYTES] if self._random.random() < 1 / 3 else self.changed(raw)
 
+    def unpacked(self, message: Any) -> bytes:
+        """A message's bytes with each repeated number as a field of its own, in the middle of the others."""
+        parts = []
+        for field, value in message.ListFields():
+            if field.is_repeated and field.message_type is None:
+                for each in value:
+                    one = type(message)()
+                    getattr(one, field.name).append(each)
+                    parts.append(_without_packing(field, one.SerializeToString()))
+            else:
+                one = type(message)()
+                getattr(one, field.name)
+                if field.message_type is not None and not field.is_repeated:
+                    getattr(one, field.name).CopyFrom(value)
+                elif field.is_repeated:
+                    getattr(one, field.name).extend(value)
+                else:
+                    setattr(one, field.name, value)
+                parts.append(one.SerializeToString())
+        if self._random.random() < 0.5:
+            self._random.shuffle(parts)
+        return b"".join(parts)[:MAX_INPUT_BYTES]
+
+    def arrays_bytes(self, arrays: Mapping[str, np.ndarray], compress: bool = False) -> bytes:
+        """An npz with an array left out, cut, grown, recast or overwritten; one time out of three its bytes changed."""
+        changed = dict(arrays)
+        for _ in range(self._random.randint(0, 2)):
+            name = self._random.choice(list(arrays))
+            if name in changed:
+                self._change_array(changed, name)
+        body = io.BytesIO()
+        (np.savez_compressed if compress else np.savez)(body, **changed)  # type: ignore[arg-type]
+        raw = body.getvalue()
+        return self._changed(raw) if self._random.random() < 1 / 3 else raw
+
+    def _change_array(self, arrays: dict[str, np.ndarray], name: str) -> None:
+        values, draw = arrays[name], self._random.randrange(6)
+        if draw == 0:
+            del arrays[name]
+        elif draw == 1:
+            arrays[name] = values.reshape(-1)[: self._random.randrange(values.size + 1)]
+        elif draw == 2:
+            arrays[name] = np.concatenate([values.reshape(-1)] * 2) if values.size < 4_096 else values[:0]
+        elif draw == 3:
+            arrays[name] = np.zeros(values.shape, self._random.choice(_DTYPES))
+        elif draw == 4 and values.size and values.dtype.kind in "iuf":
+            flat = values.reshape(-1).copy()
+            extremes = _FLOATS if values.dtype.kind == "f" else _extremes(values.dtype)
+            flat[self._random.randrange(len(flat))] = self._random.choice(extremes)
+            arrays[name] = flat.reshape(values.shape)
+        else:
+            arrays[name] = np.frombuffer(self._random.randbytes(values.nbytes), np.uint8)[: min(values.nbytes, 64)]
+
     def json_value(self, depth: int = 0) -> Any:
         """A JSON value that may remind of an audience."""
         draw = self._random.random()
@@ -74,11 +160,33 @@ class Mutator:
         names = ("all", "any", "not", "attribute", "codes", "interests", "segment", "fans_of", "friends_of_fans", "x")
         return {self._random.choice(names): self.json_value(depth + 1) for _ in range(self._random.randint(1, 3))}
 
+    def json_like(self, seeds: Sequence[Any]) -> bytes:
+        """JSON: a drawn value, a seed with one of its parts replaced, or a seed's bytes changed."""
+        draw = self._random.random()
+        if draw < 0.3:
+            return json.dumps(self.json_value()).encode()
+        seed = self._random.choice(seeds)
+        if draw < 0.6:
+            return self.changed(json.dumps(seed).encode())
+        return json.dumps(self._replaced(seed)).encode()
+
+    def _replaced(self, value: Any) -> Any:
+        """A JSON value with one part of it replaced."""
+        if isinstance(value, dict) and value and self._random.random() < 0.9:
+            name = self._random.choice(list(value))
+            return {**value, name: self._replaced(value[name])}
+        if isinstance(value, list) and value and self._random.random() < 0.9:
+            at = self._random.randrange(len(value))
+            return [*value[:at], self._replaced(value[at]), *value[at + 1 :]]
+        return self.json_value(4)
+
     def json_bytes(self, seed: dict[str, Any]) -> bytes:
         """A JSON body: a seed with a field replaced, or its bytes changed."""
         draw = self._random.random()
         if draw < 0.2:
             return self.changed(json.dumps(seed).encode())
+        if draw < 0.5:
+            return json.dumps(self._replaced(seed)).encode()
         fields = {**seed, self._random.choice([*seed, "targeting", "extra"]): self.json_value()}
         return json.dumps(fields).encode()
 

@@ -23,8 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what is
-    left of this server's leases.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what
+    is left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """

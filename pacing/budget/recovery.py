@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from pacing.array_state import arrays_from, check_like
 from pacing.budget.account import Account, Balance
 from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
 from pacing.budget.store import OWNER_SHIFT, LeaseRequest
 from pacing.facts import OutcomeKind
+from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.reading import LedgerReads
 from pacing.ledger.rows import MoneyKind
 
@@ -169,18 +171,33 @@ def snapshot_bytes(store: MemoryStore, counters: Counters) -> bytes:
 
 
 def _restored(body: bytes) -> Replayed:
+    """The state of a snapshot's bytes.
+
+    Raises:
+        LedgerDamaged: they are no such snapshot.
+    """
+    try:
+        return _restored_from(arrays_from(body))
+    except (ValueError, KeyError, OverflowError) as error:
+        raise LedgerDamaged(f"budget snapshot: {error}") from None
+
+
+def _restored_from(tables: dict[str, np.ndarray]) -> Replayed:
     state = Replayed()
-    with np.load(io.BytesIO(body), allow_pickle=False) as tables:
-        version, state.counters.next_lease, state.counters.seq_bound = tables["counters"].tolist()
-        if version != _SNAPSHOT_VERSION:
-            raise ValueError(f"budget snapshot version {version}: must be {_SNAPSHOT_VERSION}")
-        for campaign_id, creator_id, zone, daily, total, settled, leased, over in tables["accounts"].tolist():
-            flight = Balance(total, settled, leased)
-            state.store.accounts[campaign_id] = Account(
-                campaign_id, creator_id, zone.decode("ascii"), daily, flight, over_delivered_micros=over
-            )
-        for campaign_id, day_key, *amounts in tables["days"].tolist():
-            state.store.accounts[campaign_id].days[day_key] = Balance(*amounts)
-        for fields in tables["leases"].tolist():
-            state.store.leases[fields[0]] = StoredLease(*fields)
+    model = {"accounts": np.zeros(0, _ACCOUNTS), "days": np.zeros(0, _DAYS), "leases": np.zeros(0, _LEASES)}
+    check_like(tables, {**model, "counters": np.zeros(3, np.int64)})
+    if len(tables["counters"]) != 3:
+        raise ValueError(f"counters: {len(tables['counters'])} numbers; must be 3")
+    version, state.counters.next_lease, state.counters.seq_bound = tables["counters"].tolist()
+    if version != _SNAPSHOT_VERSION:
+        raise ValueError(f"budget snapshot version {version}: must be {_SNAPSHOT_VERSION}")
+    for campaign_id, creator_id, zone, daily, total, settled, leased, over in tables["accounts"].tolist():
+        flight = Balance(total, settled, leased)
+        state.store.accounts[campaign_id] = Account(
+            campaign_id, creator_id, zone.decode("ascii"), daily, flight, over_delivered_micros=over
+        )
+    for campaign_id, day_key, *amounts in tables["days"].tolist():
+        state.store.accounts[campaign_id].days[day_key] = Balance(*amounts)
+    for fields in tables["leases"].tolist():
+        state.store.leases[fields[0]] = StoredLease(*fields)
     return state

@@ -66,6 +66,9 @@ RESTATE = _script("days", "restate")
 RECLAIM = _script("reclaim")
 FORGET_DAYS = _script("forget_days")
 
+SCRIPTS = (SET_CAPS, ACQUIRE, NOTE_EPOCH, SETTLED_AGAIN, RELEASE, SETTLE, RESTATE, RECLAIM, FORGET_DAYS)
+"""All of them, for who loads them ahead."""
+
 
 def _campaign_entry(campaign_id: int) -> str:
     """Key of the directory's answer to: whose is this campaign?"""

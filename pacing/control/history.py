@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pacing.array_state import check_numbers
 from pacing.clocks import MS_PER_DAY
 
 FORMAT_VERSION = 1
@@ -114,11 +115,15 @@ class MarketHistory:
             missing = {*_COLUMNS, "exposure", "impressions", "midnight_offset_ms", "format_version"} - set(pack.files)
             if missing:
                 raise ValueError(f"history {path}: has no {', '.join(sorted(missing))}")
-            if int(pack["format_version"]) != FORMAT_VERSION:
-                raise ValueError(f"history {path}: format_version {int(pack['format_version'])}, not {FORMAT_VERSION}")
+            if pack["format_version"].tolist() != FORMAT_VERSION:
+                raise ValueError(f"history {path}: format_version {pack['format_version']}, not {FORMAT_VERSION}")
             columns = {name: pack[name] for name in _COLUMNS}
+            offset = pack["midnight_offset_ms"]
+            check_numbers({**columns, "exposure": pack["exposure"], "impressions": pack["impressions"]})
+            if offset.shape != () or offset.dtype.kind not in "iu":
+                raise ValueError(f"history {path}: midnight_offset_ms {offset}: must be one whole number")
+            offset_ms = int(offset)
             exposure, impressions = pack["exposure"].astype(np.float64), pack["impressions"].astype(np.float64)
-            offset_ms = int(pack["midnight_offset_ms"])
         for name in ("day", "bucket", "group", "series"):
             columns[name] = columns[name].astype(np.int64)
         for name in ("probability", "prices_micros", "told_micros"):

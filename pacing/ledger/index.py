@@ -164,7 +164,10 @@ def load_snapshot(db: Any, row_count: int = 2**63, judged: int = 2**63) -> tuple
         "SELECT sequence, judged_sequence, digest, body FROM snapshots ORDER BY sequence DESC"
     ):
         is_written = (
-            isinstance(body, bytes) and isinstance(judged_sequence, int) and min(sequence, judged_sequence) >= 0
+            isinstance(body, bytes)
+            and isinstance(sequence, int)
+            and isinstance(judged_sequence, int)
+            and min(sequence, judged_sequence) >= 0
         )
         is_within = is_written and sequence <= row_count and judged_sequence <= judged
         if is_within and _digest(sequence, judged_sequence, body) == digest:

@@ -87,7 +87,7 @@ class Ledger(LedgerReads):
         except BaseException as error:
             if self._anchor is not None:
                 self._anchor.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):  # the latter: a message that quotes damaged bytes
                 raise LedgerDamaged(f"ledger {path}: {error}") from None
             raise
 

@@ -70,6 +70,11 @@ def test_a_data_folder_that_is_a_file_or_below_one(tmp_path: Path, refused: Refu
         assert "must be a folder" in line
 
 
+def test_a_redis_where_nobody_answers(tmp_path: Path, refused: Refused) -> None:
+    line = refused("--data", str(tmp_path / "new"), "--redis", "redis://name:secret@127.0.0.1:1")
+    assert "--redis: redis redis://127.0.0.1:1: " in line and "secret" not in line
+
+
 @pytest.mark.parametrize("flag", ["--history", "--model"])
 @pytest.mark.parametrize("body", [b"# notes\n", b"", b"PK\x05\x06" + bytes(18)])
 def test_a_file_that_is_no_archive_of_arrays(flag: str, body: bytes, tmp_path: Path, refused: Refused) -> None:

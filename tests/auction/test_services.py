@@ -11,6 +11,7 @@ from auction.bid.nobid import NBR_BID, NBR_BUDGET, NBR_NOT_TARGETED
 from auction.campaigns.access import Role
 from auction.config import ServeConfig
 from auction.services import build_services
+from pacing.budget.owner_redis import ForeignFolder
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
 from pacing.days import local_day
 from pacing.facts import OutcomeKind, RowStatus
@@ -294,3 +295,14 @@ def test_silent_bids_give_their_money_back() -> None:
     assert engine.account(campaign_id)["held_micros"] == 0
     assert spend_all(engine, campaign_id, iter(range(1_000, 10**6))) == 1_000_000
     engine.close()
+
+
+def test_a_folder_with_campaigns_of_its_own_is_not_shared(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.create()
+    engine.close()
+    with pytest.raises(ForeignFolder, match="has campaigns that are not shared; begin with a new folder"):
+        build_services(ServeConfig(data=tmp_path, redis="redis://127.0.0.1:1"))
+    again = Engine(tmp_path)  # and goes on as before
+    assert len(again.services.store.all()) == 1
+    again.close()

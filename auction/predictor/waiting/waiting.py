@@ -11,6 +11,9 @@ from auction.predictor.features import FEATURE_COUNT
 from auction.predictor.waiting.kernels import pop_due, push_all
 
 _GOALS_PER_TICKET = 8
+_MAX_TICKET = 2**59
+_MAX_ITEM = _MAX_TICKET * _GOALS_PER_TICKET
+_PER_IMPRESSION = ("sequences", "campaign_ids", "at_ms", "features", "pending")
 _POP_AT_ONCE = 65_536
 
 
@@ -166,8 +169,17 @@ class WaitingRoom:
         if int(state["capacity"]) != self.capacity:
             raise ValueError(f"waiting impressions: capacity {int(state['capacity'])}, not {self.capacity}")
         next_ticket = int(state["next_ticket"])
+        if not 0 <= next_ticket < _MAX_TICKET:
+            raise ValueError(f"waiting impressions: next_ticket {next_ticket}; not in 0..{_MAX_TICKET - 1}")
+        if len(state["due_ms"]) != len(state["items"]):
+            raise ValueError(f"waiting impressions: {len(state['due_ms'])} instants for {len(state['items'])} entries")
+        if len(state["items"]) and not 0 <= int(state["items"].min()) <= int(state["items"].max()) < _MAX_ITEM:
+            raise ValueError(f"waiting impressions: an entry is not in 0..{_MAX_ITEM - 1}")
         count = min(next_ticket, self.capacity)
-        if len(state["sequences"]) != count or state["features"].shape != (count, FEATURE_COUNT):
+        if any(len(state[name]) != count for name in _PER_IMPRESSION) or state["features"].shape != (
+            count,
+            FEATURE_COUNT,
+        ):
             raise ValueError(f"waiting impressions: {len(state['sequences'])} rows, not {count}")
         slots = (next_ticket - count + np.arange(count)) % self.capacity
         self._sequences[slots] = state["sequences"]

@@ -1,4 +1,7 @@
-"""The contract of budget stores, one rule at a time, on every store: in memory, on Redis, on Redis Cluster."""
+"""The contract of budget stores, one rule at a time, on every store: in memory, on Redis, on Redis Cluster.
+
+On Redis also under the account of `fanbid redis account`.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,21 @@ from pacing.facts import Verdict
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.followers import JudgeFollower
 from pacing.money import MAX_AMOUNT_MICROS
-from tests.pacing.budget.store_homes import Home
+from tests.pacing.budget.store_homes import Home, MemoryHome
 from tests.pacing.faulty import FaultyLedger
 from tests.pacing.rows import START_MS, billables
 
 ZONE = "Asia/Shanghai"
 CHARGED, DUPLICATE, CONFLICT, OVER = Verdict.CHARGED, Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.OVER_DELIVERY
 TODAY = local_day(START_MS, ZONE)
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "account", "cluster_account"])
+def home(request: pytest.FixtureRequest) -> Home:
+    if request.param == "memory":
+        return MemoryHome()
+    found: Home = request.getfixturevalue(f"{request.param}_home")
+    return found
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""The thread that exchanges campaigns, tokens and keys with the other servers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from auction.campaigns.store import StoreUnavailable
+from pacing.budget.store import StoreUnavailable as BudgetsAway
+from pacing.redis_link import RedisUnavailable
+
+PERIOD_MS = 250
+"""How long after a change reached Redis another server asks for it, at most; beside what asking takes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """Calls each of some tasks again and again, from a thread of its own, since any may wait for Redis.
+
+    A task that fails is called again at the next turn. Its failures are told once, until it succeeds.
+    """
+
+    def __init__(self, tasks: Mapping[str, Callable[[], object]]) -> None:
+        """Exchange by `tasks`, called in order; their names are for the log."""
+        self._tasks = dict(tasks)
+        self._failing: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def tick(self) -> None:
+        """One turn of all tasks."""
+        for name, task in self._tasks.items():
+            try:
+                task()
+            except Exception as error:
+                if name not in self._failing:
+                    foreseen = isinstance(error, RedisUnavailable | StoreUnavailable | BudgetsAway)
+                    reason = None if foreseen else error
+                    _log.error("%s are not exchanged with the other servers now: %s", name, error, exc_info=reason)
+                self._failing.add(name)
+            else:
+                if name in self._failing:
+                    _log.info("%s are exchanged again", name)
+                    self._failing.discard(name)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._loop, name="exchange", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after the task that is running."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(PERIOD_MS / 1_000):
+            self.tick()
