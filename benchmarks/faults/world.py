@@ -241,8 +241,10 @@ class World:
         try:
             if server.bank is not None:
                 server.tick()
-        finally:  # the next process ticks, too
-            self._again(self._tick, self._plan.tick_ms, number)
+        except Crash:
+            self._goes_on(self._tick, self._plan.tick_ms, number)
+            raise
+        self._again(self._tick, self._plan.tick_ms, number)
 
     def _judge(self, number: int) -> None:
         server = self._on(number)
@@ -251,8 +253,15 @@ class World:
             if server.bank is not None and not self._stalls[number]:
                 while steps and server.judge():
                     steps -= 1
-        finally:
-            self._again(self._judge, self._plan.judge_ms, number)
+        except Crash:
+            self._goes_on(self._judge, self._plan.judge_ms, number)
+            raise
+        self._again(self._judge, self._plan.judge_ms, number)
+
+    def _goes_on(self, act: Act, busy_ms: int, number: int) -> None:
+        """The next process of one of several servers does so, too; one that is alone is judged at the end."""
+        if self._plan.shared is not None:
+            self._again(act, busy_ms, number)
 
     def _stall(self, what: tuple[int, int]) -> None:
         number, more = what

@@ -21,6 +21,7 @@ SHARED_SEEDS = {
     "shared-tombstones": 4,
     "reclaim-grace": 13,
     "waiting-claims": 19,
+    "release-numbers": 1,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 
