@@ -74,8 +74,7 @@ class Membership:
 
     def budgets(self, settings: BankSettings, ledger: Ledger) -> SharedStore:
         """The store of the budgets that all share."""
-        quarantine_ms = settings.lease_ttl_ms + settings.lock_ms + settings.grace_ms
-        remote = RedisStore(self._url, self.owner.owner_id, quarantine_ms=quarantine_ms)
+        remote = RedisStore(self._url, self.owner.owner_id, quarantine_ms=settings.quarantine_ms)
         budgets = SharedStore(remote, self._clock, self.owner.owner_id)
         self.epochs = EpochWatch(budgets, remote, ledger, self._clock)
         return budgets

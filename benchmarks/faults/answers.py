@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.faults.bids import BidTable
+from benchmarks.faults.bids import BILLED, GONE, LAPSED, LOST, OFFERED, WON, BidTable
 from benchmarks.faults.differs import Differs
+from pacing.budget.settings import BankSettings
 from pacing.facts import OutcomeKind, RowStatus
-
-OFFERED, WON, BILLED, LOST, LAPSED = "offered", "won", "billed", "lost", "lapsed"
-GONE = "gone"
-"""Lapsed, or closed after its deadline and before the bank looked at it: then it is lost."""
 
 _ACCEPTED, _DUPLICATE = int(RowStatus.ACCEPTED), int(RowStatus.DUPLICATE)
 _EXPIRED, _CONFLICT, _INVALID = int(RowStatus.EXPIRED), int(RowStatus.CONFLICT), int(RowStatus.INVALID)
@@ -24,26 +21,24 @@ Row = tuple[int, int, int]
 
 
 class AnswerBook:
-    """Remembers what became of every bid.
+    """Remembers what one server was told about every bid.
 
     Deadlines of a bid are those of the process that made it while that lives, and those of its token on the wall clock
-    afterwards.
+    afterwards, and at every other server.
 
     Attributes:
         acknowledged: amount by bid number, of billable rows that were answered ACCEPTED or DUPLICATE.
         followed: bid numbers whose FOLLOW was.
-        unassured: bid numbers whose impression a process accepted although the one before had given the money free:
-            the feed had lost the bid or not won it in time, or it lapsed and the wall clock went back. The process
-            after a crash cannot know, so that money may have been bid again.
     """
 
-    def __init__(self, bids: BidTable, win_notice_ms: int, billing_ms: int, hold_capacity: int) -> None:
+    def __init__(self, bids: BidTable, settings: BankSettings) -> None:
         self._bids = bids
-        self._win_notice_ms = win_notice_ms
-        self._billing_ms = billing_ms
-        self._hold_capacity = hold_capacity
-        self._state: list[str] = []
-        self._told: list[int] = []
+        self._offered_ms, self._won_ms = settings.hold_ms
+        self._win_notice_ms = settings.win_notice_ms
+        self._billing_ms = settings.billing_ms
+        self._hold_capacity = settings.hold_capacity
+        self._state = bids.state
+        self._told = bids.told
         self._durable: dict[int, int] = {}
         self._durable_here: dict[int, int] = {}
         self._lost_here: set[int] = set()
@@ -53,7 +48,6 @@ class AnswerBook:
         self.life = 0
         self.acknowledged: dict[int, int] = {}
         self.followed: set[int] = set()
-        self.unassured: dict[int, int] = {}
 
     def life_begins(self, life: int, died_ms: int) -> None:
         """A new process reads the ledger; the one before died at `died_ms`."""
@@ -76,8 +70,6 @@ class AnswerBook:
         if len(self._seqs) != before + len(seqs):
             raise Differs(f"hold sequences {seqs[0]}..{seqs[-1]}: used before")
         self._newest_seq = max(self._newest_seq, seqs[-1])
-        self._state += [OFFERED] * len(seqs)
-        self._told += [-1] * len(seqs)
 
     def won_micros(self) -> Counter[int]:
         """What is bid, won and not billed yet, by campaign, among the newest bids."""
@@ -89,8 +81,10 @@ class AnswerBook:
 
     def durable(self, n: int, amount_micros: int) -> None:
         """The ledger has a billable claim on bid n, put there by the report that is under way."""
-        if self._bids.life[n] != self.life and self._state[n] in (LOST, LAPSED, GONE):
-            self.unassured[n] = amount_micros
+        if self._bids.life[n] != self.life:
+            self._bids.foreign_claims[n] = amount_micros
+            if self._state[n] in (LOST, LAPSED, GONE):
+                self._bids.unassured[n] = amount_micros
         self._durable_here[n] = amount_micros
 
     def _report_ends(self) -> None:
@@ -99,8 +93,8 @@ class AnswerBook:
 
     def _lapse(self, n: int, now_ms: int) -> str:
         state = self._state[n]
-        if (state is OFFERED and now_ms > self._bids.placed_ms[n] + self._win_notice_ms) or (
-            state is WON and now_ms > self._bids.placed_ms[n] + self._billing_ms
+        if (state is OFFERED and now_ms > self._bids.placed_ms[n] + self._offered_ms) or (
+            state is WON and now_ms > self._bids.placed_ms[n] + self._won_ms
         ):
             state = self._state[n] = LAPSED
         return state
@@ -109,7 +103,16 @@ class AnswerBook:
         """What is still only offered among these bids is lost."""
         for n in numbers:
             if self._bids.life[n] == self.life and self._state[n] is OFFERED:
-                self._state[n] = LOST if self._lapse(n, now_ms) is OFFERED else GONE
+                if self._lapse(n, now_ms) is OFFERED:
+                    self._give_up(n)
+                else:
+                    self._state[n] = GONE
+
+    def _give_up(self, n: int) -> None:
+        """Its money is free again, also where another server has billed it."""
+        self._state[n] = LOST
+        if n in self._bids.foreign_claims:
+            self._bids.unassured[n] = self._bids.foreign_claims[n]
 
     def refused(self, rows: Sequence[Row], now_ms: int, wall_ms: int) -> None:
         """A report failed for want of a disk: what it said of wins and losses took effect all the same."""
@@ -189,7 +192,7 @@ class AnswerBook:
     def _lose(self, n: int, state: str, is_gone: bool) -> tuple[int, ...]:
         if state is BILLED:
             return (_CONFLICT,)
-        self._state[n] = LOST
+        self._give_up(n)
         if state is LOST:
             return (_DUPLICATE, _ACCEPTED) if is_gone else (_DUPLICATE,)
         return (_ACCEPTED, _DUPLICATE) if is_gone or state is GONE else (_ACCEPTED,)

@@ -1,97 +1,57 @@
-"""The shadow auditor: its own plain bookkeeping of every account, from what becomes durable, checked as it does.
-
-An account is (campaign_id, day_key), the flight's under day_key 0. Local dates are taken from `zoneinfo` itself.
-"""
+"""The shadow auditor: its own plain bookkeeping of every account, from what becomes durable, checked as it does."""
 
 from __future__ import annotations
-
-from collections import defaultdict
-from dataclasses import dataclass
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from benchmarks.faults.answers import AnswerBook
 from benchmarks.faults.bids import BidTable
 from benchmarks.faults.differs import Differs
+from benchmarks.faults.shadow import FLIGHT, Key, OverDelivery, ShadowAccounts, ShadowLease
 from pacing.budget.account import ACCOUNT, EffectiveCaps
 from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
 from pacing.ledger.rows import FIRST_MONEY_KIND, MoneyKind, as_money
 from pacing.ledger.statement import statement_page
 
-FLIGHT = 0
 _MUCH = 0.15
 _MONEY_FIELDS = ["kind", "lease_id", "amount_micros", "campaign_id", "day_key", "start_at_ms", "end_at_ms"]
 _GRANT, _RELEASE = int(MoneyKind.GRANT), int(MoneyKind.RELEASE)
 _BILLABLE = int(OutcomeKind.BILLABLE)
 _CHARGED, _OVER_DELIVERY = int(Verdict.CHARGED), int(Verdict.OVER_DELIVERY)
 _ALL_ROWS = 2**40
-Key = tuple[int, int]
-
-
-@dataclass(slots=True)
-class _Lease:
-    campaign_id: int
-    day_key: int
-    left_micros: int
 
 
 class Auditor:
     """Watches one server's disk.
 
     Attributes:
-        over_delivered_micros, excused_micros: judged as over-delivery; and the part of it that the stated assumptions
-            do not exclude.
-        billed_micros, charged_over_micros: charged, and charged beyond a cap.
+        accounts: as its ledger leads to them.
+        over: over-delivery.
+        billed_micros: charged.
         lost_micros: acknowledged and without a verdict at the end.
-        is_clock_wrong: the wall clock went back by more than grace_ms, so over-delivery is no failure from here on.
     """
 
-    def __init__(self, bids: BidTable, answers: AnswerBook, zones: dict[int, str], largest_bid_micros: int) -> None:
-        self._largest_bid_micros = largest_bid_micros
-        self._over: defaultdict[int, int] = defaultdict(int)
+    def __init__(self, bids: BidTable, answers: AnswerBook, zones: dict[int, str], over: OverDelivery) -> None:
         self._bids = bids
         self._answers = answers
-        self._zones = {campaign_id: ZoneInfo(zone) for campaign_id, zone in zones.items()}
-        self._asked: dict[int, list[tuple[int, int]]] = {campaign_id: [] for campaign_id in zones}
-        self._total: dict[int, int] = {}
-        self._limit: dict[Key, int] = {}
-        self._settled: defaultdict[Key, int] = defaultdict(int)
-        self._leased: defaultdict[Key, int] = defaultdict(int)
-        self._leases: dict[int, _Lease] = {}
+        self._campaigns = tuple(zones)
         self._claims: dict[Key, tuple[int, int]] = {}  # (sequence, amount) by (lease, hold)
         self._verdicts: dict[Key, int] = {}
         self._follows: set[Key] = set()
         self._last_row = self._last_judged = 0
-        self.billed_micros = self.charged_over_micros = self.lost_micros = 0
-        self.over_delivered_micros = self.excused_micros = 0
-        self.is_clock_wrong = False
-
-    def date_key(self, campaign_id: int, at_ms: int) -> int:
-        """The campaign's local date, 20260301 for 1 March 2026."""
-        local = datetime.fromtimestamp(at_ms // 1_000, self._zones[campaign_id])
-        return local.year * 10_000 + local.month * 100 + local.day
-
-    def _cap(self, key: Key) -> int:
-        campaign_id, day_key = key
-        if day_key == FLIGHT:
-            return self._total.get(campaign_id, 0)
-        asked = self._asked[campaign_id]
-        return next((cap for from_key, cap in reversed(asked) if from_key <= day_key), asked[-1][1] if asked else 0)
-
-    def _bound(self, key: Key) -> int:
-        """S + L."""
-        return self._settled[key] + self._leased[key]
+        self.accounts = ShadowAccounts(zones)
+        self.over = over
+        self.billed_micros = self.lost_micros = 0
 
     def is_nearly_committed(self, share: float, wall_ms: int) -> bool:
         """Whether a campaign has spent or won this share of today's or of the whole budget, a good part of it not
         billed yet: the moment at which a crash hurts most."""
         won = self._answers.won_micros()
-        keys = [(c, day_key) for c in won for day_key in (FLIGHT, self.date_key(c, wall_ms))]
+        books = self.accounts
+        keys = [(c, day_key) for c in won for day_key in (FLIGHT, books.date_key(c, wall_ms))]
         return any(
-            won[key[0]] > _MUCH * self._cap(key) and self._settled[key] + won[key[0]] > share * self._cap(key)
+            won[key[0]] > _MUCH * books.cap(key) and books.settled[key] + won[key[0]] > share * books.cap(key)
             for key in keys
         )
 
@@ -101,19 +61,9 @@ class Auditor:
         Raises:
             Differs: the caps in force are others.
         """
-        today = self.date_key(campaign_id, wall_ms)
-        self._total[campaign_id] = total
-        self._asked[campaign_id].append((today, daily))
-        for key in [(campaign_id, FLIGHT), (campaign_id, today), *self._limit]:
-            if key[0] == campaign_id and (key[1] == FLIGHT or key[1] >= today):
-                self._limit[key] = max(self._cap(key), self._bound(key))
-        if told is not None:
-            for key, answer in (
-                ((campaign_id, today), told.daily_cap_micros),
-                ((campaign_id, FLIGHT), told.total_cap_micros),
-            ):
-                if answer != self._limit[key]:
-                    raise Differs(f"cap in force of {key}: answered {answer}, is {self._limit[key]}")
+        in_force = self.accounts.set_caps(campaign_id, daily, total, wall_ms)
+        if told is not None and (told.daily_cap_micros, told.total_cap_micros) != in_force:
+            raise Differs(f"caps in force of campaign {campaign_id}: answered {told}, are {in_force}")
 
     def rows_durable(self, rows: np.ndarray) -> None:
         """See `disk.Watcher`.
@@ -146,27 +96,15 @@ class Auditor:
     def _enter_money(
         self, kind: int, lease_id: int, amount: int, campaign_id: int, day_key: int, start_at_ms: int, end_at_ms: int
     ) -> None:
+        books = self.accounts
         if kind == _RELEASE:
-            lease = self._leases[lease_id]
+            lease = books.leases[lease_id]
             if not 0 <= amount <= lease.left_micros:
                 raise Differs(f"lease {lease_id:#x}: {amount} released of {lease.left_micros}")
-            self._lend(lease, -amount)
+            books.lend(lease, -amount)
         elif kind == _GRANT:
-            if lease_id in self._leases:
-                raise Differs(f"lease {lease_id:#x}: granted twice")
-            lease = self._leases[lease_id] = _Lease(campaign_id, day_key, 0)
-            dates = [self.date_key(campaign_id, at_ms) for at_ms in (start_at_ms, end_at_ms - 1)]
-            if dates != [day_key, day_key]:
-                raise Differs(f"lease {lease_id:#x} of day {day_key}: lasts from {dates[0]} to {dates[1]}")
-            self._lend(lease, amount)
-            for key in ((campaign_id, FLIGHT), (campaign_id, day_key)):
-                if self._bound(key) > self._cap(key):
-                    raise Differs(f"account {key}: S + L is {self._bound(key)} at a grant, B is {self._cap(key)}")
-
-    def _lend(self, lease: _Lease, amount: int) -> None:
-        lease.left_micros += amount
-        self._leased[lease.campaign_id, FLIGHT] += amount
-        self._leased[lease.campaign_id, lease.day_key] += amount
+            books.check_dates(lease_id, campaign_id, day_key, start_at_ms, end_at_ms)
+            books.enter_grant(lease_id, ShadowLease(campaign_id, day_key, 0, end_at_ms), amount)
 
     def verdicts_durable(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """See `disk.Watcher`.
@@ -186,46 +124,16 @@ class Auditor:
             if claim in self._verdicts or claim not in self._claims:
                 raise Differs(f"claim {claim}: judged twice, or never made")
             self._verdicts[claim] = verdict
-            n, amount = self._bids.number_of[claim], self._claims[claim][1]
-            if verdict == _CHARGED:
-                self._charge(n, lease_id, amount)
-            elif verdict == _OVER_DELIVERY:
-                self._over_deliver(n, amount)
-            else:
-                raise Differs(f"bid {n}: one claim, judged {Verdict(verdict).name}")
+            self._enter_verdict(self._bids.number_of[claim], claim, self._claims[claim][1], verdict)
 
-    def _charge(self, n: int, lease_id: int, amount: int) -> None:
-        campaign_id = self._bids.campaign_id[n]
-        lease = self._leases.get(lease_id)
-        if lease is None:
-            day_key = self.date_key(campaign_id, self._bids.issued_at_ms[n])
-            lease = self._leases[lease_id] = _Lease(campaign_id, day_key, 0)
-        self._lend(lease, -min(amount, lease.left_micros))
-        self.billed_micros += amount
-        for key in ((campaign_id, FLIGHT), (campaign_id, lease.day_key)):
-            self._settled[key] += amount
-            limit = self._limit.setdefault(key, self._cap(key))
-            if self._settled[key] > limit:
-                self.charged_over_micros += min(amount, self._settled[key] - limit)
-                raise Differs(f"account {key}: charged {self._settled[key]}, B is {limit}")
-
-    def _over_deliver(self, n: int, amount: int) -> None:
-        campaign_id = self._bids.campaign_id[n]
-        self.over_delivered_micros += amount
-        self._over[campaign_id] += amount
-        if not self.is_clock_wrong and self._over[campaign_id] > self._excusable(campaign_id):
-            raise Differs(f"bid {n} of campaign {campaign_id}: {amount} over-delivered")
-        self.excused_micros += amount
-
-    def _excusable(self, campaign_id: int) -> int:
-        """How much over-delivery unassured impressions may have caused.
-
-        Each lacks its own amount somewhere; and since a claim is charged whole or not at all, one that does not fit may
-        leave up to its amount unused there.
-        """
-        bids = self._bids
-        amounts = [amount for n, amount in self._answers.unassured.items() if bids.campaign_id[n] == campaign_id]
-        return sum(amounts) + len(amounts) * self._largest_bid_micros
+    def _enter_verdict(self, n: int, claim: Key, amount: int, verdict: int) -> None:
+        if verdict == _CHARGED:
+            self.billed_micros += amount
+            self.accounts.charge(self._bids.campaign_id[n], claim[0], self._bids.issued_at_ms[n], amount)
+        elif verdict == _OVER_DELIVERY:
+            self.over.enter(n, amount)
+        else:
+            raise Differs(f"bid {n}: one claim, judged {Verdict(verdict).name}")
 
     def restarted(self, ledger: Ledger) -> None:
         """Take in what the dead process made durable without saying so, before the next one does anything.
@@ -255,8 +163,9 @@ class Auditor:
         for name, day_key in (("flight", FLIGHT), ("day", int(standing["day_key"]))):
             key = (int(standing["campaign_id"]), day_key)
             told = (int(standing[f"{name}_settled_micros"]), int(standing[f"{name}_leased_micros"]))
-            if told != (self._settled[key], self._leased[key]):
-                raise Differs(f"account {key}: S, L are {told}, must be {(self._settled[key], self._leased[key])}")
+            ours = (self.accounts.settled[key], self.accounts.leased[key])
+            if told != ours:
+                raise Differs(f"account {key}: S, L are {told}, must be {ours}")
             spend, cap = int(standing[f"{name}_spend_micros"]), int(standing[f"{name}_cap_micros"])
             if not told[0] <= spend <= cap:
                 raise Differs(f"account {key}: spend {spend} not in {told[0]}..{cap}")
@@ -284,7 +193,7 @@ class Auditor:
             raise Differs(f"ledger has {int(billable.sum())} claims, {len(self._claims)} were durable")
         if not np.array_equal(judgements["verdict"][billable] == 0, np.zeros(int(billable.sum()), np.bool_)):
             raise Differs("claims without a verdict")
-        for campaign_id in self._zones:
+        for campaign_id in self._campaigns:
             self._check_statement(ledger, campaign_id)
 
     def _check_statement(self, ledger: Ledger, campaign_id: int) -> None:
@@ -305,8 +214,12 @@ class Auditor:
                 break
         if expected:
             raise Differs(f"statement of {campaign_id}: rows {list(expected)[:5]} are missing")
-        if not page.charged_micros == charged == self._settled[campaign_id, FLIGHT]:
+        if not page.charged_micros == charged == self._charged_of(campaign_id):
             raise Differs(
                 f"statement of {campaign_id}: {page.charged_micros} in all, its rows are {charged}, "
-                f"charged were {self._settled[campaign_id, FLIGHT]}"
+                f"charged were {self._charged_of(campaign_id)}"
             )
+
+    def _charged_of(self, campaign_id: int) -> int:
+        """What this ledger charged a campaign."""
+        return self.accounts.settled[campaign_id, FLIGHT]

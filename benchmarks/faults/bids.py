@@ -6,6 +6,10 @@ import numpy as np
 
 from pacing.facts import DECISION, OUTCOME
 
+OFFERED, WON, BILLED, LOST, LAPSED = "offered", "won", "billed", "lost", "lapsed"
+GONE = "gone"
+"""Lapsed, or closed after its deadline and before the bank looked at it: then it is lost."""
+
 _FIRST_BIDS = 4_096
 
 
@@ -15,8 +19,15 @@ class BidTable:
     Attributes:
         decisions: DECISION[at least as many], as signed.
         placed_ms: on the monotonic clock.
-        life: which life of which server made it.
+        life: which process made it.
+        server: on which server that was.
+        state, told: what that process was told of it, while it lived: a word, and the price of a WIN (-1: none).
         number_of: bid number by (lease_id, hold_seq).
+        foreign_claims: amount by bid number, of claims that became durable through another process.
+        unassured: those of them for which the money had been given free: the feed had lost the bid or not won it in
+            time, or it lapsed and the wall clock went back, or the claim was judged too late. Nobody could know, so
+            that money may have been bid again.
+        lives: processes so far.
     """
 
     def __init__(self, win_notice_ms: int, billing_ms: int) -> None:
@@ -29,7 +40,13 @@ class BidTable:
         self.issued_at_ms: list[int] = []
         self.placed_ms: list[int] = []
         self.life: list[int] = []
+        self.server: list[int] = []
+        self.state: list[str] = []
+        self.told: list[int] = []
         self.number_of: dict[tuple[int, int], int] = {}
+        self.foreign_claims: dict[int, int] = {}
+        self.unassured: dict[int, int] = {}
+        self.lives = 0
 
     def __len__(self) -> int:
         return len(self.campaign_id)
@@ -43,6 +60,7 @@ class BidTable:
         issued_at_ms: int,
         placed_ms: int,
         life: int,
+        server: int,
     ) -> int:
         """Enter bids that were placed at one moment; answers the first one's number."""
         first, count = len(self), len(campaign_ids)
@@ -60,6 +78,9 @@ class BidTable:
         self.issued_at_ms += [issued_at_ms] * count
         self.placed_ms += [placed_ms] * count
         self.life += [life] * count
+        self.server += [server] * count
+        self.state += [OFFERED] * count
+        self.told += [-1] * count
         self.number_of.update(zip(zip(leases, seqs, strict=True), range(first, first + count), strict=True))
         return first
 

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 
+from benchmarks.faults.drawing import MAX_SERVERS, draw_world
 from benchmarks.faults.parts import PARTS, without
-from benchmarks.faults.scenario import draw_scenario
+from benchmarks.faults.shared_world import SharedWorld
 from benchmarks.faults.world import Outcome, World
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from pacing.budget.holds import warm_up
@@ -42,13 +43,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help=f"switch a protective part off, to see what it is for; may be given again. {listed}",
     )
+    parser.add_argument(
+        "--servers",
+        type=int,
+        metavar="N",
+        help=f"servers in every world, 1..{MAX_SERVERS}; several share one store; default: each seed draws how many",
+    )
     parser.add_argument("--workers", type=int, metavar="W", help="processes; default: one for each core")
     add_output_arguments(parser)
 
 
-def play_seed(seed: int, requests: int = REQUESTS) -> Outcome:
-    """Play one world. What the code under test raises is that world's failure."""
-    world = World(draw_scenario(seed, requests))
+def play_seed(seed: int, requests: int = REQUESTS, servers: int | None = None) -> Outcome:
+    """Play one world; `servers` None: as many as the seed draws. What the code under test raises is its failure."""
+    scenario = draw_world(seed, requests, servers)
+    world = World(scenario) if scenario.shared is None else SharedWorld(scenario)
     try:
         return world.run()
     except Exception as error:
@@ -56,21 +64,23 @@ def play_seed(seed: int, requests: int = REQUESTS) -> Outcome:
         return world.outcome(f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})")
 
 
-def _play_chunk(seeds: Sequence[int], parts: Sequence[str]) -> list[Outcome]:
+def _play_chunk(seeds: Sequence[int], parts: Sequence[str], servers: int | None) -> list[Outcome]:
     with without(parts):
-        return [play_seed(seed) for seed in seeds]
+        return [play_seed(seed, servers=servers) for seed in seeds]
 
 
 @contextmanager
-def _playing(seeds: range, parts: Sequence[str], workers: int) -> Iterator[Iterator[list[Outcome]]]:
+def _playing(
+    seeds: range, parts: Sequence[str], servers: int | None, workers: int
+) -> Iterator[Iterator[list[Outcome]]]:
     """The outcomes of all seeds, some at a time, in any order."""
     chunks = [seeds[at : at + _CHUNK_SEEDS] for at in range(0, len(seeds), _CHUNK_SEEDS)]
     if workers == 1:
-        yield (_play_chunk(chunk, parts) for chunk in chunks)
+        yield (_play_chunk(chunk, parts, servers) for chunk in chunks)
         return
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
         # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(partial(_play_chunk, chunk, parts)) for chunk in chunks]
+        futures = [pool.submit(partial(_play_chunk, chunk, parts, servers)) for chunk in chunks]
         try:
             yield (future.result() for future in as_completed(futures))
         finally:
@@ -85,6 +95,8 @@ def main(args: argparse.Namespace) -> int:
     """
     seeds = _seeds_of(args)
     workers = os.cpu_count() or 1 if args.workers is None else args.workers
+    if args.servers is not None and not 1 <= args.servers <= MAX_SERVERS:
+        raise ValueError(f"--servers {args.servers}: not in 1..{MAX_SERVERS}")
     if not 1 <= workers <= 256:
         raise ValueError(f"--workers {workers}: not in 1..256")
     with without(args.without):
@@ -92,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     began_s = time.perf_counter()
     with (
-        _playing(seeds, args.without, min(workers, len(seeds))) as played,
+        _playing(seeds, args.without, args.servers, min(workers, len(seeds))) as played,
         progress(len(seeds), "worlds") as bar,
     ):
         for some in played:
@@ -140,6 +152,7 @@ def _conclude(args: argparse.Namespace, outcomes: list[Outcome], elapsed_s: floa
     figures = figures_of(outcomes, elapsed_s)
     failed = [outcome for outcome in outcomes if outcome.failure]
     switches = "".join(f" --without {name}" for name in args.without)
+    switches += "" if args.servers is None else f" --servers {args.servers}"
     for outcome in failed[:_SHOWN_FAILURES]:
         print(f"seed {outcome.seed}, step {outcome.step}: {outcome.failure}")
         if args.seed is not None:

@@ -26,10 +26,12 @@ class Report:
     """One report, sent until it is answered.
 
     Attributes:
+        server: to whom it goes.
         closed_runs: (first sequence, count) of decided responses; `closed`: the bids in them.
         outcomes: the rows as the server gets them.
     """
 
+    server: int = 0
     rows: list[Row] = field(default_factory=list)
     closed_runs: list[tuple[int, int]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
@@ -39,7 +41,11 @@ class Report:
 
 
 class Feed:
-    """Collects rows into reports, one for each `flush_ms` in which something is due."""
+    """Collects rows into reports, one for each server and `flush_ms` in which something is due.
+
+    A row goes to the server that bid or, at a rate, to any other. But what closes a response names what was won in it,
+    so the two go in one report, to the server that bid.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,8 @@ class Feed:
         bids: BidTable,
         rng: random.Random,
         send_at: Callable[[int, Report], None],
+        servers: int = 1,
+        elsewhere_rate: float = 0.0,
     ) -> None:
         """`send_at` is told when a new report has to leave; rows that are due until then are added to it."""
         self._plan = plan
@@ -57,7 +65,9 @@ class Feed:
         self._bids = bids
         self._rng = rng
         self._send_at = send_at
-        self._outbox: dict[int, Report] = {}
+        self._outbox: dict[tuple[int, int], Report] = {}
+        self._servers = servers
+        self._elsewhere_rate = elsewhere_rate
         self._paid: dict[int, int] = {}  # what a won bid that is to be shown will cost, until it is
 
     def draw_request(self, campaign_ids: list[int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -68,24 +78,33 @@ class Feed:
         bids = rng.integers(1, self._plan.largest_bid_micros, (n, len(campaign_ids)), endpoint=True)
         return np.tile(np.array(campaign_ids, np.int64), (n, 1)), bids
 
-    def _report_at(self, at_ms: int) -> Report:
+    def any_server(self, but: int, rate: float) -> int:
+        """Another server than this one, at a rate; else this one."""
+        if self._servers == 1 or not rate or self._rng.random() >= rate:
+            return but
+        return (but + 1 + self._rng.randrange(self._servers - 1)) % self._servers
+
+    def _report_at(self, at_ms: int, server: int) -> Report:
         slot = int(at_ms) // self._plan.flush_ms
-        report = self._outbox.get(slot)
+        report = self._outbox.get((server, slot))
         if report is None:
-            report = self._outbox[slot] = Report()
+            report = self._outbox[server, slot] = Report(server)
             self._send_at((slot + 1) * self._plan.flush_ms, report)
         return report
 
     def leaves(self, report: Report, now_ms: int) -> None:
         """A report is sent for the first time; nothing more is added."""
-        self._outbox.pop(now_ms // self._plan.flush_ms - 1, None)
+        self._outbox.pop((report.server, now_ms // self._plan.flush_ms - 1), None)
         numbers, kinds, told = map(list, zip(*report.rows, strict=True)) if report.rows else ([], [], [])
         report.outcomes = self._bids.rows(numbers, kinds, told)
 
-    def _say(self, at_ms: float, row: Row) -> None:
-        self._report_at(int(at_ms)).rows.append(row)
+    def _say(self, at_ms: float, row: Row, is_bound: bool = False) -> None:
+        home = self._bids.server[row[0]]
+        server = home if is_bound else self.any_server(home, self._elsewhere_rate)
+        self._report_at(int(at_ms), server).rows.append(row)
         if self._plan.repeat_rate and self._rng.random() < self._plan.repeat_rate:
-            self._report_at(int(at_ms + self._rng.random() * self._billing_ms)).rows.append(row)
+            later_ms = int(at_ms + self._rng.random() * self._billing_ms)
+            self._report_at(later_ms, self.any_server(home, self._elsewhere_rate)).rows.append(row)
 
     def placed(self, first: int, count: int, run: tuple[int, int], now_ms: int) -> None:
         """Decide what becomes of bids first .. first + count - 1, the answer to one request."""
@@ -97,20 +116,20 @@ class Feed:
         for n in range(first, first + count):
             at_ms = decided_ms if random_() >= plan.late_rate else now_ms + self._win_notice_ms * (0.9 + random_())
             if random_() < plan.win_rate:
-                self._win(n, at_ms)
+                self._win(n, at_ms, is_closing)
             elif not is_closing and random_() < plan.loss_row_rate:
                 self._say(at_ms, (n, _LOSS, 0))
             if plan.contradict_rate and random_() < plan.contradict_rate:
                 self._contradict(n, at_ms)
         if is_closing:
-            report = self._report_at(int(decided_ms))
+            report = self._report_at(int(decided_ms), self._bids.server[first])
             report.closed_runs.append(run)
             report.closed += range(first, first + count)
 
-    def _win(self, n: int, at_ms: float) -> None:
+    def _win(self, n: int, at_ms: float, is_bound: bool) -> None:
         random_, bid = self._rng.random, self._bids.bid_micros[n]
         paid = bid if random_() < 0.5 else int(bid * random_())
-        self._say(at_ms, (n, _WIN, paid if random_() < 0.5 else 0))
+        self._say(at_ms, (n, _WIN, paid if random_() < 0.5 else 0), is_bound)
         if random_() >= self._plan.show_rate:
             return
         if random_() < self._plan.instant_rate:

@@ -8,20 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.faults import server
+from benchmarks.faults.shared_keys import At, SharedKeys
 from pacing.budget import bank, memory, recovery
 from pacing.budget.account import Account
 from pacing.budget.bank import Bank
+from pacing.budget.epochs import EpochWatch
 from pacing.budget.holds import HoldBook
 from pacing.budget.kernels import LAPSED, LOST
 from pacing.budget.lease import LeaseKeeper
-from pacing.budget.memory import MemoryStore
+from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.recovery import Replayed, replay
 from pacing.budget.settings import BankSettings
+from pacing.budget.shared import SharedStore
+from pacing.budget.store import Epoch, LeaseRequest
 from pacing.clocks import Clock
 from pacing.days import day_of_key
 from pacing.ledger import index
@@ -112,6 +117,69 @@ def _no_claim_was_told(db: Any, rows: np.ndarray) -> np.ndarray:
     return np.full(len(rows), -1, np.int64)
 
 
+class _NoDoubt(HoldBook):
+    """A bid that lapses here is taken for one that nobody billed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        capacity, first_seq, seq_bound, win_notice_ms, billing_ms, _ = arguments
+        super().__init__(capacity, first_seq, seq_bound, win_notice_ms, billing_ms)
+
+
+class _NoSettlingAgain(EpochWatch):
+    """Says that it has told everything again, and does not."""
+
+    def _go_on(self) -> None:
+        for creator_id, number in self._numbers.items():
+            self._store.ask(partial(self._remote.settled_again, creator_id, number))
+        self._settled_ids, self._owed = self._owed, None
+
+
+def _remember_nothing(self: SharedKeys, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
+    self._decided.add(lease_id)
+
+
+def _is_refused_for_others(self: SharedKeys, standing: Epoch) -> bool:
+    return bool(standing.owners_behind)
+
+
+def _never_from_before(self: SharedKeys, epoch: Any, issued_at_ms: int) -> bool:
+    return False
+
+
+def _tell_no_caps(self: SharedStore) -> None:
+    pass
+
+
+def _bury_nothing(self: SharedKeys, lease: StoredLease, at: At, kept_ms: int) -> None:
+    self._ends[lease.campaign_id].pop(lease.lease_id, None)
+    self._expires_at_ms[lease.lease_id] = at.at_ms
+
+
+def _known_lease_of(self: SharedKeys, campaign_id: int, lease_id: int, issued_at_ms: int) -> StoredLease | None:
+    return self.leases.get(lease_id)
+
+
+def _reclaim_at_once(self: SharedStore, before_at_ms: int) -> int:
+    return self.ask(lambda: self._remote.reclaim(self._clock.wall_ms()))
+
+
+_give_back = SharedKeys.give_back
+
+
+def _give_back_unnumbered(
+    self: SharedKeys, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int
+) -> int:
+    return _give_back(self, at, lease_id, amount_micros, closed, 0, kept_ms)
+
+
+def _amount_whoever_asks(self: SharedKeys, known: StoredLease, request: LeaseRequest) -> int:
+    return known.amount_micros
+
+
+SEVERAL = 3
+"""Servers of a world in which parts of a shared store are needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A protective part.
@@ -119,12 +187,12 @@ class Part:
     Attributes:
         meaning: what it does, for the help.
         substitutes: what takes the place of which name of which module or class when it is switched off.
-        is_needed: whether the embedded deployment, one process on one ledger, fails without it.
+        servers: in worlds of how many it is needed: of one, on its own ledger, or of several on one store.
     """
 
     meaning: str
     substitutes: Sequence[Substitute]
-    is_needed: bool = True
+    servers: int = 1
 
 
 PARTS = {
@@ -150,8 +218,58 @@ PARTS = {
     ),
     "store-claims": Part(
         "the store remembers claims; embedded, the ledger did so before it",
-        [(memory, "REMEMBERED_CLAIMS", 0)],
-        is_needed=False,
+        [(memory, "REMEMBERED_CLAIMS", 0), (SharedKeys, "_remember", _remember_nothing)],
+        servers=SEVERAL,
+    ),
+    "failover-quarantine": Part(
+        "a shared store grants nothing for a while after a failover",
+        [(SharedKeys, "is_refused", _is_refused_for_others)],
+        servers=SEVERAL,
+    ),
+    "settling-again": Part(
+        "after a failover every server tells again what it charged and has, before anything is granted",
+        [(server, "EpochWatch", _NoSettlingAgain)],
+        servers=SEVERAL,
+    ),
+    "waiting-claims": Part(
+        "after a failover no claim on a bid from before is decided until every server has told its charges again",
+        [(SharedKeys, "is_from_before", _never_from_before)],
+        servers=SEVERAL,
+    ),
+    "caps-again": Part(
+        "after a failover the store is told the caps again that it had",
+        [(SharedStore, "set_caps_again", _tell_no_caps)],
+        servers=SEVERAL,
+    ),
+    "shared-tombstones": Part(
+        "a shared store remembers a lease that is closed and settled, with its claims",
+        [(SharedKeys, "_bury", _bury_nothing)],
+        servers=SEVERAL,
+    ),
+    "rebuilding": Part(
+        "a lease that a failover lost is rebuilt from the token of a claim on it",
+        [(SharedKeys, "_lease_of", _known_lease_of)],
+        servers=SEVERAL,
+    ),
+    "reclaim-grace": Part(
+        "leases of servers that are gone are taken back only when no claim on them can come any more",
+        [(SharedStore, "reclaim", _reclaim_at_once)],
+        servers=SEVERAL,
+    ),
+    "release-numbers": Part(
+        "a release that is told twice counts once",
+        [(SharedKeys, "give_back", _give_back_unnumbered)],
+        servers=SEVERAL,
+    ),
+    "lease-starts": Part(
+        "a lease id that a process used without hearing of it is not granted to the next one",
+        [(SharedKeys, "amount_of", _amount_whoever_asks)],
+        servers=SEVERAL,
+    ),
+    "doubt": Part(
+        "a bid that lapsed is not bid again while another server may have billed it",
+        [(bank, "HoldBook", _NoDoubt)],
+        servers=SEVERAL,
     ),
     "hold-tombstones": Part(
         "a lost or lapsed hold is remembered in the ring, so that a late WIN is a conflict",

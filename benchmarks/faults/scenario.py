@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from benchmarks.faults.disk import CrashPoint
+from benchmarks.faults.shared_scenario import SharedPlan
 from pacing.budget.settings import BankSettings
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.days import day_of_key
@@ -103,6 +104,7 @@ class CrashPlan:
     Attributes:
         committed_share: not before this share of some budget is spent or won, if that comes to pass.
         commits: how many commits later, at `point` in one; None: between two events.
+        server: who dies.
     """
 
     at_ms: int
@@ -111,16 +113,18 @@ class CrashPlan:
     clock_step_ms: int
     commits: int
     point: CrashPoint | None
+    server: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CapChange:
-    """New caps, as shares of the first ones; 0 pauses the campaign, and any change resumes it."""
+    """New caps, as shares of the first ones; 0 pauses the campaign, and any change resumes it. Told to one server."""
 
     at_ms: int
     campaign_number: int
     daily_share: float
     total_share: float
+    server: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Scenario:
         clock_error_ms: how far a step may take the wall clock back behind what it showed before; -1: anything goes.
         stalls, full_disk: stretches without judging; and without a commit.
         judge_ms, judge_rows: the judge wakes that often and takes so many rows in a batch.
+        shared: what is different where several servers share the budgets; None: there is one.
     """
 
     seed: int
@@ -153,6 +158,7 @@ class Scenario:
     tick_ms: int
     is_folder: bool
     end_ms: int = field(default=0)
+    shared: SharedPlan | None = None
 
 
 def draw_scenario(seed: int, requests: int) -> Scenario:

@@ -15,7 +15,7 @@ from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
 from pacing.budget.lease import LeaseKeeper, Store
 from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Recovery, replay, snapshot_bytes
-from pacing.budget.settings import BankSettings
+from pacing.budget.settings import RECLAIM_MS, BankSettings
 from pacing.budget.settle import SettleJudge
 from pacing.budget.shared import SharedStore
 from pacing.budget.store import OWNER_SHIFT, AccountLost, StoreUnavailable
@@ -75,7 +75,7 @@ class Bank:
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
-        self._forget_at_ms = self._refresh_at_ms = 0
+        self._forget_at_ms = self._refresh_at_ms = self._reclaim_at_ms = 0
         self._checkpoint_at_ms = clock.monotonic_ms() + _CHECKPOINT_MS
         self._recovery = self._quarantine_leases(state.rows)
 
@@ -303,28 +303,27 @@ class Bank:
         with self._control:
             now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
             if self._shared is not None:
-                self._share(self._shared, now_ms)
+                self._share(self._shared, now_ms, wall_ms)
             self._keeper.attend(now_ms, wall_ms)
             if now_ms >= self._forget_at_ms:
                 self._forget_at_ms = now_ms + _FORGET_MS
-                self._forget(wall_ms)
+                with suppress(StoreUnavailable):
+                    self._store.forget(wall_ms - self.settings.kept_ms)
             if now_ms >= self._checkpoint_at_ms:
                 self._checkpoint_at_ms = now_ms + _CHECKPOINT_MS
                 self._ledger.checkpoint()
 
-    def _share(self, shared: SharedStore, now_ms: int) -> None:
-        """Tell the shared store what it has not heard, and read the accounts again now and then."""
+    def _share(self, shared: SharedStore, now_ms: int, wall_ms: int) -> None:
+        """Tell the shared store what it has not heard; read the accounts again now and then, and take back what servers
+        that are gone had leased."""
         shared.tell()
         if now_ms >= self._refresh_at_ms:
             self._refresh_at_ms = now_ms + _REFRESH_MS
             shared.refresh(list(self._slots))
-
-    def _forget(self, wall_ms: int) -> None:
-        """Drop what no claim can ask for any more; in a shared store, take back what servers that are gone leased."""
-        with suppress(StoreUnavailable):
-            self._store.forget(wall_ms - self.settings.kept_ms)
-            if self._shared is not None:
-                self._shared.reclaim(wall_ms - self.settings.lock_ms - self.settings.grace_ms)
+        if now_ms >= self._reclaim_at_ms:
+            self._reclaim_at_ms = now_ms + RECLAIM_MS
+            with suppress(StoreUnavailable):
+                shared.reclaim(wall_ms - self.settings.lock_ms - self.settings.grace_ms)
 
     def judged(self, judged_sequence: int) -> None:
         """Called by the judge follower after each batch: takes a snapshot when many rows went by since the last one."""

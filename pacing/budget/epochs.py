@@ -23,8 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, and what is left of
-    this server's leases.
+    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what
+    is left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -75,6 +75,7 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
+        self._store.set_caps_again()
         self._store.restate()
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]

@@ -99,7 +99,8 @@ class MemoryStore:
     def _acquire(self, request: LeaseRequest) -> Grant | None:
         known = self.leases.get(request.lease_id)
         if known is not None:
-            return Grant(request, known.amount_micros) if known.amount_micros else None
+            is_repeated = known.amount_micros > 0 and known.start_at_ms == request.start_at_ms
+            return Grant(request, known.amount_micros) if is_repeated else None
         account = self.accounts.get(request.campaign_id)
         if account is None:
             return None

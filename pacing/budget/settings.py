@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pacing.budget.kernels import WAYS
 
+RECLAIM_MS = 5_000
+"""How often a server takes back what others that are gone had leased."""
+
 
 @dataclass(frozen=True, slots=True)
 class BankSettings:
@@ -82,3 +85,12 @@ class BankSettings:
         if self.is_shared:
             return self.billing_ms + self.grace_ms, self.billing_ms + self.grace_ms
         return self.win_notice_ms, self.billing_ms
+
+    @property
+    def quarantine_ms(self) -> int:
+        """How long a shared store grants nothing after it may have lost its last grants.
+
+        Until then every lease from before is over, no claim on it can come any more, and the money of those that it
+        does not know to be given back is taken back.
+        """
+        return self.lease_ttl_ms + self.lock_ms + 2 * self.grace_ms + RECLAIM_MS

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -24,13 +25,18 @@ from pacing.budget.store import (
     NotDecided,
     StoreUnavailable,
 )
-from pacing.clocks import Clock
+from pacing.clocks import MS_PER_HOUR, Clock
+from pacing.facts import Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 
 logger = logging.getLogger(__name__)
 
 AWAY_MS = 500
 """How long nothing is asked of a store that did not answer: a call that waits for its timeout holds up the others."""
+
+TOLD_APART_MS = MS_PER_HOUR + 45 * 60_000
+"""How old the bid of a claim may be when it is settled: well within the time for which a store remembers claims. An
+older one may have been charged through another server, and nobody could tell."""
 
 _Answer = TypeVar("_Answer")
 
@@ -198,11 +204,12 @@ class SharedStore:
                 self._untold.popleft()
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """See `BudgetStore.settle`."""
-        if not len(claims):
-            return np.zeros(0, np.uint8)
-        self._know(np.unique(claims["campaign_id"]).tolist())
-        verdicts = self.ask(lambda: self._remote.settle(claims))
+        """See `BudgetStore.settle`; a claim that waited for longer than TOLD_APART_MS is OVER_DELIVERY."""
+        verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
+        told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
+        if told_apart.any():
+            self._know(np.unique(claims["campaign_id"]).tolist())
+            verdicts[told_apart] = self.ask(lambda: self._remote.settle(claims[told_apart]))
         with self._lock:
             self.mirror.restore_verdicts(claims, verdicts)
         return verdicts
@@ -216,6 +223,27 @@ class SharedStore:
             for campaign_id, account in self.ask(lambda: self._remote.accounts(unknown)).items():
                 caps = (account.daily_cap_micros, account.flight.cap_micros)
                 self.mirror.set_caps(campaign_id, account.creator_id, account.zone, *caps, now_ms, account.revision)
+
+    def set_caps_again(self) -> None:
+        """Tell the store the caps again that it had taken; those of a higher revision stay.
+
+        Raises:
+            StoreUnavailable: ask again.
+        """
+        with self._lock:
+            accounts = list(self.mirror.accounts.values())
+        for account in accounts:
+            if account.revision:
+                try:
+                    self.ask(partial(self._set_caps_again, account))
+                except AccountLost as lost:
+                    logger.error("%s", lost)
+
+    def _set_caps_again(self, account: Account) -> None:
+        self._remote.set_caps(
+            account.campaign_id, account.creator_id, account.zone, account.daily_cap_micros, account.flight.cap_micros,
+            self._clock.wall_ms(), account.revision, opening=False,
+        )  # fmt: skip
 
     def settle_again(self, claims: np.ndarray) -> None:
         """Tell charges again that this ledger has, in case the store lost them.

@@ -149,8 +149,9 @@ class BudgetStore(Protocol):
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """Grant each request min(want, B - S - L, g_max) over both accounts, in order.
 
-        Idempotent by `lease_id`: a repeated request gets the grant that it got before. None: there is less than
-        `least_micros`, or the campaign is unknown, or the store refuses grants for a while since it may have lost some.
+        Idempotent by `lease_id`: a repeated request gets the grant that it got before; another one, told by its start,
+        gets None. None, too: there is less than `least_micros`, or the campaign is unknown, or the store refuses grants
+        for a while since it may have lost some.
         `g_max` is the store's bound on one lease, a share of the cap.
         """
 

@@ -120,9 +120,12 @@ class ChainedTable:
             part = rows if wanted.all() else rows[wanted]
             parts.append(part)
             count += len(part)
-        if not parts:
-            return np.zeros(0, self.dtype)
-        return np.concatenate(parts)[:limit]
+        joined = np.empty(count, self.dtype)  # numpy's concatenate works out the common type anew for each part
+        at = 0
+        for part in parts:
+            joined[at : at + len(part)] = part
+            at += len(part)
+        return joined[:limit]
 
     def rows_at(self, db: Any, sequences: np.ndarray) -> np.ndarray:
         """The rows of these sequences (u8[n], ascending).

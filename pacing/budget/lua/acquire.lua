@@ -3,7 +3,8 @@
 -- KEYS: 1 account, 2 ends, 3 epoch, then one lease per request.
 -- ARGV: 1 campaign_id, 2 quarantine in ms, 3 share and 4 bids of g_max, 5 owner_id;
 --       then per request: lease_id, day_key, start_at_ms, end_at_ms, want, least.
--- Answer: the amount granted to each request, 0 for none. A lease that exists gets the amount that it got before.
+-- Answer: the amount granted to each request, 0 for none. A lease that exists gets the amount that it got before, if it is
+--         the same request: a holder that died before it heard of a lease may ask for another under the same id.
 --
 -- Lease hash: campaign_id, day_key, amount, remaining, start, end, closed (0, 1), serial and answer of the last release;
 -- and each claim told: its hold_seq in 8 bytes -> amount, teller (8 bytes each), verdict (1 digit). So no field that is
@@ -28,9 +29,9 @@ local is_refused, has_granted = epoch.refused_ms > 0 or #epoch.behind > 0, false
 local day_of, days = days_of(account, daily)
 
 local function grant(key, at)
-    local before = redis.call('HGET', key, 'amount')
-    if before then
-        return tonumber(before)
+    local before = redis.call('HMGET', key, 'amount', 'start')
+    if before[1] then
+        return before[2] == ARGV[at + 2] and tonumber(before[1]) or 0
     end
     local day = day_of(ARGV[at + 1])
     if is_refused then

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.faults.command import play_seed
-from benchmarks.faults.parts import PARTS, without
+from benchmarks.faults.parts import PARTS, SEVERAL, without
 from pacing.budget import bank, memory, recovery
 from pacing.ledger import index
 
@@ -14,19 +14,39 @@ FIRST_SEEDS = {"quarantine": 6, "quarantine-verdicts": 4, "grace": 18, "own-hold
 """Where to begin for parts whose absence shows in few worlds."""
 
 
-@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.is_needed])
+SHARED_SEEDS = {
+    "store-claims": 4,
+    "failover-quarantine": 19,
+    "settling-again": 7,
+    "shared-tombstones": 4,
+    "reclaim-grace": 13,
+    "waiting-claims": 19,
+    "release-numbers": 1,
+}
+"""Worlds of several servers that fail without a part of the shared store."""
+
+
+@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if part.servers == 1])
 def test_a_world_without_the_part_fails(name: str) -> None:
     first = FIRST_SEEDS.get(name, 0)
+    seeds = range(first, first + MOST_SEEDS)
     with without([name]):
-        failed = next((seed for seed in range(first, first + MOST_SEEDS) if play_seed(seed).failure), None)
+        failed = next((seed for seed in seeds if play_seed(seed, servers=1).failure), None)
     assert failed is not None
-    assert play_seed(failed).failure == "", "with the part, the same world passes"
+    assert play_seed(failed, servers=1).failure == "", "with the part, the same world passes"
 
 
-@pytest.mark.parametrize("name", [name for name, part in PARTS.items() if not part.is_needed])
-def test_a_part_that_only_a_shared_store_needs_is_not_missed(name: str) -> None:
+@pytest.mark.parametrize("name", SHARED_SEEDS)
+def test_a_world_of_several_servers_without_the_part_fails(name: str) -> None:
+    seed = SHARED_SEEDS[name]
     with without([name]):
-        assert [play_seed(seed).failure for seed in range(3)] == [""] * 3
+        assert play_seed(seed, servers=SEVERAL).failure
+    assert play_seed(seed, servers=SEVERAL).failure == "", "with the part, the same world passes"
+
+
+def test_a_part_that_only_a_shared_store_needs_is_not_missed_on_one_server() -> None:
+    with without(["store-claims"]):
+        assert [play_seed(seed, servers=1).failure for seed in range(3)] == [""] * 3
 
 
 def test_parts_are_back_afterwards() -> None:

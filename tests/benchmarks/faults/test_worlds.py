@@ -18,7 +18,10 @@ from benchmarks.faults.clock import SteppingClock
 from benchmarks.faults.command import play_seed
 from benchmarks.faults.differs import Differs
 from benchmarks.faults.disk import Crash, CrashPoint, Disk, FolderDisk, MemoryDisk
+from benchmarks.faults.drawing import draw_world
 from benchmarks.faults.scenario import draw_scenario
+from benchmarks.faults.shadow import OverDelivery
+from pacing.budget.settings import BankSettings
 from pacing.facts import JUDGEMENT, OutcomeKind, RowStatus, Verdict
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.rows import MoneyKind, as_outcomes, money_rows
@@ -26,6 +29,7 @@ from tests.pacing.rows import START_MS, billables
 from tests.sources import ROOT
 
 SEEDS = range(300, 304)
+SHARED_SEEDS = (1, 2)
 
 
 class Silent:
@@ -41,16 +45,36 @@ class Silent:
 
 
 def test_shipped_code_passes() -> None:
-    outcomes = [play_seed(seed) for seed in SEEDS]
+    outcomes = [play_seed(seed, servers=1) for seed in SEEDS]
     assert [outcome.failure for outcome in outcomes] == [""] * len(SEEDS)
     assert sum(outcome.billed_micros for outcome in outcomes) > 0
     assert sum(outcome.faults["crashes in a commit"] for outcome in outcomes) > 0
 
 
+def test_shipped_code_passes_on_several_servers() -> None:
+    outcomes = [play_seed(seed, servers=3) for seed in SHARED_SEEDS]
+    assert [outcome.failure for outcome in outcomes] == [""] * len(SHARED_SEEDS)
+    assert min(outcome.billed_micros for outcome in outcomes) > 0
+    assert sum(outcome.faults["writes lost in failovers"] for outcome in outcomes) > 0
+
+
 def test_a_seed_is_one_world() -> None:
-    first, second = play_seed(301), play_seed(301)
+    first, second = play_seed(301, servers=1), play_seed(301, servers=1)
     assert first == second
-    assert first != play_seed(302)
+    assert first != play_seed(302, servers=1)
+    assert play_seed(0, servers=2) == play_seed(0, servers=2)
+
+
+def test_seeds_draw_one_server_or_several_and_all_faults_of_a_shared_store() -> None:
+    plans = [draw_world(seed, 120).shared for seed in range(300)]
+    shared = [plan for plan in plans if plan is not None]
+    assert 100 < len(shared) < 200
+    assert {plan.servers for plan in shared} == {2, 3, 4}
+    assert {plan.masters for plan in shared} == {1, 3}
+    failovers = [plan.failovers for plan in shared]
+    assert {len(some) for some in failovers} == {0, 1, 2}
+    assert any(failover.lost_ms for some in failovers for failover in some)
+    assert any(plan.partitions and plan.failovers for plan in shared)
 
 
 def test_scenarios_cover_what_they_promise() -> None:
@@ -97,12 +121,12 @@ def test_a_crash_leaves_what_was_durable(disk_type: type[Disk], point: CrashPoin
 def audited() -> tuple[Auditor, AnswerBook]:
     """An auditor of campaign 1 with caps 100 and 100, and two bids of 60 on a lease of 100."""
     bids = BidTable(2_000, 60_000)
-    answers = AnswerBook(bids, 2_000, 60_000, 64)
-    auditor = Auditor(bids, answers, {1: "Asia/Shanghai"}, 60)
+    answers = AnswerBook(bids, BankSettings(hold_capacity=64))
+    auditor = Auditor(bids, answers, {1: "Asia/Shanghai"}, OverDelivery(bids, 60))
     auditor.caps_set(1, 100, 100, START_MS, None)
     grant(auditor, 1, 100)
     u8 = np.ones(2, np.uint64)
-    bids.add(u8, u8, np.array([1, 2], np.uint64), np.full(2, 60), START_MS, 0, 0)
+    bids.add(u8, u8, np.array([1, 2], np.uint64), np.full(2, 60), START_MS, 0, 0, 0)
     answers.placed(0)
     return auditor, answers
 
@@ -135,7 +159,7 @@ def test_the_auditor_sees_a_charge_beyond_the_cap_and_an_amount_above_the_bid() 
     judge(auditor, 1, 60, Verdict.CHARGED)
     with pytest.raises(Differs, match="charged 120, B is 100"):
         judge(auditor, 2, 60, Verdict.CHARGED)
-    assert auditor.charged_over_micros == 20
+    assert auditor.accounts.charged_over_micros == 20
     with pytest.raises(Differs, match="claimed at 61"):
         judge(audited()[0], 2, 61, Verdict.CHARGED)
 
@@ -187,7 +211,7 @@ def bench(*flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_ends_with_a_table_and_flat_figures(tmp_path: Path) -> None:
     file = tmp_path / "faults.json"
-    done = bench("--seeds", "6", "--first-seed", "300", "--workers", "2", "--json", str(file))
+    done = bench("--seeds", "6", "--first-seed", "300", "--servers", "1", "--workers", "2", "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost_micros" in done.stdout and "worlds" in done.stderr
     figures = json.loads(file.read_text())
@@ -196,7 +220,7 @@ def test_the_command_ends_with_a_table_and_flat_figures(tmp_path: Path) -> None:
 
 
 def test_a_failed_world_is_named_and_replays_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fanbid.main(["bench", "faults", "--seed", "300", "--without", "replay"]) == 1
+    assert fanbid.main(["bench", "faults", "--seed", "300", "--servers", "1", "--without", "replay"]) == 1
     assert "seed 300, step" in capsys.readouterr().out
 
 
@@ -205,6 +229,7 @@ def test_a_failed_world_is_named_and_replays_alone(capsys: pytest.CaptureFixture
     [
         (("--seeds", "0"), "--seeds 0: not in 1.."),
         (("--seed", "-1"), "--seed -1: not in 0.."),
+        (("--servers", "5"), "--servers 5: not in 1..4"),
         (("--workers", "0"), "--workers 0: not in 1..256"),
         (("--without", "luck"), "--without luck: must be one of"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.redis_servers import redis_cluster, redis_server
-from tests.pacing.budget.store_homes import AccountHome, Home, MemoryHome, RedisHome
+from tests.pacing.budget.store_homes import AccountHome, Home, MemoryHome, RedisHome, SimulatedHome
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +32,12 @@ def cluster_account_home(cluster_home: RedisHome) -> AccountHome:
     return AccountHome(cluster_home.masters)
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+@pytest.fixture(params=["memory", "simulated", "redis", "cluster"])
 def home(request: pytest.FixtureRequest) -> Home:
     if request.param == "memory":
         return MemoryHome()
+    if request.param == "simulated":
+        return SimulatedHome(masters=3)
     found: RedisHome = request.getfixturevalue(f"{request.param}_home")
     return found
 

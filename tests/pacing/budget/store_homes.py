@@ -1,4 +1,4 @@
-"""The homes of a budget store, real ones: this process, a redis-server, a Redis Cluster."""
+"""The homes of a budget store: this process, Redis, a Redis Cluster, and the masters of the fault simulator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from benchmarks.faults.shared_store import SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer
 from pacing.budget.memory import MemoryStore
 from pacing.budget.redis_store import SCRIPTS, RedisStore
 from pacing.budget.store import BudgetStore
 from pacing.redis_account import acl_line
 from pacing.redis_link import RedisLink
+from tests.pacing.rows import START_MS
 
 OWNER_ID = 3
 ACCOUNT = "fanbid-serving"
@@ -71,4 +73,29 @@ class AccountHome(RedisHome):
         return f"redis://{ACCOUNT}:{quote(self.password)}@{self.masters[0].address}"
 
 
-Home = MemoryHome | RedisHome
+class SimulatedHome:
+    """Stores on simulated masters that split the creators between them; time stands still but for `pass_ms`."""
+
+    def __init__(self, masters: int = 1) -> None:
+        self._count = masters
+        self.now_ms = START_MS
+        self.masters = self._empty()
+
+    def _empty(self) -> SharedMasters:
+        return SharedMasters(lambda: self.now_ms, self._count)
+
+    def fresh(self, **changes: Any) -> SimulatedStore:
+        """A store that knows nothing, on masters that know nothing."""
+        self.masters = self._empty()
+        return self.another(**changes)
+
+    def another(self, owner_id: int = OWNER_ID, **changes: Any) -> SimulatedStore:
+        """One more store on the same masters, as another process would have it."""
+        return SimulatedStore(self.masters, owner_id, **changes)
+
+    def pass_ms(self, ms: int) -> None:
+        """Let time pass."""
+        self.now_ms += ms
+
+
+Home = MemoryHome | RedisHome | SimulatedHome

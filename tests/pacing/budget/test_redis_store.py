@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server, wait_until
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, NotDecided, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, LeaseRequest, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import RedisHome
@@ -207,59 +206,6 @@ def test_tombstones_expire_once_nothing_is_left(shared_home: RedisHome) -> None:
     wait_until(lambda: not keys(shared_home, "fanbid:{9}:lease:*"), "tombstones to expire", 5)
     assert keys(shared_home, "fanbid:{9}:ends:*") == {}
     store.close()
-
-
-def test_after_a_restart_nothing_is_granted_for_a_while() -> None:
-    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
-        store = RedisStore(server.url, 1, quarantine_ms=1_500)
-        open_account(store)
-        assert granted(store, 1) == 100
-        assert store.epochs([CREATOR]) == {CREATOR: Epoch(1, 0, ())}
-        server.kill()
-        server.start()
-        started_s = time.monotonic()
-        assert [granted(store, 2), granted(store, 1)] == [0, 100], "what is out stays out"
-        told = claims((1, 1, 30), (5, 1, 10))
-        with pytest.raises(NotDecided, match="2 claims wait"):
-            store.settle(told)
-        (epoch,) = store.epochs([CREATOR]).values()
-        assert epoch == Epoch(2, epoch.refused_ms, (1,)) and 0 < epoch.refused_ms <= 1_500
-        assert store.settled_again(CREATOR, epoch.number) == 2
-        assert store.settle(told).tolist() == [CHARGED, CHARGED], "and is settled"
-        assert granted(store, 2) == 0
-        wait_until(lambda: granted(store, 2) == 100, "grants after the quarantine", 10)
-        assert time.monotonic() - started_s >= 1.4
-        assert store.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, ())}
-        store.close()
-
-
-def test_after_a_restart_grants_wait_for_every_owner_that_ever_had_one() -> None:
-    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
-        stores = [RedisStore(server.url, owner_id, quarantine_ms=0) for owner_id in (1, 2, 3)]
-        first, second, idle = stores
-        open_account(first)
-        assert [granted(first, 1), granted(second, 2)] == [100, 100]
-        server.kill()
-        server.start()
-        assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (1, 2))}
-        assert [store.settled_again(CREATOR, number) for store, number in ((first, 2), (second, 1), (idle, 2))] == [
-            2
-        ] * 3
-        assert [granted(store, 3) for store in stores] == [0, 0, 0]
-        assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (2,))}, "the second did so in an epoch before"
-        second.settled_again(CREATOR, 3)
-        assert granted(first, 3) == 0, "nobody can be ahead of time"
-        second.settled_again(CREATOR, 2)
-        assert granted(idle, 3) == 100
-        server.kill()
-        server.start()
-        first.settled_again(CREATOR, 3)
-        second.retire([CREATOR])
-        assert granted(first, 4) == 0, "now the third had one, too"
-        idle.settled_again(CREATOR, 3)
-        assert granted(first, 4) == 100
-        for store in stores:
-            store.close()
 
 
 def test_a_replica_that_took_over_grants_nothing_for_a_while() -> None:

@@ -108,6 +108,15 @@ def test_acquire_is_idempotent(store: BudgetStore) -> None:
     assert account_of(store).days[TODAY.day_key].leased_micros == 400
 
 
+def test_a_lease_id_that_is_used_again_gets_nothing(store: BudgetStore) -> None:
+    """A holder that dies before it heard of a lease does not know that it used the id."""
+    open_account(store, 1_000, 1_000)
+    assert lease(store, 1, 300) == 300
+    assert lease(store, 1, 300, at_ms=START_MS + 1) == 0
+    assert lease(store, 1, 300) == 300
+    assert account_of(store).flight.leased_micros == 300
+
+
 def test_requests_of_many_campaigns_are_answered_in_their_places(store: BudgetStore) -> None:
     for campaign_id in range(1, 9):
         store.set_caps(campaign_id, campaign_id % 3, ZONE, 1_000, 1_000, START_MS)

@@ -1,0 +1,335 @@
+"""What one simulated Redis master holds: accounts, leases with the claims told on them, epochs, and directories.
+
+The semantics are those of `pacing/budget/lua`; accounts and leases themselves are those of the embedded store. Every
+change is one call of a method with `at`, the moment and the master's replication id, so that the same calls on empty
+keys lead to the same keys again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
+from pacing.budget.redis_store import CLOCK_ERROR_MS
+from pacing.budget.store import Epoch, LeaseRequest, LeaseState
+from pacing.clocks import MS_PER_DAY
+from pacing.facts import Verdict
+
+Claim = tuple[int, int, int, int, int, int]
+"""(campaign_id, lease_id, hold_seq, amount_micros, issued_at_ms, teller); teller 0: nobody in particular."""
+UNDECIDED = 0
+
+
+class At(NamedTuple):
+    """When, on the master's clock, and on which master."""
+
+    at_ms: int
+    replication_id: int
+
+
+@dataclass(slots=True)
+class _CreatorEpoch:
+    replication_id: int = 0
+    number: int = 0
+    refuse_until_ms: int = 0
+    since_ms: int = 0
+    owners: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def is_told(self) -> bool:
+        return all(number >= self.number for number in self.owners.values())
+
+    def standing(self, at_ms: int) -> Epoch:
+        behind = tuple(sorted(owner for owner, number in self.owners.items() if number < self.number))
+        return Epoch(self.number, max(0, self.refuse_until_ms - at_ms), behind)
+
+
+class SharedKeys(MemoryStore):
+    """The keys of one master. Used by one thread.
+
+    Attributes:
+        creators, campaigns: directories: the creator of a campaign, and (campaign, expiry) of a lease.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.creators: dict[int, int] = {}
+        self.campaigns: dict[int, tuple[int, int]] = {}
+        self._epochs: dict[int, _CreatorEpoch] = {}
+        self._seqs_told: defaultdict[int, list[int]] = defaultdict(list)
+        self._expires_at_ms: dict[int, int] = {}
+        self._ends: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        self._decided: set[int] = set()
+
+    # --- directories --------------------------------------------------------------------------------------------
+
+    def enter_campaign(self, at: At, campaign_id: int, creator_id: int) -> int:
+        """Whose the campaign is: the first creator that was entered."""
+        return self.creators.setdefault(campaign_id, creator_id)
+
+    def enter_lease(self, at: At, lease_id: int, campaign_id: int, kept_ms: int) -> None:
+        """Say of which campaign a lease is, for a while."""
+        self.campaigns[lease_id] = (campaign_id, at.at_ms + kept_ms)
+
+    def campaign_of(self, at: At, lease_id: int) -> int | None:
+        """Of which campaign a lease is."""
+        campaign_id, expires_at_ms = self.campaigns.get(lease_id, (0, 0))
+        return campaign_id if at.at_ms < expires_at_ms else None
+
+    # --- epochs -------------------------------------------------------------------------------------------------
+
+    def _note_epoch(self, at: At, creator_id: int, quarantine_ms: int) -> _CreatorEpoch:
+        epoch = self._epochs.setdefault(creator_id, _CreatorEpoch())
+        if epoch.replication_id != at.replication_id:
+            if epoch.replication_id:
+                epoch.since_ms, epoch.refuse_until_ms = at.at_ms, at.at_ms + quarantine_ms
+            epoch.replication_id = at.replication_id
+            epoch.number += 1
+        return epoch
+
+    def note_epoch(self, at: At, creator_id: int, quarantine_ms: int) -> Epoch:
+        """See `RedisStore.epochs`."""
+        return self._note_epoch(at, creator_id, quarantine_ms).standing(at.at_ms)
+
+    def settled_again(self, at: At, creator_id: int, quarantine_ms: int, owner_id: int, number: int) -> int:
+        """See `RedisStore.settled_again`."""
+        epoch = self._note_epoch(at, creator_id, quarantine_ms)
+        if owner_id in epoch.owners and epoch.owners[owner_id] < number <= epoch.number:
+            epoch.owners[owner_id] = number
+        return epoch.number
+
+    def retire_owner(self, at: At, creator_id: int, owner_id: int) -> None:
+        """See `RedisStore.retire`."""
+        if creator_id in self._epochs:
+            self._epochs[creator_id].owners.pop(owner_id, None)
+
+    # --- the contract -------------------------------------------------------------------------------------------
+
+    def change_caps(
+        self,
+        at: At,
+        creator_id: int,
+        quarantine_ms: int,
+        campaign_id: int,
+        zone: str,
+        caps: tuple[int, int],
+        now_ms: int,
+        revision: int,
+        opening: bool,
+    ) -> EffectiveCaps:
+        """See `BudgetStore.set_caps`."""
+        effective = self.set_caps(campaign_id, creator_id, zone, *caps, now_ms, revision, opening)
+        if not 0 < revision < self.accounts[campaign_id].revision:
+            self._note_epoch(at, creator_id, quarantine_ms)
+        return effective
+
+    def grant(
+        self,
+        at: At,
+        creator_id: int,
+        quarantine_ms: int,
+        campaign_id: int,
+        owner_id: int,
+        requests: Sequence[LeaseRequest],
+    ) -> list[int]:
+        """The amounts granted to requests of one campaign; 0: none."""
+        account = self.accounts.get(campaign_id)
+        if account is None:
+            return [0] * len(requests)
+        epoch = self._note_epoch(at, creator_id, quarantine_ms)
+        is_refused = self.is_refused(epoch.standing(at.at_ms))
+        amounts, before, is_hungry = [], len(self._ends[campaign_id]), False
+        for request in requests:
+            self._expire(request.lease_id, at)
+            amount = 0
+            known = self.leases.get(request.lease_id)
+            if known is not None:
+                amount = self.amount_of(known, request)
+            elif is_refused:
+                account.day(request.day_key)
+            else:
+                granted = self._acquire(request)
+                amount = granted.amount_micros if granted else 0
+                is_hungry |= not amount
+            amounts.append(amount)
+        if is_hungry:
+            account.hunger += 1
+            account.hungry_owner = owner_id
+        if len(self._ends[campaign_id]) > before:
+            epoch.owners.setdefault(owner_id, epoch.number)
+        return amounts
+
+    def amount_of(self, known: StoredLease, request: LeaseRequest) -> int:
+        """What a lease that exists got, if it is the same request."""
+        return known.amount_micros if known.start_at_ms == request.start_at_ms else 0
+
+    def is_refused(self, standing: Epoch) -> bool:
+        """Whether nothing is granted."""
+        return standing.refused_ms > 0 or bool(standing.owners_behind)
+
+    def _open(self, request: LeaseRequest, amount: int) -> None:
+        super()._open(request, amount)
+        self._ends[request.campaign_id][request.lease_id] = request.end_at_ms
+
+    def give_back(self, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int) -> int:
+        """See `BudgetStore.release`."""
+        self._expire(lease_id, at)
+        lease = self.leases.get(lease_id)
+        is_repeated = lease is not None and 0 < serial <= lease.release_serial
+        released = self.release(lease_id, amount_micros, closed, serial)
+        if lease is not None and not is_repeated:
+            self._bury_if_over(lease, at, kept_ms)
+        return released
+
+    def decide(
+        self, at: At, creator_id: int, quarantine_ms: int, claims: Sequence[Claim], kept_ms: int, is_known: bool
+    ) -> list[int]:
+        """See `BudgetStore.settle`; verdicts of claims of one campaign, 0 where nothing is decided yet.
+
+        Args:
+            is_known: they were charged before.
+        """
+        first_bids_at_ms: dict[int, int] = {}
+        for _, lease_id, _, _, issued_at_ms, _ in claims:
+            self._expire(lease_id, at)
+            first_bids_at_ms[lease_id] = min(issued_at_ms, first_bids_at_ms.get(lease_id, issued_at_ms))
+        if claims[0][0] not in self.accounts:
+            return [int(Verdict.OVER_DELIVERY)] * len(claims)
+        epoch = self._note_epoch(at, creator_id, quarantine_ms)
+        settle = self._settle_known if is_known else self._settle
+        verdicts = []
+        for claim in claims:
+            waits = not is_known and self.must_wait(epoch, at, claim, first_bids_at_ms[claim[1]])
+            verdicts.append(UNDECIDED if waits else int(settle(*claim[:4], first_bids_at_ms[claim[1]], claim[5])))
+        for lease_id in self._decided:
+            self._bury_if_over(self.leases[lease_id], at, kept_ms)
+        self._decided.clear()
+        return verdicts
+
+    def must_wait(self, epoch: _CreatorEpoch, at: At, claim: Claim, issued_at_ms: int) -> bool:
+        """Whether a claim could come out otherwise with what the master before this one knew."""
+        campaign_id, lease_id, hold_seq, amount, _, _ = claim
+        may_lack_writes = at.at_ms < epoch.refuse_until_ms or not epoch.is_told
+        lease = self.leases.get(lease_id)
+        if not may_lack_writes or (lease_id, hold_seq) in self._told:
+            return False
+        if lease is not None and lease.campaign_id != campaign_id:
+            return False
+        if not epoch.is_told and self.is_from_before(epoch, issued_at_ms):
+            return True
+        account = self.accounts[campaign_id]
+        day_key = lease.day_key if lease is not None else account.day_at(issued_at_ms).day_key
+        lacking = amount - (lease.remaining_micros if lease is not None else 0)
+        return lacking > 0 and lacking > account.free_micros(day_key)
+
+    def is_from_before(self, epoch: _CreatorEpoch, issued_at_ms: int) -> bool:
+        """Whether a bid may be from before the failover, so that another owner may have told it to be billed."""
+        return issued_at_ms < epoch.since_ms + CLOCK_ERROR_MS
+
+    def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
+        lease = self._lease_of(campaign_id, lease_id, rest[0])
+        if lease is None or (lease_id, hold_seq) in self._told:
+            return self._settle(campaign_id, lease_id, hold_seq, amount, *rest)
+        self._charge(self.accounts[campaign_id], lease, amount)
+        self._remember(lease_id, hold_seq, ToldClaim(amount, rest[1], Verdict.CHARGED))
+        return Verdict.CHARGED
+
+    def restate(self, at: At, campaign_id: int, states: Sequence[LeaseState], kept_ms: int) -> int:
+        """See `RedisStore.restate`; of one campaign; answers how many leases were changed."""
+        if campaign_id not in self.accounts:
+            return 0
+        return sum(self._restate(at, state, kept_ms) for state in states)
+
+    def _restate(self, at: At, state: LeaseState, kept_ms: int) -> bool:
+        self._expire(state.lease_id, at)
+        lease = self.leases.get(state.lease_id)
+        is_lost = lease is None or lease.amount_micros == 0
+        is_closed = state.closed or (lease is not None and not is_lost and lease.closed)
+        remaining = lease.remaining_micros if lease is not None else 0
+        moved = state.remaining_micros if is_lost else min(0, state.remaining_micros - remaining)
+        is_foreign = lease is not None and lease.campaign_id != state.campaign_id
+        if is_foreign or not (moved or (lease is not None and is_closed and not lease.closed)):
+            return False
+        if lease is None:
+            lease = self.leases[state.lease_id] = StoredLease(
+                state.lease_id, state.campaign_id, state.day_key, 0, 0, state.start_at_ms, state.end_at_ms
+            )
+        self.accounts[state.campaign_id].lease(lease.day_key, moved)
+        lease.amount_micros, lease.remaining_micros, lease.closed = state.amount_micros, remaining + moved, is_closed
+        lease.start_at_ms, lease.end_at_ms = state.start_at_ms, state.end_at_ms
+        self._expires_at_ms.pop(state.lease_id, None)
+        self._ends[state.campaign_id][state.lease_id] = state.end_at_ms
+        self._bury_if_over(lease, at, kept_ms)
+        return True
+
+    def _remember(self, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
+        self._told[lease_id, hold_seq] = told
+        self._seqs_told[lease_id].append(hold_seq)
+        self._decided.add(lease_id)
+
+    def _bury_if_over(self, lease: StoredLease, at: At, kept_ms: int) -> None:
+        """Make a lease that is closed and settled a tombstone, for a while."""
+        if lease.closed and not lease.remaining_micros:
+            self._bury(lease, at, kept_ms)
+
+    def _bury(self, lease: StoredLease, at: At, kept_ms: int) -> None:
+        self._expires_at_ms[lease.lease_id] = at.at_ms + kept_ms
+        self._ends[lease.campaign_id].pop(lease.lease_id, None)
+
+    def _expire(self, lease_id: int, at: At) -> None:
+        expires_at_ms = self._expires_at_ms.get(lease_id)
+        if expires_at_ms is not None and at.at_ms >= expires_at_ms:
+            self._forget_lease(lease_id)
+
+    def _forget_lease(self, lease_id: int) -> None:
+        del self._expires_at_ms[lease_id], self.leases[lease_id]
+        for hold_seq in self._seqs_told.pop(lease_id, ()):
+            del self._told[lease_id, hold_seq]
+
+    def take_back(self, at: At, campaign_id: int, before_at_ms: int, kept_ms: int) -> int:
+        """See `BudgetStore.reclaim`; of one campaign."""
+        taken = 0
+        for lease_id, end_at_ms in list(self._ends[campaign_id].items()):
+            if end_at_ms < before_at_ms:
+                lease = self.leases[lease_id]
+                taken += self._take_back(lease, lease.remaining_micros, closed=True)
+                self._bury(lease, at, kept_ms)
+        return taken
+
+    def has_ended(self, campaign_id: int, before_at_ms: int) -> bool:
+        """Whether a campaign has leases to take back."""
+        return any(end_at_ms < before_at_ms for end_at_ms in self._ends[campaign_id].values())
+
+    def forget_days(self, at: At, campaign_id: int, before_at_ms: int) -> None:
+        """See `BudgetStore.forget`."""
+        account = self.accounts.get(campaign_id)
+        if account is not None:
+            account.forget_days(before_at_ms - MS_PER_DAY)
+
+    def left_micros(self, at: At, lease_id: int) -> int:
+        """What is left of a lease."""
+        self._expire(lease_id, at)
+        return self.unsettled_micros([lease_id])
+
+    def copied_account(self, campaign_id: int) -> Account | None:
+        """A campaign's accounts as they are now."""
+        found = self.accounts.get(campaign_id)
+        if found is None:
+            return None
+        flight = found.flight
+        return Account(
+            campaign_id,
+            found.creator_id,
+            found.zone,
+            found.daily_cap_micros,
+            Balance(flight.cap_micros, flight.settled_micros, flight.leased_micros),
+            {key: Balance(day.cap_micros, day.settled_micros, day.leased_micros) for key, day in found.days.items()},
+            found.over_delivered_micros,
+            found.revision,
+            found.hunger,
+            found.hungry_owner,
+        )

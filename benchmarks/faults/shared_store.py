@@ -1,0 +1,351 @@
+"""A budget store that several simulated servers share: what `RedisStore` is to Redis, on simulated masters.
+
+A master that is lost is replaced by one that has only a part of what it was told: its calls are kept, and those that
+were replicated are done again on empty keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
+from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
+from pacing.budget.store import (
+    OWNER_SHIFT,
+    AccountLost,
+    Epoch,
+    Grant,
+    LeaseRequest,
+    LeaseState,
+    NotDecided,
+    StoreUnavailable,
+    check_claims,
+)
+from pacing.days import zone_of
+from pacing.facts import Verdict
+
+
+class Lost(Enum):
+    """What becomes of one call to a master that is out of reach."""
+
+    REQUEST = "it is not done"
+    ANSWER = "it is done, and nobody hears of it"
+
+
+class StoreWatcher(Protocol):
+    """Is told of every change that a master made, before whoever asked for it is."""
+
+    def store_did(self, owner_id: int, name: str, arguments: tuple[Any, ...], answer: Any) -> None:
+        """`name` is a method of `SharedKeys` that changes something, with its arguments behind `at`."""
+
+
+class _Master:
+    def __init__(self, replication_id: int) -> None:
+        self.keys = SharedKeys()
+        self.replication_id = replication_id
+        self.clock_error_ms = 0
+        self.is_down = False
+        self.calls: list[tuple[int, At, str, tuple[Any, ...]]] = []
+
+
+class SharedMasters:
+    """One or several masters, which split the creators between them. Used by one thread.
+
+    Attributes:
+        watcher: is told of every change, but not of those that a new master does again.
+    """
+
+    def __init__(self, now_ms: Callable[[], int], masters: int = 1, watcher: StoreWatcher | None = None) -> None:
+        """`now_ms` is the true time; each master may have another."""
+        self._now_ms = now_ms
+        self._replication_ids = 0
+        self._masters = [_Master(self._new_replication_id()) for _ in range(masters)]
+        self.watcher = watcher
+
+    def __len__(self) -> int:
+        return len(self._masters)
+
+    def _new_replication_id(self) -> int:
+        self._replication_ids += 1
+        return self._replication_ids
+
+    def replication_ids(self) -> frozenset[str]:
+        """Of the masters, as they are now."""
+        return frozenset(str(master.replication_id) for master in self._masters)
+
+    def set_down(self, number: int, is_down: bool) -> None:
+        """Let a master be away for everybody, or be back."""
+        self._masters[number].is_down = is_down
+
+    def is_down(self, number: int) -> bool:
+        """Whether a master is away."""
+        return self._masters[number].is_down
+
+    def fail_over(self, number: int, lost_ms: int, clock_error_ms: int = 0) -> int:
+        """Put a replica in a master's place that lacks what was written in the last `lost_ms`; answers how much that
+        is, in calls."""
+        master = self._masters[number]
+        since_ms = self._now_ms() - lost_ms
+        kept = [call for call in master.calls if call[0] <= since_ms]
+        lost = len(master.calls) - len(kept)
+        if lost:
+            master.keys = SharedKeys()
+            for _, at, name, arguments in kept:
+                getattr(master.keys, name)(at, *arguments)
+        master.calls = kept
+        master.replication_id, master.clock_error_ms = self._new_replication_id(), clock_error_ms
+        return lost
+
+    def number_of(self, key: int) -> int:
+        """Which master has the keys of a creator, or the entry of a campaign or lease."""
+        return key % len(self._masters)
+
+    def change(self, owner_id: int, number: int, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Let a master do something."""
+        master = self._masters[number]
+        now_ms = self._now_ms()
+        at = At(now_ms + master.clock_error_ms, master.replication_id)
+        answer = getattr(master.keys, name)(at, *arguments)
+        master.calls.append((now_ms, at, name, arguments))
+        if self.watcher is not None:
+            self.watcher.store_did(owner_id, name, arguments, answer)
+        return answer
+
+    def look(self, number: int) -> tuple[SharedKeys, At]:
+        """A master's keys, to read only, and its moment."""
+        master = self._masters[number]
+        return master.keys, At(self._now_ms() + master.clock_error_ms, master.replication_id)
+
+
+class SimulatedStore:
+    """A `BudgetStore` with the epochs of `RedisStore`, of one owner.
+
+    Attributes:
+        mishap: asked at each call what becomes of it; None: it is done and answered.
+    """
+
+    def __init__(
+        self, masters: SharedMasters, owner_id: int, kept_ms: int = KEPT_MS, quarantine_ms: int = QUARANTINE_MS
+    ) -> None:
+        """See `RedisStore`."""
+        self._masters = masters
+        self._owner_id = owner_id
+        self._kept_ms = kept_ms
+        self._quarantine_ms = quarantine_ms
+        self._creators: dict[int, int] = {}
+        self._zones: dict[int, str] = {}
+        self._campaigns: dict[int, int] = {}
+        self.mishap: Callable[[], Lost | None] = lambda: None
+
+    def _reach(self, number: int) -> Lost | None:
+        lost = self.mishap()
+        if lost is Lost.REQUEST or self._masters.is_down(number):
+            raise StoreUnavailable(f"simulated master {number}: no answer")
+        return lost
+
+    def _change(self, key: int, name: str, *arguments: Any) -> Any:
+        number = self._masters.number_of(key)
+        lost = self._reach(number)
+        answer = self._masters.change(self._owner_id, number, name, arguments)
+        if lost is not None:
+            raise StoreUnavailable(f"simulated master {number}: no answer, done all the same")
+        return answer
+
+    def _look(self, key: int) -> tuple[SharedKeys, At]:
+        number = self._masters.number_of(key)
+        if self._reach(number) is not None:
+            raise StoreUnavailable(f"simulated master {number}: no answer")
+        return self._masters.look(number)
+
+    def _creator_of(self, campaign_id: int) -> int | None:
+        creator_id = self._creators.get(campaign_id)
+        if creator_id is None:
+            creator_id = self._look(campaign_id)[0].creators.get(campaign_id)
+            if creator_id is not None:
+                self._creators[campaign_id] = creator_id
+        return creator_id
+
+    def _home_of(self, lease_id: int) -> tuple[int, int] | None:
+        """(campaign_id, creator_id) of a lease."""
+        campaign_id = self._campaigns.get(lease_id)
+        if campaign_id is None:
+            keys, at = self._look(lease_id)
+            campaign_id = keys.campaign_of(at, lease_id)
+            if campaign_id is None:
+                return None
+            self._campaigns[lease_id] = campaign_id
+        creator_id = self._creator_of(campaign_id)
+        return None if creator_id is None else (campaign_id, creator_id)
+
+    def set_caps(
+        self,
+        campaign_id: int,
+        creator_id: int,
+        zone: str,
+        daily_cap_micros: int,
+        total_cap_micros: int,
+        now_ms: int,
+        revision: int = 0,
+        opening: bool = True,
+    ) -> EffectiveCaps:
+        """See `BudgetStore.set_caps`."""
+        check_cap("daily_cap_micros", daily_cap_micros)
+        check_cap("total_cap_micros", total_cap_micros)
+        zone_of(zone)
+        if opening:
+            found = self._change(campaign_id, "enter_campaign", campaign_id, creator_id)
+        else:
+            found = self._look(campaign_id)[0].creators.get(campaign_id)
+        if found is None:
+            raise AccountLost(campaign_id)
+        if found != creator_id:
+            raise ValueError(f"creator_id {creator_id}: campaign {campaign_id} was opened with {found}, for good")
+        caps = (daily_cap_micros, total_cap_micros)
+        home = (creator_id, self._quarantine_ms, campaign_id, zone)
+        effective: EffectiveCaps = self._change(creator_id, "change_caps", *home, caps, now_ms, revision, opening)
+        self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
+        return effective
+
+    def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
+        """See `BudgetStore.acquire`."""
+        grants: list[Grant | None] = [None] * len(requests)
+        places: dict[int, list[int]] = {}
+        for i, request in enumerate(requests):
+            places.setdefault(request.campaign_id, []).append(i)
+        for campaign_id, at in places.items():
+            creator_id = self._creator_of(campaign_id)
+            if creator_id is None:
+                continue
+            asked = [requests[i] for i in at]
+            amounts = self._change(
+                creator_id, "grant", creator_id, self._quarantine_ms, campaign_id, self._owner_id, asked
+            )
+            for request in asked:
+                kept_ms = max(0, request.end_at_ms - request.start_at_ms) + 2 * self._kept_ms
+                self._change(request.lease_id, "enter_lease", request.lease_id, campaign_id, kept_ms)
+            for i, amount in zip(at, amounts, strict=True):
+                if amount:
+                    grants[i] = Grant(requests[i], amount)
+                    self._campaigns[requests[i].lease_id] = campaign_id
+        return grants
+
+    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+        """See `BudgetStore.release`."""
+        home = self._home_of(lease_id)
+        if home is None:
+            return 0
+        released: int = self._change(home[1], "give_back", lease_id, amount_micros, closed, serial, self._kept_ms)
+        return released
+
+    def settle(self, claims: np.ndarray) -> np.ndarray:
+        """See `BudgetStore.settle`."""
+        return self._settle(claims, is_known=False)
+
+    def settle_again(self, claims: np.ndarray) -> np.ndarray:
+        """See `RedisStore.settle_again`."""
+        return self._settle(claims, is_known=True)
+
+    def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
+        check_claims(claims)
+        verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
+        told: dict[int, tuple[list[int], list[Claim]]] = {}
+        columns = (claims[name].tolist() for name in claims.dtype.names or ())
+        for i, (campaign_id, *rest, sequence) in enumerate(zip(*columns, strict=True)):
+            teller = self._owner_id << OWNER_SHIFT | sequence if sequence else 0
+            places, batch = told.setdefault(campaign_id, ([], []))
+            places.append(i)
+            batch.append((campaign_id, *rest, teller))
+        for campaign_id, (places, batch) in told.items():
+            creator_id = self._creator_of(campaign_id)
+            if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
+                home = (creator_id, self._quarantine_ms)
+                decided = self._change(creator_id, "decide", *home, batch, self._kept_ms, is_known)
+                verdicts[places] = decided
+        undecided = int((verdicts == UNDECIDED).sum())
+        if undecided:
+            raise NotDecided(undecided)
+        return verdicts
+
+    def _zone_of(self, campaign_id: int, creator_id: int) -> str | None:
+        zone = self._zones.get(campaign_id)
+        if zone is None:
+            account = self._look(creator_id)[0].accounts.get(campaign_id)
+            if account is None:
+                return None
+            zone = self._zones[campaign_id] = account.zone
+        return zone
+
+    def account(self, campaign_id: int) -> Account | None:
+        """See `BudgetStore.account`."""
+        creator_id = self._creator_of(campaign_id)
+        return None if creator_id is None else self._look(creator_id)[0].copied_account(campaign_id)
+
+    def accounts(self, campaign_ids: Iterable[int]) -> dict[int, Account]:
+        """See `RedisStore.accounts`."""
+        found = {campaign_id: self.account(campaign_id) for campaign_id in campaign_ids}
+        return {campaign_id: account for campaign_id, account in found.items() if account is not None}
+
+    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+        """See `BudgetStore.unsettled_micros`."""
+        left = 0
+        for lease_id in lease_ids:
+            home = self._home_of(lease_id)
+            if home is not None:
+                keys, at = self._look(home[1])
+                left += keys.left_micros(at, lease_id)
+        return left
+
+    def forget(self, before_at_ms: int) -> None:
+        """See `BudgetStore.forget`; about campaigns that this store has seen."""
+        for campaign_id, creator_id in list(self._creators.items()):
+            self._change(creator_id, "forget_days", campaign_id, before_at_ms)
+
+    def reclaim(self, before_at_ms: int) -> int:
+        """See `BudgetStore.reclaim`; about campaigns that this store has seen."""
+        taken = 0
+        for campaign_id, creator_id in list(self._creators.items()):
+            if self._look(creator_id)[0].has_ended(campaign_id, before_at_ms):
+                taken += self._change(creator_id, "take_back", campaign_id, before_at_ms, self._kept_ms)
+        return taken
+
+    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
+        """See `RedisStore.epochs`."""
+        return {
+            creator_id: self._change(creator_id, "note_epoch", creator_id, self._quarantine_ms)
+            for creator_id in creator_ids
+        }
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """See `RedisStore.settled_again`."""
+        home = (creator_id, self._quarantine_ms, self._owner_id)
+        number: int = self._change(creator_id, "settled_again", *home, epoch_number)
+        return number
+
+    def retire(self, creator_ids: Iterable[int]) -> None:
+        """See `RedisStore.retire`."""
+        for creator_id in creator_ids:
+            self._change(creator_id, "retire_owner", creator_id, self._owner_id)
+
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """See `RedisStore.restate`."""
+        by_campaign: dict[int, list[LeaseState]] = {}
+        for lease in leases:
+            by_campaign.setdefault(lease.campaign_id, []).append(lease)
+        for campaign_id, mine in by_campaign.items():
+            creator_id = self._creator_of(campaign_id)
+            if creator_id is not None:
+                self._change(creator_id, "restate", campaign_id, mine, self._kept_ms)
+
+    def replication_ids(self) -> frozenset[str]:
+        """See `RedisStore.replication_ids`."""
+        for number in range(len(self._masters)):
+            self._reach(number)
+        return self._masters.replication_ids()
+
+    def close(self) -> None:
+        """See `BudgetStore.close`."""

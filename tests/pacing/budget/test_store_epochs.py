@@ -1,0 +1,257 @@
+"""What a shared store does once its master is lost: on a real Redis that is started again, on a simulated master."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import pytest
+
+from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
+from benchmarks.redis_servers import RedisServer, redis_server
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, LeaseState, NotDecided, StoreUnavailable
+from pacing.days import local_day
+from pacing.facts import Verdict
+from tests.pacing.budget.store_homes import SimulatedHome
+from tests.pacing.rows import START_MS
+
+ZONE = "UTC"
+CREATOR = 9
+TODAY = local_day(START_MS, ZONE)
+CHARGED, DUPLICATE = Verdict.CHARGED, Verdict.DUPLICATE
+SharedStore = RedisStore | SimulatedStore
+
+
+class EpochHome(Protocol):
+    """One master with an empty store, which can be lost."""
+
+    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
+        """A store of one owner."""
+
+    def lose_master(self) -> None:
+        """Let another master take over, which lacks nothing."""
+
+    def pass_ms(self, ms: int) -> None:
+        """Let time pass."""
+
+
+class RestartedRedis:
+    """A redis-server that writes everything to its disk."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._stores: list[RedisStore] = []
+
+    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
+        self._stores.append(RedisStore(self._server.url, owner_id, quarantine_ms=quarantine_ms))
+        return self._stores[-1]
+
+    def lose_master(self) -> None:
+        self._server.kill()
+        self._server.start()
+
+    def pass_ms(self, ms: int) -> None:
+        time.sleep(ms / 1_000)
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+
+class FailedOver(SimulatedHome):
+    """A simulated master."""
+
+    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
+        return self.another(owner_id, quarantine_ms=quarantine_ms)
+
+    def lose_master(self) -> None:
+        assert self.masters.fail_over(0, lost_ms=0) == 0
+
+
+@pytest.fixture(params=["redis", "simulated"])
+def epoch_home(request: pytest.FixtureRequest) -> Iterator[EpochHome]:
+    if request.param == "simulated":
+        yield FailedOver()
+        return
+    with redis_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        home = RestartedRedis(server)
+        yield home
+        home.close()
+
+
+def request(lease_id: int, want: int = 100) -> LeaseRequest:
+    return LeaseRequest(lease_id, 1, TODAY.day_key, START_MS, START_MS + 60_000, want)
+
+
+def open_account(store: SharedStore) -> None:
+    store.set_caps(1, CREATOR, ZONE, 1_000, 5_000, START_MS)
+
+
+def granted(store: SharedStore, lease_id: int) -> int:
+    (grant,) = store.acquire([request(lease_id)])
+    return grant.amount_micros if grant else 0
+
+
+def claims(*told: tuple[int, int, int], first_sequence: int = 1) -> np.ndarray:
+    rows = np.array([(1, lease_id, seq, amount, START_MS, 0) for lease_id, seq, amount in told], SETTLEMENT)
+    rows["sequence"] = np.arange(first_sequence, first_sequence + len(rows))
+    return rows
+
+
+def test_behind_a_new_master_nothing_is_granted_for_a_while(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=1_500)
+    open_account(store)
+    assert granted(store, 1) == 100
+    assert store.epochs([CREATOR]) == {CREATOR: Epoch(1, 0, ())}
+    epoch_home.lose_master()
+    assert [granted(store, 2), granted(store, 1)] == [0, 100], "what is out stays out"
+    (epoch,) = store.epochs([CREATOR]).values()
+    assert epoch == Epoch(2, epoch.refused_ms, (1,)) and 0 < epoch.refused_ms <= 1_500
+    assert store.settled_again(CREATOR, epoch.number) == 2
+    assert store.settle(claims((1, 1, 30), (5, 1, 10))).tolist() == [CHARGED, CHARGED], "and is settled"
+    assert granted(store, 2) == 0
+    epoch_home.pass_ms(1_600)
+    assert granted(store, 2) == 100
+    assert store.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, ())}
+
+
+def test_behind_a_new_master_grants_wait_for_every_owner_that_ever_had_one(epoch_home: EpochHome) -> None:
+    stores = [epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2, 3)]
+    first, second, idle = stores
+    open_account(first)
+    assert [granted(first, 1), granted(second, 2)] == [100, 100]
+    epoch_home.lose_master()
+    assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (1, 2))}
+    tellings = ((first, 2), (second, 1), (idle, 2))
+    assert [store.settled_again(CREATOR, number) for store, number in tellings] == [2] * 3
+    assert [granted(store, 3) for store in stores] == [0, 0, 0]
+    assert first.epochs([CREATOR]) == {CREATOR: Epoch(2, 0, (2,))}, "the second did so in an epoch before"
+    second.settled_again(CREATOR, 3)
+    assert granted(first, 3) == 0, "nobody can be ahead of time"
+    second.settled_again(CREATOR, 2)
+    assert granted(idle, 3) == 100
+    epoch_home.lose_master()
+    first.settled_again(CREATOR, 3)
+    second.retire([CREATOR])
+    assert granted(first, 4) == 0, "now the third had one, too"
+    idle.settled_again(CREATOR, 3)
+    assert granted(first, 4) == 100
+
+
+def test_claims_are_told_apart_behind_a_new_master(epoch_home: EpochHome) -> None:
+    first, second = epoch_home.store(1, quarantine_ms=0), epoch_home.store(2, quarantine_ms=0)
+    open_account(first)
+    assert granted(first, 1) == 100
+    assert first.settle(claims((1, 1, 30), (1, 2, 10))).tolist() == [CHARGED, CHARGED]
+    assert first.release(1, 20, False, serial=1) == 20
+    epoch_home.lose_master()
+    first.settled_again(CREATOR, 2)
+    assert second.settle(claims((1, 1, 30), (1, 3, 5))).tolist() == [DUPLICATE, CHARGED]
+    assert first.settle(claims((1, 1, 30), (1, 2, 10), (1, 3, 5))).tolist() == [CHARGED, CHARGED, DUPLICATE]
+    assert first.release(1, 20, False, serial=1) == 20, "and so are releases"
+    assert first.unsettled_micros([1]) == 35
+
+
+def test_behind_a_new_master_claims_wait_until_every_owner_has_told_its_charges_again(epoch_home: EpochHome) -> None:
+    first, second = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
+    open_account(first)
+    assert [granted(first, 1), granted(second, 2)] == [100, 100]
+    assert first.settle(claims((1, 1, 10))).tolist() == [CHARGED]
+    epoch_home.lose_master()
+    for store in (first, second):
+        with pytest.raises(NotDecided, match="1 claims wait"):
+            first.settle(claims((1, 1, 10), (1, 2, 30)))
+        assert store.settle_again(claims((2, 1, 5))).tolist() == [CHARGED if store is first else DUPLICATE]
+        store.settled_again(CREATOR, 2)
+    assert first.settle(claims((1, 1, 10), (1, 2, 30), first_sequence=7)).tolist() == [DUPLICATE, CHARGED]
+
+
+def test_behind_a_new_master_claims_wait_for_money_that_may_have_been_given_back(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=1_500)
+    open_account(store)
+    assert sum(granted(store, lease_id) for lease_id in range(1, 12)) == 1_000
+    epoch_home.lose_master()
+    assert store.settled_again(CREATOR, 2) == 2
+    with pytest.raises(NotDecided, match="2 claims wait"):
+        store.settle(claims((1, 1, 60), (77, 1, 30), (1, 2, 50)))
+    account = store.account(1)
+    assert account is not None
+    assert (account.flight.settled_micros, account.over_delivered_micros) == (60, 0)
+    store.restate([LeaseState(2, 1, TODAY.day_key, 100, 70, START_MS, START_MS + 60_000, closed=True)])
+    store.restate([LeaseState(78, 1, TODAY.day_key, 20, 20, START_MS, START_MS + 60_000, closed=False)])
+    account = store.account(1)
+    assert account is not None and account.flight.leased_micros == 1_000 - 60 - 30 + 20
+    epoch_home.pass_ms(1_600)
+    told = store.settle(claims((1, 1, 60), (77, 1, 30), (1, 2, 50))).tolist()
+    assert told == [CHARGED, Verdict.OVER_DELIVERY, CHARGED]
+
+
+def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=0)
+    open_account(store)
+    assert granted(store, 1) == 100
+    assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
+    store.set_caps(1, CREATOR, ZONE, 100, 100, START_MS)
+    lost = claims((8, 1, 50), first_sequence=2)
+    for _ in range(2):
+        assert store.settle_again(lost).tolist() == [CHARGED], "on a lease that is lost, beyond a cap that was cut"
+    account = store.account(1)
+    assert account is not None
+    assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
+    assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
+
+
+def test_who_asks_in_vain_is_heard(epoch_home: EpochHome) -> None:
+    store, other = epoch_home.store(4, quarantine_ms=0), epoch_home.store(5, quarantine_ms=0)
+    open_account(store)
+    assert sum(granted(store, lease_id) for lease_id in range(1, 12)) == 1_000
+    account = store.account(1)
+    assert account is not None and account.hunger == 0
+    assert granted(other, 12) == 0
+    account = store.accounts([1, 77])[1]
+    assert (account.hunger, account.hungry_owner) == (1, 5)
+
+
+def test_a_replica_lacks_what_was_written_last() -> None:
+    home = SimulatedHome()
+    store = home.fresh(quarantine_ms=5_000)
+    open_account(store)
+    assert granted(store, 1) == 100
+    assert store.settle(claims((1, 1, 30))).tolist() == [CHARGED]
+    home.pass_ms(1_000)
+    assert granted(store, 2) == 100
+    assert store.settle(claims((1, 2, 20), first_sequence=2)).tolist() == [CHARGED]
+    assert store.release(1, 50, True, serial=1) == 50
+    assert home.masters.fail_over(0, lost_ms=500) == 4, "the lease, its entry, the claim and the release"
+    account = store.account(1)
+    assert account is not None and (account.flight.settled_micros, account.flight.leased_micros) == (30, 70)
+    assert granted(store, 2) == 0, "it is not known any more, and there are no grants"
+    assert store.settled_again(CREATOR, 2) == 2
+    assert store.settle(claims((1, 1, 30), (1, 2, 20), (2, 1, 10))).tolist() == [CHARGED, CHARGED, CHARGED]
+    assert store.settled_again(CREATOR, 2) == 2
+    home.pass_ms(5_000)
+    assert granted(store, 3) == 100
+    assert home.masters.fail_over(0, lost_ms=10_000) > 0
+    assert store.account(1) is None and store.epochs([CREATOR]) == {CREATOR: Epoch(1, 0, ())}, "all was lost"
+
+
+def test_a_master_that_is_away_and_calls_that_get_lost_are_one_exception() -> None:
+    masters = SharedMasters(lambda: START_MS, masters=3)
+    store, other = SimulatedStore(masters, 1), SimulatedStore(masters, 2)
+    open_account(store)
+    for lost, left in ((Lost.REQUEST, 0), (Lost.ANSWER, 100)):
+        store.mishap = lambda lost=lost: lost  # type: ignore[misc]
+        with pytest.raises(StoreUnavailable):
+            store.acquire([request(1)])
+        account = other.account(1)
+        assert account is not None and account.flight.leased_micros == left
+    store.mishap = lambda: None
+    assert granted(store, 1) == 100, "as if it had been asked once"
+    masters.set_down(CREATOR % 3, is_down=True)
+    with pytest.raises(StoreUnavailable):
+        other.account(1)
+    masters.set_down(CREATOR % 3, is_down=False)
+    assert other.unsettled_micros([1]) == 100
