@@ -140,6 +140,12 @@ BENCHES = {
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
     ),
+    "shading": Command(
+        "benchmarks.shading.command",
+        "share of an oracle's surplus that learned price landscapes and shading get",
+        "Bid in first-price worlds whose prices are known, with the shipped landscapes and shading and every kind of "
+        "feedback, beside an oracle that knows them. Exits with 1 if a bid lies under its floor or above its value.",
+    ),
     "faults": Command(
         "benchmarks.faults.command",
         "the money code under seeded faults, with an auditor",

@@ -23,6 +23,7 @@ PACKAGES = [
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.market",
+    "benchmarks.shading",
     "benchmarks.suite",
     "fanbridge",
     "fanbridge.service",
