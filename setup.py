@@ -15,6 +15,7 @@ PACKAGES = [
     "auction.bid.mac",
     "auction.campaigns",
     "auction.landscape",
+    "auction.landscape.exploration",
     "auction.landscape.memory",
     "auction.predictor",
     "auction.predictor.waiting",

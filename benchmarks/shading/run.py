@@ -9,6 +9,7 @@ import numpy as np
 
 from auction.landscape.kernels import shade_batch
 from auction.landscape.landscape import LandscapeLearner
+from auction.services import CONTROL_PERIOD_MS, LANDSCAPE_PERIOD_MS
 from benchmarks.shading.worlds import FLOORS, UNIT_MICROS, VALUE_MEDIAN, VALUE_SIGMA, WORLDS, Oracle, World
 from pacing.facts import FEEDBACK, AuctionType
 
@@ -17,6 +18,8 @@ KINDS = ("full", "on_win", "on_loss", "win_loss", "missing", "mixed")
 lost. "missing": of half of the auctions nothing at all, of the others everything. "mixed": any of the first four."""
 BATCH = 200
 """Auctions between two snapshots: what is told of them, they all teach the next ones."""
+REFRESH_BATCHES = LANDSCAPE_PERIOD_MS // CONTROL_PERIOD_MS
+"""As a server does it that is told of one batch in each control period."""
 FRACTIONS = np.linspace(0.3, 1.0, 29)
 _YARDSTICK_AUCTIONS = 4_000
 
@@ -40,10 +43,12 @@ class Share:
 
 @dataclass(frozen=True)
 class _Slots:
-    """n auctions: segment i8, values f8 and floors i8 and prices i8 in micros, `scale_micros` f8 what a unit costs."""
+    """n auctions: segment i8; value f8, floor i8 and price i8 in micros; `floors` f8 in units, `scale_micros` f8 a unit
+    there and then."""
 
     segments: np.ndarray
     values_micros: np.ndarray
+    floors: np.ndarray
     floors_micros: np.ndarray
     prices_micros: np.ndarray
     scale_micros: np.ndarray
@@ -52,6 +57,7 @@ class _Slots:
         return _Slots(
             self.segments[which],
             self.values_micros[which],
+            self.floors[which],
             self.floors_micros[which],
             self.prices_micros[which],
             self.scale_micros[which],
@@ -64,15 +70,17 @@ def _oracle(world: str, floor: float) -> Oracle:
 
 
 def _draw_slots(world: World, auctions: int, rng: np.random.Generator) -> _Slots:
+    # Prices lie somewhere else among the bins of the learner in every run.
+    unit_micros = UNIT_MICROS * np.exp(rng.uniform(-0.5, 0.5))
     factors = world.segment_factors(rng)
     segments = rng.choice(world.segments, auctions, p=world.segment_shares())
-    scale = UNIT_MICROS * factors[segments]
+    scale = unit_micros * factors[segments]
     values = scale * VALUE_MEDIAN * np.exp(VALUE_SIGMA * rng.standard_normal(auctions))
     floors = rng.choice(FLOORS, auctions) if world.has_floors else np.zeros(auctions)
     scale = scale * world.level((np.arange(auctions) + 0.5) / auctions)
     prices = np.maximum(np.rint(scale * world.prices.draw(rng, auctions)), 1.0).astype(np.int64)
-    floors_micros = np.rint(floors * UNIT_MICROS).astype(np.int64)
-    return _Slots(segments, values, floors_micros, np.maximum(prices, floors_micros), scale)
+    floors_micros = np.rint(floors * scale).astype(np.int64)
+    return _Slots(segments, values, floors, floors_micros, np.maximum(prices, floors_micros), scale)
 
 
 def _expected_surplus(world: World, slots: _Slots, bids: np.ndarray) -> np.ndarray:
@@ -84,10 +92,10 @@ def _expected_surplus(world: World, slots: _Slots, bids: np.ndarray) -> np.ndarr
 
 def _oracle_surplus(name: str, slots: _Slots) -> np.ndarray:
     total = np.zeros(len(slots.values_micros))
-    for floor_micros in np.unique(slots.floors_micros).tolist():
-        chosen = slots.floors_micros == floor_micros
+    for floor in np.unique(slots.floors).tolist():
+        chosen = slots.floors == floor
         scale = slots.scale_micros[chosen]
-        total[chosen] = scale * _oracle(name, floor_micros / UNIT_MICROS).surplus(slots.values_micros[chosen] / scale)
+        total[chosen] = scale * _oracle(name, floor).surplus(slots.values_micros[chosen] / scale)
     return total
 
 
@@ -143,7 +151,9 @@ def _run(name: str, kind: str, seed: int, auctions: int) -> tuple[Share, Landsca
     rng, told_rng = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
     slots, leaves, learner = _draw_slots(world, auctions, rng), world.leaves(), LandscapeLearner()
     bids = np.zeros(auctions, np.int64)
-    for start in range(0, auctions, BATCH):
+    for number, start in enumerate(range(0, auctions, BATCH)):
+        if number % REFRESH_BATCHES == 0:
+            learner.refresh()
         part = slots.part(slice(start, start + BATCH))
         which, made = leaves[part.segments], bids[start : start + BATCH]
         shade_batch(part.values_micros, part.floors_micros, which, learner.snapshot(), made)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from auction.landscape.kernels import Landscape, build_envelope
 from benchmarks.shading import command
 from benchmarks.shading.kernels import golden_batch, search_batch
 from benchmarks.shading.reference import best_lognormal_surplus, lognormal_surplus, piece_of
-from benchmarks.shading.run import KINDS, _draw_slots, _expected_surplus, _oracle_surplus, feedback_of, learned_world
+from benchmarks.shading.run import KINDS, _draw_slots, _expected_surplus, _oracle_surplus, feedback_of
 from benchmarks.shading.worlds import DISTRIBUTIONS, UNIT_MICROS, WORLDS, Oracle
 
 
@@ -74,10 +75,12 @@ def test_yardsticks_are_what_they_say() -> None:
     for value, bid in zip(values, bids.tolist(), strict=True):
         best = best_lognormal_surplus(value, mu, sigma)
         assert lognormal_surplus(value, bid, mu, sigma) == pytest.approx(best, rel=1e-5)
-    landscape = learned_world("clustered", "full", 4, 400).snapshot()
+    edges, starts, pieces = np.array([9_000, 12_000, 40_000]), np.zeros((1, 4)), np.zeros((1, 4), np.int64)
+    win_probs = np.array([[0.3, 0.7, 1.0]])
+    count = build_envelope(edges, win_probs[0], starts[0], pieces[0])
+    landscape = Landscape(edges, win_probs, np.array([count], np.int32), starts, pieces)
     search_batch(np.array(values), which, landscape, bids)
-    starts, pieces = landscape.piece_from_micros[0], landscape.piece_counts[0]
-    expected = [piece_of(starts[:pieces], landscape.piece_bids_micros[0][:pieces].tolist(), value) for value in values]
+    expected = [piece_of(starts[0, :count].tolist(), pieces[0, :count].tolist(), value) for value in values]
     assert bids.tolist() == expected
 
 
@@ -91,17 +94,16 @@ def test_intervals_cover_as_they_say() -> None:
 def test_the_command_ends_in_figures_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     command.configure(parser)
-    flags = "--quick --auctions 1000 --world clustered --world segments64 --feedback full --feedback win_loss"
+    flags = "--quick --auctions 1000 --world segments64 --feedback full --feedback win_loss"
     args = parser.parse_args(
         [*flags.split(), "--workers", "1", "--json", str(tmp_path / "f.json"), "--plots", str(tmp_path)]
     )
     assert command.main(args) == 0
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["violations"] == 0
-    for world in ("clustered", "segments64"):
-        for kind in ("full", "win_loss"):
-            assert 0.2 < figures[f"{world}.{kind}.share"] < 1.0
-            assert figures[f"{world}.{kind}.half_width"] > 0
+    for kind in ("full", "win_loss"):
+        assert 0.2 < figures[f"segments64.{kind}.share"] < 1.0
+        assert figures[f"segments64.{kind}.half_width"] > 0
     assert figures["ns_per_bid"] > 0
     assert (tmp_path / "shading.png").stat().st_size > 1_000
     assert "segments64" in capsys.readouterr().out
