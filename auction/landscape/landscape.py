@@ -124,6 +124,7 @@ class LandscapeLearner:
         self._lock = threading.Lock()
         self._fresh = 0
         self.observed = 0
+        self._wins_are_told = False
         self._published: Landscape | None = None
 
     def observe(self, feedback: np.ndarray) -> int:
@@ -131,10 +132,13 @@ class LandscapeLearner:
 
         Only first-price rows count. A stated least winning bid is exact, and so is a lost auction's clearing price;
         else a win says "no more than the bid" and a loss "more than the bid". Rows with a landscape out of range are
-        passed over.
+        passed over, and so are billed impressions as soon as any win was told: their auctions were told of before.
         """
         rows = feedback[(feedback["at"] == AuctionType.FIRST_PRICE) & (feedback["landscape_idx"] < LEAF_COUNT)]
         rows = rows[(rows["bid_micros"] > 0) & (rows["bid_micros"] <= MAX_PRICE_MICROS)]
+        self._wins_are_told |= bool(((rows["won"] == 1) & (rows["exposed"] == 0)).any())
+        if self._wins_are_told:
+            rows = rows[rows["exposed"] == 0]
         if not len(rows):
             return 0
         won = rows["won"] != 0

@@ -173,6 +173,21 @@ def test_only_where_no_prices_are_told_bids_are_scattered() -> None:
         assert (shaded(again, values) == made[1]).all(), "the same feedback, the same bids"
 
 
+def test_an_auction_that_is_told_as_won_and_again_as_billed_teaches_once() -> None:
+    rng = np.random.default_rng(14)
+    rows = feedback_of("win_loss", rng, draw_prices(rng, 3_000))
+    billed = rows[rows["won"] == 1].copy()
+    billed["exposed"] = 1
+    told, told_again, billed_only = LandscapeLearner(), LandscapeLearner(), LandscapeLearner()
+    told.observe(rows)
+    assert told_again.observe(np.concatenate([rows, billed])) == told.observed
+    assert told_again.observe(billed[:9]) == 0
+    billed_only.observe(np.concatenate([rows[rows["won"] == 0], billed]))
+    expected = told.refresh().win_probs
+    for learner in (told_again, billed_only):
+        np.testing.assert_array_equal(learner.refresh().win_probs, expected)
+
+
 def test_rows_that_tell_nothing_are_passed_over() -> None:
     learner = LandscapeLearner()
     rows = np.zeros(5, FEEDBACK)
