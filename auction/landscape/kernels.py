@@ -350,7 +350,7 @@ def estimate_win_probs(
         tried = 0
         for k in range(bins):
             tried += 1 if wins[k] + losses[k] > NO_EVIDENCE else 0
-        each = strength / tried
+        each = strength / max(tried, 1)
         padded_wins = np.zeros(bins, np.float64)
         padded_losses = np.zeros(bins, np.float64)
         for k in range(bins):
