@@ -169,10 +169,22 @@ BENCHES = {
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
     ),
+    "several": Command(
+        "benchmarks.several",
+        "four servers of one Redis spend one budget to the last bid, killed again and again",
+        "Start real servers on one Redis, bid and report at all of them, and kill one after the other. Exits with 1 if "
+        "a micro is lost or too much, if a bid that would fit is left, or if reports differ.",
+    ),
     "recovery": Command(
         "benchmarks.crashes.recovery",
         "how much longer a start takes with a million rows in the ledger",
         "Let the engine live a day on a virtual clock, crash, and start again, beside one with an empty ledger.",
+    ),
+    "shading": Command(
+        "benchmarks.shading.command",
+        "share of an oracle's surplus that learned price landscapes and shading get",
+        "Bid in first-price worlds whose prices are known, with the shipped landscapes and shading and every kind of "
+        "feedback, beside an oracle that knows them. Exits with 1 if a bid lies under its floor or above its value.",
     ),
     "faults": Command(
         "benchmarks.faults.command",

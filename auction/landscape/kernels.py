@@ -181,6 +181,8 @@ def product_limit_right(exact: np.ndarray, losses: np.ndarray, out_win_probs: np
 def product_limit_left(exact: np.ndarray, wins: np.ndarray, out_win_probs: np.ndarray) -> None:
     """Kaplan-Meier in reverse, where a win tells only that the price is no higher: F at each edge.
 
+    A bid that won at edge k would not have been told of a price in bin k: it is at risk in the bins below only.
+
     Args:
         exact: f8[B + 1], weight of prices seen in each bin.
         wins: f8[B], weight of won bids whose edge is k: the price lies in bin k or below.
@@ -197,9 +199,10 @@ def product_limit_left(exact: np.ndarray, wins: np.ndarray, out_win_probs: np.nd
     for step in range(bins):
         k = bins - 1 - step
         out_win_probs[k] = below
+        at_risk -= wins[k]
         if at_risk > NO_EVIDENCE:
             below *= max(0.0, 1.0 - exact[k] / at_risk)
-        at_risk -= exact[k] + wins[k]
+        at_risk -= exact[k]
 
 
 @njit(cache=True, nogil=True)
@@ -236,6 +239,33 @@ def isotonic_win_rate(wins: np.ndarray, losses: np.ndarray, out_win_probs: np.nd
         if block + 1 < count and start[block + 1] == k:
             block += 1
         out_win_probs[k] = rate[block] if block >= 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def fill_between(trials: np.ndarray, shape_win_probs: np.ndarray, out_win_probs: np.ndarray) -> None:
+    """Let F rise between edges that had bids as another F does there; in place.
+
+    Args:
+        trials: f8[B], weight of bids at each edge.
+        shape_win_probs: f8[B], not decreasing.
+        out_win_probs: f8[B], not decreasing at the edges that had bids; elsewhere it is written.
+    """
+    bins = trials.shape[0]
+    last = -1
+    last_rate = 0.0
+    last_shape = 0.0
+    for k in range(bins + 1):
+        if k < bins and trials[k] <= NO_EVIDENCE:
+            continue
+        rate = out_win_probs[k] if k < bins else 1.0
+        shape = shape_win_probs[k] if k < bins else 1.0
+        rise = shape - last_shape
+        for j in range(last + 1, k):
+            part = (shape_win_probs[j] - last_shape) / rise if rise > NO_EVIDENCE else 1.0
+            out_win_probs[j] = last_rate + (rate - last_rate) * part
+        last = k
+        last_rate = rate
+        last_shape = shape
 
 
 @njit(cache=True, nogil=True)
@@ -302,7 +332,8 @@ def estimate_win_probs(
     """F at each edge from whatever was told, leaning on a prior F that counts as much as `strength` auctions.
 
     Chooses the estimator by what there is: product limit, its reverse, isotonic regression, or self-consistency for
-    mixtures. The prior enters as prices seen (as won and lost bids, where no price is ever told).
+    mixtures. The prior enters as prices seen; where no price is ever told, as won and lost bids at the edges that had
+    any, in equal parts, and between these edges F rises as the prior does.
 
     Args:
         exact: f8[B + 1]; wins, losses: f8[B], as in `product_limit_right` and `product_limit_left`.
@@ -316,10 +347,18 @@ def estimate_win_probs(
     won = wins.sum() > NO_EVIDENCE
     lost = losses.sum() > NO_EVIDENCE
     if not seen and won and lost:
-        each = strength / bins
-        padded_wins = wins + each * prior_win_probs
-        padded_losses = losses + each * (1.0 - prior_win_probs)
+        tried = 0
+        for k in range(bins):
+            tried += 1 if wins[k] + losses[k] > NO_EVIDENCE else 0
+        each = strength / max(tried, 1)
+        padded_wins = np.zeros(bins, np.float64)
+        padded_losses = np.zeros(bins, np.float64)
+        for k in range(bins):
+            if wins[k] + losses[k] > NO_EVIDENCE:
+                padded_wins[k] = wins[k] + each * prior_win_probs[k]
+                padded_losses[k] = losses[k] + each * (1.0 - prior_win_probs[k])
         isotonic_win_rate(padded_wins, padded_losses, out_win_probs)
+        fill_between(padded_wins + padded_losses, prior_win_probs, out_win_probs)
         return
     masses = np.empty(bins + 1, np.float64)
     running = 0.0

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import ndtr
 
 from auction.landscape.kernels import Landscape
-from auction.landscape.memory.kernels import Evidence, refresh_landscapes
+from auction.landscape.memory.kernels import SURE, Evidence, refresh_landscapes
 from auction.landscape.segments import LEAF_COUNT, ROW_COUNT, ancestry, landscape_idx, parent_rows
 from pacing.facts import AuctionType
 from pacing.money import MAX_PRICE_MICROS
@@ -18,6 +19,8 @@ from pacing.money import MAX_PRICE_MICROS
 __all__ = ["Landscape", "LandscapeLearner", "LandscapeSettings", "landscape_idx"]
 
 _STATE_VERSION = 1
+_FAMILY_STEP = 0.1
+_FAMILY_SIGMAS = (0.1, 0.2, 0.4, 0.6, 0.9, 1.3, 1.9)
 _REFRESH_AT_LEAST, _REFRESH_AT_MOST = 20, 2_000
 
 
@@ -32,15 +35,17 @@ class LandscapeSettings:
         score_half_life: how long that likelihood is remembered, in auctions.
         strength: how many auctions a parent's word counts for.
         rounds: of the iteration for mixed feedback, a refresh.
+        exploration: standard deviations by which published landscapes are scattered where no prices are told.
     """
 
     lowest_micros: int = 500
     highest_micros: int = 2_000_000
-    bins: int = 256
-    half_lives: tuple[float, ...] = (1_500.0, 15_000.0, 150_000.0)
+    bins: int = 512
+    half_lives: tuple[float, ...] = (500.0, 2_500.0, 15_000.0, 150_000.0)
     score_half_life: float = 4_000.0
     strength: float = 50.0
     rounds: int = 25
+    exploration: float = 0.4
 
     def __post_init__(self) -> None:
         if not 1 <= self.lowest_micros < self.highest_micros <= MAX_PRICE_MICROS:
@@ -54,6 +59,8 @@ class LandscapeSettings:
             raise ValueError(f"half_lives {self.half_lives}: not positive")
         if self.strength <= 0 or self.score_half_life <= 0 or self.rounds < 1:
             raise ValueError("strength, score_half_life, rounds: not positive")
+        if not 0 <= self.exploration <= 10:
+            raise ValueError(f"exploration {self.exploration}: not in 0..10")
 
 
 def price_edges(settings: LandscapeSettings) -> np.ndarray:
@@ -72,6 +79,21 @@ def price_edges(settings: LandscapeSettings) -> np.ndarray:
     return edges
 
 
+def _family_columns(edges_micros: np.ndarray) -> dict[str, np.ndarray]:
+    """Log-normal distributions all over the range, as `Evidence` has them."""
+    logs = np.log(edges_micros)
+    mus = np.arange(logs[0], logs[-1] + _FAMILY_STEP, _FAMILY_STEP)
+    mu, sigma = (grid.ravel()[:, None] for grid in np.meshgrid(mus, _FAMILY_SIGMAS, indexing="ij"))
+    win_probs = ndtr((logs - mu) / sigma)
+    masses = np.diff(win_probs, axis=1, prepend=0.0, append=1.0)
+    logs_of = {"masses": masses, "wins": win_probs, "losses": 1.0 - win_probs}
+    columns = {
+        f"family_log_{name}": np.ascontiguousarray(np.log(np.maximum(chances, SURE)).T)
+        for name, chances in logs_of.items()
+    }
+    return {"family_win_probs": win_probs, **columns}
+
+
 class LandscapeLearner:
     """Learns from first-price feedback of outside auctions, and publishes landscapes.
 
@@ -88,6 +110,7 @@ class LandscapeLearner:
             parents=parent_rows(),
             root_win_probs=root,
             half_lives=np.array(self.settings.half_lives, np.float64),
+            **_family_columns(self.edges_micros),
             exact=np.zeros((memories, ROW_COUNT, bins + 1)),
             wins=np.zeros((memories, ROW_COUNT, bins)),
             losses=np.zeros((memories, ROW_COUNT, bins)),
@@ -101,6 +124,7 @@ class LandscapeLearner:
         self._lock = threading.Lock()
         self._fresh = 0
         self.observed = 0
+        self._wins_are_told = False
         self._published: Landscape | None = None
 
     def observe(self, feedback: np.ndarray) -> int:
@@ -108,29 +132,37 @@ class LandscapeLearner:
 
         Only first-price rows count. A stated least winning bid is exact, and so is a lost auction's clearing price;
         else a win says "no more than the bid" and a loss "more than the bid". Rows with a landscape out of range are
-        passed over.
+        passed over, and so are billed impressions as soon as any win was told: their auctions were told of before.
         """
         rows = feedback[(feedback["at"] == AuctionType.FIRST_PRICE) & (feedback["landscape_idx"] < LEAF_COUNT)]
         rows = rows[(rows["bid_micros"] > 0) & (rows["bid_micros"] <= MAX_PRICE_MICROS)]
+        self._wins_are_told |= bool(((rows["won"] == 1) & (rows["exposed"] == 0)).any())
+        if self._wins_are_told:
+            rows = rows[rows["exposed"] == 0]
         if not len(rows):
             return 0
         won = rows["won"] != 0
         seen_micros = np.where(rows["min_bid_to_win_micros"] > 0, rows["min_bid_to_win_micros"], -1)
         cleared = ~won & (seen_micros < 0) & (rows["price_micros"] >= rows["bid_micros"])
         seen_micros = np.where(cleared, rows["price_micros"], seen_micros)
-        exact = seen_micros > 0
-        # A price is in the first bin whose edge wins it; a bid stands for the highest edge that it reaches.
-        price_bins = np.searchsorted(self.edges_micros, seen_micros, side="left")
-        bid_bins = np.searchsorted(self.edges_micros, rows["bid_micros"], side="right") - 1
-        told = exact | (bid_bins >= 0)
+        # A slot's price is never told below its floor: there, only that the others bid no more than that.
+        at_floor = (seen_micros > 0) & (seen_micros <= rows["floor_micros"])
+        exact = (seen_micros > 0) & ~at_floor
+        # A price is in the first bin whose edge wins it. A win says as much of the bid; a loss, that the price is above
+        # the last edge that the bid reaches.
+        most_micros = np.where(exact, seen_micros, np.where(at_floor, rows["floor_micros"], rows["bid_micros"]))
+        most_bins = np.searchsorted(self.edges_micros, most_micros, side="left")
+        least_bins = np.searchsorted(self.edges_micros, rows["bid_micros"], side="right") - 1
+        bounded = (won | at_floor) & ~exact & (most_bins < self.settings.bins)
+        lost = ~won & ~exact & ~at_floor & (least_bins >= 0)
+        told = exact | bounded | lost
         chains = self._ancestry[rows["landscape_idx"]]
         with self._lock:
             for depth in range(chains.shape[1]):
                 level = chains[:, depth]
-                np.add.at(self._evidence.fresh_exact, (level[exact], price_bins[exact]), 1.0)
-                for target, which in ((self._evidence.fresh_wins, won), (self._evidence.fresh_losses, ~won)):
-                    chosen = which & ~exact & (bid_bins >= 0)
-                    np.add.at(target, (level[chosen], bid_bins[chosen]), 1.0)
+                np.add.at(self._evidence.fresh_exact, (level[exact], most_bins[exact]), 1.0)
+                np.add.at(self._evidence.fresh_wins, (level[bounded], most_bins[bounded]), 1.0)
+                np.add.at(self._evidence.fresh_losses, (level[lost], least_bins[lost]), 1.0)
             count = int(told.sum())
             self._fresh += count
             self.observed += count
@@ -140,6 +172,7 @@ class LandscapeLearner:
         """Bring landscapes up to date and publish them."""
         with self._lock:
             bins = self.settings.bins
+            random = np.random.default_rng(self.observed)  # nothing new, nothing else to publish
             win_probs = np.zeros((ROW_COUNT, bins))
             counts = np.zeros(LEAF_COUNT, np.int32)
             starts = np.zeros((LEAF_COUNT, bins + 1))
@@ -150,6 +183,9 @@ class LandscapeLearner:
                 self.settings.strength,
                 self.settings.score_half_life,
                 self.settings.rounds,
+                random.standard_normal(bins),
+                random.random(bins),
+                self.settings.exploration,
                 win_probs,
                 counts,
                 starts,
@@ -169,24 +205,25 @@ class LandscapeLearner:
         """Write all evidence to `path` (npz), whole or not at all."""
         with self._lock:
             held = {
-                name: getattr(self._evidence, name)
+                name: getattr(self._evidence, name).copy()
                 for name in (
                     "exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses", "scores", "win_probs"
                 )
             }  # fmt: skip
-            partial = path.with_name(path.name + ".partial")
-            with partial.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    version=np.int64(_STATE_VERSION),
-                    edges_micros=self.edges_micros,
-                    half_lives=self._evidence.half_lives,
-                    observed=np.int64(self.observed),
-                    **held,
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            observed = self.observed
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                version=np.int64(_STATE_VERSION),
+                edges_micros=self.edges_micros,
+                half_lives=self._evidence.half_lives,
+                observed=np.int64(observed),
+                **held,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote.

@@ -1,5 +1,5 @@
 """Compiled refresh of landscapes: fade old evidence, weigh several memories by how well they foretold, estimate,
-envelope."""
+explore, envelope."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from auction.landscape.exploration.kernels import draw_win_probs
 from auction.landscape.kernels import NO_EVIDENCE, build_envelope, estimate_win_probs
 
 SURE = 1e-6
+NEGLIGIBLE = 1e-4
+SEEN_ENOUGH = 0.01
+PUBLISHED_STEPS = 4096.0
+_DRAWS_APART = 97
 
 
 class Evidence(NamedTuple):
@@ -23,6 +28,9 @@ class Evidence(NamedTuple):
         half_lives: f8[M], auctions after which evidence counts half.
         exact: f8[M, L, B + 1]; wins, losses: f8[M, L, B], faded.
         fresh_exact, fresh_wins, fresh_losses: the same without the M axis, since the last refresh; not faded.
+        family_win_probs: f8[J, B], F of each member of the family of smooth distributions.
+        family_log_masses: f8[B + 1, J], logarithm of the probability that a price lies in each bin.
+        family_log_wins, family_log_losses: f8[B, J], of F and of 1 - F at each edge.
         scores: f8[M, L], faded log-likelihood of what came after each memory's estimate.
         win_probs: f8[M, L, B], each memory's estimate.
     """
@@ -30,6 +38,10 @@ class Evidence(NamedTuple):
     parents: np.ndarray
     root_win_probs: np.ndarray
     half_lives: np.ndarray
+    family_win_probs: np.ndarray
+    family_log_masses: np.ndarray
+    family_log_wins: np.ndarray
+    family_log_losses: np.ndarray
     exact: np.ndarray
     wins: np.ndarray
     losses: np.ndarray
@@ -84,17 +96,69 @@ def take_fresh(evidence: Evidence, row: int, score_half_life: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def blend_family(evidence: Evidence, m: int, row: int, prior: np.ndarray, out_base: np.ndarray) -> None:
+    """What one memory of one landscape is expected to look like before its evidence is taken bin by bin, to f8[B].
+
+    The mean of the prior (which has half of the weight beforehand) and of all members of the family, each as likely as
+    it makes the evidence.
+    """
+    exact = evidence.exact[m, row]
+    wins = evidence.wins[m, row]
+    losses = evidence.losses[m, row]
+    bins = wins.shape[0]
+    members = evidence.family_win_probs.shape[0]
+    likelihoods = np.zeros(members, np.float64)
+    for k in range(bins + 1):
+        if exact[k] > 0.0:
+            for j in range(members):
+                likelihoods[j] += exact[k] * evidence.family_log_masses[k, j]
+        if k < bins and wins[k] > 0.0:
+            for j in range(members):
+                likelihoods[j] += wins[k] * evidence.family_log_wins[k, j]
+        if k < bins and losses[k] > 0.0:
+            for j in range(members):
+                likelihoods[j] += losses[k] * evidence.family_log_losses[k, j]
+    of_prior = log_likelihood(exact, wins, losses, prior) + math.log(members)
+    best = of_prior
+    for j in range(members):
+        best = max(best, likelihoods[j])
+    weight = math.exp(of_prior - best)
+    total = weight
+    for k in range(bins):
+        out_base[k] = weight * prior[k]
+    for j in range(members):
+        weight = math.exp(likelihoods[j] - best)
+        if weight > NEGLIGIBLE:
+            total += weight
+            for k in range(bins):
+                out_base[k] += weight * evidence.family_win_probs[j, k]
+    for k in range(bins):
+        out_base[k] = min(out_base[k] / total, 1.0)
+
+
+@njit(cache=True, nogil=True)
 def mix_memories(
-    evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int, out: np.ndarray
+    evidence: Evidence,
+    row: int,
+    prior: np.ndarray,
+    strength: float,
+    rounds: int,
+    out: np.ndarray,
+    out_trials: np.ndarray,
 ) -> None:
     """Estimate one landscape under every memory and mix them by likelihood, to f8[B]; the prior itself where nothing
-    is known."""
+    is known.
+
+    `out_trials` (f8[B]) is how many bids at each edge the mixture rests on, by weight; 0 where prices are seen in more
+    than a few auctions, which teach about other bids too.
+    """
     memories = evidence.half_lives.shape[0]
     longest = 0
     for m in range(memories):
         if evidence.half_lives[m] > evidence.half_lives[longest]:
             longest = m
     held = evidence.exact[longest, row].sum() + evidence.wins[longest, row].sum() + evidence.losses[longest, row].sum()
+    out_trials[:] = 0.0
     if held <= NO_EVIDENCE:
         out[:] = prior
         for m in range(memories):
@@ -105,17 +169,22 @@ def mix_memories(
         best = max(best, evidence.scores[m, row])
     total = 0.0
     out[:] = 0.0
+    base = np.empty(out.shape[0], np.float64)
     for m in range(memories):
         weight = math.exp(evidence.scores[m, row] - best)
         total += weight
         estimate = evidence.win_probs[m, row]
+        blend_family(evidence, m, row, prior, base)
         estimate_win_probs(
-            evidence.exact[m, row], evidence.wins[m, row], evidence.losses[m, row], prior, strength, rounds, estimate
+            evidence.exact[m, row], evidence.wins[m, row], evidence.losses[m, row], base, strength, rounds, estimate
         )
         for k in range(out.shape[0]):
             out[k] += weight * estimate[k]
+            out_trials[k] += weight * (evidence.wins[m, row, k] + evidence.losses[m, row, k])
+    few_seen = evidence.exact[longest, row].sum() <= SEEN_ENOUGH * held
     for k in range(out.shape[0]):
         out[k] = min(out[k] / total, 1.0)
+        out_trials[k] = out_trials[k] / total if few_seen else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -125,12 +194,16 @@ def refresh_landscapes(
     strength: float,
     score_half_life: float,
     rounds: int,
+    normals: np.ndarray,
+    uniforms: np.ndarray,
+    spread: float,
     out_win_probs: np.ndarray,
     out_counts: np.ndarray,
     out_from_micros: np.ndarray,
     out_bids_micros: np.ndarray,
 ) -> None:
-    """Bring all L landscapes up to date, parents first, and build the envelopes of the first `len(out_counts)`.
+    """Bring all L landscapes up to date, parents first, and build the envelopes of the first `len(out_counts)`, which
+    are nobody's parents.
 
     Args:
         evidence: updated in place; fresh evidence is merged and cleared.
@@ -138,18 +211,24 @@ def refresh_landscapes(
         strength: auctions that a parent's word counts for.
         score_half_life: auctions after which how well a memory foretold counts half.
         rounds: of the self-consistency iteration.
-        out_win_probs: f8[L, B].
+        normals, uniforms: f8[B], draws for the exploration of those first.
+        spread: of the exploration, in standard deviations.
+        out_win_probs: f8[L, B]; of those first, as they are published: after exploration, in steps that compress well.
         out_counts: i4[S], S <= L.
         out_from_micros, out_bids_micros: f8[S, B + 1], i8[S, B + 1].
     """
     rows = evidence.parents.shape[0]
+    trials = np.empty(edges_micros.shape[0], np.float64)
     for step in range(rows):
         row = rows - 1 - step
         take_fresh(evidence, row, score_half_life)
         parent = evidence.parents[row]
         prior = out_win_probs[parent] if parent >= 0 else evidence.root_win_probs
-        mix_memories(evidence, row, prior, strength, rounds, out_win_probs[row])
+        mix_memories(evidence, row, prior, strength, rounds, out_win_probs[row], trials)
         if row < out_counts.shape[0]:
+            if trials.sum() > NO_EVIDENCE:
+                draw_win_probs(trials, normals, uniforms, _DRAWS_APART * row, spread, out_win_probs[row])
+            out_win_probs[row] = np.floor(out_win_probs[row] * PUBLISHED_STEPS + 0.5) / PUBLISHED_STEPS
             out_counts[row] = build_envelope(
                 edges_micros, out_win_probs[row], out_from_micros[row], out_bids_micros[row]
             )

@@ -13,6 +13,7 @@ from auction.landscape.kernels import (
     bins_up_to,
     build_envelope,
     estimate_win_probs,
+    fill_between,
     isotonic_win_rate,
     product_limit_left,
     product_limit_right,
@@ -138,12 +139,14 @@ def test_product_limits_are_kaplan_meier(exact_counts: list[int], seed: int) -> 
     for k in range(bins):
         assert out[k] == pytest.approx(kaplan_meier(*columns, at=k), abs=1e-9)
 
-    # Left-censoring is right-censoring of the price counted from above.
+    # Left-censoring is right-censoring of the price counted from above; but a bid that won at edge k is told of no
+    # price in bin k, so it is out of sight just before.
     product_limit_left(exact, censored, out)
-    mirrored = [[bins - t for t in columns[0]], columns[1], columns[2]]
+    ends = [2 * (bins - t) - (not event) for t, event, _ in kept]
+    mirrored = [ends, columns[1], columns[2]]
     for k in range(bins):
         # P(price <= k) = 1 - P(bins - price <= bins - k - 1)
-        expected = 1 - kaplan_meier(*mirrored, at=bins - k - 1)
+        expected = 1 - kaplan_meier(*mirrored, at=2 * (bins - k - 1))
         assert out[k] == pytest.approx(expected, abs=1e-9)
 
 
@@ -155,6 +158,30 @@ def test_isotonic_regression_is_the_max_min_formula(trials: list[tuple[int, int]
     out = np.zeros(len(trials))
     isotonic_win_rate(wins, losses, out)
     np.testing.assert_allclose(out, pooled_rates(wins.tolist(), losses.tolist()), atol=1e-12)
+
+
+def test_where_every_win_is_at_one_edge_the_losses_still_tell_the_shape() -> None:
+    # Prices 0, 1, 2 in parts .2 .3 .5. Half of the bids are at edge 0, half at edge 1; lost ones are told the price.
+    exact, wins, out = np.array([0.0, 150.0, 500.0]), np.array([100.0, 250.0]), np.zeros(2)
+    product_limit_left(exact, wins, out)
+    np.testing.assert_allclose(out, [0.2, 0.5])
+
+
+@limits(max_examples=100)
+@given(st.integers(1, 9), st.integers(0, 2**31))
+def test_between_edges_that_had_bids_f_rises_as_the_other_does(bins: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trials = rng.integers(0, 2, bins) * rng.random(bins)
+    shape, fitted = np.sort(rng.choice(rng.random(4), bins)), np.sort(rng.random(bins))
+    out = fitted.copy()
+    fill_between(trials, shape, out)
+    known = [(-1, 0.0, 0.0), *((k, fitted[k], shape[k]) for k in range(bins) if trials[k] > 0), (bins, 1.0, 1.0)]
+    for k in range(bins):
+        low, high = max(one for one in known if one[0] <= k), min(one for one in known if one[0] >= k)
+        rise = high[2] - low[2]
+        share = (shape[k] - low[2]) / rise if rise > 0 else 1.0
+        assert out[k] == pytest.approx(low[1] + share * (high[1] - low[1]) if low != high else fitted[k], abs=1e-9)
+    assert (np.diff(out) >= -1e-12).all()
 
 
 @limits(max_examples=60)

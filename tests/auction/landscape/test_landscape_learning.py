@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -112,6 +113,81 @@ def test_memory_shortens_when_prices_move() -> None:
     assert win_probability(15_000, 0, still.snapshot()) == pytest.approx(before, abs=0.02)
 
 
+def test_a_price_at_the_floor_tells_only_that_nobody_bid_more() -> None:
+    rng = np.random.default_rng(11)
+    learner, prices = LandscapeLearner(), draw_prices(rng, 6_000)
+    rows = feedback_of("full", rng, prices)
+    rows["floor_micros"] = np.minimum(rng.choice([0, 15_000, 25_000], 6_000), rows["bid_micros"])
+    rows["min_bid_to_win_micros"] = np.maximum(prices, rows["floor_micros"])
+    learner.observe(rows)
+    landscape = learner.refresh()
+    for bid in (7_000, 12_000, 20_000, 60_000):
+        assert win_probability(bid, 0, landscape) == pytest.approx((prices <= bid).mean(), abs=0.02)
+
+
+def test_bids_between_two_edges_tell_no_more_than_they_do() -> None:
+    # All prices lie in one bin, and so do all bids: half of them win.
+    learner = LandscapeLearner(LandscapeSettings(bins=16))
+    low, high = learner.edges_micros[8:10].tolist()
+    rows = np.zeros(2_000, FEEDBACK)
+    rows["at"], rows["min_bid_to_win_micros"], rows["price_micros"] = 1, -1, -1
+    rows["bid_micros"], rows["won"] = (low + high) // 2, np.arange(2_000) % 2
+    learner.observe(rows)
+    evidence = learner._evidence
+    assert (evidence.fresh_wins[0, 9], evidence.fresh_losses[0, 8]) == (1_000, 1_000)
+    landscape = learner.refresh()
+    assert win_probability(low, 0, landscape) < 0.1
+    assert win_probability(high, 0, landscape) > 0.9
+
+
+def test_what_is_above_all_bids_is_expected_to_go_on_as_it_did() -> None:
+    rng = np.random.default_rng(12)
+    learner, prices = LandscapeLearner(), rng.lognormal(np.log(20_000), 0.6, 4_000).astype(np.int64)
+    rows = feedback_of("on_win", rng, prices)
+    rows["bid_micros"] = np.exp(rng.uniform(np.log(5_000), np.log(20_000), 4_000)).astype(np.int64)
+    rows["won"] = rows["bid_micros"] >= prices
+    rows["min_bid_to_win_micros"] = np.where(rows["won"] == 1, prices, -1)
+    rows["price_micros"] = np.where(rows["won"] == 1, rows["bid_micros"], -1)
+    learner.observe(rows)
+    landscape = learner.refresh()
+    for bid in (12_000, 25_000, 35_000):
+        truth = NormalDist(np.log(20_000), 0.6).cdf(np.log(bid))
+        assert win_probability(bid, 0, landscape) == pytest.approx(truth, abs=0.06)
+
+
+def test_only_where_no_prices_are_told_bids_are_scattered() -> None:
+    values = np.geomspace(15_000, 90_000, 60)
+    for kind in ("on_loss", "win_loss"):
+        rng = np.random.default_rng(13)
+        still = LandscapeLearner(LandscapeSettings(exploration=0.0))
+        scattered = [LandscapeLearner(), LandscapeLearner(LandscapeSettings(exploration=3.0))]
+        rows = feedback_of(kind, rng, draw_prices(rng, 3_000))
+        made = []
+        for learner in (still, *scattered):
+            learner.observe(rows)
+            made.append(shaded(learner, values))
+        assert (made[0] == made[1]).all() == (kind != "win_loss")
+        assert (made[0] == made[2]).all() == (kind != "win_loss")
+        again = LandscapeLearner()
+        again.observe(rows)
+        assert (shaded(again, values) == made[1]).all(), "the same feedback, the same bids"
+
+
+def test_an_auction_that_is_told_as_won_and_again_as_billed_teaches_once() -> None:
+    rng = np.random.default_rng(14)
+    rows = feedback_of("win_loss", rng, draw_prices(rng, 3_000))
+    billed = rows[rows["won"] == 1].copy()
+    billed["exposed"] = 1
+    told, told_again, billed_only = LandscapeLearner(), LandscapeLearner(), LandscapeLearner()
+    told.observe(rows)
+    assert told_again.observe(np.concatenate([rows, billed])) == told.observed
+    assert told_again.observe(billed[:9]) == 0
+    billed_only.observe(np.concatenate([rows[rows["won"] == 0], billed]))
+    expected = told.refresh().win_probs
+    for learner in (told_again, billed_only):
+        np.testing.assert_array_equal(learner.refresh().win_probs, expected)
+
+
 def test_rows_that_tell_nothing_are_passed_over() -> None:
     learner = LandscapeLearner()
     rows = np.zeros(5, FEEDBACK)
@@ -158,6 +234,7 @@ def test_state_is_saved_and_refused_when_it_does_not_fit(tmp_path: Path) -> None
         ({"bins": 1}, "bins 1"),
         ({"half_lives": ()}, "half_lives"),
         ({"strength": 0.0}, "not positive"),
+        ({"exploration": -0.1}, "exploration -0.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, object], text: str) -> None:

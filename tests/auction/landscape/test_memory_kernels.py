@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auction.landscape.exploration.reference import draw_win_probs
 from auction.landscape.kernels import build_envelope, estimate_win_probs
 from auction.landscape.memory import reference
 from auction.landscape.memory.kernels import Evidence, log_likelihood, refresh_landscapes
 
 pytestmark = pytest.mark.kernels
 
-PARENTS = [1, 3, 3, -1]
+PARENTS = [2, 2, 3, -1]
 HALF_LIVES = [20.0, 200.0]
-STRENGTH, SCORE_HALF_LIFE, ROUNDS = 5.0, 50.0, 10
+STRENGTH, SCORE_HALF_LIFE, ROUNDS, SPREAD = 5.0, 50.0, 10, 0.4
 
 
 def estimate(
@@ -29,12 +30,24 @@ def estimate(
     return list(out.tolist())
 
 
+def family(bins: int) -> np.ndarray:
+    """Three distributions, one of which takes some prices for impossible."""
+    steps = np.arange(1, bins + 1) / (bins + 1)
+    return np.stack([steps**2, np.sqrt(steps), np.minimum(2 * steps, 1.0)])
+
+
 def empty(bins: int) -> Evidence:
+    members = family(bins)
+    masses = np.diff(members, axis=1, prepend=0.0, append=1.0)
     rows, memories, root = len(PARENTS), len(HALF_LIVES), np.arange(1, bins + 1) / (bins + 1)
     return Evidence(
         parents=np.array(PARENTS, np.int32),
         root_win_probs=root,
         half_lives=np.array(HALF_LIVES),
+        family_win_probs=members,
+        family_log_masses=np.log(np.maximum(masses, reference.SURE)).T.copy(),
+        family_log_wins=np.log(np.maximum(members, reference.SURE)).T.copy(),
+        family_log_losses=np.log(np.maximum(1.0 - members, reference.SURE)).T.copy(),
         exact=np.zeros((memories, rows, bins + 1)),
         wins=np.zeros((memories, rows, bins)),
         losses=np.zeros((memories, rows, bins)),
@@ -59,9 +72,15 @@ def plain(bins: int) -> list[reference.Landscape]:
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 2**32 - 1), bins=st.sampled_from([1, 2, 7]), rounds=st.integers(1, 4))
-def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    bins=st.sampled_from([1, 2, 7]),
+    rounds=st.integers(1, 4),
+    prices_are_told=st.booleans(),
+)
+def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int, prices_are_told: bool) -> None:
     rng = np.random.default_rng(seed)
+    normals, uniforms = rng.standard_normal(bins), rng.random(bins)
     evidence, landscapes = empty(bins), plain(bins)
     edges = np.cumsum(rng.integers(1, 100, bins)).astype(np.int64)
     out = np.empty((len(PARENTS), bins))
@@ -74,14 +93,27 @@ def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int
     for _ in range(rounds):
         for row, landscape in enumerate(landscapes):
             told = [rng.integers(0, 4, size) * (rng.random() < 0.6) for size in (bins + 1, bins, bins)]
+            told[0] *= prices_are_told
             fresh = (evidence.fresh_exact, evidence.fresh_wins, evidence.fresh_losses)
             for column, amounts in zip(fresh, told, strict=True):
                 column[row] = amounts
             landscape.fresh = reference.Told(*(amounts.astype(float).tolist() for amounts in told))
-        refresh_landscapes(evidence, edges, STRENGTH, SCORE_HALF_LIFE, ROUNDS, out, counts, starts, bids)
-        reference.refresh_all(landscapes, evidence.root_win_probs.tolist(), SCORE_HALF_LIFE, estimate)
+        columns = (normals, uniforms, SPREAD, out, counts, starts, bids)
+        refresh_landscapes(evidence, edges, STRENGTH, SCORE_HALF_LIFE, ROUNDS, *columns)
+        root = evidence.root_win_probs.tolist()
+        reference.refresh_all(landscapes, root, family(bins).tolist(), SCORE_HALF_LIFE, estimate)
         for row, landscape in enumerate(landscapes):
-            np.testing.assert_allclose(out[row], landscape.win_probs, rtol=1e-9, atol=1e-12)
+            expected = landscape.win_probs
+            if row < leaves:
+                if sum(landscape.trials) > 0:
+                    draws = (normals.tolist(), uniforms.tolist())
+                    expected = draw_win_probs(expected, landscape.trials, *draws, 97 * row, SPREAD)
+                # A hair may decide between two steps.
+                np.testing.assert_allclose(out[row], reference.published(expected), atol=1.01 / 4096)
+                assert (out[row] * 4096 == np.rint(out[row] * 4096)).all()
+                np.testing.assert_allclose(out[row], expected, atol=0.51 / 4096)
+            else:
+                np.testing.assert_allclose(out[row], expected, rtol=1e-9, atol=1e-12)
             for m, memory in enumerate(landscape.memories):
                 assert evidence.scores[m, row] == pytest.approx(memory.score, rel=1e-9, abs=1e-9)
                 np.testing.assert_allclose(evidence.exact[m, row], memory.told.exact, rtol=1e-9)
