@@ -35,7 +35,7 @@ SPARE_MICROS = 7_000
 _VIEWERS = 2
 _PAUSE_S = 0.05
 _KILL_S = (2.0, 8.0)
-_END_S = 420.0
+_END_S = 300.0
 _SETTLE_S = 60.0
 _FLAGS = ("--no-rest", "--no-bridge", "--policy", "fixed", "--fixed-bid-micros", str(BID_MICROS), "--calls-per-s", "0")
 _TIMES = ("--win-notice-ms", "500", "--billing-ms", "2000")
@@ -65,6 +65,7 @@ class Cluster:
         self._url, self._folder = url, folder
         self.servers: list[RunningServer | None] = [self._start(i) for i in range(count)]
         self.restarts = 0
+        self._killed: list[RunningServer] = []
 
     def _start(self, i: int) -> RunningServer:
         return start_server(self._folder / str(i), "--redis", self._url, *_FLAGS, *_TIMES)
@@ -75,13 +76,13 @@ class Cluster:
         assert server is not None
         self.servers[i] = None
         server.kill()
-        server.close()
+        self._killed.append(server)  # its channel stays open for calls that are just being made
         self.servers[i] = self._start(i)
         self.restarts += 1
 
     def close(self) -> None:
         """Stop all."""
-        for server in self.servers:
+        for server in [*self.servers, *self._killed]:
             if server is not None:
                 server.close()
 

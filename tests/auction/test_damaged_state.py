@@ -21,6 +21,7 @@ from auction.services import build_services
 from fanbridge.delivery import Delivery
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Goal
+from pacing.ledger.owners import OWN, Positions
 
 START_MS = 1_800_000_000_000
 
@@ -34,7 +35,7 @@ def campaign_of(creator_id: int) -> Campaign:
 def learner_file(folder: Path, **changes: Any) -> Path:
     """What a young learner saves, with some arrays changed; None: left out."""
     path = folder / "learner.npz"
-    Learner(Predictor(), capacity=16).save(path, 9)
+    Learner(Predictor(), capacity=16).save(path, Positions({OWN: 9}))
     with np.load(path) as saved:
         arrays = {**dict(saved), **changes}
     np.savez(path, **{name: values for name, values in arrays.items() if values is not None})

@@ -32,6 +32,7 @@ def run(*arguments: object) -> int:
 def test_a_long_check_tells_how_far_it_is(
     served: tuple[Path, int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(command, "QUIET_S", 60.0)
     assert run("verify", "--data", served[0]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(command, "QUIET_S", 0.0)
