@@ -116,7 +116,7 @@ class Client(threading.Thread):
         ids = range(self._next_viewer, self._next_viewer + _VIEWERS)
         self._next_viewer += _VIEWERS
         request = bidding_pb2.BidRequest(
-            id="r", at=bidding_pb2.AUCTION_TYPE_FIRST_PRICE, viewers=bidding_pb2.Viewers(ids=ids)
+            id="r", at=bidding_pb2.AUCTION_TYPE_SECOND_PRICE, viewers=bidding_pb2.Viewers(ids=ids)
         )
         answer = server.transport("feed").call("Bidding/Bid", request, bidding_pb2.BidResponse)
         size = DECISION.itemsize

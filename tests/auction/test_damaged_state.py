@@ -61,7 +61,7 @@ def test_a_learner_refuses_what_it_could_not_go_on_with(changes: dict[str, Any],
     with pytest.raises(ValueError, match=text):
         learner.load(path)
     learner.tick(START_MS + MS_PER_DAY)
-    assert learner.load(learner_file(tmp_path)) == 9
+    assert learner.load(learner_file(tmp_path)) == Positions({OWN: 9})
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"{}", b"[]", b'{"days": [{}], "position": 3}', b"[" * 50_000])
