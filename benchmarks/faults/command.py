@@ -7,6 +7,7 @@ Each seed is one world, played in virtual time by one thread, with an auditor be
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import time
 import traceback
@@ -101,15 +102,20 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--workers {workers}: not in 1..256")
     with without(args.without):
         warm_up()
+    logging.disable(logging.WARNING)  # what servers say about faults would drown what is found
     outcomes: list[Outcome] = []
     began_s = time.perf_counter()
     with (
         _playing(seeds, args.without, args.servers, min(workers, len(seeds))) as played,
         progress(len(seeds), "worlds") as bar,
     ):
-        for some in played:
-            outcomes += some
-            bar.advance(len(some), _note(outcomes))
+        try:
+            for some in played:
+                outcomes += some
+                bar.advance(len(some), _note(outcomes))
+        except KeyboardInterrupt:  # what was played until now counts
+            if not outcomes:
+                raise
     return _conclude(args, sorted(outcomes, key=lambda o: o.seed), time.perf_counter() - began_s)
 
 
@@ -128,8 +134,8 @@ def _seeds_of(args: argparse.Namespace) -> range:
 
 
 def _note(outcomes: Sequence[Outcome]) -> str:
-    failed = sum(bool(outcome.failure) for outcome in outcomes)
-    return f"{failed} failed" if failed else ""
+    failed = [str(outcome.seed) for outcome in outcomes if outcome.failure]
+    return f"{len(failed)} failed: {' '.join(failed[:_SHOWN_FAILURES])}" if failed else ""
 
 
 def figures_of(outcomes: Sequence[Outcome], elapsed_s: float) -> dict[str, Scalar]:
