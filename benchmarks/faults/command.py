@@ -102,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--workers {workers}: not in 1..256")
     with without(args.without):
         warm_up()
-    logging.disable(logging.WARNING)  # what servers say about faults would drown what is found
+    logging.disable(logging.ERROR)  # what servers say about faults would drown what is found
     outcomes: list[Outcome] = []
     began_s = time.perf_counter()
     with (
