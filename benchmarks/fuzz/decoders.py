@@ -7,6 +7,7 @@ fed by several processes. Since an engine goes away with its set, what memory gr
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,11 +54,11 @@ def all_targets(mutator: Mutator) -> Iterator[list[Target]]:
 
 
 def fuzz_set(inputs: int, seed: int, bar: ProgressBar, note: Note | None = None) -> list[Findings]:
-    """Feed one set of `inputs` inputs to the decoders, in turn; what became of them, by target."""
+    """Feed one set of at least `inputs` inputs to the decoders, in turn; what became of them, by target."""
     mutator = Mutator(seed)
     with all_targets(mutator) as targets:
         each = inputs / sum(1 / target.share for target in targets)
-        return [feed(target, max(1, round(each / target.share)), bar, note) for target in targets]
+        return [feed(target, math.ceil(each / target.share), bar, note) for target in targets]
 
 
 def feed_one(name: str, raw: bytes) -> Findings:

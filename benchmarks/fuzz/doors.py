@@ -48,7 +48,7 @@ def fuzz_served(inputs: int, seed: int, bar: ProgressBar) -> tuple[list[Findings
             marks = [resident_bytes(server.child.pid)]
             found: list[Findings] = []
             for _ in range(2):
-                found += _fuzz_doors(server, Mutator(seed), inputs // 2, bar)
+                found += _fuzz_doors(server, Mutator(seed), -(-inputs // 2), bar)
                 marks.append(resident_bytes(server.child.pid))
             _check_alive(server, found[-1])
     return together(found), Memory(*marks)
@@ -56,10 +56,10 @@ def fuzz_served(inputs: int, seed: int, bar: ProgressBar) -> tuple[list[Findings
 
 def _fuzz_doors(server: RunningServer, mutator: Mutator, inputs: int, bar: ProgressBar) -> list[Findings]:
     return [
-        *_fuzz_calls(server, mutator, inputs // 2, bar),
-        _fuzz_rest(server, mutator, inputs // 4, bar),
-        _fuzz_port(server, mutator, server.grpc_address, "gRPC port", inputs // 8, bar),
-        _fuzz_port(server, mutator, _rest_port(server), "REST port", inputs // 8, bar),
+        *_fuzz_calls(server, mutator, -(-inputs // 2), bar),
+        _fuzz_rest(server, mutator, -(-inputs // 4), bar),
+        _fuzz_port(server, mutator, server.grpc_address, "gRPC port", -(-inputs // 8), bar),
+        _fuzz_port(server, mutator, _rest_port(server), "REST port", -(-inputs // 8), bar),
     ]
 
 
@@ -86,7 +86,7 @@ def _calls() -> Iterator[tuple[str, Any, bool]]:
 
 def _fuzz_calls(server: RunningServer, mutator: Mutator, inputs: int, bar: ProgressBar) -> list[Findings]:
     calls = list(_calls())
-    return [_fuzz_call(server, mutator, call, max(1, inputs // len(calls)), bar) for call in calls]
+    return [_fuzz_call(server, mutator, call, -(-inputs // len(calls)), bar) for call in calls]
 
 
 def _fuzz_call(
