@@ -14,7 +14,6 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.memory import MemoryStore
 from pacing.budget.store import (
-    OWNER_SHIFT,
     AccountLost,
     BudgetStore,
     Epoch,
@@ -25,6 +24,7 @@ from pacing.budget.store import (
     StoreUnavailable,
 )
 from pacing.clocks import Clock
+from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
 
 logger = logging.getLogger(__name__)
