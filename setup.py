@@ -59,7 +59,7 @@ REQUIREMENTS = [
     "prometheus-client",
     "protobuf>=7.35",
     "pyroaring",
-    "redis",
+    "redis>=8",
     "rich",
     "scipy",
     "tzdata",

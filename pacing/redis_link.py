@@ -78,6 +78,7 @@ class RedisLink:
             "socket_connect_timeout": timeout_ms / 1000,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            "driver_info": None,  # else each connection tells the client's name, which needs a right of its own
         }
         try:
             self._client: Any = Redis.from_url(url, **options)
