@@ -26,7 +26,7 @@ from pacing.budget import owner_redis
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import StoreUnavailable
 from pacing.redis_link import RedisLink, Script
-from tests.auction.shared.account_home import ACCOUNT, AccountHome
+from tests.pacing.budget.account_home import ACCOUNT, AccountHome
 from tests.pacing.budget.store_homes import RedisHome
 from tests.pacing.budget.test_redis_store import every_call, granted, open_account
 from tests.protos.rpc.certificates import make_authority

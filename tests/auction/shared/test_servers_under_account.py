@@ -17,8 +17,8 @@ from benchmarks.redis_servers import RedisServer
 from pacing.facts import OutcomeKind, RowStatus
 from protos import campaigns_pb2
 from tests.auction.bid.engines import Engine, tokens_of
-from tests.auction.shared.account_home import AccountHome
 from tests.auction.shared.test_judged_servers import CREATOR_ID, Servers, charges_of
+from tests.pacing.budget.account_home import AccountHome
 
 PRICE_MICROS = 10
 BIDDING_MICROS = 20_000

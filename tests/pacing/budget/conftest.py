@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.redis_servers import redis_cluster, redis_server
+from tests.pacing.budget.account_home import AccountHome
 from tests.pacing.budget.store_homes import Home, MemoryHome, RedisHome
 
 
@@ -20,6 +21,16 @@ def redis_home() -> Iterator[RedisHome]:
 def cluster_home() -> Iterator[RedisHome]:
     with redis_cluster(masters=3) as cluster:
         yield RedisHome(cluster.masters)
+
+
+@pytest.fixture(scope="session")
+def account_home(redis_home: RedisHome) -> AccountHome:
+    return AccountHome(redis_home.masters)
+
+
+@pytest.fixture(scope="session")
+def cluster_account_home(cluster_home: RedisHome) -> AccountHome:
+    return AccountHome(cluster_home.masters)
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
