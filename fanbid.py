@@ -115,7 +115,7 @@ COMMANDS = {
         "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
     ),
     "redis": Command(
-        "pacing.budget.redis_command",
+        "auction.shared.redis_command",
         "print the rights of an account of a shared Redis, and load its scripts",
         "Print the rights that servers need on a shared Redis, and load the scripts that they run there.",
     ),

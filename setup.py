@@ -61,7 +61,7 @@ REQUIREMENTS = [
     "prometheus-client",
     "protobuf>=7.35",
     "pyroaring",
-    "redis",
+    "redis>=8",
     "rich",
     "scipy",
     "tzdata",

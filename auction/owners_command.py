@@ -9,6 +9,7 @@ from pathlib import Path
 
 from auction.config import ServeConfig
 from auction.services import Services
+from auction.shared.redis_command import ADMIN_URL_VARIABLE, administrators_url
 from pacing.budget import owner_redis
 from pacing.budget.redis_store import RedisStore, creator_ids
 from pacing.ledger.errors import LedgerInUse
@@ -31,7 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="its directory is gone: grants wait for it no longer; what it accepted and did not settle is not charged",
     )
     for action in (listing, retire):
-        action.add_argument("--redis", required=True, metavar="URL", help="as the servers are given it")
+        action.add_argument(
+            "--redis",
+            metavar="URL",
+            help="of the servers' Redis, with an account that may SCAN, an administrator's and not a server's; "
+            f"without it, {ADMIN_URL_VARIABLE}",
+        )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
         ValueError: the flags do not go together, the owner is none of this Redis, Redis does not answer, or the server
             of the directory is running.
     """
+    args.redis = administrators_url(args.redis)
     try:
         link = RedisLink(args.redis)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -43,6 +44,12 @@ class Script:
         digest = hashlib.sha1(self.text.encode("utf-8"), usedforsecurity=False).hexdigest()
         object.__setattr__(self, "sha", digest)
 
+    @classmethod
+    def beside(cls, module_file: str, *names: str) -> Script:
+        """The files `lua/NAME.lua` beside a module, one behind the other."""
+        folder = Path(module_file).with_name("lua")
+        return cls("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
+
     def call(self, keys: Sequence[str], arguments: Sequence[Any]) -> Command:
         """The command that runs the script; all `keys` must lie in one slot."""
         return ("EVALSHA", self, len(keys), *keys, *arguments)
@@ -71,6 +78,7 @@ class RedisLink:
             "socket_connect_timeout": timeout_ms / 1000,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            "driver_info": None,  # else each connection tells the client's name, which needs a right of its own
         }
         try:
             self._client: Any = Redis.from_url(url, **options)

@@ -168,3 +168,31 @@ def test_run_and_bench_pass_everything_on(
 ) -> None:
     assert dev_py(monkeypatch, *words.split()) == 0
     assert calls == [[str(dev.PYTHON), *command.split()]]
+
+
+def test_files_of_tests_are_in_memory_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "MEMORY", tmp_path)
+    monkeypatch.setattr(dev, "MEMORY_BYTES", 1)
+    assert dev.folder_for_tests() == tmp_path
+    monkeypatch.setattr(dev, "MEMORY_BYTES", 2**62)
+    assert dev.folder_for_tests() is None
+    monkeypatch.setattr(dev, "MEMORY", tmp_path / "none")
+    assert dev.folder_for_tests() is None
+
+
+def test_the_whole_run_cleans_up_after_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(label: str, arguments: list[str], **changes: str) -> tuple[int, str]:
+        folder = Path(changes["TMPDIR"])
+        assert folder.parent == tmp_path and f"{folder}/t" in arguments
+        seen.append(folder)
+        (folder / "t").mkdir(exist_ok=True)
+        return len(seen) % 2, label
+
+    for name in ("ensure_installed", "ensure_browser", "ensure_redis"):
+        monkeypatch.setattr(dev, name, lambda *_: None)
+    monkeypatch.setattr(dev, "folder_for_tests", lambda: tmp_path)
+    monkeypatch.setattr(dev, "pytest", run)
+    assert dev.test([]) == 1
+    assert len(seen) == 3 and list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from auction.campaigns.model import CampaignStatus
@@ -30,13 +29,11 @@ _KEYS = "fanbid:{campaigns}:keys"
 
 _log = logging.getLogger(__name__)
 
+PUT_CAMPAIGN = Script.beside(__file__, "put_campaign")
+POLL_CAMPAIGNS = Script.beside(__file__, "poll_campaigns")
 
-def _script(name: str) -> Script:
-    return Script((Path(__file__).with_name("lua") / f"{name}.lua").read_text(encoding="utf-8"))
-
-
-PUT_CAMPAIGN = _script("put_campaign")
-POLL_CAMPAIGNS = _script("poll_campaigns")
+SCRIPTS = (PUT_CAMPAIGN, POLL_CAMPAIGNS)
+"""All of them, for who loads them ahead."""
 
 
 class PutResult(StrEnum):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,12 +34,12 @@ LIVE_MS = 10_000
 """A consumer that was not heard of for so long is told nothing until it comes back."""
 _OWN_STREAM_TTL_MS = 6 * LIVE_MS
 
+_SPAN = Script.beside(__file__, "judged_span")
+_APPEND = Script.beside(__file__, "judged_append")
+_READ = Script.beside(__file__, "judged_read")
 
-def _script(name: str) -> Script:
-    return Script((Path(__file__).with_name("lua") / f"{name}.lua").read_text(encoding="utf-8"))
-
-
-_SPAN, _APPEND, _READ = (_script(name) for name in ("judged_span", "judged_append", "judged_read"))
+SCRIPTS = (_SPAN, _APPEND, _READ)
+"""All of them, for who loads them ahead."""
 
 
 def _stream_key(origin_id: int, consumer_id: int = 0) -> str:

@@ -8,7 +8,6 @@ has put it there again.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from auction.bid.keyring import KeyRing, one_at_a_time
 from auction.bid.token import TokenKeys, write_secret
@@ -24,13 +23,11 @@ _ATTEMPTS = 8
 
 _log = logging.getLogger(__name__)
 
+READ_KEYS = Script.beside(__file__, "read_keys")
+PUT_KEYS = Script.beside(__file__, "put_keys")
 
-def _script(name: str) -> Script:
-    return Script((Path(__file__).with_name("lua") / f"{name}.lua").read_text(encoding="utf-8"))
-
-
-READ_KEYS = _script("read_keys")
-PUT_KEYS = _script("put_keys")
+SCRIPTS = (READ_KEYS, PUT_KEYS)
+"""All of them, for who loads them ahead."""
 
 
 class SharedKeys:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,17 +27,11 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(64 - 6)
 _PACERS = "fanbid:{pace}:pacers"
 
-
-def _script(*names: str) -> Script:
-    folder = Path(__file__).with_name("lua")
-    return Script("".join((folder / f"pace_{name}.lua").read_text(encoding="utf-8") for name in names))
-
-
-ARRIVE = _script("now", "arrive")
-CLAIM = _script("now", "claim")
-PUBLISH = _script("now", "publish")
-READ = _script("now", "read")
-TELL = _script("tell")
+ARRIVE = Script.beside(__file__, "pace_now", "pace_arrive")
+CLAIM = Script.beside(__file__, "pace_now", "pace_claim")
+PUBLISH = Script.beside(__file__, "pace_now", "pace_publish")
+READ = Script.beside(__file__, "pace_now", "pace_read")
+TELL = Script.beside(__file__, "pace_tell")
 
 SCRIPTS = (ARRIVE, CLAIM, PUBLISH, READ, TELL)
 """All of them, for who loads them ahead."""

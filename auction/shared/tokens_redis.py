@@ -11,7 +11,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 from auction.campaigns.access import Role
@@ -27,7 +26,10 @@ _REVISION = "fanbid:{tokens}:revision"
 
 _log = logging.getLogger(__name__)
 
-PUT_TOKENS = Script((Path(__file__).with_name("lua") / "put_tokens.lua").read_text(encoding="utf-8"))
+PUT_TOKENS = Script.beside(__file__, "put_tokens")
+
+SCRIPTS = (PUT_TOKENS,)
+"""All of them, for who loads them ahead."""
 
 
 class SharedTokens:

@@ -16,7 +16,6 @@ from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps, check_cap
 from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
-    OWNER_SHIFT,
     AccountLost,
     Epoch,
     Grant,
@@ -28,6 +27,7 @@ from pacing.budget.store import (
 )
 from pacing.days import zone_of
 from pacing.facts import Verdict
+from pacing.ledger.owners import OWNER_SHIFT
 
 
 class Lost(Enum):

@@ -13,9 +13,10 @@ from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import OWNER_SHIFT, Grant, LeaseRequest, StoreUnavailable
+from pacing.budget.store import Grant, LeaseRequest, StoreUnavailable
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.log import Ledger
+from pacing.ledger.owners import OWNER_SHIFT, SEQUENCE_MASK
 from pacing.ledger.rows import MONEY, MoneyKind, money_rows
 
 SEQ_BLOCK = 2**28
@@ -182,7 +183,7 @@ class LeaseKeeper:
                 self._store.release(grant.request.lease_id, grant.amount_micros, closed=True)
             raise
         if granted:
-            self.counters.seq_bound = bound & (2**OWNER_SHIFT - 1)
+            self.counters.seq_bound = bound & SEQUENCE_MASK
             self._book.allow_until(bound)
         for slot, grant, day_end_at_ms in granted:
             end_ms = now_ms + grant.request.end_at_ms - wall_ms

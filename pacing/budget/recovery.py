@@ -12,15 +12,15 @@ from pacing.array_state import arrays_from, check_like
 from pacing.budget.account import Account, Balance
 from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
-from pacing.budget.store import OWNER_SHIFT, LeaseRequest
+from pacing.budget.store import LeaseRequest
 from pacing.facts import OutcomeKind
 from pacing.ledger.errors import LedgerDamaged
+from pacing.ledger.owners import OWNER_SHIFT, SEQUENCE_MASK
 from pacing.ledger.reading import LedgerReads
 from pacing.ledger.rows import MoneyKind
 
 _REPLAY_ROWS = 50_000
 _SNAPSHOT_VERSION = 1
-_COUNTER_MASK = 2**OWNER_SHIFT - 1
 
 
 @dataclass(slots=True)
@@ -110,8 +110,8 @@ def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
         )
         state.store.restore_lease(request, amount)
         if lease_id >> OWNER_SHIFT == owner_id:
-            state.counters.next_lease = max(state.counters.next_lease, (lease_id & _COUNTER_MASK) + 1)
-            state.counters.seq_bound = max(state.counters.seq_bound, int(row["seq_bound"]) & _COUNTER_MASK)
+            state.counters.next_lease = max(state.counters.next_lease, (lease_id & SEQUENCE_MASK) + 1)
+            state.counters.seq_bound = max(state.counters.seq_bound, int(row["seq_bound"]) & SEQUENCE_MASK)
     elif kind == MoneyKind.RELEASE:
         state.store.release(lease_id, int(row["amount_micros"]), bool(row["closed"]))
 

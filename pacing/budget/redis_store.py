@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
 from pacing.budget.store import (
     GRANT_BIDS,
     GRANT_SHARE,
-    OWNER_SHIFT,
     AccountLost,
     Epoch,
     Grant,
@@ -32,6 +30,7 @@ from pacing.budget.store import (
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
 from pacing.days import local_day, zone_of
 from pacing.facts import Verdict
+from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable, Script
 
@@ -50,21 +49,15 @@ _RECLAIMED_LEASES = 500
 _PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
 """A claim as settle.lua reads it."""
 
-
-def _script(*names: str) -> Script:
-    folder = Path(__file__).with_name("lua")
-    return Script("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
-
-
-SET_CAPS = _script("epoch", "set_caps")
-ACQUIRE = _script("epoch", "days", "acquire")
-NOTE_EPOCH = _script("epoch", "note_epoch")
-SETTLED_AGAIN = _script("epoch", "settled_again")
-RELEASE = _script("release")
-SETTLE = _script("epoch", "days", "settle")
-RESTATE = _script("days", "restate")
-RECLAIM = _script("reclaim")
-FORGET_DAYS = _script("forget_days")
+SET_CAPS = Script.beside(__file__, "epoch", "set_caps")
+ACQUIRE = Script.beside(__file__, "epoch", "days", "acquire")
+NOTE_EPOCH = Script.beside(__file__, "epoch", "note_epoch")
+SETTLED_AGAIN = Script.beside(__file__, "epoch", "settled_again")
+RELEASE = Script.beside(__file__, "release")
+SETTLE = Script.beside(__file__, "epoch", "days", "settle")
+RESTATE = Script.beside(__file__, "days", "restate")
+RECLAIM = Script.beside(__file__, "reclaim")
+FORGET_DAYS = Script.beside(__file__, "forget_days")
 
 SCRIPTS = (SET_CAPS, ACQUIRE, NOTE_EPOCH, SETTLED_AGAIN, RELEASE, SETTLE, RESTATE, RECLAIM, FORGET_DAYS)
 """All of them, for who loads them ahead."""

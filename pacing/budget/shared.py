@@ -15,7 +15,6 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.memory import MemoryStore
 from pacing.budget.store import (
-    OWNER_SHIFT,
     AccountLost,
     BudgetStore,
     Epoch,
@@ -27,6 +26,7 @@ from pacing.budget.store import (
 )
 from pacing.clocks import MS_PER_HOUR, Clock
 from pacing.facts import Verdict
+from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,6 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.money import MAX_AMOUNT_MICROS
 
-OWNER_SHIFT = 48
-"""Ids of leases and sequences of holds are their owner's id and, below this many bits, a count."""
 GRANT_SHARE = 2
 GRANT_BIDS = 64
 """g_max: one lease gets at most this fraction of what is free, so that a crash locks up only a part until its deadlines

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 OWNER_SHIFT = 48
+"""Ids of leases and sequences of holds, too, are their owner's id and, below this many bits, a count."""
 SEQUENCE_MASK = 2**OWNER_SHIFT - 1
 OWN = 0
 

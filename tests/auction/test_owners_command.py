@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import fanbid
 from auction.config import ServeConfig
 from auction.services import Services
+from auction.shared.redis_account import acl_line
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import LeaseRequest
@@ -60,6 +62,18 @@ def test_a_lost_owner_keeps_nobody_waiting(
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == ()
     store.close()
+
+
+def test_it_takes_an_administrators_account(
+    server: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FANBID_REDIS_ADMIN", raising=False)
+    assert run(capsys, "list")[1] == "fanbid owners: --redis: missing, and FANBID_REDIS_ADMIN is not set\n"
+    monkeypatch.setenv("FANBID_REDIS_ADMIN", server.url)
+    assert run(capsys, "list")[0] == 0
+    server.ask(*shlex.split(acl_line("serving", "a-password-of-16")))
+    code, text = run(capsys, "list", "--redis", f"redis://serving:a-password-of-16@{server.address}")
+    assert code == 2 and "permission" in text and "a-password" not in text
 
 
 def test_what_does_not_go_together(server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

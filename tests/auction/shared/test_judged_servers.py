@@ -32,9 +32,8 @@ def redis() -> Iterator[RedisServer]:
 class Servers:
     """Two servers of one Redis, which sign with the same keys and have the same campaign."""
 
-    def __init__(self, redis: RedisServer, folder: Path) -> None:
-        redis.ask("FLUSHALL")
-        self._redis, self._folder = redis, folder
+    def __init__(self, url: str, folder: Path, **settings: Any) -> None:
+        self._folder, self._settings = folder, {"redis": url} | settings
         self.engines: list[Engine] = []
         for number in range(2):
             self.add(number)
@@ -58,7 +57,7 @@ class Servers:
 
     def open(self, number: int) -> Engine:
         now_ms = self.engines[0].now_ms if self.engines else NOON_MS
-        return Engine(self._folder / str(number), start_at_ms=now_ms, redis=self._redis.url)
+        return Engine(self._folder / str(number), start_at_ms=now_ms, **self._settings)
 
     def start_again(self, number: int) -> None:
         """What a crash leaves, and a new process on it."""
@@ -117,7 +116,8 @@ class Servers:
 
 @pytest.fixture
 def servers(redis: RedisServer, tmp_path: Path) -> Iterator[Servers]:
-    servers = Servers(redis, tmp_path)
+    redis.ask("FLUSHALL")
+    servers = Servers(redis.url, tmp_path)
     yield servers
     for engine in servers.engines:
         engine.close()

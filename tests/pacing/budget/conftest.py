@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.redis_servers import redis_cluster, redis_server
-from tests.pacing.budget.store_homes import AccountHome, Home, MemoryHome, RedisHome, SimulatedHome
+from tests.pacing.budget.account_home import AccountHome
+from tests.pacing.budget.store_homes import Home, MemoryHome, RedisHome, SimulatedHome
 
 
 @pytest.fixture(scope="session")

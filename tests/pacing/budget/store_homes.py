@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from benchmarks.faults.shared_store import SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer
 from pacing.budget.memory import MemoryStore
-from pacing.budget.redis_store import SCRIPTS, RedisStore
+from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import BudgetStore
-from pacing.redis_account import acl_line
-from pacing.redis_link import RedisLink
 from tests.pacing.rows import START_MS
 
 OWNER_ID = 3
-ACCOUNT = "fanbid-serving"
 
 
 class MemoryHome:
@@ -49,28 +44,6 @@ class RedisHome:
     def url(self) -> str:
         """As clients take it."""
         return self.masters[0].url
-
-
-class AccountHome(RedisHome):
-    """The same under the account that `fanbid redis account` makes, with scripts that an administrator has loaded."""
-
-    password = "pass-word of 16+"
-
-    def fresh(self, **changes: Any) -> RedisStore:
-        """See `RedisHome.fresh`."""
-        for master in self.masters:
-            master.ask(*shlex.split(acl_line(ACCOUNT, self.password)))
-            master.ask("FLUSHALL")
-            master.ask("SCRIPT", "FLUSH")
-        link = RedisLink(self.masters[0].url)
-        assert link.load(SCRIPTS) == len(self.masters)
-        link.close()
-        return self.another(**changes)
-
-    @property
-    def url(self) -> str:
-        """With the account's name and password."""
-        return f"redis://{ACCOUNT}:{quote(self.password)}@{self.masters[0].address}"
 
 
 class SimulatedHome:

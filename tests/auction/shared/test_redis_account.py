@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 import socket
@@ -17,75 +19,157 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 import fanbid
-from pacing import redis_account
+from auction.shared import redis_account
+from auction.shared.redis_account import KEY_PATTERN, SCRIPTS, acl_line, commands
+from benchmarks.redis_servers import RedisServer
 from pacing.budget import owner_redis
-from pacing.budget.redis_store import SCRIPTS, RedisStore
+from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import StoreUnavailable
-from pacing.redis_account import KEY_PATTERN, acl_line, commands
-from pacing.redis_link import RedisLink
-from tests.pacing.budget.store_homes import ACCOUNT, AccountHome, RedisHome
+from pacing.redis_link import RedisLink, Script
+from tests.pacing.budget.account_home import ACCOUNT, AccountHome
+from tests.pacing.budget.store_homes import RedisHome
 from tests.pacing.budget.test_redis_store import every_call, granted, open_account
 from tests.protos.rpc.certificates import make_authority
-from tests.sources import ROOT
+from tests.sources import ROOT, Source, python_sources
 
 PASSWORD = "another password"
-LINK = (ROOT / "pacing/redis_link.py").read_text(encoding="utf-8")
+SENDERS = {
+    "pacing/budget/redis_store.py": redis_account.BUDGETS,
+    "pacing/budget/owner_redis.py": redis_account.OWNERS,
+    "auction/shared/campaigns_redis.py": redis_account.CAMPAIGNS,
+    "auction/shared/tokens_redis.py": redis_account.TOKENS,
+    "auction/shared/judged_redis.py": redis_account.JUDGED,
+}
+"""Which file sends what."""
+LINK = "pacing/redis_link.py"
+OF_THE_CLIENT = {"auth", "select", "ping", "cluster|slots", "command", "asking"}
+"""Sent by the package redis, as the tests on servers show."""
+
+
+@pytest.fixture(scope="session")
+def account_home(one_redis: list[RedisServer]) -> AccountHome:
+    return AccountHome(one_redis)
+
+
+@pytest.fixture(scope="session")
+def cluster_account_home(cluster: list[RedisServer]) -> AccountHome:
+    return AccountHome(cluster)
+
+
+@pytest.fixture(params=["account_home", "cluster_account_home"])
+def any_home(request: pytest.FixtureRequest) -> AccountHome:
+    home: AccountHome = request.getfixturevalue(request.param)
+    return home
 
 
 def as_account(home: AccountHome) -> Redis:
     return Redis.from_url(home.url, protocol=2)
 
 
-def test_the_list_is_what_the_store_sends() -> None:
-    """Neither a command that is missing nor one that nobody needs."""
-    store = (ROOT / "pacing/budget/redis_store.py").read_text(encoding="utf-8")
-    owners = (ROOT / "pacing/budget/owner_redis.py").read_text(encoding="utf-8")
-    sent = set(re.findall(r'\("([A-Z]+)", ', store)) | {"EVALSHA"}
-    assert {name.upper() for name in redis_account.STORE} == sent
-    assert '"EVALSHA"' in LINK and 'info("replication"' in LINK
-    told = {*re.findall(r'\("([A-Z]+)", ', owners), "INFO|REPLICATION"}
-    assert {name.upper() for name in redis_account.OWNERS} == told
-    calls = {
-        (name, argument)
-        for path in (ROOT / "pacing/budget/lua").glob("*.lua")
-        for name, argument in re.findall(
-            r"redis\.call\(\s*'([A-Z]+)'(?:, '(replication)')?", path.read_text(encoding="utf-8")
-        )
-    }
-    assert {"|".join(filter(None, call)).lower() for call in calls} == set(redis_account.SCRIPTS)
-    keys = re.findall(r'return f"(\w+):', store)
-    assert len(keys) == 4 and {f"{prefix}:*" for prefix in keys} == {KEY_PATTERN}
+def served_sources(word: str) -> list[Source]:
+    """What a server may run, everything but benchmarks and tests, if the word is in its name or text."""
+    served = [source for source in python_sources() if not source.path.startswith(("tests/", "benchmarks/"))]
+    return [source for source in served if word in source.path or word in source.text]
+
+
+def commands_in(source: Source) -> set[str]:
+    """First words of all tuples that could be commands; and what is asked of a client's own methods."""
+    found = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Tuple) and node.elts and isinstance(node.elts[0], ast.Constant):
+            word = node.elts[0].value
+            if isinstance(word, str) and re.fullmatch(r"[A-Z]{2,}", word):
+                found.add(word.lower())
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) == "self._client"
+        ):
+            first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
+            found.add(f"{node.func.attr} {first}".strip().lower())
+    return found
+
+
+def test_the_list_is_what_servers_send() -> None:
+    """Neither a command that is missing nor one that nobody needs, file by file."""
+    sources = {source.path: source for source in served_sources("redis")}
+    named = {path for path in sources if "redis" in path.rpartition("/")[2]}
+    for path in named - {LINK}:
+        assert commands_in(sources[path]) == SENDERS.get(path, {}).keys(), path
+    importers = {path for path, source in sources.items() if "pacing.redis_link.RedisLink" in source.imports()}
+    others = {path: commands_in(sources[path]) for path in importers - named}
+    assert {path: sent for path, sent in others.items() if sent} == {}
+    # The link's own: what it calls on the client, by name.
+    calls = commands_in(sources[LINK]) - {"pipeline", "close", "get_nodes"}
+    operating = {"scan_iter": "scan", "execute_command script load": "script|load"}
+    assert calls == {"evalsha", "eval", "info cluster", "info replication", *operating}
+    assert set(redis_account.CONNECTING) == {"evalsha", "info|cluster", "info|replication", *OF_THE_CLIENT}
+    assert set(redis_account.LOADING) == {"eval"} and set(redis_account.OPERATING) == set(operating.values())
+    assert not set(commands(may_load=True)) & set(redis_account.OPERATING)
+
+
+def test_the_list_is_what_scripts_call() -> None:
+    groups = {"pacing/budget/lua": redis_account.BUDGET_SCRIPTS, "auction/shared/lua": redis_account.SHARED_SCRIPTS}
+    found: dict[str, set[str]] = {folder: set() for folder in groups}
+    for path in lua_files():
+        text = path.read_text(encoding="utf-8")
+        calls = re.findall(r"""redis\.p?call\(\s*(['"])([A-Z]+)\1(?:, '(replication)')?""", text)
+        assert len(calls) == len(re.findall(r"redis\s*[.\[]\s*p?call", text)), path
+        folder = path.parent.relative_to(ROOT).as_posix()
+        found[folder] |= {"|".join(filter(None, call[1:])).lower() for call in calls}
+    assert found == {folder: set(group) for folder, group in groups.items()}
+
+
+def test_every_key_has_the_prefix() -> None:
+    prefix = KEY_PATTERN.removesuffix("*")
+    for path in SENDERS.keys() | {"auction/shared/keys_redis.py", "auction/shared/pace_redis.py"}:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        keys = re.findall(r'^    return f"(\w+:\S*)"|^_[A-Z_]+ = "(\S*:\S*)"', text, re.MULTILINE)
+        assert keys and all("".join(key).startswith(prefix) for key in keys), path
+
+
+def lua_files() -> list[Path]:
+    return [
+        path for folder in ("auction", "fanbridge", "pacing", "targeting") for path in (ROOT / folder).rglob("*.lua")
+    ]
 
 
 def test_every_script_is_among_those_that_are_loaded_ahead() -> None:
-    import pacing.budget.redis_store as module
-    from pacing.redis_link import Script
+    texts = [script.text for script in SCRIPTS]
+    assert len(SCRIPTS) == len(set(texts))
+    for path in lua_files():
+        assert any(path.read_text(encoding="utf-8") in text for text in texts), path
+    for source in served_sources("Script"):
+        if source.path == LINK:
+            continue
+        inside = [ast.unparse(node) for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+        assert [call for call in inside if call.startswith("Script(")] == [], source.path
+        module = importlib.import_module(source.path.removesuffix(".py").replace("/", "."))
+        made = [thing for thing in vars(module).values() if isinstance(thing, Script)]
+        assert set(made) <= set(SCRIPTS), source.path
+        assert len(made) == len([call for call in inside if call.startswith("Script.beside(")]), source.path
 
-    assert {thing for thing in vars(module).values() if isinstance(thing, Script)} == set(SCRIPTS)
 
-
-@pytest.mark.parametrize("name", ["account", "cluster_account"])
-def test_every_call_works(name: str, request: pytest.FixtureRequest) -> None:
-    home: AccountHome = request.getfixturevalue(f"{name}_home")
-    store = home.fresh()
+def test_every_call_works(any_home: AccountHome) -> None:
+    store = any_home.fresh()
     open_account(store)
     assert granted(store, 1) == 100
     for call in every_call(store):
         call()
     store.close()
+    assert any_home.refused() == []
 
 
-@pytest.mark.parametrize("name", ["account", "cluster_account"])
-def test_a_server_joins_under_the_account(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    home: AccountHome = request.getfixturevalue(f"{name}_home")
-    home.fresh().close()
-    link = RedisLink(home.url)
+def test_a_server_joins_under_the_account(any_home: AccountHome, tmp_path: Path) -> None:
+    any_home.prepare()
+    link = RedisLink(any_home.url)
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         assert owner_redis.join(link, folder) == owner_redis.join(link, folder)
     assert sorted(owner_redis.owners(link)) == [1, 2]
-    assert len(link.replication_ids()) == len(home.masters)
+    assert len(link.replication_ids()) == len(any_home.masters)
     link.close()
+    assert any_home.refused() == []
 
 
 REFUSED = (
@@ -94,10 +178,11 @@ REFUSED = (
     "CLIENT LIST", "CLIENT KILL TYPE normal", "ACL LIST", "ACL WHOAMI", "ACL SETUSER fanbid-serving +@all",
     "SCRIPT FLUSH", "SCRIPT KILL", "SCRIPT EXISTS x", "SCRIPT LOAD 'return 1'", "EVAL 'return 1' 0", "INFO",
     "INFO all", "INFO server", "CLUSTER INFO", "CLUSTER RESET", "CLUSTER FORGET x", "MODULE LIST", "SLOWLOG GET",
-    "LATENCY RESET", "SWAPDB 0 1", "MIGRATE 127.0.0.1 1 fanbid:1 0 1", "DEL fanbid:1", "RENAME fanbid:1 fanbid:2",
-    "DUMP fanbid:1", "SORT fanbid:1", "PSUBSCRIBE *", "GET foreign", "SET foreign 1", "SET fanbi 1",
+    "LATENCY RESET", "SWAPDB 0 1", "MIGRATE 127.0.0.1 1 fanbid:1 0 1", "UNLINK fanbid:1", "RENAME fanbid:1 fanbid:2",
+    "DUMP fanbid:1", "SORT fanbid:1", "PSUBSCRIBE *", "GET foreign", "SET foreign 1", "SET fanbi 1", "DEL foreign",
     "HGETALL foreign", "PEXPIRE foreign 1", "XADD foreign * a b", "XREAD STREAMS fanbid:events foreign 0 0",
-    "PUBLISH foreign x", "SUBSCRIBE foreign",
+    "PUBLISH foreign x", "SUBSCRIBE foreign", "PUBLISH fanbid:changes x", "SUBSCRIBE fanbid:changes",
+    "DEL fanbid:1 foreign", "HSCAN foreign 0", "LRANGE foreign 0 -1", "XRANGE foreign - +", "ZADD foreign 1 a",
 )  # fmt: skip
 
 
@@ -118,22 +203,6 @@ def test_redis_refuses_everything_else(account_home: AccountHome) -> None:
         admin.delete("foreign")
 
 
-def test_what_sharing_needs_is_allowed(account_home: AccountHome) -> None:
-    account_home.fresh().close()
-    with as_account(account_home) as client, client.pubsub() as heard:
-        heard.subscribe("fanbid:changes")
-        first = client.execute_command("XADD", "fanbid:events", "MAXLEN", "~", 100, "*", "kind", "caps")
-        assert client.xrange("fanbid:events") == [(first, {b"kind": b"caps"})]
-        assert client.xread({"fanbid:events": 0}) == [[b"fanbid:events", [(first, {b"kind": b"caps"})]]]
-        assert client.xtrim("fanbid:events", 0) == 1
-        assert client.set("fanbid:server:1", "up", px=60_000, nx=True)
-        assert client.pexpire("fanbid:server:1", 30_000) and client.pttl("fanbid:server:1") <= 30_000
-        assert client.get("fanbid:server:1") == b"up"
-        client.publish("fanbid:changes", "x")
-        kinds = [(heard.get_message(timeout=5) or {}).get("type") for _ in range(2)]
-        assert kinds == ["subscribe", "message"]
-
-
 def test_an_unknown_script_is_refused_and_a_known_one_keeps_to_its_keys(account_home: AccountHome) -> None:
     account_home.fresh().close()
     with Redis.from_url(account_home.masters[0].url) as admin, as_account(account_home) as client:
@@ -148,11 +217,10 @@ def test_an_unknown_script_is_refused_and_a_known_one_keeps_to_its_keys(account_
                 client.evalsha(str(admin.script_load(text)), 1, key)
 
 
-@pytest.mark.parametrize("name", ["account", "cluster_account"])
 def test_scripts_that_are_not_loaded_are_asked_for_by_name(
-    name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    any_home: AccountHome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home: AccountHome = request.getfixturevalue(f"{name}_home")
+    home = any_home
     store = home.fresh()
     open_account(store)
     for master in home.masters:
@@ -167,7 +235,9 @@ def test_scripts_that_are_not_loaded_are_asked_for_by_name(
     store.close()
 
 
-def test_an_account_that_may_load_does_so_itself(shared_home: RedisHome) -> None:
+@pytest.mark.parametrize("servers", ["one_redis", "cluster"])
+def test_an_account_that_may_load_does_so_itself(servers: str, request: pytest.FixtureRequest) -> None:
+    shared_home = RedisHome(request.getfixturevalue(servers))
     shared_home.fresh().close()
     for master in shared_home.masters:
         master.ask(*shlex.split(acl_line("loading", PASSWORD, may_load=True)))
@@ -280,7 +350,7 @@ def test_the_command_prints_a_line_that_makes_the_account(
     shown = capsys.readouterr()
     strict, loading = shown.out.splitlines()
     assert shown.err == "" and "mine" not in shown.out
-    assert set(loading.split()) - set(strict.split()) == {"+eval", "+script|load"}
+    assert set(loading.split()) - set(strict.split()) == {"+eval"}
     assert len(commands()) == len(set(commands())) == strict.count("+")
     server.ask("ACL", "DELUSER", "printed")
 

@@ -8,8 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from pacing.budget.redis_store import SCRIPTS
-from pacing.redis_account import acl_line
+from auction.shared.redis_account import SCRIPTS, acl_line
 from pacing.redis_link import RedisLink, RedisUnavailable
 
 ADMIN_URL_VARIABLE = "FANBID_REDIS_ADMIN"
@@ -20,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     text = (
-        "Print the ACL SETUSER command (Redis 6.2 and later) for an account that may use fanbid's keys and channels, "
+        "Print the ACL SETUSER command (Redis 6.2 and later) for an account that may use fanbid's keys, "
         "and send only what fanbid sends. Run it on every server, replicas too. The account runs scripts that are "
         "loaded, and no others."
     )
@@ -56,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
         FileNotFoundError: there is no password file.
     """
     if args.action == "load":
-        return _load(args.redis or os.environ.get(ADMIN_URL_VARIABLE, ""))
+        return _load(administrators_url(args.redis))
     if args.password_file is None:
         password = secrets.token_urlsafe(32)
     else:
@@ -68,9 +67,19 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(url: str) -> int:
+def administrators_url(given: str | None) -> str:
+    """The URL that an operator's command was given, else that of the environment.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    url = given or os.environ.get(ADMIN_URL_VARIABLE, "")
     if not url:
         raise ValueError(f"--redis: missing, and {ADMIN_URL_VARIABLE} is not set")
+    return url
+
+
+def _load(url: str) -> int:
     try:
         link = RedisLink(url)
         try:
