@@ -113,6 +113,12 @@ COMMANDS = {
 }
 
 BENCHES = {
+    "bidding": Command(
+        "benchmarks.bidding.command",
+        "the controller in simulated markets, beside the optimum that knows them",
+        "Run the shipped controller through days of a simulated market: shocks, wrong predictions, late events, edited "
+        "budgets. Ends with shares of the hindsight optimum and cost over target, beside reference methods.",
+    ),
     "forgery": Command(
         "benchmarks.forgery",
         "forged, altered, replayed and late notices at a bank",

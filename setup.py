@@ -20,6 +20,7 @@ PACKAGES = [
     "auction.predictor.waiting",
     "auction.rest",
     "benchmarks",
+    "benchmarks.bidding",
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.market",

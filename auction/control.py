@@ -12,7 +12,7 @@ from auction.campaigns.model import BidMode, Campaign
 from auction.config import ServeConfig
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
-from auction.progress import Progress
+from auction.progress import DayEstimate, Progress
 from auction.publisher import Publisher
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
@@ -22,6 +22,11 @@ from pacing.money import micros_from_float
 
 PRUDENCE = 1.1
 """A target is a promise of at most: it is aimed below by this many standard deviations of what its events may be."""
+
+
+def aimed_target_micros(target_cost_micros: int, bought: DayEstimate) -> int:
+    """The cost per event that pacing aims at, in the light of how uncertain the day's events are; 0: no target."""
+    return micros_from_float(target_cost_micros * (1.0 - PRUDENCE * bought.relative_sd))
 
 
 class Control:
@@ -129,8 +134,7 @@ class Control:
             bought = self._progress.estimate(campaign.campaign_id, day_key, now_ms, self._learner.arrived_share)
             accounts["day_expected_events"][k] = bought.events
             accounts["day_planned_micros"][k] = self._planned_before(campaign.campaign_id, day_key)
-            prudence = 1.0 - PRUDENCE * bought.relative_sd
-            accounts["target_cost_micros"][k] = micros_from_float(campaign.target_cost_micros * prudence)
+            accounts["target_cost_micros"][k] = aimed_target_micros(campaign.target_cost_micros, bought)
         return accounts
 
     def _worth(self, campaign: Campaign) -> tuple[float, float]:
