@@ -79,7 +79,7 @@ def _diurnal_price(at: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def _shock(at: FloatArray, rng: np.random.Generator) -> FloatArray:
-    return np.where(at < SHOCK, 1.0, 1.8)
+    return np.where(at < SHOCK, 1.0, 1.5)
 
 
 def _drop(at: FloatArray) -> FloatArray:
@@ -87,7 +87,7 @@ def _drop(at: FloatArray) -> FloatArray:
 
 
 def _crowd(at: FloatArray) -> FloatArray:
-    return np.where((at >= CROWD_FROM) & (at < CROWD_TO), 4.0, 1.0)
+    return np.where((at >= CROWD_FROM) & (at < CROWD_TO), 3.0, 1.0)
 
 
 def _regimes(at: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -112,18 +112,22 @@ SCENARIOS = {
         Scenario(
             "diurnal_first_day", "the same without past days", _diurnal, _diurnal_price, known=False, day_sd=0.03
         ),
-        Scenario("price_shock", "prices x 1.8 from 13:00", price_level=_shock, usual=USUAL, shock_at=SHOCK),
+        Scenario("price_shock", "prices x 1.5 from 13:00", price_level=_shock, usual=USUAL, shock_at=SHOCK),
         Scenario("traffic_drop", "traffic x 0.45 from 11:00", _drop, usual=USUAL),
-        Scenario("flash_crowd", "traffic x 4 from 15:00 to 17:00", _crowd, usual=USUAL),
+        Scenario("flash_crowd", "traffic x 3 from 15:00 to 17:00", _crowd, usual=USUAL),
         Scenario("over_prediction", "p half too high from 10:00", usual=USUAL, over_prediction=_half_too_many),
         Scenario("delay", "events come 4 h later", delay_ms=_LATE_MS),
         Scenario(
             "delay_biased", "and a fifth too many are predicted", usual="delay", delay_ms=_LATE_MS,
             over_prediction=lambda at: np.full_like(at, 1.2),
         ),
-        Scenario("budget_doubled", "the budget doubles at noon", usual=USUAL, budget=_doubled, shock_at=NOON),
         Scenario(
-            "budget_halved", "what is left of it is halved at noon", usual=USUAL, halves_rest_at=NOON, shock_at=NOON
+            "budget_doubled", "the budget doubles at noon", _diurnal, _diurnal_price, usual="diurnal", day_sd=0.03,
+            budget=_doubled, shock_at=NOON,
+        ),
+        Scenario(
+            "budget_halved", "what is left of it is halved at noon", _diurnal, _diurnal_price, usual="diurnal",
+            day_sd=0.03, halves_rest_at=NOON, shock_at=NOON,
         ),
         Scenario("regimes", "prices x 0.6, 1 or 1.7, drawn each hour", price_level=_regimes),
         Scenario("sparse", "36 events a day", mean_probability=0.05 / 80),
