@@ -60,7 +60,7 @@ class Followers:
             self._learned = 0
         try:
             saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
-            self._progress.restore(saved["days"])
+            self._progress.restore(saved["progress"])
             self._position = int(saved["position"])
         except (OSError, ValueError, KeyError, TypeError):
             self._position = 0
@@ -84,7 +84,7 @@ class Followers:
         self._book.save(self._folder / _BOOK_FILE)
         self._learner.save(self._folder / _LEARNER_FILE, self._learned)
         part = self._folder / f"{_PROGRESS_FILE}.part"
-        part.write_text(json.dumps({"position": self._position, "days": self._progress.state()}), encoding="utf-8")
+        part.write_text(json.dumps({"position": self._position, "progress": self._progress.state()}), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
 
     def tick(self) -> None:

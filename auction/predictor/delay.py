@@ -12,7 +12,6 @@ from pacing.facts import Goal
 LONGEST_DELAY_MS = 7 * MS_PER_DAY
 _BIN_COUNT = 40
 _EDGES_MS = np.concatenate([[0.0], np.geomspace(MS_PER_SECOND, LONGEST_DELAY_MS, _BIN_COUNT)])
-_MIDDLES_MS = 0.5 * (_EDGES_MS[:-1] + _EDGES_MS[1:])
 _BUCKET_MS = 10 * MS_PER_SECOND
 _PRIOR_SIGMA = 1.8
 
@@ -42,8 +41,9 @@ class DelayCurve:
     """Distribution of the delay from impression to event, of one goal.
 
     Young impressions have had no time for late events, so observed delays alone look too short. Here the rate of
-    each bin of age is its events over the expected events of those impressions only that are older than the bin (a
-    Poisson occurrence/exposure rate), and F is the normalised running sum. One thread at a time.
+    each bin of age is its events over the expected events of those impressions only that have reached the bin (a
+    Poisson occurrence/exposure rate), and F is the normalised running sum. Had they to be older than that, the first
+    events of a bin would find nobody exposed, and look like a great rate. One thread at a time.
 
     Args:
         median_ms: median of the log-normal prior.
@@ -87,7 +87,7 @@ class DelayCurve:
         masses = np.array(self._bucket_mass, np.float64)
         # The newest bucket may still grow, so no bin counts it yet.
         last_ms = now_ms - now_ms % _BUCKET_MS
-        reached = np.searchsorted(times, np.minimum(now_ms - _MIDDLES_MS, last_ms - 1), side="right")
+        reached = np.searchsorted(times, np.minimum(now_ms - _EDGES_MS[:-1], last_ms - 1), side="right")
         reached = np.maximum(reached, self._counted)
         running = np.concatenate([[0.0], np.cumsum(masses)])
         self._exposed += running[reached] - running[self._counted]

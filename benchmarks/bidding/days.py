@@ -26,6 +26,7 @@ PROBABILITY_SD = 0.5
 DELAY_SD = 1.0
 PAST_DAYS = 3
 BUCKETS = 48
+PLATFORM_CAMPAIGNS = 20
 _SAMPLED_ROWS = 20_000  # of each past day
 _CURVE_POINTS = 4_801
 _POINTS_PER_HOUR = 20
@@ -153,3 +154,13 @@ def past_days(scenario: Scenario, seed: int, auctions: int = AUCTIONS) -> Past:
         impressions=np.stack([np.bincount(part, minlength=BUCKETS) for part in bucket]).astype(np.float64),
     )
     return Past(days, history, sample)
+
+
+def platform_records(past: Past) -> FloatArray:
+    """f8[k, 2]: events predicted and observed of the days of past campaigns, which shared the past days' auctions."""
+    records = []
+    for day in past.days:
+        campaign = np.arange(day.size) % PLATFORM_CAMPAIGNS
+        expected = np.bincount(campaign, day.predicted, PLATFORM_CAMPAIGNS)
+        records.append(np.stack([expected, np.bincount(campaign, day.converts, PLATFORM_CAMPAIGNS)], axis=1))
+    return np.concatenate(records)

@@ -9,6 +9,7 @@ import numpy as np
 from auction.control import aimed_target_micros
 from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
 from auction.progress import Progress
+from auction.trust import Trust
 from benchmarks.bidding.days import DAY_START_MS, Day, Past
 from benchmarks.bidding.market import Account, Offer, Played, View
 from pacing.clocks import MS_PER_DAY
@@ -18,18 +19,28 @@ from pacing.facts import FEEDBACK, JUDGEMENT, OUTCOME, PACING_ACCOUNT, AuctionTy
 _DAY_KEY = 20241004
 _FIRST_ID = 1
 _FLIGHT_MICROS = 10**13
-_PAST_EVERY = 8  # impressions of past days from which the platform learned its delays: one in so many
+_PAST_EVERY = 2  # impressions of past days that the platform bought, and learned its delays from: one in so many
 _CURVE_STEP_MS = 600_000
 
 
 class ShippedBidder:
-    """Campaigns on one server; campaign k has id k + 1. Probabilities count as the engine's own."""
+    """Campaigns on one server; campaign k has id k + 1. Probabilities count as the engine's own.
 
-    def __init__(self, day: Day, first_price: bool, past: Past | None) -> None:
+    Args:
+        past: what the server learned of prices, traffic and delays; None: nothing.
+        records: f8[k, 2] events predicted and observed of the platform's campaigns on their days before.
+    """
+
+    def __init__(self, day: Day, first_price: bool, past: Past | None, records: np.ndarray) -> None:
         self._day = day
         self._at = AuctionType.FIRST_PRICE if first_price else AuctionType.SECOND_PRICE
         self._pacer = Pacer(None if past is None else past.history)
-        self._progress = Progress(lambda campaign_id, at_ms: (_DAY_KEY, DAY_START_MS), lambda campaign_id: Goal.FANS)
+        trust = Trust()
+        for expected, observed in records:
+            trust.learn(float(expected), float(observed))
+        self._progress = Progress(
+            lambda campaign_id, at_ms: (_DAY_KEY, DAY_START_MS), lambda campaign_id: Goal.FANS, trust
+        )
         self._curve = DelayCurve(PRIOR_MEDIANS_MS[Goal.FANS])
         self.planned_micros: list[list[int]] = []
         if past is not None:
@@ -108,5 +119,7 @@ class ShippedBidder:
             rows["day_cap_micros"][k] = account.cap_micros
             rows["day_spend_micros"][k] = rows["flight_spend_micros"][k] = account.spend_micros
             rows["day_expected_events"][k] = bought.events
+            rows["day_predicted_events"][k] = bought.predicted_events
+            rows["events_ratio"][k] = bought.ratio
             rows["target_cost_micros"][k] = aimed_target_micros(round(account.target_cost_micros), bought)
         return rows

@@ -10,11 +10,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bidding.days import AUCTIONS, Past, draw_day, past_days
+from benchmarks.bidding.days import AUCTIONS, Past, draw_day, past_days, platform_records
 from benchmarks.bidding.market import TICK_MS, TICKS, Account, Bidder, Shading, Trace, play
 from benchmarks.bidding.optimum import Bought, Hindsight, Terms, spend_curve
 from benchmarks.bidding.rivals import RIVALS, FixedBids, Plan, RivalBidder, make_plan
-from benchmarks.bidding.scenarios import NOON, SCENARIOS, Scenario
+from benchmarks.bidding.scenarios import NOON, SCENARIOS, USUAL, Scenario
 from benchmarks.bidding.shipped import ShippedBidder
 from pacing.clocks import MS_PER_DAY
 
@@ -95,6 +95,7 @@ class Case:
     def __init__(self, scenario: Scenario, seed: int, pricing: str, auctions: int = AUCTIONS) -> None:
         self.scenario, self.seed, self.pricing = scenario, seed, pricing
         self.first_price = pricing == "first"
+        self._auctions = auctions
         usual = scenario.usual or scenario.name
         self.past = _past(usual, seed, auctions)
         self.known = self.past if scenario.known else None
@@ -115,7 +116,9 @@ class Case:
     def bidder(self, method: str, accounts: Sequence[Account]) -> Bidder:
         """A method, ready for the day."""
         if method == SHIPPED:
-            return ShippedBidder(self.day, self.first_price, self.known)
+            # A sparse campaign runs on a platform like any other, and on a first day nothing was learned.
+            records = platform_records(_past(USUAL, self.seed, self._auctions))
+            return ShippedBidder(self.day, self.first_price, self.known, records if self.known else records[:0])
         if method == "fixed":
             return FixedBids(self.past, self.first_price, accounts)
         if self._plan is None:

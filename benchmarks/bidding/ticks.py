@@ -62,3 +62,5 @@ def _happen(pacer: Pacer, accounts: np.ndarray, rng: np.random.Generator, now_ms
     accounts["day_spend_micros"] += 12_000 * won
     accounts["flight_spend_micros"] = accounts["day_spend_micros"]
     accounts["day_expected_events"] += 0.06 * won
+    accounts["day_predicted_events"] = accounts["day_expected_events"]
+    accounts["events_ratio"] = 1.0

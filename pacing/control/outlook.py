@@ -112,5 +112,5 @@ class Outlook:
 def _krige(covariance: FloatArray, order: npt.NDArray[np.int64], noise: float) -> tuple[FloatArray, FloatArray]:
     """Weights f8[count, T] of the observed parts, and what covariance f8[T, T] is left."""
     observed = covariance[np.ix_(order, order)] + noise * np.eye(len(order))
-    gain = np.linalg.solve(observed, covariance[order])
+    gain = np.asarray(np.linalg.solve(observed, covariance[order]), np.float64)
     return gain, covariance - gain.T @ covariance[order]

@@ -75,7 +75,8 @@ class CampaignState:
             "target": ("f8", ()),
             "deficit": ("f8", ()),  # micros over target, carried from the day before
             "last_spend": ("f8", ()),
-            "last_events": ("f8", ()),
+            "last_events": ("f8", ()),  # as predicted
+            "last_expected": ("f8", ()),  # as thought in the light of what arrived
             "last_cap": ("f8", ()),
             "planned": ("f8", ()),
             "plan_rate": ("f8", ()),  # micros per ms until the next tick
@@ -128,6 +129,7 @@ class CampaignState:
     deficit: npt.NDArray[np.float64]
     last_spend: npt.NDArray[np.float64]
     last_events: npt.NDArray[np.float64]
+    last_expected: npt.NDArray[np.float64]
     last_cap: npt.NDArray[np.float64]
     planned: npt.NDArray[np.float64]
     plan_rate: npt.NDArray[np.float64]
