@@ -23,8 +23,8 @@ Rows = npt.NDArray[np.int64]
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
 _SHOWN_PRIOR_SHARE = 0.002  # the plan that is shown follows what is bought, long before the controller believes it
-# How much spending must disagree before it counts as much as the forecast: the least of a share of the day's budget, and
-# so many impressions at the mean price, since what is bought scatters by its number.
+# How much spending must disagree before it counts as much as the forecast: the least of a share of the day's budget and
+# of so many impressions at the mean price, since what is bought scatters by its number.
 _GAIN_PRIOR_SHARE = 0.1
 _GAIN_PRIOR_IMPRESSIONS = 300.0
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
