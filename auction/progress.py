@@ -106,7 +106,7 @@ class Progress:
         counted = (_GOAL_OF_KIND[attributed["kind"]] == goal) & ((told["flags"] & FLAG_CALLER_PREDICTION) == 0)
         # An event whose token names an impression of the day before belongs to that day.
         counted &= (told["issued_at_ms"] == 0) | (told["issued_at_ms"] >= progress.day_start_at_ms)
-        np.add.at(progress.observed_events, progress.buckets(attributed["recorded_at_ms"])[counted], 1.0)
+        np.add.at(progress.observed_events, progress.buckets(attributed["occurred_at_ms"])[counted], 1.0)
 
     def estimate(self, campaign_id: int, day_key: int, now_ms: int, arrived_share: ArrivedShare) -> DayEstimate:
         """The campaign's day so far, and how well it will be known in the end.

@@ -15,11 +15,17 @@ import numpy as np
 
 FIRST_BIAS_SD = 0.15
 """Standard deviation of the ratio of campaigns before any campaign's day is known."""
-_LEAST_BIAS_SD, _MOST_BIAS_SD = 0.03, 0.5
-_FIRST_DAYS = 4.0  # campaign days that the first guess counts for
+_LEAST_BIAS_SD, _MOST_BIAS_SD = 0.02, 0.5
+_FIRST_DAYS = 1.0  # campaign days that the first guess counts for
 _BROKEN_PSEUDO_EVENTS = 10.0  # what is believed of a ratio that broke away, around 1
 _BROKEN_LOG_LIKELIHOOD = 6.0  # more likely by this much: broken. In a day without, about one campaign in a hundred is
-_LEAST_EVENTS = 5.0
+_BROKEN_LOG_SD = 0.4  # of the log of a ratio that broke
+_AS_LIKELY = 3.0
+_LEAST_EVENTS = 5.0  # in a day that teaches
+_LEAST_SINCE = (
+    30.0  # events that should have come of impressions since a break: what fewer say may be the delay curve's own error
+)
+_LEAST_RATIO, _MOST_RATIO = 0.2, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +91,27 @@ class Trust:
         self._sum += weight * ((observed - expected) ** 2 - expected) / expected**2
 
     def broke_at(self, arrivals: Arrivals) -> int:
-        """The part of the day since which events come otherwise than predicted; -1: nowhere.
+        """The part of the day since which impressions bring otherwise than predicted; -1: nowhere.
 
-        For every part, what came since is held to the ratio that explains it best and to 1 (Poisson likelihoods). The
+        For every part, what came since is held to what should have come, and to what explains it best: late events of
+        the impressions before, as predicted, and those of the impressions since at some other ratio (Poisson
+        likelihoods). Of places that are as likely, the earliest: of late events it is hard to tell whose they are. The
         running part is left out.
         """
         expected = np.cumsum(arrivals.expected[:-1][::-1])[::-1]  # from each part on
         observed = np.cumsum(arrivals.observed[:-1][::-1])[::-1]
+        since = np.minimum(np.cumsum(arrivals.arrived[:-1][::-1])[::-1], expected)
         if not len(expected):
             return -1
-        enough = np.maximum(expected, 1e-12)
-        gain = observed * np.log(np.maximum(observed, 1e-12) / enough) - (observed - enough)
-        gain[expected < _LEAST_EVENTS] = 0.0
-        best = int(np.argmax(gain))
-        return best if gain[best] > _BROKEN_LOG_LIKELIHOOD else -1
+        late = expected - since
+        ratio = np.clip((observed - late) / np.maximum(since, 1e-12), _LEAST_RATIO, _MOST_RATIO)
+        explained = np.maximum(late + ratio * since, 1e-12)
+        gain = observed * np.log(explained / np.maximum(expected, 1e-12)) - (explained - expected)
+        gain -= 0.5 * (np.log(ratio) / _BROKEN_LOG_SD) ** 2
+        gain[since < _LEAST_SINCE] = 0.0
+        if gain.max() <= _BROKEN_LOG_LIKELIHOOD:
+            return -1
+        return int(np.flatnonzero(gain > gain.max() - _AS_LIKELY)[0])
 
     def ratio(self, arrivals: Arrivals, broke_at: int) -> Ratio:
         """What the day says, given where predictions broke (-1: nowhere)."""
@@ -113,7 +126,7 @@ class Trust:
         late = before * max(float(arrivals.arrived[old].sum()) - expected_before, 0.0)
         known = _BROKEN_PSEUDO_EVENTS + float(arrivals.arrived[new].sum())
         came = max(float(arrivals.observed[new].sum()) - late, 0.0)
-        present = (_BROKEN_PSEUDO_EVENTS + came) / known
+        present = min(max((_BROKEN_PSEUDO_EVENTS + came) / known, _LEAST_RATIO), _MOST_RATIO)
         events = before * float(arrivals.predicted[old].sum()) + present * float(arrivals.predicted[new].sum())
         return Ratio(events, present, known)
 

@@ -23,6 +23,7 @@ IntArray = npt.NDArray[np.int64]
 TICK_MS = CONTROL_PERIOD_MS * VIRTUAL_STRETCH
 TICKS = MS_PER_DAY // TICK_MS
 _OUT_OF_REACH = 10**15
+_NONE = np.zeros(0, np.int64)
 _LEAF_OF_HOUR = np.concatenate([landscape_idx(np.zeros(1), np.zeros(1), hour) for hour in range(HOURS)])
 
 
@@ -59,7 +60,7 @@ class Played:
     Attributes:
         rows: slice of the day's auctions.
         bids_micros: i8[m]. won: b1[m]. paid_micros: i8[m], 0 where lost.
-        arrived: goal events told in it.
+        delays_ms: i8[e] of the goal events told in it, how long after their impressions they came.
     """
 
     rows: slice
@@ -67,7 +68,7 @@ class Played:
     bids_micros: IntArray
     won: npt.NDArray[np.bool_]
     paid_micros: IntArray
-    arrived: int
+    delays_ms: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def play(
     first_caps = [account.cap_micros for account in accounts]
     edges = day.edges(TICK_MS)
     arrives_tick = (day.at_ms + day.delay_ms) // TICK_MS
-    due = [np.zeros(2 * TICKS + 1, np.int64) for _ in accounts]
+    due: list[list[list[IntArray]]] = [[[] for _ in range(TICKS)] for _ in accounts]
     played: list[Played] = []
     seen = [[replace(account) for account in accounts]]
     lag = -(-scenario.stale_ms // TICK_MS)
@@ -162,16 +163,26 @@ def play(
             _clear(day, rows, offer, account, tick, shading) for offer, account in zip(offers, accounts, strict=True)
         ]
         for k, (part, account, trace) in enumerate(zip(played, accounts, traces, strict=True)):
-            fired = part.won & day.converts[rows]
-            np.add.at(due[k], np.minimum(arrives_tick[rows][fired], 2 * TICKS), 1)
-            played[k] = Played(part.rows, part.offer, part.bids_micros, part.won, part.paid_micros, int(due[k][tick]))
-            account.arrived_events += int(due[k][tick])
+            _schedule(day, rows, part.won, arrives_tick, due[k])
+            delays_ms = np.concatenate([_NONE, *due[k][tick]])
+            played[k] = replace(part, delays_ms=delays_ms)
+            account.arrived_events += len(delays_ms)
             account.spend_micros += float(part.paid_micros.sum())
             account.predicted_events += float(day.predicted[rows][part.won].sum())
             trace.spend_micros.append(account.spend_micros)
             trace.true_events.append(trace.true_events[-1] + float(day.probability[rows][part.won].sum()))
             trace.alphas.append(part.offer.alpha)
     return traces
+
+
+def _schedule(
+    day: Day, rows: slice, won: npt.NDArray[np.bool_], arrives_tick: IntArray, due: list[list[IntArray]]
+) -> None:
+    """Put the events of impressions that were won where they will be told; what comes after the day is never told."""
+    fired = np.flatnonzero(won & day.converts[rows]) + rows.start
+    for tick in np.unique(arrives_tick[fired]).tolist():
+        if tick < TICKS:
+            due[tick].append(day.delay_ms[fired[arrives_tick[fired] == tick]])
 
 
 def _late(seen: list[list[Account]], lag: int) -> list[Account]:
@@ -201,4 +212,4 @@ def _clear(day: Day, rows: slice, offer: Offer, account: Account, tick: int, sha
     won = bids >= least
     paid = np.where(won, least if shading is None else bids, 0)
     won &= np.cumsum(paid) <= account.cap_micros - account.spend_micros
-    return Played(rows, offer, bids, won, np.where(won, paid, 0), 0)
+    return Played(rows, offer, bids, won, np.where(won, paid, 0), _NONE)

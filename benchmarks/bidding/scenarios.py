@@ -60,7 +60,7 @@ class Scenario:
     known: bool = True
     day_sd: float = 0.0
     over_prediction: Curve = _one
-    mean_probability: float = 0.05
+    mean_probability: float = 0.1
     delay_ms: int = 8 * MS_PER_MINUTE
     budget: Curve = _one
     halves_rest_at: float = 0.0
@@ -130,7 +130,7 @@ SCENARIOS = {
             day_sd=0.03, halves_rest_at=NOON, shock_at=NOON,
         ),
         Scenario("regimes", "prices x 0.6, 1 or 1.7, drawn each hour", price_level=_regimes),
-        Scenario("sparse", "36 events a day", mean_probability=0.05 / 80),
+        Scenario("sparse", "36 events a day", mean_probability=0.1 / 160),
         *(
             Scenario(f"stale_{minutes}min", f"accounts seen {minutes} min late", usual=USUAL,
                      stale_ms=minutes * MS_PER_MINUTE)

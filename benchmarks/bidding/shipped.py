@@ -11,7 +11,7 @@ from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
 from auction.progress import Progress
 from auction.trust import Trust
 from benchmarks.bidding.days import DAY_START_MS, Day, Past
-from benchmarks.bidding.market import Account, Offer, Played, View
+from benchmarks.bidding.market import TICK_MS, Account, Offer, Played, View
 from pacing.clocks import MS_PER_DAY
 from pacing.control.pacer import Pacer
 from pacing.facts import FEEDBACK, JUDGEMENT, OUTCOME, PACING_ACCOUNT, AuctionType, Goal, OutcomeKind, Verdict
@@ -29,9 +29,10 @@ class ShippedBidder:
     Args:
         past: what the server learned of prices, traffic and delays; None: nothing.
         records: f8[k, 2] events predicted and observed of the platform's campaigns on their days before.
+        stale_ms: how late charges and events reach this server.
     """
 
-    def __init__(self, day: Day, first_price: bool, past: Past | None, records: np.ndarray) -> None:
+    def __init__(self, day: Day, first_price: bool, past: Past | None, records: np.ndarray, stale_ms: int = 0) -> None:
         self._day = day
         self._at = AuctionType.FIRST_PRICE if first_price else AuctionType.SECOND_PRICE
         self._pacer = Pacer(None if past is None else past.history)
@@ -43,9 +44,17 @@ class ShippedBidder:
         )
         self._curve = DelayCurve(PRIOR_MEDIANS_MS[Goal.FANS])
         self.planned_micros: list[list[int]] = []
+        # Beside all that a platform's other campaigns tell of delays, what these tell is nothing.
+        self._platform_tells = past is not None
+        self._stale_ticks = -(-stale_ms // TICK_MS)
+        self._unseen: list[tuple[Played, ...]] = []
+        self._told_at_ms: list[np.ndarray] = []
+        self._told_delays_ms: list[np.ndarray] = []
+        self._told_until_ms = 0
         if past is not None:
             for number, earlier in enumerate(past.days):
                 self._learn_delays(earlier, DAY_START_MS - (len(past.days) - number) * MS_PER_DAY)
+            self._tell_past_events(DAY_START_MS)
             self._curve.refresh(DAY_START_MS)
 
     def _learn_delays(self, day: Day, start_ms: int) -> None:
@@ -56,8 +65,15 @@ class ShippedBidder:
             mass = float(day.predicted[shown[edges[step] : edges[step + 1]]].sum())
             self._curve.add_impressions(start_ms + step * _CURVE_STEP_MS + _CURVE_STEP_MS // 2, mass)
         came = shown[day.converts[shown]]
-        came = came[start_ms + day.at_ms[came] + day.delay_ms[came] < DAY_START_MS]
-        self._curve.add_events(day.delay_ms[came])
+        self._told_at_ms.append(start_ms + day.at_ms[came] + day.delay_ms[came])
+        self._told_delays_ms.append(day.delay_ms[came])
+
+    def _tell_past_events(self, now_ms: int) -> None:
+        """Events of past days' impressions that have come since the last time, also late ones of yesterday."""
+        for told_at_ms, delays_ms in zip(self._told_at_ms, self._told_delays_ms, strict=True):
+            fresh = (told_at_ms >= self._told_until_ms) & (told_at_ms < now_ms)
+            self._curve.add_events(delays_ms[fresh])
+        self._told_until_ms = now_ms
 
     def plan(self, view: View) -> list[Offer]:
         """What the server's control loop does at a tick."""
@@ -71,7 +87,11 @@ class ShippedBidder:
     def _take_in(self, view: View) -> None:
         for k, part in enumerate(view.played):
             self._pacer.observe(self._feedback(_FIRST_ID + k, part))
-            self._follow(_FIRST_ID + k, part, view.now_ms)
+        self._unseen.append(tuple(view.played))
+        if len(self._unseen) > self._stale_ticks:
+            for k, part in enumerate(self._unseen.pop(0)):
+                self._follow(_FIRST_ID + k, part, view.now_ms)
+        self._tell_past_events(view.now_ms)
         self._curve.refresh(view.now_ms)
         ids = np.arange(_FIRST_ID, _FIRST_ID + len(view.played), dtype=np.uint64)
         eligible = np.array([part.rows.stop - part.rows.start for part in view.played])
@@ -92,17 +112,22 @@ class ShippedBidder:
     def _follow(self, campaign_id: int, part: Played, now_ms: int) -> None:
         """Judged ledger rows of the stretch: impressions charged, and events attributed to the campaign."""
         won = np.flatnonzero(part.won) + part.rows.start
-        rows, judgements = np.zeros(len(won) + part.arrived, OUTCOME), np.zeros(len(won) + part.arrived, JUDGEMENT)
+        count = len(won) + len(part.delays_ms)
+        rows, judgements = np.zeros(count, OUTCOME), np.zeros(count, JUDGEMENT)
         if not len(rows):
             return
         billed, told = slice(0, len(won)), slice(len(won), None)
         rows["kind"][billed], rows["kind"][told] = OutcomeKind.BILLABLE, OutcomeKind.FOLLOW
         rows["recorded_at_ms"] = now_ms - 1
+        rows["occurred_at_ms"] = now_ms - 1 - self._stale_ticks * TICK_MS
         rows["decision"]["probability"][billed] = self._day.predicted[won]
         rows["decision"]["issued_at_ms"][billed] = DAY_START_MS + self._day.at_ms[won]
         judgements["campaign_id"] = campaign_id
         judgements["verdict"][billed], judgements["verdict"][told] = Verdict.CHARGED, Verdict.ATTRIBUTED
         self._progress.follow(rows, judgements)
+        if self._platform_tells:
+            return
+        self._curve.add_events(part.delays_ms)
         if len(won):
             self._curve.add_impressions(now_ms - 1, float(self._day.predicted[won].sum()))
 

@@ -41,8 +41,7 @@ class Result:
         share: true expected events over the optimum's.
         cost_to_target: spend per true expected event over the target; automatic: over the optimum's own cost.
         ks: greatest distance of its spend curve, as a share of its own total, from the optimum's.
-        recovery_minutes: until its multiplier spends within 5 % of the best one for the rest of the day; None: not
-            timed.
+        recovery_minutes: after a shock, until its multiplier is as good as back on plan; None: not timed.
         overspend_micros: beyond the budget.
         curve, best_curve: f8[TICKS + 1] spend by the end of each tick, alphas: f8[TICKS]; of reference methods empty.
     """
@@ -117,8 +116,8 @@ class Case:
         """A method, ready for the day."""
         if method == SHIPPED:
             # A sparse campaign runs on a platform like any other, and on a first day nothing was learned.
-            records = platform_records(_past(USUAL, self.seed, self._auctions))
-            return ShippedBidder(self.day, self.first_price, self.known, records if self.known else records[:0])
+            records = platform_records(_past(USUAL, self.seed, self._auctions))[: None if self.known else 0]
+            return ShippedBidder(self.day, self.first_price, self.known, records, self.scenario.stale_ms)
         if method == "fixed":
             return FixedBids(self.past, self.first_price, accounts)
         if self._plan is None:
@@ -173,19 +172,24 @@ class Case:
         return self._optima[key]
 
     def _recovery(self, terms: Terms, trace: Trace) -> float:
-        """Minutes after the shock until the multiplier in force spends, on the hour to come, within 5 % of what the
-        best multiplier for the rest of the day does, and stays there for a while."""
+        """Minutes after the shock until the multiplier in force would bring on the hour to come what the best one for
+        the rest of the day would, within 5 %, and for a while: spend, or under a cost cap the cost of an event."""
         start = round(self.scenario.shock_at * TICKS)
         best = self.hindsight.rest(start * TICK_MS, terms, trace.spend_micros[start], trace.true_events[start])
         edges, held = self.day.edges(TICK_MS), 0
         for tick in range(start, TICKS - _WINDOW_TICKS):
             rows = slice(int(edges[tick]), int(edges[tick + _WINDOW_TICKS]))
-            wanted = self.hindsight.buy(best, rows)[0].sum()
-            got = self.hindsight.buy(trace.alphas[tick], rows, predicted=True)[0].sum()
+            wanted = self._measure(terms, *self.hindsight.buy(best, rows))
+            got = self._measure(terms, *self.hindsight.buy(trace.alphas[tick], rows, predicted=True))
             held = held + 1 if abs(got / max(wanted, 1.0) - 1) <= NEAR_PLAN else 0
             if held == _STAYS_TICKS:
                 return (tick - _STAYS_TICKS + 1 - start) * TICK_MS / 60_000
         return (TICKS - start) * TICK_MS / 60_000
+
+    @staticmethod
+    def _measure(terms: Terms, spend_micros: FloatArray, events: FloatArray) -> float:
+        spend = float(spend_micros.sum())
+        return spend / max(float(events.sum()), 1e-12) if terms.target_cost_micros else spend
 
 
 def run_case(

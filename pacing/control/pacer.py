@@ -26,7 +26,7 @@ _SHOWN_PRIOR_SHARE = 0.002  # the plan that is shown follows what is bought, lon
 # How much spending must disagree before it counts as much as the forecast: the least of a share of the day's budget and
 # of so many impressions at the mean price, since what is bought scatters by its number.
 _GAIN_PRIOR_SHARE = 0.1
-_GAIN_PRIOR_IMPRESSIONS = 300.0
+_GAIN_PRIOR_IMPRESSIONS = 1_000.0
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
@@ -156,6 +156,8 @@ class Pacer:
         gained = np.maximum(accounts["day_predicted_events"][same_day] - state.last_events[active], 0.0)
         elapsed_ms = now_ms - state.ticked_at_ms[active]
         expected = self._forecaster.expected_outcome(active)
+        # Accounts may be seen late: what was expected before the first spending showed is no measure of it.
+        state.outcome[active[(state.last_spend[active] <= 0) & (spent > 0)]] = 0.0
         fade = np.exp(-elapsed_ms / _GAIN_MEMORY_MS)[:, None]
         state.outcome[active] = state.outcome[active] * fade + np.stack(
             [gained, spent, expected[:, 0], expected[:, 1]], axis=1
@@ -244,6 +246,7 @@ class Pacer:
         events, spend, events_meant, spend_meant = state.outcome[rows].T
         cap = np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
         weight = np.minimum(_GAIN_PRIOR_SHARE * cap, _GAIN_PRIOR_IMPRESSIONS * np.exp(state.log_price[rows]))
+        weight = np.where(spend > 0, weight, _GAIN_PRIOR_SHARE * cap)
         value_weight = weight * events_meant / np.maximum(spend_meant, 1e-9)
         inputs[:, kernels.REMAINING] = self._forecaster.remaining_share(rows, end_ms, now_ms)
         inputs[:, kernels.COST_GAIN] = np.clip((spend + weight) / (spend_meant + weight), 0.2, 5.0)

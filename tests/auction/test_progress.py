@@ -31,7 +31,7 @@ def _follow(
     """So many impressions of p = 0.1, and events of the campaign's goal."""
     rows, judgements = np.zeros(impressions + events, OUTCOME), np.zeros(impressions + events, JUDGEMENT)
     rows["kind"] = [OutcomeKind.BILLABLE] * impressions + [OutcomeKind.FOLLOW] * events
-    rows["recorded_at_ms"] = at_ms
+    rows["recorded_at_ms"] = rows["occurred_at_ms"] = at_ms
     rows["decision"]["probability"], rows["decision"]["flags"] = 0.1, flags
     rows["decision"]["issued_at_ms"] = at_ms if issued_at_ms is None else issued_at_ms
     judgements["campaign_id"] = CAMPAIGN
