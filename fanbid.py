@@ -124,6 +124,12 @@ COMMANDS = {
 }
 
 BENCHES = {
+    "bidding": Command(
+        "benchmarks.bidding.command",
+        "the controller in simulated markets, beside the optimum that knows them",
+        "Run the shipped controller through days of a simulated market: shocks, wrong predictions, late events, edited "
+        "budgets. Ends with shares of the hindsight optimum and cost over target, beside reference methods.",
+    ),
     "failover": Command(
         "benchmarks.failover.command",
         "shared budgets while their Redis dies and a replica takes over",

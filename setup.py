@@ -22,6 +22,7 @@ PACKAGES = [
     "auction.rest",
     "auction.shared",
     "benchmarks",
+    "benchmarks.bidding",
     "benchmarks.crashes",
     "benchmarks.failover",
     "benchmarks.faults",

@@ -13,7 +13,7 @@ from auction.campaigns.model import BidMode, Campaign
 from auction.config import ServeConfig
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
-from auction.progress import Progress
+from auction.progress import DayEstimate, Progress
 from auction.publisher import Publisher
 from auction.shared.pace import SharedPacer
 from pacing.budget.bank import Bank
@@ -22,8 +22,15 @@ from pacing.control.pacer import Pacer
 from pacing.facts import PACING_ACCOUNT
 from pacing.money import micros_from_float
 
-PRUDENCE = 1.1
-"""A target is a promise of at most: it is aimed below by this many standard deviations of what its events may be."""
+PRUDENCE = 9.3
+"""A target is a promise of at most: it is aimed below by so many times the variance of what its events may be. Double
+the uncertainty, and four times as much is at stake (constant absolute risk aversion)."""
+_LEAST_AIM = 0.5
+
+
+def aimed_target_micros(target_cost_micros: int, bought: DayEstimate) -> int:
+    """The cost per event that pacing aims at, in the light of how uncertain the day's events are; 0: no target."""
+    return micros_from_float(target_cost_micros * max(1.0 - PRUDENCE * bought.relative_sd**2, _LEAST_AIM))
 
 
 class Control:
@@ -150,9 +157,10 @@ class Control:
             day_key = int(money["day_key"][k])
             bought = self._progress.estimate(campaign.campaign_id, day_key, now_ms, self._learner.arrived_share)
             accounts["day_expected_events"][k] = bought.events
+            accounts["day_predicted_events"][k] = bought.predicted_events
+            accounts["events_ratio"][k] = bought.ratio
             accounts["day_planned_micros"][k] = self._planned_before(campaign.campaign_id, day_key)
-            prudence = 1.0 - PRUDENCE * bought.relative_sd
-            accounts["target_cost_micros"][k] = micros_from_float(campaign.target_cost_micros * prudence)
+            accounts["target_cost_micros"][k] = aimed_target_micros(campaign.target_cost_micros, bought)
         return accounts
 
     def _worth(self, campaign: Campaign) -> tuple[float, float]:

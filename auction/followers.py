@@ -89,7 +89,7 @@ class Followers:
         try:
             saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
             positions = Positions.unpacked(np.array(saved["positions"], np.uint64).reshape(-1, 2))
-            self._progress.restore(saved["days"])
+            self._progress.restore(saved["progress"])
             self._counted = positions
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._counted = Positions()
@@ -140,7 +140,7 @@ class Followers:
         self._book.save(self._folder / _BOOK_FILE)
         self._learner.save(self._folder / _LEARNER_FILE, self._learned)
         part = self._folder / f"{_PROGRESS_FILE}.part"
-        state = {"positions": self._counted.packed().tolist(), "days": self._progress.state()}
+        state = {"positions": self._counted.packed().tolist(), "progress": self._progress.state()}
         part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
         follows = {"positions": self._counted.packed(), **self._follows.state()}

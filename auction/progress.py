@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pacing.clocks import MS_PER_MINUTE
+from auction.trust import Arrivals, Trust
+from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, Goal, OutcomeKind, Verdict
 
 BUCKET_MS = 10 * MS_PER_MINUTE
 _DAY_BUCKETS = 26 * 6  # the longest local day
+_TOLD_SHARE = 0.02  # of a day: before that, its rest cannot be foretold from it
 
 _GOAL_OF_KIND = np.zeros(256, np.uint8)
 for _kind, _goal in GOAL_OF_KIND.items():
@@ -30,14 +32,22 @@ class DayProgress:
     Attributes:
         caller_events: sum of the callers' own p over billed impressions.
         own_events: sum of the engine's p by time of day, f8[_DAY_BUCKETS] of BUCKET_MS each.
-        observed_events: goal events attributed so far to impressions of the engine's own p.
+        observed_events: goal events attributed to the day's impressions of the engine's own p, by the time at which
+            they came, f8[_DAY_BUCKETS].
+        scanned_bucket, broke_at: when it was last looked whether predictions broke, and where they did; -1: not yet.
     """
 
     day_key: int = 0
     day_start_at_ms: int = 0
     caller_events: float = 0.0
-    observed_events: float = 0.0
     own_events: np.ndarray = field(default_factory=lambda: np.zeros(_DAY_BUCKETS))
+    observed_events: np.ndarray = field(default_factory=lambda: np.zeros(_DAY_BUCKETS))
+    scanned_bucket: int = -1
+    broke_at: int = -1
+
+    def buckets(self, at_ms: np.ndarray) -> np.ndarray:
+        """i8[n]: the bucket of each instant, the nearest where it lies outside."""
+        return np.clip((at_ms - self.day_start_at_ms) // BUCKET_MS, 0, _DAY_BUCKETS - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +56,15 @@ class DayEstimate:
 
     Attributes:
         events: expected goal events of the impressions billed so far, in the light of what has arrived.
-        relative_sd: how uncertain the engine's own part of them is, as a share of all.
+        predicted_events: the same as they were predicted.
+        ratio: true over predicted events of what is bought now.
+        relative_sd: how uncertain the engine's own part of the events will be when the day ends, as a share of all.
     """
 
     events: float
+    predicted_events: float
+    ratio: float
     relative_sd: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """How far predictions are believed before their events arrive.
-
-    Attributes:
-        bias_sd: standard deviation of a campaign's ratio of true to predicted events, before anything was observed.
-    """
-
-    bias_sd: float = 0.15
-
-    @property
-    def pseudo_events(self) -> float:
-        """As many arrived events say as much about the ratio as is known beforehand."""
-        return 1.0 / (self.bias_sd * self.bias_sd)
 
 
 class Progress:
@@ -83,6 +81,7 @@ class Progress:
         self._goal_of = goal_of
         self._trust = trust or Trust()
         self._days: dict[int, DayProgress] = {}
+        self._finished: list[tuple[int, DayProgress]] = []
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Count judged rows (OUTCOME[n], JUDGEMENT[n])."""
@@ -102,43 +101,60 @@ class Progress:
         probabilities = decisions["probability"].astype(np.float64)
         by_caller = (decisions["flags"] & FLAG_CALLER_PREDICTION) != 0
         progress.caller_events += float(probabilities[by_caller].sum())
-        buckets = (decisions["issued_at_ms"] - progress.day_start_at_ms) // BUCKET_MS
-        np.add.at(progress.own_events, np.clip(buckets, 0, _DAY_BUCKETS - 1)[~by_caller], probabilities[~by_caller])
-        of_goal = _GOAL_OF_KIND[attributed["kind"]] == goal
-        told_by_caller = (attributed["decision"]["flags"] & FLAG_CALLER_PREDICTION) != 0
-        progress.observed_events += int((of_goal & ~told_by_caller).sum())
+        buckets = progress.buckets(decisions["issued_at_ms"])
+        np.add.at(progress.own_events, buckets[~by_caller], probabilities[~by_caller])
+        told = attributed["decision"]
+        counted = (_GOAL_OF_KIND[attributed["kind"]] == goal) & ((told["flags"] & FLAG_CALLER_PREDICTION) == 0)
+        # An event whose token names an impression of the day before belongs to that day.
+        counted &= (told["issued_at_ms"] == 0) | (told["issued_at_ms"] >= progress.day_start_at_ms)
+        np.add.at(progress.observed_events, progress.buckets(attributed["occurred_at_ms"])[counted], 1.0)
 
     def estimate(self, campaign_id: int, day_key: int, now_ms: int, arrived_share: ArrivedShare) -> DayEstimate:
-        """The campaign's day so far.
+        """The campaign's day so far, and how well it will be known in the end.
 
-        The ratio of true to predicted events has a Gamma prior of mean 1; arrived events update it (Gamma-Poisson). The
-        callers' predictions are theirs to calibrate, so they are taken as they are.
+        See `auction.trust` for how events that arrived correct predictions. The callers' predictions are theirs to
+        calibrate, so they are taken as they are.
         """
+        self._learn_finished(now_ms, arrived_share)
         progress = self._days.get(campaign_id)
         if progress is None or progress.day_key != day_key:
-            return DayEstimate(0.0, self._trust.bias_sd)
-        own = float(progress.own_events.sum())
-        ages_ms = np.maximum(now_ms - progress.day_start_at_ms - BUCKET_MS * (np.arange(_DAY_BUCKETS) + 0.5), 0)
+            return DayEstimate(0.0, 0.0, 1.0, self._trust.bias_sd)
         goal = Goal(self._goal_of(campaign_id) or Goal.FANS)
-        arrived = float((progress.own_events * arrived_share(goal, ages_ms.astype(np.int64))).sum())
-        prior = self._trust.pseudo_events
-        corrected = own * (prior + progress.observed_events) / (prior + arrived)
-        total = corrected + progress.caller_events
-        own_part = corrected / total if total else 1.0
-        return DayEstimate(total, own_part / math.sqrt(prior + arrived))
+        running = int(progress.buckets(np.array([now_ms]))[0])
+        arrivals = _arrivals(progress, running, now_ms, lambda ages_ms: arrived_share(goal, ages_ms))
+        if running != progress.scanned_bucket:
+            progress.scanned_bucket, progress.broke_at = running, self._trust.broke_at(arrivals)
+        ratio = self._trust.ratio(arrivals, progress.broke_at)
+        predicted = float(arrivals.predicted.sum())
+        total, total_predicted = ratio.events + progress.caller_events, predicted + progress.caller_events
+        own_part = ratio.events / total if total else 1.0
+        present = ratio.present
+        if total_predicted:
+            present = (present * predicted + progress.caller_events) / total_predicted
+        known = ratio.known_events + _still_to_come(arrivals, now_ms - progress.day_start_at_ms)
+        return DayEstimate(total, total_predicted, present, own_part / math.sqrt(known))
 
-    def state(self) -> dict[str, dict[str, object]]:
-        """Everything counted, as JSON values."""
-        return {
+    def _learn_finished(self, now_ms: int, arrived_share: ArrivedShare) -> None:
+        for campaign_id, day in self._finished:
+            goal = Goal(self._goal_of(campaign_id) or Goal.FANS)
+            ages_ms = now_ms - day.day_start_at_ms - BUCKET_MS * np.arange(_DAY_BUCKETS) - BUCKET_MS // 2
+            shares = arrived_share(goal, np.maximum(ages_ms, 0))
+            self._trust.learn(float((day.own_events * shares).sum()), float(day.observed_events.sum()))
+        self._finished = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything counted and learned, as JSON values."""
+        days = {
             str(campaign_id): {
                 "day_key": day.day_key,
                 "day_start_at_ms": day.day_start_at_ms,
                 "caller_events": day.caller_events,
-                "observed_events": day.observed_events,
+                "observed_events": day.observed_events.tolist(),
                 "own_events": day.own_events.tolist(),
             }
             for campaign_id, day in self._days.items()
         }
+        return {"trust": self._trust.state(), "days": days}
 
     def restore(self, state: Any) -> None:
         """Take up what `state` gave.
@@ -146,9 +162,14 @@ class Progress:
         Raises:
             ValueError: it is no such state; nothing changed.
         """
-        if not isinstance(state, dict):
-            raise ValueError(f"days: {type(state).__name__}; must be an object")
-        self._days = {int(campaign_id): _day_from(saved) for campaign_id, saved in state.items()}
+        if not isinstance(state, dict) or not isinstance(state.get("days"), dict):
+            raise ValueError("progress: must be an object with days")
+        days = {int(campaign_id): _day_from(saved) for campaign_id, saved in state["days"].items()}
+        try:
+            self._trust.restore(state["trust"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"trust: {type(error).__name__}: {error}") from None
+        self._days = days
 
     def _day_of(self, campaign_id: int, at_ms: int) -> DayProgress | None:
         """The campaign's day at an instant, begun if it is a new one; None: it is over, and rows of it came late."""
@@ -157,6 +178,8 @@ class Progress:
         if progress is not None and day_key < progress.day_key:
             return None
         if progress is None or day_key > progress.day_key:
+            if progress is not None:
+                self._finished.append((campaign_id, progress))
             progress = self._days[campaign_id] = DayProgress(day_key, day_start_at_ms)
         return progress
 
@@ -168,13 +191,14 @@ def _day_from(saved: Any) -> DayProgress:
         ValueError: it is no such thing.
     """
     try:
-        own_events = np.array(saved["own_events"], np.float64)
-        numbers = {name: saved[name] for name in ("day_key", "day_start_at_ms", "caller_events", "observed_events")}
-        day = DayProgress(**{name: _finite(name, value) for name, value in numbers.items()}, own_events=own_events)  # type: ignore[arg-type]
+        columns = {name: np.array(saved[name], np.float64) for name in ("own_events", "observed_events")}
+        names = ("day_key", "day_start_at_ms", "caller_events")
+        day = DayProgress(**{name: _finite(name, saved[name]) for name in names}, **columns)  # type: ignore[arg-type]
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"a campaign's day: {type(error).__name__}: {error}") from None
-    if day.own_events.shape != (_DAY_BUCKETS,) or not np.isfinite(day.own_events).all():
-        raise ValueError(f"own_events: must be {_DAY_BUCKETS} finite numbers")
+    for name, column in columns.items():
+        if column.shape != (_DAY_BUCKETS,) or not np.isfinite(column).all():
+            raise ValueError(f"{name}: must be {_DAY_BUCKETS} finite numbers")
     return day
 
 
@@ -182,3 +206,23 @@ def _finite(name: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} {value!r}: must be a finite number")
     return value
+
+
+def _arrivals(
+    progress: DayProgress, running: int, now_ms: int, arrived_share: Callable[[np.ndarray], np.ndarray]
+) -> Arrivals:
+    """The day up to its running bucket; impressions count from the middle of theirs."""
+    own, observed = progress.own_events[: running + 1], progress.observed_events[: running + 1]
+    middles_ms = progress.day_start_at_ms + BUCKET_MS * np.arange(running + 1) + BUCKET_MS // 2
+    arrived = own * arrived_share(np.maximum(now_ms - middles_ms, 0))
+    by_age = arrived_share(BUCKET_MS * np.arange(running + 1) + BUCKET_MS // 2)
+    total = np.append(np.convolve(own, by_age)[:running], arrived.sum())
+    return Arrivals(own, np.maximum(np.diff(total, prepend=0.0), 0.0), observed, arrived)
+
+
+def _still_to_come(arrivals: Arrivals, elapsed_ms: int) -> float:
+    """Events that may still arrive before the day ends, if it goes on as it went; none while too little was seen."""
+    share = elapsed_ms / MS_PER_DAY
+    if share < _TOLD_SHARE:
+        return 0.0
+    return float(arrivals.arrived.sum()) * max(1 / share - 1, 0.0)

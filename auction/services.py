@@ -66,7 +66,7 @@ EPOCH_PERIOD_MS = 1_000
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
-_VIRTUAL_STRETCH = 120
+VIRTUAL_STRETCH = 120
 """On virtual time tasks run this many times more rarely: hours pass in seconds there, and bids come seconds apart."""
 
 
@@ -231,7 +231,7 @@ class Services:
             self.control.tick()
 
     def _schedule(self) -> None:
-        stretch = _VIRTUAL_STRETCH if self.config.virtual_clock else 1
+        stretch = VIRTUAL_STRETCH if self.config.virtual_clock else 1
         every = self.scheduler.every
         every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")

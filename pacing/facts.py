@@ -199,8 +199,9 @@ PACING_ACCOUNT = np.dtype(
         ("day_spend_micros", "<i8"),
         ("flight_cap_micros", "<i8"),
         ("flight_spend_micros", "<i8"),
-        ("day_expected_events", "<f8"),  # sum of p over the day's billed impressions
-        ("day_observed_events", "<f8"),  # goal events attributed so far to the day's billed impressions
+        ("day_expected_events", "<f8"),  # of the day's billed impressions, in the light of what has arrived
+        ("day_predicted_events", "<f8"),  # the same as predicted: sum of p
+        ("events_ratio", "<f8"),  # true over predicted events of what is bought now
         ("day_planned_micros", "<i8"),  # of the day, by an earlier process; read when pacing first meets the campaign
     ]
 )

@@ -12,7 +12,6 @@ from pacing.facts import Goal
 LONGEST_DELAY_MS = 7 * MS_PER_DAY
 _BIN_COUNT = 40
 _EDGES_MS = np.concatenate([[0.0], np.geomspace(MS_PER_SECOND, LONGEST_DELAY_MS, _BIN_COUNT)])
-_MIDDLES_MS = 0.5 * (_EDGES_MS[:-1] + _EDGES_MS[1:])
 _BUCKET_MS = 10 * MS_PER_SECOND
 _PRIOR_SIGMA = 1.8
 
@@ -42,8 +41,10 @@ class DelayCurve:
     """Distribution of the delay from impression to event, of one goal.
 
     Young impressions have had no time for late events, so observed delays alone look too short. Here the rate of
-    each bin of age is its events over the expected events of those impressions only that are older than the bin (a
-    Poisson occurrence/exposure rate), and F is the normalised running sum. One thread at a time.
+    each bin of age is its events over the expected events of those impressions only that have reached the bin, half of
+    them where they have not passed it (a Poisson occurrence/exposure rate), and F is the normalised running sum. Were
+    only those counted that are older, the first events of a bin would find nobody exposed, and look like a great rate.
+    One thread at a time.
 
     Args:
         median_ms: median of the log-normal prior.
@@ -60,7 +61,7 @@ class DelayCurve:
         self._prior = np.diff(prior, prepend=0.0)
         self._strength = strength
         self._events = np.zeros(_BIN_COUNT)
-        self._exposed = np.zeros(_BIN_COUNT)
+        self._exposed = np.zeros(_BIN_COUNT)  # of impressions that have reached each bin
         # Expected events by the time of their impression, oldest first, and how far each bin has counted them.
         self._bucket_at_ms: list[int] = []
         self._bucket_mass: list[float] = []
@@ -87,7 +88,7 @@ class DelayCurve:
         masses = np.array(self._bucket_mass, np.float64)
         # The newest bucket may still grow, so no bin counts it yet.
         last_ms = now_ms - now_ms % _BUCKET_MS
-        reached = np.searchsorted(times, np.minimum(now_ms - _MIDDLES_MS, last_ms - 1), side="right")
+        reached = np.searchsorted(times, np.minimum(now_ms - _EDGES_MS[:-1], last_ms - 1), side="right")
         reached = np.maximum(reached, self._counted)
         running = np.concatenate([[0.0], np.cumsum(masses)])
         self._exposed += running[reached] - running[self._counted]
@@ -100,7 +101,8 @@ class DelayCurve:
         if self._events.sum() > 20_000:
             self._events *= 0.5
             self._exposed *= 0.5
-        rates = (self._events + self._strength * self._prior) / (self._exposed + self._strength)
+        exposed = 0.5 * (self._exposed + np.append(self._exposed[1:], self._exposed[-1]))
+        rates = (self._events + self._strength * self._prior) / (exposed + self._strength)
         self._cumulative = np.cumsum(rates) / rates.sum()
 
     def arrived_share(self, ages_ms: np.ndarray) -> np.ndarray:

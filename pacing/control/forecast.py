@@ -39,6 +39,9 @@ _BLIND_ROWS = 30
 _CAUTION_SD = 1.5
 _COLD_VARIANCE = 1.0
 _HISTORY_DAYS = 3.0
+_SHIFT_SD = 4.0  # so far from what is expected of the running bucket, a level or a price has shifted
+_SHIFT_LEAST = 0.15
+_LOG_PRICE_VARIANCE = 0.6  # of single prices around their mean
 _HALF_RANGE = Z_STEP * (ALPHA_CENTRE - 1)
 _TOP_Z = Z_LOW + Z_STEP * (CURVE_BINS - 1)
 
@@ -247,6 +250,7 @@ class Forecaster:
                 rows, :, skipped % self._prior.buckets
             ] + self._state.scale[rows].astype(np.float32)
         self._current = reached
+        self._state.foretold[rows] = self._state.forecast[rows, :, self._running]
         fade = math.exp(-self._bucket_ms / self._settings.memory_ms)
         slow_fade = math.exp(-self._bucket_ms / MS_PER_DAY)
         state = self._state
@@ -305,6 +309,7 @@ class Forecaster:
                 state.profile[row][:, order] += step
                 state.days_seen[row] += 1
             state.first_bucket[row] = -1
+            state.shifted[row] = False
 
     # forecasts --------------------------------------------------------------------------------------------------------
 
@@ -338,12 +343,14 @@ class Forecaster:
         raw, raw_variance = self._raw_deviation(rows, self._bucket_at(now_ms))
         first, count = self._observed(rows)
         scale = state.scale[rows]
-        for key in np.unique(first * (buckets + 1) + count):
-            same = np.flatnonzero(first * (buckets + 1) + count == key)
+        self._notice_shifts(rows, raw - scale, raw_variance)
+        keys = self._outlook_keys(rows, first, count)
+        for key in np.unique(keys):
+            same = np.flatnonzero(keys == key)
+            begun, complete, shifted, since = self._outlook_of(int(key))
             mean, covariance = self._outlook.expect(
-                int(key // (buckets + 1)), int(key % (buckets + 1)),
-                state.deviation[rows[same]] - scale[same][:, :, None], self._running,
-                raw[same] - scale[same], raw_variance[same],
+                begun, complete, state.deviation[rows[same]] - scale[same][:, :, None], self._running,
+                raw[same] - scale[same], raw_variance[same], shifted, since,
             )  # fmt: skip
             state.forecast[rows[same]] = mean
             base = self._prior.mean_log[:, state.group[rows[same]]].transpose(1, 0, 2) + state.profile[rows[same]]
@@ -351,6 +358,41 @@ class Forecaster:
             uncertain = np.maximum(np.diagonal(covariance[LEVEL]) + np.diagonal(covariance[PRICE]), 0.0)
             spread[same] = _SPREAD_SHARE * np.sqrt(uncertain)
         return logs, spread
+
+    def _notice_shifts(self, rows: Rows, raw: FloatArray, raw_variance: FloatArray) -> None:
+        """Mark levels and prices whose running bucket lies outside of what was expected of it.
+
+        Traffic is left out: crowds go as they come. What is seen of a shifted price is believed at once: narrows
+        `raw_variance`.
+        """
+        state = self._state
+        own = self._prior.covariance[:, self._running, self._running]
+        surprise = np.abs(raw - state.foretold[rows])
+        drawn = np.where(np.isfinite(raw_variance), raw_variance, 0.0)
+        drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
+        outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
+        outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & (state.refreshed_at_ms[rows] > 0)[:, None]
+        outside[:, TRAFFIC] = False
+        state.shifted[rows] |= outside
+        state.shift_bucket[rows[outside.any(axis=1)]] = self._current or 0
+        priced = state.shifted[rows, PRICE] & np.isfinite(raw_variance[:, PRICE])
+        raw_variance[priced, PRICE] = drawn[priced, PRICE]
+
+    def _outlook_keys(self, rows: Rows, first: Rows, count: Rows) -> Rows:
+        """One number for everything that decides an outlook's conditional."""
+        state, base = self._state, self._prior.buckets + 1
+        shifted = state.shifted[rows] @ np.array([1, 2, 4])
+        # The bucket of the shift itself is of two minds, so it is left out once there is a later one.
+        since = (self._current or 0) - state.shift_bucket[rows]
+        since = np.clip(since - (since > 1), 0, count) * (shifted > 0)
+        return np.asarray(((first * base + count) * 8 + shifted) * base + since, np.int64)
+
+    def _outlook_of(self, key: int) -> tuple[int, int, int, int]:
+        """First and number of observed buckets, which series have shifted, and buckets observed since."""
+        base = self._prior.buckets + 1
+        rest, since = divmod(key, base)
+        observed, shifted = divmod(rest, 8)
+        return *divmod(observed, base), shifted, since
 
     def _traffic_weights(self, rows: Rows, log_traffic: FloatArray, end_ms: npt.NDArray[np.int64]) -> FloatArray:
         """f8[m, 3, T]: impressions of the running bucket, of later buckets up to the end, of a whole day."""
@@ -419,9 +461,10 @@ class Forecaster:
         share = slope[:, :buckets] / total[:, None]
         elasticity = np.maximum(total / np.maximum(slope[:, buckets], 1e-12), 1.0)
         first, count = self._observed(chosen)
-        for key in np.unique(first * (buckets + 1) + count):
-            same = np.flatnonzero(first * (buckets + 1) + count == key)
-            covariance = self._outlook.given(int(key // (buckets + 1)), int(key % (buckets + 1))).covariance
+        keys = self._outlook_keys(chosen, first, count)
+        for key in np.unique(keys):
+            same = np.flatnonzero(keys == key)
+            covariance = self._outlook.given(*self._outlook_of(int(key))).covariance
             ratio = np.einsum("mt,tu,mu->m", share[same], covariance[LEVEL] + covariance[PRICE], share[same])
             traffic_part = np.einsum("mt,tu,mu->m", share[same], covariance[TRAFFIC], share[same])
             variance[found[same]] = np.maximum(ratio, 0.0) + np.maximum(traffic_part, 0.0) / elasticity[same] ** 2

@@ -27,7 +27,10 @@ Wanted = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
 _RECENTRE_STEPS = 8
 _GAIN_MEMORY_MS = 7_200_000
 _SHOWN_PRIOR_SHARE = 0.002  # the plan that is shown follows what is bought, long before the controller believes it
-_GAIN_PRIOR_SHARE = 0.1  # of the day's budget: how much spending must disagree before it counts as much as the forecast
+# How much spending must disagree before it counts as much as the forecast: the least of a share of the day's budget and
+# of so many impressions at the mean price, since what is bought scatters by its number.
+_GAIN_PRIOR_SHARE = 0.1
+_GAIN_PRIOR_IMPRESSIONS = 1_000.0
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
@@ -185,7 +188,7 @@ class Pacer:
             self._state.ticked_at_ms[row] = now_ms
             self._state.day_start_at_ms[row] = accounts["day_start_at_ms"][i]
             self._state.last_spend[row] = accounts["day_spend_micros"][i]
-            self._state.last_events[row] = accounts["day_expected_events"][i]
+            self._state.last_events[row] = accounts["day_predicted_events"][i]
             self._state.planned[row] = accounts["day_planned_micros"][i]
             self._forecaster.admit(row, int(accounts["history_group"][i]), now_ms)
         return self._rows_of(accounts["campaign_id"])
@@ -199,9 +202,11 @@ class Pacer:
         state.away[rows] = False
         active = rows[same_day]
         spent = np.maximum(accounts["day_spend_micros"][same_day] - state.last_spend[active], 0.0)
-        gained = np.maximum(accounts["day_expected_events"][same_day] - state.last_events[active], 0.0)
+        gained = np.maximum(accounts["day_predicted_events"][same_day] - state.last_events[active], 0.0)
         elapsed_ms = now_ms - state.ticked_at_ms[active]
         expected = self._forecaster.expected_outcome(active)
+        # Accounts may be seen late: what was expected before the first spending showed is no measure of it.
+        state.outcome[active[(state.last_spend[active] <= 0) & (spent > 0)]] = 0.0
         fade = np.exp(-elapsed_ms / _GAIN_MEMORY_MS)[:, None]
         state.outcome[active] = state.outcome[active] * fade + np.stack(
             [gained, spent, expected[:, 0], expected[:, 1]], axis=1
@@ -215,7 +220,7 @@ class Pacer:
         turned = state.day_start_at_ms[rows] != accounts["day_start_at_ms"]
         moved = rows[turned]
         if len(moved):
-            excess = state.deficit[moved] + state.last_spend[moved] - state.target[moved] * state.last_events[moved]
+            excess = state.deficit[moved] + state.last_spend[moved] - state.target[moved] * state.last_expected[moved]
             bound = self._settings.max_deficit_share * accounts["day_cap_micros"][turned]
             state.deficit[moved] = np.where(state.target[moved] > 0, np.clip(excess, 0.0, bound), 0.0)
             state.planned[moved] = 0.0
@@ -223,7 +228,8 @@ class Pacer:
             state.day_start_at_ms[moved] = accounts["day_start_at_ms"][turned]
             self._forecaster.turn_day(moved)
         state.last_spend[rows] = accounts["day_spend_micros"]
-        state.last_events[rows] = accounts["day_expected_events"]
+        state.last_events[rows] = accounts["day_predicted_events"]
+        state.last_expected[rows] = accounts["day_expected_events"]
 
     def _stale(
         self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], turned: bool, now_ms: int
@@ -288,7 +294,8 @@ class Pacer:
         inputs = np.zeros((len(rows), kernels.SOLVE_COLUMNS))
         events, spend, events_meant, spend_meant = state.outcome[rows].T
         cap = np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
-        weight = _GAIN_PRIOR_SHARE * cap
+        weight = np.minimum(_GAIN_PRIOR_SHARE * cap, _GAIN_PRIOR_IMPRESSIONS * np.exp(state.log_price[rows]))
+        weight = np.where(spend > 0, weight, _GAIN_PRIOR_SHARE * cap)
         value_weight = weight * events_meant / np.maximum(spend_meant, 1e-9)
         inputs[:, kernels.REMAINING] = self._forecaster.remaining_share(rows, end_ms, now_ms)
         inputs[:, kernels.COST_GAIN] = np.clip((spend + weight) / (spend_meant + weight), 0.2, 5.0)
@@ -296,6 +303,7 @@ class Pacer:
             (events + value_weight) / np.maximum(events_meant + value_weight, 1e-12), 0.2, 5.0
         )
         inputs[events_meant <= 0, kernels.VALUE_GAIN] = 1.0
+        inputs[:, kernels.VALUE_GAIN] *= accounts["events_ratio"]
         inputs[:, kernels.FIRST_SHARE] = state.first_share[rows]
         inputs[:, kernels.LOG_SHADE] = state.log_shade[rows]
         inputs[:, kernels.BUDGET] = np.minimum(

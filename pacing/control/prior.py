@@ -10,6 +10,7 @@ day to day; for each the prior holds a mean by time of day and the covariance be
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from pacing.control.history import MarketHistory
 FloatArray = npt.NDArray[np.float64]
 _PERSISTENCE_DAY_SHARE = 1 / 8  # correlation time of what no past day tells about, as a share of the day
 _LEVEL_PRIOR_ROWS = 5.0
+_TRUSTED_BLOCKS = 9  # from so many independent days on, every pair of parts of a day is looked at by itself
 SERIES = ("traffic", "level", "price")
 """What moves from day to day: log impressions, log mean probability, log price."""
 
@@ -126,9 +128,12 @@ class _Fit:
         self._fit_price()
 
     def _fit_traffic(self) -> None:
-        log_traffic = np.log(np.maximum(self.history.impressions, 0.5))
-        self.traffic_mean = np.log(np.maximum(self.history.impressions.mean(0), 0.5))
-        self.traffic_covariance = _spread(log_traffic - log_traffic.mean(0), 0.03) * _persistence(self._buckets)
+        impressions = np.maximum(self.history.impressions, 0.5)
+        log_traffic = np.log(impressions)
+        counting = float((1 / impressions).mean())
+        covariance, error = _by_lag(log_traffic - log_traffic.mean(0), counting)
+        self.traffic_mean = _shrunk_mean(np.log(np.maximum(self.history.impressions.mean(0), 0.5)), error)
+        self.traffic_covariance = covariance + 0.03 / self._days * _persistence(self._buckets)
 
     def _fit_level(self) -> None:
         """Mean probability per (series, day, bucket), its mean by bucket and the covariance between buckets."""
@@ -156,7 +161,11 @@ class _Fit:
         step = np.diff(log_level, axis=1)
         self.level_noise = float(np.clip(np.median(step**2) / 2 / 0.455, 1e-5, 0.5)) if step.size else 1e-3
         variance = max(float(residual.var()) - self.level_noise, 1e-3)
-        self.level_covariance = variance * _trusted_correlation(residual, blocks)
+        if blocks >= _TRUSTED_BLOCKS:
+            self.level_covariance = variance * _trusted_correlation(residual, blocks)
+        else:
+            covariance, _ = _by_lag(residual, self.level_noise)
+            self.level_covariance = covariance + 1e-3 * (0.3 * _persistence(buckets) + 0.7)
         self.level_mean = _shrunk_mean(raw_mean, variance / blocks)
 
     def group_level_offset(self, group: int) -> float:
@@ -183,8 +192,11 @@ class _Fit:
         total = np.bincount(self._cell, log_told, cells)
         overall = float(log_told.mean())
         by_day = ((total + overall * 1e-3) / (count + 1e-3)).reshape(self._days, self._buckets)
-        self.price_mean = by_day.mean(0)
-        self.price_covariance = _spread(by_day - self.price_mean, 0.01) * (0.7 * _persistence(self._buckets) + 0.3)
+        raw_mean = by_day.mean(0)
+        counting = float(log_told.var() / max(float(count.mean()), 1.0))
+        covariance, error = _by_lag(by_day - raw_mean, counting)
+        self.price_mean = _shrunk_mean(raw_mean, error)
+        self.price_covariance = covariance + 0.01 / self._days * (0.3 * _persistence(self._buckets) + 0.7)
         self.log_price = by_day.ravel()[self._cell]
 
     def curves(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -231,10 +243,33 @@ def _persistence(buckets: int) -> FloatArray:
     return np.asarray(np.exp(-distance / (buckets * _PERSISTENCE_DAY_SHARE)), np.float64)
 
 
-def _spread(residual: FloatArray, fallback: float) -> float:
-    """Variance between days, (days, T); the fallback counts as one more day."""
-    days = len(residual)
-    return float((residual.var() * days + fallback) / days)
+def _by_lag(residual: FloatArray, noise: float) -> tuple[FloatArray, float]:
+    """Covariance f8[T, T] between parts of a day that depends on their distance alone, and a mean's error variance.
+
+    A few days are too few for every pair of parts, but not for every distance: what lasts all day, what fades from part
+    to part (first-order autoregression, by Yule-Walker), and what each part has alone.
+
+    Args:
+        residual: f8[days, T] deviations from the mean of the days.
+        noise: variance of one observed deviation around the true one.
+    """
+    days, buckets = residual.shape
+    if days < 2 or buckets < 6:
+        return np.zeros((buckets, buckets)), 0.0
+    unbiased = days / (days - 1)
+    lagged = [unbiased * float((residual[:, : buckets - k] * residual[:, k:]).mean()) for k in range(2 * buckets // 3)]
+    variance = max(lagged[0] - noise, 0.0)
+    all_day = min(max(float(np.mean(lagged[buckets // 3 :])), 0.0), variance)
+    chance = 2 * lagged[0] / math.sqrt(days * buckets)
+    fading, rate = 0.0, 0.0
+    if lagged[1] - all_day > chance:
+        rate = min(max((lagged[2] - all_day) / (lagged[1] - all_day), 0.0), 0.97)
+    if rate > 0:
+        fading = min((lagged[1] - all_day) / rate, variance - all_day)
+    distance = np.abs(np.subtract.outer(np.arange(buckets), np.arange(buckets)))
+    alone = variance - all_day - fading
+    covariance = all_day + fading * rate**distance + alone * np.eye(buckets)
+    return np.asarray(covariance, np.float64), lagged[0] / days
 
 
 def _shrunk_mean(raw: FloatArray, error_variance: float) -> FloatArray:

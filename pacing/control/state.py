@@ -21,6 +21,8 @@ class CampaignState:
         forecast: f4[N, 3, T] the deviations expected at the last refresh (observed ones stay).
         scale: f8[N, 3] the campaign's constant offset from the market, in logs.
         scaled: bool[N, 3] the offset is the campaign's own, not the market's.
+        foretold: f8[N, 3] the deviation expected of the running bucket when it began.
+        shifted: bool[N, 3] the series left today what past days span.
         seen, meant: f8[N, 3] observed and expected sums behind `scale`, with memory.
         supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last tick.
         sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last tick.
@@ -43,6 +45,9 @@ class CampaignState:
             "joined_at_ms": ("i8", ()),
             "scale": ("f8", (3,)),
             "scaled": ("?", (3,)),
+            "foretold": ("f8", (3,)),
+            "shifted": ("?", (3,)),
+            "shift_bucket": ("i8", ()),  # absolute number of the bucket of the last shift
             "seen": ("f8", (3,)),
             "meant": ("f8", (3,)),
             "supply": ("f8", (2,)),
@@ -72,7 +77,8 @@ class CampaignState:
             "target": ("f8", ()),
             "deficit": ("f8", ()),  # micros over target, carried from the day before
             "last_spend": ("f8", ()),
-            "last_events": ("f8", ()),
+            "last_events": ("f8", ()),  # as predicted
+            "last_expected": ("f8", ()),  # as thought in the light of what arrived
             "last_cap": ("f8", ()),
             "planned": ("f8", ()),
             "plan_rate": ("f8", ()),  # micros per ms until the next tick
@@ -94,6 +100,9 @@ class CampaignState:
     joined_at_ms: npt.NDArray[np.int64]
     scale: npt.NDArray[np.float64]
     scaled: npt.NDArray[np.bool_]
+    foretold: npt.NDArray[np.float64]
+    shifted: npt.NDArray[np.bool_]
+    shift_bucket: npt.NDArray[np.int64]
     seen: npt.NDArray[np.float64]
     meant: npt.NDArray[np.float64]
     supply: npt.NDArray[np.float64]
@@ -124,6 +133,7 @@ class CampaignState:
     deficit: npt.NDArray[np.float64]
     last_spend: npt.NDArray[np.float64]
     last_events: npt.NDArray[np.float64]
+    last_expected: npt.NDArray[np.float64]
     last_cap: npt.NDArray[np.float64]
     planned: npt.NDArray[np.float64]
     plan_rate: npt.NDArray[np.float64]

@@ -110,6 +110,7 @@ def account(budget: float, target: float, day: int = 0, campaign_id: int = 7, gr
     row["start_at_ms"] = DAY_START_MS
     row["day_cap_micros"] = budget
     row["flight_cap_micros"] = 10**13
+    row["events_ratio"] = 1.0
     return row
 
 
@@ -151,7 +152,7 @@ def run_day(
         cap = budget_at(tick / ticks) if budget_at else budget
         row["day_cap_micros"], row["day_spend_micros"] = cap, run.spend
         row["flight_spend_micros"] = flight_spent + run.spend
-        row["day_expected_events"] = run.events
+        row["day_expected_events"] = row["day_predicted_events"] = run.events
         alpha = float(pacer.tick(row, now_ms)["alpha_micros"][0])
         span = slice(edges[tick], edges[tick + 1])
         p, threshold = day.probability[span], day.threshold[span]

@@ -144,3 +144,46 @@ def test_nothing_observed_is_the_prior_itself() -> None:
     mean, covariance = outlook.expect(5, 0, np.ones((2, 3, 12)), 5, np.zeros((2, 3)), unseen)
     assert not mean.any()
     assert covariance == pytest.approx(prior.covariance)
+
+
+def _three_days(log_price: np.ndarray) -> MarketHistory:
+    """Three days of 48 buckets, 200 rows each, at mean log prices f8[3, 48]."""
+    rng = np.random.default_rng(5)
+    day, bucket = (np.repeat(a.ravel(), 200) for a in np.meshgrid(np.arange(3), np.arange(48), indexing="ij"))
+    rows = len(day)
+    prices = np.exp(9 + log_price[day, bucket] + 0.5 * rng.standard_normal(rows))
+    return MarketHistory(
+        day=day, bucket=bucket, group=np.zeros(rows, np.int64), series=np.zeros(rows, np.int64),
+        probability=0.01 * np.exp(0.3 * rng.standard_normal(rows)), prices_micros=prices[:, None],
+        exposure=np.ones(1), impressions=np.full((3, 48), 1e4),
+    )  # fmt: skip
+
+
+def test_three_days_are_enough_to_tell_what_lasts_from_what_passes() -> None:
+    """Prices drawn anew every half hour say nothing of the next; a day's own level says something of all the day."""
+    rng = np.random.default_rng(7)
+    passing = MarketPrior.from_history(_three_days(0.4 * rng.standard_normal((3, 48)))).covariance[PRICE]
+    lasting = MarketPrior.from_history(_three_days(np.broadcast_to([[-0.4], [0.0], [0.4]], (3, 48)))).covariance[PRICE]
+    assert passing[10, 12] < 0.25 * passing[10, 10]
+    assert lasting[10, 40] > 0.9 * lasting[10, 10]
+    assert np.linalg.eigvalsh(passing).min() >= 0 and np.linalg.eigvalsh(lasting).min() > -1e-9
+
+
+def test_chance_ups_and_downs_of_three_days_are_no_time_of_day() -> None:
+    rng = np.random.default_rng(8)
+    mean = MarketPrior.from_history(_three_days(0.4 * rng.standard_normal((3, 48)))).mean_log[PRICE, 0]
+    assert mean.std() < 0.05
+
+
+def test_a_shift_stays_and_what_was_before_it_tells_nothing() -> None:
+    """A price that left what past days span is expected to stay; unshifted, it would come back."""
+    outlook = Outlook(MarketPrior.from_history(_three_days(np.zeros((3, 48)))))
+    deviation, raw, variance = np.zeros((1, 3, 48)), np.zeros((1, 3)), np.full((1, 3), np.inf)
+    raw[0, PRICE], variance[0, PRICE] = 0.5, 0.001
+    usual, _ = outlook.expect(0, 20, deviation, 20, raw, variance)
+    shifted, _ = outlook.expect(0, 20, deviation, 20, raw, variance, shifted=1 << PRICE)
+    assert shifted[0, PRICE, 20:] == pytest.approx(0.5, abs=0.05)
+    assert usual[0, PRICE, 40] < 0.4
+    deviation[0, PRICE, 20] = 0.5
+    later, _ = outlook.expect(0, 21, deviation, 21, np.zeros((1, 3)), np.full((1, 3), np.inf), 1 << PRICE, 1)
+    assert later[0, PRICE, 21:] == pytest.approx(0.5, abs=0.05)

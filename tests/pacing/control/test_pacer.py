@@ -286,3 +286,15 @@ def test_wrong_layouts_are_refused() -> None:
         PacerSettings(target_sd=-1)
     with pytest.raises(ValueError, match="cost_excess_exponent"):
         PacerSettings(cost_excess_exponent=math.nan)
+
+
+def test_predictions_that_jump_are_worth_less_at_once_and_for_the_rest_of_the_day(flat_history: MarketHistory) -> None:
+    """All p half higher from ten o'clock: alpha falls by a third, and budget is spent as if nothing had happened."""
+    day = draw_day(15)
+    late = day.at_share >= 10 / 24
+    jumped = Day(day.at_share, day.probability * np.where(late, 1.5, 1.0), day.threshold)
+    run = run_day(Pacer(flat_history), jumped, BUDGET, 0.0, TICKS)
+    before, after = run.alphas[TICKS * 9 // 24], run.alphas[TICKS * 12 // 24]
+    assert after / before == pytest.approx(1 / 1.5, rel=0.08)
+    line = np.linspace(0, 1, TICKS + 1)[1:]
+    assert np.abs(np.array(run.spends) / run.spends[-1] - line).max() <= 0.05

@@ -1,0 +1,113 @@
+"""What a campaign's day has brought: counted from judged rows, corrected by what arrived, known better by the hour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auction.control import aimed_target_micros
+from auction.progress import DayEstimate, Progress
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
+from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
+
+START_MS = 20_000 * MS_PER_DAY
+CAMPAIGN = 7
+
+
+def _progress() -> Progress:
+    return Progress(
+        lambda campaign_id, at_ms: (at_ms // MS_PER_DAY, at_ms // MS_PER_DAY * MS_PER_DAY),
+        lambda campaign_id: Goal.FANS,
+    )
+
+
+def _at_once(goal: Goal, ages_ms: np.ndarray) -> np.ndarray:
+    return np.ones(len(ages_ms))
+
+
+def _follow(
+    progress: Progress, at_ms: int, impressions: int, events: int, flags: int = 0, issued_at_ms: int | None = None
+) -> None:
+    """So many impressions of p = 0.1, and events of the campaign's goal."""
+    rows, judgements = np.zeros(impressions + events, OUTCOME), np.zeros(impressions + events, JUDGEMENT)
+    rows["kind"] = [OutcomeKind.BILLABLE] * impressions + [OutcomeKind.FOLLOW] * events
+    rows["recorded_at_ms"] = rows["occurred_at_ms"] = at_ms
+    rows["decision"]["probability"], rows["decision"]["flags"] = 0.1, flags
+    rows["decision"]["issued_at_ms"] = at_ms if issued_at_ms is None else issued_at_ms
+    judgements["campaign_id"] = CAMPAIGN
+    judgements["verdict"] = [Verdict.CHARGED] * impressions + [Verdict.ATTRIBUTED] * events
+    progress.follow(rows, judgements)
+
+
+def _estimate(progress: Progress, now_ms: int) -> DayEstimate:
+    return progress.estimate(CAMPAIGN, now_ms // MS_PER_DAY, now_ms, _at_once)
+
+
+def test_predictions_are_corrected_by_what_arrived() -> None:
+    progress = _progress()
+    assert _estimate(progress, START_MS).events == 0.0
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50)
+    found = _estimate(progress, START_MS + 2 * MS_PER_HOUR)
+    assert found.predicted_events == pytest.approx(100)
+    assert 50 < found.events < 85
+    assert found.ratio == pytest.approx(found.events / 100)
+
+
+def test_callers_predictions_are_taken_as_they_are() -> None:
+    progress = _progress()
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50, FLAG_CALLER_PREDICTION)
+    found = _estimate(progress, START_MS + 2 * MS_PER_HOUR)
+    assert found.events == pytest.approx(found.predicted_events)
+    assert found.ratio == pytest.approx(1.0)
+    assert found.relative_sd == pytest.approx(0.0)
+
+
+def test_the_day_is_known_better_the_more_of_it_there_will_be() -> None:
+    spreads = []
+    for impressions in (0, 100, 1_000, 10_000):
+        progress = _progress()
+        if impressions:
+            _follow(progress, START_MS + MS_PER_HOUR, impressions, impressions // 10)
+        spreads.append(_estimate(progress, START_MS + 2 * MS_PER_HOUR).relative_sd)
+    assert spreads == sorted(spreads, reverse=True)
+    aims = [aimed_target_micros(1_000_000, DayEstimate(1.0, 1.0, 1.0, spread)) for spread in spreads]
+    assert 500_000 <= aims[0] < aims[1] < aims[2] < aims[3] < 1_000_000
+    assert aims[3] > 990_000
+
+
+def test_events_of_yesterdays_impressions_are_not_todays() -> None:
+    progress = _progress()
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 0)
+    tomorrow_ms = START_MS + MS_PER_DAY + 10 * MS_PER_MINUTE
+    _follow(progress, tomorrow_ms, 100, 0)
+    _follow(progress, tomorrow_ms, 0, 60, issued_at_ms=START_MS + MS_PER_HOUR)
+    assert _estimate(progress, tomorrow_ms + MS_PER_HOUR).ratio < 1.05
+
+
+def test_finished_days_teach_how_far_predictions_are_believed() -> None:
+    progress, rng = _progress(), np.random.default_rng(1)
+    before = progress.estimate(99, 0, START_MS, _at_once).relative_sd
+    for day in range(12):
+        at_ms = START_MS + day * MS_PER_DAY + MS_PER_HOUR
+        _follow(progress, at_ms, 5_000, int(rng.poisson(500)))
+        _estimate(progress, at_ms + MS_PER_HOUR)
+    after = progress.estimate(99, 0, at_ms + MS_PER_HOUR, _at_once).relative_sd
+    assert after < 0.75 * before
+    again = _progress()
+    again.restore(progress.state())
+    assert again.estimate(99, 0, at_ms, _at_once).relative_sd == pytest.approx(after)
+    assert _estimate(again, at_ms + MS_PER_HOUR) == _estimate(progress, at_ms + MS_PER_HOUR)
+
+
+def test_state_of_another_shape_is_refused_and_changes_nothing() -> None:
+    progress = _progress()
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50)
+    saved = progress.state()
+    for wrong in (
+        {"trust": [0.0, 0.0], "days": {"7": {"day_key": 1}}},
+        {"trust": [0.0], "days": saved["days"]},
+        {"days": saved["days"]},
+    ):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            progress.restore(wrong)
+    assert progress.state() == saved
