@@ -23,6 +23,7 @@ from pacing.control.kernels import (
 from pacing.control.outlook import Outlook
 from pacing.control.prior import MarketPrior
 from pacing.control.settings import PacerSettings
+from pacing.control.shifts import notice_shifts
 from pacing.control.state import LEVEL, PRICE, TRAFFIC, CampaignState
 from pacing.facts import AuctionType
 
@@ -39,9 +40,6 @@ _BLIND_ROWS = 30
 _CAUTION_SD = 1.5
 _COLD_VARIANCE = 1.0
 _HISTORY_DAYS = 3.0
-_SHIFT_SD = 4.0  # so far from what is expected of the running bucket, a level or a price has shifted
-_SHIFT_LEAST = 0.15
-_LOG_PRICE_VARIANCE = 0.6  # of single prices around their mean
 _HALF_RANGE = Z_STEP * (ALPHA_CENTRE - 1)
 _TOP_Z = Z_LOW + Z_STEP * (CURVE_BINS - 1)
 
@@ -343,7 +341,8 @@ class Forecaster:
         raw, raw_variance = self._raw_deviation(rows, self._bucket_at(now_ms))
         first, count = self._observed(rows)
         scale = state.scale[rows]
-        self._notice_shifts(rows, raw - scale, raw_variance)
+        own = self._prior.covariance[:, self._running, self._running]
+        notice_shifts(state, rows, own, self._current or 0, raw - scale, raw_variance)
         keys = self._outlook_keys(rows, first, count)
         for key in np.unique(keys):
             same = np.flatnonzero(keys == key)
@@ -358,25 +357,6 @@ class Forecaster:
             uncertain = np.maximum(np.diagonal(covariance[LEVEL]) + np.diagonal(covariance[PRICE]), 0.0)
             spread[same] = _SPREAD_SHARE * np.sqrt(uncertain)
         return logs, spread
-
-    def _notice_shifts(self, rows: Rows, raw: FloatArray, raw_variance: FloatArray) -> None:
-        """Mark levels and prices whose running bucket lies outside of what was expected of it.
-
-        Traffic is left out: crowds go as they come. What is seen of a shifted price is believed at once: narrows
-        `raw_variance`.
-        """
-        state = self._state
-        own = self._prior.covariance[:, self._running, self._running]
-        surprise = np.abs(raw - state.foretold[rows])
-        drawn = np.where(np.isfinite(raw_variance), raw_variance, 0.0)
-        drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
-        outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
-        outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & (state.refreshed_at_ms[rows] > 0)[:, None]
-        outside[:, TRAFFIC] = False
-        state.shifted[rows] |= outside
-        state.shift_bucket[rows[outside.any(axis=1)]] = self._current or 0
-        priced = state.shifted[rows, PRICE] & np.isfinite(raw_variance[:, PRICE])
-        raw_variance[priced, PRICE] = drawn[priced, PRICE]
 
     def _outlook_keys(self, rows: Rows, first: Rows, count: Rows) -> Rows:
         """One number for everything that decides an outlook's conditional."""

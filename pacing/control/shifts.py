@@ -1,0 +1,42 @@
+"""Levels and prices that left what past days span: they are expected to stay where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pacing.control.kernels import SUM_TOLD
+from pacing.control.state import PRICE, TRAFFIC, CampaignState
+
+FloatArray = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+_SHIFT_SD = 4.0  # so far from what is expected of the running bucket, a level or a price has shifted
+_SHIFT_LEAST = 0.15
+_LOG_PRICE_VARIANCE = 0.6  # of single prices around their mean
+
+
+def notice_shifts(
+    state: CampaignState, rows: Rows, own: FloatArray, bucket: int, raw: FloatArray, raw_variance: FloatArray
+) -> None:
+    """Mark levels and prices of the running bucket that lie outside of what was expected of it.
+
+    Traffic is left out: crowds go as they come. What is seen of a shifted price is believed at once.
+
+    Args:
+        rows: i8[m] of the state.
+        own: f8[3], how much past days vary in the running bucket.
+        bucket: absolute number of the running bucket.
+        raw: f8[m, 3], how far the running bucket lies from its mean, in logs.
+        raw_variance: f8[m, 3] of that; narrowed here for shifted prices.
+    """
+    surprise = np.abs(raw - state.foretold[rows])
+    drawn = np.where(np.isfinite(raw_variance), raw_variance, 0.0)
+    drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
+    outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
+    outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & (state.refreshed_at_ms[rows] > 0)[:, None]
+    outside[:, TRAFFIC] = False
+    state.shifted[rows] |= outside
+    state.shift_bucket[rows[outside.any(axis=1)]] = bucket
+    priced = state.shifted[rows, PRICE] & np.isfinite(raw_variance[:, PRICE])
+    raw_variance[priced, PRICE] = drawn[priced, PRICE]
