@@ -33,6 +33,9 @@ STORE = {
     "hget": "the zone of an account; what is left of a lease",
     "hgetall": "an account; an epoch",
     "hdel": "an owner retires; days are forgotten",
+    "hset": "creators of whose accounts one was opened anew after a failover",
+    "hkeys": "the same, and who may have charged to it",
+    "pexpire": "until when anybody may need to know",
     "zcount": "which campaigns have leases that ended",
     "zrangebyscore": "which leases ended",
     "evalsha": "a script that has been loaded, by its hash",
@@ -43,7 +46,8 @@ OWNERS = {
     "setnx": "the same, told once",
     "incr": "the next owner id",
     "hset": "which data folder an owner id belongs to",
-    "hkeys": "which owner ids there are",
+    "hgetall": "which owner ids there are",
+    "hdel": "one that has left",
     "info|replication": "whether another master took over since",
 }
 

@@ -44,6 +44,7 @@ class SharedWorld(World):
         settings, plan = self._plan.settings, self._shared
         self._truth = StoreTruth(self._bids, self._zones, self._true_wall_ms, settings.lock_ms + settings.grace_ms)
         self._masters = SharedMasters(self._true_wall_ms, plan.masters, self._truth)
+        self._masters.owners.update(range(1, plan.servers + 1))
         billed_by: dict[Key, int] = {}
         for number in range(plan.servers):
             clock = SteppingClock(self._plan.start_at_ms + plan.clock_errors_ms[number], self._timeline)

@@ -23,8 +23,8 @@ _BATCHES = 16
 
 
 class EpochWatch:
-    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what
-    is left of this server's leases.
+    """Notices that another master keeps the accounts, or that a lost one was opened anew, and tells the caps, what this
+    ledger charged lately, and what is left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -36,7 +36,7 @@ class EpochWatch:
         self._clock = clock
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # of the epochs that are told, by creator
         self._position = 0
 
     @property
@@ -48,21 +48,32 @@ class EpochWatch:
         """Look, and go on with what is to be told again; while the store is away, nothing happens."""
         try:
             found = self._store.ask(self._remote.replication_ids)
-            if found != self._settled_ids and found != self._owed:
+            is_new = found != self._settled_ids and found != self._owed
+            if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)
             if self._owed is not None:
                 self._go_on()
         except StoreUnavailable:
             return
 
-    def _begin(self, found: frozenset[str]) -> None:
-        """Note in which epochs the accounts are now; only what is told after that counts for them."""
-        creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
+    def _is_left_behind(self) -> bool:
+        """Whether somebody opened a lost account anew after this server had told what it has."""
+        creators = self._store.ask(self._remote.reopened)
         epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
+        return any(self._store.owner_id in epoch.owners_behind for epoch in epochs.values())
+
+    def _begin(self, found: frozenset[str]) -> None:
+        """Restore accounts that are lost, and the caps; then note in which epochs the accounts are now: only what is
+        told after that counts for them."""
+        self._store.reopen_lost()
+        self._store.set_caps_again()
+        creators = {account.creator_id for account in list(self._store.mirror.accounts.values())}
+        creators.update(self._store.ask(self._remote.reopened))
+        epochs = self._store.ask(lambda: self._remote.epochs(sorted(creators))) if creators else {}
         self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
         self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
         if self._settled_ids is not None:
-            logger.warning("another master keeps the budgets: charges of the last hour are told again")
+            logger.warning("another master keeps the budgets, or lost one: charges of the last hour are told again")
         self._owed = found
 
     def _go_on(self) -> None:
@@ -75,7 +86,6 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
-        self._store.set_caps_again()
         self._store.restate()
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]

@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from pacing.budget.redis_store import SCRIPTS
+from pacing.budget.scripts_redis import SCRIPTS
 from pacing.redis_account import acl_line
 from pacing.redis_link import RedisLink, RedisUnavailable
 

@@ -10,7 +10,8 @@ from urllib.parse import quote
 from benchmarks.faults.shared_store import SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer
 from pacing.budget.memory import MemoryStore
-from pacing.budget.redis_store import SCRIPTS, RedisStore
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.scripts_redis import SCRIPTS
 from pacing.budget.store import BudgetStore
 from pacing.redis_account import acl_line
 from pacing.redis_link import RedisLink

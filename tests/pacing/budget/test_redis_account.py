@@ -19,7 +19,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 import fanbid
 from pacing import redis_account
 from pacing.budget import owner_redis
-from pacing.budget.redis_store import SCRIPTS, RedisStore
+from pacing.budget.redis_store import RedisStore
+from pacing.budget.scripts_redis import SCRIPTS
 from pacing.budget.store import StoreUnavailable
 from pacing.redis_account import KEY_PATTERN, acl_line, commands
 from pacing.redis_link import RedisLink
@@ -58,7 +59,7 @@ def test_the_list_is_what_the_store_sends() -> None:
 
 
 def test_every_script_is_among_those_that_are_loaded_ahead() -> None:
-    import pacing.budget.redis_store as module
+    import pacing.budget.scripts_redis as module
     from pacing.redis_link import Script
 
     assert {thing for thing in vars(module).values() if isinstance(thing, Script)} == set(SCRIPTS)
