@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.faults.clock import SteppingClock, Timeline
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.bank import Bank
 from pacing.budget.epochs import EpochWatch
@@ -401,3 +402,20 @@ def test_an_account_that_was_opened_long_ago_stays_lost(deployment: Deployment) 
     deployment.fail_over({})
     here.epochs.tick()
     assert deployment.truth.account(1) is None
+
+
+def test_charges_are_told_again_whatever_the_wall_clock_said_when_they_were_made(deployment: Deployment) -> None:
+    (here,) = deployment.servers[:1]
+    clock = SteppingClock(START_MS, Timeline())
+    here.epochs = EpochWatch(here.store, here.remote, here.ledger, clock)
+    here.open(400 * BID, 400 * BID)
+    here.epochs.tick()
+    bids = deployment.bid_all(here)[:4]
+    replica = deployment.remember()
+    assert [here.tell(BILLABLE, bid, BID) for bid in bids] == [ACCEPTED] * 4
+    here.judge.catch_up()
+    clock.step(2 * MS_PER_HOUR)
+    deployment.fail_over(replica)
+    assert deployment.amounts()[0] == 0
+    here.epochs.tick()
+    assert deployment.amounts()[0] == 4 * BID
