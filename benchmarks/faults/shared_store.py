@@ -366,8 +366,8 @@ class SimulatedStore:
         return is_opened
 
     def reopened(self) -> list[int]:
-        """See `RedisStore.reopened`."""
-        keys, at = self._look(_LISTED_AT)
+        """See `RedisStore.reopened`; asked right after the replication ids, so as reachable as they were."""
+        keys, at = self._masters.look(self._masters.number_of(_LISTED_AT))
         return keys.reopened(at)
 
     def replication_ids(self) -> frozenset[str]:
