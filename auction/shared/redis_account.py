@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable
 
 from auction.shared import campaigns_redis, judged_redis, keys_redis, pace_redis, tokens_redis
-from pacing.budget import redis_store
+from pacing.budget import scripts_redis
 
 SCRIPTS = (
-    *redis_store.SCRIPTS,
+    *scripts_redis.SCRIPTS,
     *campaigns_redis.SCRIPTS,
     *tokens_redis.SCRIPTS,
     *keys_redis.SCRIPTS,
@@ -48,6 +48,9 @@ BUDGETS = {
     "hget": "the zone of an account; what is left of a lease",
     "hgetall": "an account; an epoch",
     "hdel": "an owner retires",
+    "hset": "creators of whose accounts one was opened anew after a failover",
+    "hkeys": "the same, and who may have charged to it",
+    "pexpire": "until when anybody may need to know",
     "zcount": "which campaigns have leases that ended",
     "zrangebyscore": "which leases ended",
 }

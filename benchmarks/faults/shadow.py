@@ -41,6 +41,7 @@ class ShadowAccounts:
         leases: by lease_id.
         settled: S by account; `leased`: L.
         charged_over_micros: charged beyond a cap in force.
+        excused_micros: by campaign, how much may be charged beyond its caps outside of the assumptions.
     """
 
     def __init__(self, zones: dict[int, str]) -> None:
@@ -48,22 +49,34 @@ class ShadowAccounts:
         self._asked: dict[int, list[tuple[int, int]]] = {campaign_id: [] for campaign_id in zones}
         self._total: dict[int, int] = {}
         self._limit: dict[Key, int] = {}
+        self._asked_at_opening: dict[Key, int] = {}
         self.settled: defaultdict[Key, int] = defaultdict(int)
         self.leased: defaultdict[Key, int] = defaultdict(int)
         self.leases: dict[int, ShadowLease] = {}
         self.charged_over_micros = 0
+        self.excused_micros: defaultdict[int, int] = defaultdict(int)
 
     def date_key(self, campaign_id: int, at_ms: int) -> int:
         """The campaign's local date, 20260301 for 1 March 2026."""
         return _date_key(self._zones[campaign_id], at_ms // 1_000)
 
     def cap(self, key: Key) -> int:
-        """B of an account, as asked for last."""
+        """B of an account, as asked for last.
+
+        A day that is opened when the daily cap was asked for on a day to come, by a wall clock ahead, may have either.
+        """
         campaign_id, day_key = key
         if day_key == FLIGHT:
             return self._total.get(campaign_id, 0)
         asked = self._asked[campaign_id]
-        return next((cap for from_key, cap in reversed(asked) if from_key <= day_key), asked[-1][1] if asked else 0)
+        if not asked:
+            return 0
+        opened = self._asked_at_opening.get(key, len(asked))
+        later = [cap for from_key, cap in asked[opened:] if from_key <= day_key]
+        if later:
+            return later[-1]
+        before = [cap for from_key, cap in asked[:opened] if from_key <= day_key]
+        return max([asked[opened - 1][1], *before[-1:]]) if opened else asked[-1][1]
 
     def bound(self, key: Key) -> int:
         """S + L."""
@@ -94,6 +107,7 @@ class ShadowAccounts:
         if lease_id in self.leases:
             raise Differs(f"lease {lease_id:#x}: granted twice")
         self.leases[lease_id] = lease
+        self._asked_at_opening.setdefault((lease.campaign_id, lease.day_key), len(self._asked[lease.campaign_id]))
         self.lend(lease, amount)
         for key in ((lease.campaign_id, FLIGHT), (lease.campaign_id, lease.day_key)):
             if self.bound(key) > self.cap(key):
@@ -118,7 +132,7 @@ class ShadowAccounts:
         for key in ((campaign_id, FLIGHT), (campaign_id, lease.day_key)):
             self.settled[key] += amount
             limit = self._limit.setdefault(key, self.cap(key))
-            if self.settled[key] > limit:
+            if self.settled[key] > limit + self.excused_micros[campaign_id]:
                 self.charged_over_micros += min(amount, self.settled[key] - limit)
                 raise Differs(f"account {key}: charged {self.settled[key]}, B is {limit}")
 

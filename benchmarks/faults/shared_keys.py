@@ -59,6 +59,7 @@ class SharedKeys(MemoryStore):
         super().__init__()
         self.creators: dict[int, int] = {}
         self.campaigns: dict[int, tuple[int, int]] = {}
+        self._reopened: dict[int, int] = {}
         self._epochs: dict[int, _CreatorEpoch] = {}
         self._seqs_told: defaultdict[int, list[int]] = defaultdict(list)
         self._expires_at_ms: dict[int, int] = {}
@@ -79,6 +80,14 @@ class SharedKeys(MemoryStore):
         """Of which campaign a lease is."""
         campaign_id, expires_at_ms = self.campaigns.get(lease_id, (0, 0))
         return campaign_id if at.at_ms < expires_at_ms else None
+
+    def list_reopened(self, at: At, creator_id: int, kept_ms: int) -> None:
+        """Say that one of a creator's accounts is opened anew, for a while."""
+        self._reopened[creator_id] = at.at_ms + kept_ms
+
+    def reopened(self, at: At) -> list[int]:
+        """See `RedisStore.reopened`."""
+        return sorted(creator_id for creator_id, until_ms in self._reopened.items() if at.at_ms < until_ms)
 
     # --- epochs -------------------------------------------------------------------------------------------------
 
@@ -126,6 +135,22 @@ class SharedKeys(MemoryStore):
         if not 0 < revision < self.accounts[campaign_id].revision:
             self._note_epoch(at, creator_id, quarantine_ms)
         return effective
+
+    def reopen(self, at: At, quarantine_ms: int, lost: Account, owners: Sequence[int]) -> bool:
+        """See `RedisStore.reopen`."""
+        if lost.campaign_id in self.accounts:
+            return False
+        epoch = self._note_epoch(at, lost.creator_id, quarantine_ms)
+        for owner_id in owners:
+            epoch.owners.setdefault(owner_id, epoch.number)
+        epoch.number += 1
+        epoch.since_ms, epoch.refuse_until_ms = at.at_ms, at.at_ms + quarantine_ms
+        flight = Balance(lost.flight.cap_micros)
+        self.accounts[lost.campaign_id] = Account(
+            lost.campaign_id, lost.creator_id, lost.zone, lost.daily_cap_micros, flight,
+            revision=lost.revision, opened_at_ms=lost.opened_at_ms,
+        )  # fmt: skip
+        return True
 
     def grant(
         self,
@@ -332,4 +357,5 @@ class SharedKeys(MemoryStore):
             found.revision,
             found.hunger,
             found.hungry_owner,
+            found.opened_at_ms,
         )

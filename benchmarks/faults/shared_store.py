@@ -7,6 +7,7 @@ were replicated are done again on empty keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ from pacing.budget.store import (
 from pacing.days import zone_of
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
+
+_LISTED_AT = 0
+"""Key by which the master is chosen that lists the accounts that were opened anew."""
 
 
 class Lost(Enum):
@@ -58,6 +62,7 @@ class SharedMasters:
 
     Attributes:
         watcher: is told of every change, but not of those that a new master does again.
+        owners: who joined, besides those that have leases.
     """
 
     def __init__(self, now_ms: Callable[[], int], masters: int = 1, watcher: StoreWatcher | None = None) -> None:
@@ -66,6 +71,7 @@ class SharedMasters:
         self._replication_ids = 0
         self._masters = [_Master(self._new_replication_id()) for _ in range(masters)]
         self.watcher = watcher
+        self.owners: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._masters)
@@ -226,13 +232,16 @@ class SimulatedStore:
                 creator_id, "grant", creator_id, self._quarantine_ms, campaign_id, self._owner_id, asked
             )
             for request in asked:
-                kept_ms = max(0, request.end_at_ms - request.start_at_ms) + 2 * self._kept_ms
-                self._change(request.lease_id, "enter_lease", request.lease_id, campaign_id, kept_ms)
+                self._enter_lease(request)
             for i, amount in zip(at, amounts, strict=True):
                 if amount:
                     grants[i] = Grant(requests[i], amount)
                     self._campaigns[requests[i].lease_id] = campaign_id
         return grants
+
+    def _enter_lease(self, lease: LeaseRequest | LeaseState) -> None:
+        kept_ms = max(0, lease.end_at_ms - lease.start_at_ms) + 2 * self._kept_ms
+        self._change(lease.lease_id, "enter_lease", lease.lease_id, lease.campaign_id, kept_ms)
 
     def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
@@ -339,7 +348,27 @@ class SimulatedStore:
         for campaign_id, mine in by_campaign.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None:
+                for lease in mine:
+                    self._enter_lease(lease)
                 self._change(creator_id, "restate", campaign_id, mine, self._kept_ms)
+
+    def reopen(self, account: Account) -> bool:
+        """See `RedisStore.reopen`."""
+        campaign_id, creator_id = account.campaign_id, account.creator_id
+        if self._change(campaign_id, "enter_campaign", campaign_id, creator_id) != creator_id:
+            return False
+        if campaign_id in self._look(creator_id)[0].accounts:
+            return False
+        self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
+        owners = sorted(self._masters.owners | {self._owner_id})
+        lost = replace(account, flight=replace(account.flight), days={})
+        is_opened: bool = self._change(creator_id, "reopen", self._quarantine_ms, lost, owners)
+        return is_opened
+
+    def reopened(self) -> list[int]:
+        """See `RedisStore.reopened`; asked right after the replication ids, so as reachable as they were."""
+        keys, at = self._masters.look(self._masters.number_of(_LISTED_AT))
+        return keys.reopened(at)
 
     def replication_ids(self) -> frozenset[str]:
         """See `RedisStore.replication_ids`."""

@@ -20,6 +20,7 @@ from benchmarks.faults.world import World
 _KNOWN_AFTER_MS = 2_000
 _NOTICED_MS = 1_000
 _FINISHING_ROUNDS = 8
+_CAUGHT_UP_ROUNDS = 3
 _ROUND_MS = 61_000
 _ROUND_TICKS = 3
 _RETRIED_ELSEWHERE = 0.3
@@ -42,8 +43,10 @@ class SharedWorld(World):
 
     def _open_servers(self) -> None:
         settings, plan = self._plan.settings, self._shared
-        self._truth = StoreTruth(self._bids, self._zones, self._true_wall_ms, settings.lock_ms + settings.grace_ms)
+        lease_after_ms = settings.lock_ms + settings.grace_ms
+        self._truth = StoreTruth(self._bids, self._zones, self._over, self._true_wall_ms, lease_after_ms)
         self._masters = SharedMasters(self._true_wall_ms, plan.masters, self._truth)
+        self._masters.owners.update(range(1, plan.servers + 1))
         billed_by: dict[Key, int] = {}
         for number in range(plan.servers):
             clock = SteppingClock(self._plan.start_at_ms + plan.clock_errors_ms[number], self._timeline)
@@ -198,13 +201,10 @@ class SharedWorld(World):
             if server.bank is None:
                 server.start()
             server.close_accounts()
-        for _ in range(_FINISHING_ROUNDS):
-            for _ in range(_ROUND_TICKS):
-                self._timeline.advance_to(self._timeline.now_ms + _ROUND_MS // _ROUND_TICKS)
-                for server in self._servers:
-                    server.tick()
-                    server.judge_all()
-                    server.watch()
+        self._pass_rounds(_FINISHING_ROUNDS)
+        # What is locked until an instant of a wall clock stays so until that clock, set back since, is there again.
+        self._timeline.advance_to(self._timeline.now_ms + self._highest_error_ms - self._lowest_error_ms)
+        self._pass_rounds(_CAUGHT_UP_ROUNDS)
         for number, server in enumerate(self._servers):
             if not server.is_settled:
                 raise Differs(f"server {number}: does not come to the end of what is to be settled")
@@ -215,6 +215,14 @@ class SharedWorld(World):
                 self._truth.compare(account)
         for server in self._servers:
             server.audit()
+
+    def _pass_rounds(self, count: int) -> None:
+        for _ in range(count * _ROUND_TICKS):
+            self._timeline.advance_to(self._timeline.now_ms + _ROUND_MS // _ROUND_TICKS)
+            for server in self._servers:
+                server.tick()
+                server.judge_all()
+                server.watch()
 
     @property
     def _charged_over_micros(self) -> int:

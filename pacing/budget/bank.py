@@ -73,6 +73,7 @@ class Bank:
         self._durable_caps = {
             a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in state.store.accounts.values()
         }
+        self._lost: dict[int, tuple[int, str, int, int, int]] = {}  # what to open once a shared store has it again
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
@@ -141,7 +142,9 @@ class Bank:
             except AccountLost as lost:
                 logger.error("%s", lost)
                 self._keeper.shut_slot(self._slot(campaign_id))
+                self._lost[campaign_id] = (creator_id, zone, *caps, revision)
                 return EffectiveCaps(*caps)
+            self._lost.pop(campaign_id, None)
             slot = self._slots.get(campaign_id)
             if slot is not None and before is not None and (caps[0] < before[0] or caps[1] < before[1]):
                 self._keeper.recall(slot, wall_ms)
@@ -167,6 +170,7 @@ class Bank:
     def close_account(self, campaign_id: int) -> None:
         """Stop a campaign's bids; its holds go on until their deadlines. Unknown campaigns are passed over."""
         with self._control:
+            self._lost.pop(campaign_id, None)
             slot = self._slots.get(campaign_id)
             if slot is not None:
                 self._keeper.shut_slot(slot)
@@ -321,10 +325,18 @@ class Bank:
         if now_ms >= self._refresh_at_ms:
             self._refresh_at_ms = now_ms + _REFRESH_MS
             shared.refresh(list(self._slots))
+            self._open_found(shared)
         if now_ms >= self._reclaim_at_ms:
             self._reclaim_at_ms = now_ms + RECLAIM_MS
             with suppress(StoreUnavailable):
                 shared.reclaim(wall_ms - self.settings.lock_ms - self.settings.grace_ms)
+
+    def _open_found(self, shared: SharedStore) -> None:
+        """Let campaigns bid whose accounts a shared store had lost and has again."""
+        for campaign_id, (creator_id, zone, daily, total, revision) in list(self._lost.items()):
+            if shared.account(campaign_id) is not None:
+                with suppress(StoreUnavailable):
+                    self.set_account(campaign_id, creator_id, zone, daily, total, revision, opening=False)
 
     def judged(self, judged_sequence: int) -> None:
         """Called by the judge follower after each batch: takes a snapshot when many rows went by since the last one."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from typing import NamedTuple
 
 from pacing.budget.settle import settlements_of
 from pacing.budget.shared import RemoteStore, SharedStore
 from pacing.budget.store import StoreUnavailable
-from pacing.clocks import MS_PER_HOUR, Clock
+from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
 
@@ -17,14 +19,22 @@ SETTLED_AGAIN_MS = MS_PER_HOUR
 """How far back charges are told again: longer than a replica may lag behind, and shorter than the store remembers the
 claims that it did not lose."""
 
+_MARK_MS = MS_PER_MINUTE
 _BATCH_ROWS = 4_096
 _BATCHES = 16
 """Batches of one tick, so that other periodic work waits for less than a second."""
 
 
+class _Mark(NamedTuple):
+    """How far the ledger was judged at an instant of the monotonic clock."""
+
+    at_ms: int
+    judged_sequence: int
+
+
 class EpochWatch:
-    """Notices that another master keeps the accounts, and tells it what this ledger charged lately, the caps, and what
-    is left of this server's leases.
+    """Notices that another master keeps the accounts, or that a lost one was opened anew, and tells the caps, what this
+    ledger charged lately, and what is left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
     """
@@ -36,8 +46,10 @@ class EpochWatch:
         self._clock = clock
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # of the epochs that are told, by creator
         self._position = 0
+        self._started_wall_ms = clock.wall_ms()
+        self._marks = deque([_Mark(clock.monotonic_ms(), ledger.judged_sequence)])
 
     @property
     def is_behind(self) -> bool:
@@ -46,23 +58,42 @@ class EpochWatch:
 
     def tick(self) -> None:
         """Look, and go on with what is to be told again; while the store is away, nothing happens."""
+        self._mark()
         try:
             found = self._store.ask(self._remote.replication_ids)
-            if found != self._settled_ids and found != self._owed:
+            is_new = found != self._settled_ids and found != self._owed
+            if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)
             if self._owed is not None:
                 self._go_on()
         except StoreUnavailable:
             return
 
-    def _begin(self, found: frozenset[str]) -> None:
-        """Note in which epochs the accounts are now; only what is told after that counts for them."""
-        creators = sorted({account.creator_id for account in self._store.mirror.accounts.values()})
+    def _mark(self) -> None:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._marks[-1].at_ms >= _MARK_MS:
+            self._marks.append(_Mark(now_ms, self._ledger.judged_sequence))
+        while len(self._marks) > 1 and self._marks[1].at_ms <= now_ms - SETTLED_AGAIN_MS:
+            self._marks.popleft()
+
+    def _is_left_behind(self) -> bool:
+        """Whether somebody opened a lost account anew after this server had told what it has."""
+        creators = self._store.ask(self._remote.reopened)
         epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
+        return any(self._store.owner_id in epoch.owners_behind for epoch in epochs.values())
+
+    def _begin(self, found: frozenset[str]) -> None:
+        """Restore accounts that are lost, and the caps; then note in which epochs the accounts are now: only what is
+        told after that counts for them."""
+        self._store.reopen_lost()
+        self._store.set_caps_again()
+        creators = {account.creator_id for account in list(self._store.mirror.accounts.values())}
+        creators.update(self._store.ask(self._remote.reopened))
+        epochs = self._store.ask(lambda: self._remote.epochs(sorted(creators))) if creators else {}
         self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
-        self._position = self._first_after(self._clock.wall_ms() - SETTLED_AGAIN_MS)
+        self._position = self._first_lately()
         if self._settled_ids is not None:
-            logger.warning("another master keeps the budgets: charges of the last hour are told again")
+            logger.warning("another master keeps the budgets, or lost one: charges of the last hour are told again")
         self._owed = found
 
     def _go_on(self) -> None:
@@ -75,15 +106,25 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
-        self._store.set_caps_again()
         self._store.restate()
         for creator_id, number in self._numbers.items():
             self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
         self._settled_ids, self._owed = self._owed, None
 
-    def _first_after(self, at_ms: int) -> int:
-        """A sequence before every row that was recorded after an instant."""
-        low, high = 0, self._ledger.last_sequence
+    def _first_lately(self) -> int:
+        """A sequence before every row that was judged in the last SETTLED_AGAIN_MS.
+
+        When this process judged a row is told by the monotonic clock: the wall clock may have been set since.
+        """
+        since_ms = self._clock.monotonic_ms() - SETTLED_AGAIN_MS
+        first = self._marks[0]
+        if first.at_ms <= since_ms:
+            return first.judged_sequence
+        return self._first_after(self._started_wall_ms - (first.at_ms - since_ms), first.judged_sequence)
+
+    def _first_after(self, at_ms: int, high: int) -> int:
+        """A sequence before every row that was recorded after an instant, up to the sequence `high`."""
+        low = 0
         while low < high:
             middle = (low + high) // 2
             found = self._ledger.read(middle, 1)

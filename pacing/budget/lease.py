@@ -254,6 +254,7 @@ class LeaseKeeper:
         row["campaign_id"], row["creator_id"] = account.campaign_id, account.creator_id
         row["zone"] = account.zone.encode("ascii")
         row["daily_cap_micros"], row["total_cap_micros"] = account.daily_cap_micros, account.flight.cap_micros
+        row["start_at_ms"] = account.opened_at_ms
         self._write([row])
 
     def flush(self) -> None:

@@ -81,6 +81,7 @@ class MemoryStore:
                 if not opening:
                     raise AccountLost(campaign_id)
                 account = Account(campaign_id, creator_id, zone, daily_cap_micros, Balance(total_cap_micros))
+                account.opened_at_ms = now_ms
                 self.accounts[campaign_id] = account
             for name, ours, theirs in (("zone", account.zone, zone), ("creator_id", account.creator_id, creator_id)):
                 if ours != theirs:

@@ -14,7 +14,8 @@ OWNER_FILE = "owner.json"
 MAX_OWNER_ID = 2**16 - 1
 _DEPLOYMENT = "fanbid:deployment"
 _NEXT_OWNER = "fanbid:owners:next"
-_OWNERS = "fanbid:owners"
+OWNERS = "fanbid:owners"
+"""Hash of every owner that joined and did not leave: its data folder as it was then."""
 
 
 class ForeignFolder(ValueError):
@@ -59,7 +60,7 @@ def join(link: RedisLink, folder: Path) -> Owner:
     if owner_id > MAX_OWNER_ID:
         raise ForeignFolder(f"owner_id {owner_id}: all {MAX_OWNER_ID} of this deployment are used up")
     owner = Owner(found.decode(), int(owner_id))
-    link.run([("HSET", _OWNERS, owner.owner_id, str(folder.resolve()))])
+    link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
     _write(path, owner)
     return owner
 
@@ -70,7 +71,7 @@ def owners(link: RedisLink) -> dict[int, str]:
     Raises:
         RedisUnavailable: nobody answers.
     """
-    (found,) = link.run([("HGETALL", _OWNERS)])
+    (found,) = link.run([("HGETALL", OWNERS)])
     return {int(owner_id): folder.decode(errors="replace") for owner_id, folder in found.items()}
 
 
@@ -80,7 +81,7 @@ def forget(link: RedisLink, owner_id: int) -> None:
     Raises:
         RedisUnavailable: nobody answers.
     """
-    link.run([("HDEL", _OWNERS, owner_id)])
+    link.run([("HDEL", OWNERS, owner_id)])
 
 
 def mark_retired(folder: Path) -> None:

@@ -103,6 +103,7 @@ def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
             int(row["total_cap_micros"]),
             int(row["recorded_at_ms"]),
         )
+        state.store.accounts[campaign_id].opened_at_ms = int(row["start_at_ms"])
     elif kind == MoneyKind.GRANT:
         amount = int(row["amount_micros"])
         request = LeaseRequest(

@@ -14,7 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
+from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.owner_redis import OWNERS
+from pacing.budget.scripts_redis import (
+    ACQUIRE,
+    FORGET_DAYS,
+    NOTE_EPOCH,
+    RECLAIM,
+    RELEASE,
+    REOPEN,
+    RESTATE,
+    SET_CAPS,
+    SETTLE,
+    SETTLED_AGAIN,
+    account_from,
+)
 from pacing.budget.store import (
     GRANT_BIDS,
     GRANT_SHARE,
@@ -32,7 +46,7 @@ from pacing.days import local_day, zone_of
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
-from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable, Script
+from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable
 
 KEPT_MS = 2 * MS_PER_HOUR
 QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
@@ -45,22 +59,10 @@ CALL_CLAIMS = 1_000
 """Claims in one call, at most: Lua cannot pass on more than some thousand values at once."""
 REMEMBERED_LEASES = 2**16
 _RECLAIMED_LEASES = 500
+_REOPENED = "fanbid:reopened"
 
 _PACKED_CLAIM = np.dtype([("lease", "<u2"), ("hold_seq", "<u8"), ("amount_micros", "<i8"), ("teller", "<u8")])
 """A claim as settle.lua reads it."""
-
-SET_CAPS = Script.beside(__file__, "epoch", "set_caps")
-ACQUIRE = Script.beside(__file__, "epoch", "days", "acquire")
-NOTE_EPOCH = Script.beside(__file__, "epoch", "note_epoch")
-SETTLED_AGAIN = Script.beside(__file__, "epoch", "settled_again")
-RELEASE = Script.beside(__file__, "release")
-SETTLE = Script.beside(__file__, "epoch", "days", "settle")
-RESTATE = Script.beside(__file__, "days", "restate")
-RECLAIM = Script.beside(__file__, "reclaim")
-FORGET_DAYS = Script.beside(__file__, "forget_days")
-
-SCRIPTS = (SET_CAPS, ACQUIRE, NOTE_EPOCH, SETTLED_AGAIN, RELEASE, SETTLE, RESTATE, RECLAIM, FORGET_DAYS)
-"""All of them, for who loads them ahead."""
 
 
 def _campaign_entry(campaign_id: int) -> str:
@@ -200,7 +202,7 @@ class RedisStore:
             raise _opened_otherwise("creator_id", creator_id, campaign_id, int(found))
         keys = [_home(creator_id, "account", campaign_id), _epoch_key(creator_id)]
         caps = (daily_cap_micros, total_cap_micros)
-        arguments = (self._quarantine_ms, creator_id, zone, *caps, day_key, revision, int(opening))
+        arguments = (self._quarantine_ms, creator_id, zone, *caps, day_key, revision, int(opening), now_ms)
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
         if not stored_zone:
             raise AccountLost(campaign_id)
@@ -249,9 +251,9 @@ class RedisStore:
             )
         return ACQUIRE.call(keys, arguments)
 
-    def _entry_call(self, request: LeaseRequest) -> Command:
-        expiry_ms = max(0, request.end_at_ms - request.start_at_ms) + 2 * self._kept_ms
-        return ("SET", _lease_entry(request.lease_id), request.campaign_id, "PX", expiry_ms)
+    def _entry_call(self, lease: LeaseRequest | LeaseState) -> Command:
+        expiry_ms = max(0, lease.end_at_ms - lease.start_at_ms) + 2 * self._kept_ms
+        return ("SET", _lease_entry(lease.lease_id), lease.campaign_id, "PX", expiry_ms)
 
     def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
@@ -330,7 +332,7 @@ class RedisStore:
         creators = self._find_creators(campaign_ids)
         commands = [("HGETALL", _home(creator_id, "account", number)) for number, creator_id in creators.items()]
         found = zip(creators, self._run(commands), strict=True)
-        accounts = ((campaign_id, _account(campaign_id, fields)) for campaign_id, fields in found)
+        accounts = ((campaign_id, account_from(campaign_id, fields)) for campaign_id, fields in found)
         return {campaign_id: account for campaign_id, account in accounts if account is not None}
 
     def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
@@ -347,7 +349,7 @@ class RedisStore:
         found = self._run([("HGETALL", _home(creator_id, "account", number)) for number, creator_id in homes])
         calls = []
         for (campaign_id, creator_id), fields in zip(homes, found, strict=True):
-            account = _account(campaign_id, fields)
+            account = account_from(campaign_id, fields)
             if account is not None:
                 before = set(account.days)
                 account.forget_days(before_at_ms - MS_PER_DAY)
@@ -410,14 +412,14 @@ class RedisStore:
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
 
-        Charges that may be lost are to be told before.
+        Charges that may be lost are to be told before. The directory of leases is told again too.
         """
         creators = self._find_creators(lease.campaign_id for lease in leases)
         by_campaign: dict[int, list[LeaseState]] = {}
         for lease in leases:
             if lease.campaign_id in creators:
                 by_campaign.setdefault(lease.campaign_id, []).append(lease)
-        calls = []
+        calls = [self._entry_call(lease) for mine in by_campaign.values() for lease in mine]
         for campaign_id, mine in by_campaign.items():
             for first in range(0, len(mine), _RECLAIMED_LEASES):
                 calls.append(
@@ -433,6 +435,26 @@ class RedisStore:
             arguments += (lease.lease_id, lease.day_key, lease.amount_micros, lease.remaining_micros)
             arguments += (lease.start_at_ms, lease.end_at_ms, int(lease.closed))
         return RESTATE.call(keys, arguments)
+
+    def reopen(self, account: Account) -> bool:
+        """Open an account anew if Redis has lost it; answers whether it had. See `RemoteStore.reopen`."""
+        campaign_id, creator_id = account.campaign_id, account.creator_id
+        entry, key = _campaign_entry(campaign_id), _home(creator_id, "account", campaign_id)
+        _, found, is_there = self._run([("SETNX", entry, creator_id), ("GET", entry), ("EXISTS", key)])
+        if is_there or int(found) != creator_id:
+            return False
+        listed = ("HSET", _REOPENED, creator_id, account.opened_at_ms)
+        _, _, joined = self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms), ("HKEYS", OWNERS)])
+        owners = {self._owner_id, *map(int, joined)}
+        caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
+        arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))
+        (opened,) = self._run([REOPEN.call([key, _epoch_key(creator_id)], arguments)])
+        return bool(opened)
+
+    def reopened(self) -> list[int]:
+        """Creators of whose accounts one was opened anew lately, or is just being."""
+        (found,) = self._run([("HKEYS", _REOPENED)])
+        return sorted(map(int, found))
 
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
@@ -461,22 +483,3 @@ def creator_ids(link: RedisLink) -> list[int]:
 
 def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:
     return ValueError(f"{name} {given!r}: campaign {campaign_id} was opened with {stored!r}, for good")
-
-
-def _account(campaign_id: int, stored: dict[bytes, bytes]) -> Account | None:
-    """An account as set_caps.lua lays it out; None: no fields."""
-    if not stored:
-        return None
-    fields = {name.decode(): text.decode() for name, text in stored.items()}
-    daily, total, settled, leased, over = (int(fields[n]) for n in ("daily", "total", "settled", "leased", "over"))
-    account = Account(campaign_id, int(fields["creator_id"]), fields["zone"], daily, Balance(total, settled, leased))
-    account.over_delivered_micros = over
-    account.revision, account.hunger, account.hungry_owner = (
-        int(fields.get(name, 0)) for name in ("revision", "hunger", "hungry_owner")
-    )
-    for name, cap in fields.items():
-        if name.startswith("cap:"):
-            day = name[4:]
-            amounts = (int(fields.get(f"{noun}:{day}", 0)) for noun in ("settled", "leased"))
-            account.days[int(day)] = Balance(int(cap), *amounts)
-    return account

@@ -24,7 +24,7 @@ from pacing.budget.store import (
     NotDecided,
     StoreUnavailable,
 )
-from pacing.clocks import MS_PER_HOUR, Clock
+from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
@@ -37,6 +37,12 @@ AWAY_MS = 500
 TOLD_APART_MS = MS_PER_HOUR + 45 * 60_000
 """How old the bid of a claim may be when it is settled: well within the time for which a store remembers claims. An
 older one may have been charged through another server, and nobody could tell."""
+
+YOUNG_MS = 30 * MS_PER_MINUTE
+"""An account that was opened less than this ago may be opened anew if a failover lost it: all that was ever charged to
+it is among what every server tells again, which is twice as long, so that a server may be down for a while."""
+_CLOCK_ERROR_MS = MS_PER_MINUTE
+"""By how much the clock that an account was opened by may be ahead; a date further ahead says nothing."""
 
 _Answer = TypeVar("_Answer")
 
@@ -58,6 +64,13 @@ class RemoteStore(BudgetStore, Protocol):
 
     def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
         """In which epoch the keys of each creator are."""
+
+    def reopen(self, account: Account) -> bool:
+        """Open an account anew, with its caps, if the store has lost it; answers whether it had. Nothing was charged to
+        it that is not told again: an epoch begins, in which every owner that ever joined is behind."""
+
+    def reopened(self) -> list[int]:
+        """Creators of whose accounts one was opened anew lately, or is just being."""
 
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""
@@ -85,7 +98,7 @@ class SharedStore:
     def __init__(self, remote: RemoteStore, clock: Clock, owner_id: int) -> None:
         """Use `remote` as the owner of one ledger."""
         self._remote = remote
-        self._owner_id = owner_id
+        self.owner_id = owner_id
         self._clock = clock
         self.mirror = MemoryStore()
         self._lock = threading.RLock()
@@ -136,7 +149,10 @@ class SharedStore:
         """See `BudgetStore.set_caps`."""
         arguments = (campaign_id, creator_id, zone, daily_cap_micros, total_cap_micros, now_ms, revision)
         caps = self.ask(lambda: self._remote.set_caps(*arguments, opening))
+        is_new = campaign_id not in self.mirror.accounts
         self.mirror.set_caps(*arguments)
+        if is_new:
+            self.mirror.accounts[campaign_id].opened_at_ms = now_ms if opening else 0
         self.refresh([campaign_id])
         return caps
 
@@ -204,15 +220,51 @@ class SharedStore:
                 self._untold.popleft()
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
-        """See `BudgetStore.settle`; a claim that waited for longer than TOLD_APART_MS is OVER_DELIVERY."""
+        """See `BudgetStore.settle`; a claim that waited for longer than TOLD_APART_MS is OVER_DELIVERY.
+
+        Raises:
+            StoreUnavailable: ask again.
+            NotDecided: and so while an account is lost that is going to be opened anew.
+        """
         verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
         told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
         if told_apart.any():
             self._know(np.unique(claims["campaign_id"]).tolist())
             verdicts[told_apart] = self.ask(lambda: self._remote.settle(claims[told_apart]))
+            self._check_final(claims[told_apart & (verdicts == Verdict.OVER_DELIVERY)])
         with self._lock:
             self.mirror.restore_verdicts(claims, verdicts)
         return verdicts
+
+    def _check_final(self, claims: np.ndarray) -> None:
+        """Refuse verdicts of over-delivery where the store has lost an account that is to be opened anew."""
+        young = [
+            campaign_id
+            for campaign_id in np.unique(claims["campaign_id"]).tolist()
+            if self._is_young(self.mirror.accounts.get(campaign_id))
+        ]
+        if young:
+            found = self.ask(lambda: self._remote.accounts(young))
+            lost = [campaign_id for campaign_id in young if campaign_id not in found]
+            if lost:
+                raise NotDecided(int(np.isin(claims["campaign_id"], lost).sum()))
+
+    def _is_young(self, account: Account | None) -> bool:
+        if account is None:
+            return False
+        return -_CLOCK_ERROR_MS <= self._clock.wall_ms() - account.opened_at_ms < YOUNG_MS
+
+    def reopen_lost(self) -> None:
+        """Open the accounts anew that the store has lost and that were opened only lately.
+
+        Raises:
+            StoreUnavailable: ask again.
+        """
+        with self._lock:
+            young = [account for account in self.mirror.accounts.values() if self._is_young(account)]
+        for account in young:
+            if self.ask(partial(self._remote.reopen, account)):
+                logger.warning("campaign_id %d: the budget store lost its account; opened anew", account.campaign_id)
 
     def _know(self, campaign_ids: list[int]) -> None:
         """Have accounts in the mirror for claims on campaigns that this server has not heard of yet: what is charged
@@ -223,6 +275,7 @@ class SharedStore:
             for campaign_id, account in self.ask(lambda: self._remote.accounts(unknown)).items():
                 caps = (account.daily_cap_micros, account.flight.cap_micros)
                 self.mirror.set_caps(campaign_id, account.creator_id, account.zone, *caps, now_ms, account.revision)
+                self.mirror.accounts[campaign_id].opened_at_ms = account.opened_at_ms
 
     def set_caps_again(self) -> None:
         """Tell the store the caps again that it had taken; those of a higher revision stay.
@@ -271,7 +324,7 @@ class SharedStore:
                     lease.start_at_ms, lease.end_at_ms, lease.closed,
                 )
                 for lease in self.mirror.leases.values()
-                if lease.lease_id >> OWNER_SHIFT == self._owner_id
+                if lease.lease_id >> OWNER_SHIFT == self.owner_id
             ]  # fmt: skip
             if states:
                 self.ask(lambda: self._remote.restate(states))
@@ -283,7 +336,15 @@ class SharedStore:
         except StoreUnavailable:
             return
         with self._lock:
-            self._accounts.update(found)
+            for campaign_id in campaign_ids:
+                account = found.get(campaign_id)
+                if account is None:
+                    self._accounts.pop(campaign_id, None)
+                    continue
+                self._accounts[campaign_id] = account
+                ours = self.mirror.accounts.get(campaign_id)
+                if ours is not None:
+                    ours.opened_at_ms = account.opened_at_ms or ours.opened_at_ms
 
     def account(self, campaign_id: int) -> Account | None:
         """The accounts as last read; None: unknown."""

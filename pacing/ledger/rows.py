@@ -38,9 +38,10 @@ MONEY = np.dtype(
 )  # fmt: skip
 """A row about money, as long as an OUTCOME, with `sequence`, `kind` and `recorded_at_ms` in the same places.
 
-CAPS: caps asked for, of campaign, creator and zone. GRANT: a lease of `amount_micros` for the budget day `day_key`,
-usable from `start_at_ms` to `end_at_ms` on the wall clock, by holds with sequences below `seq_bound`. RELEASE:
-`amount_micros` of a lease went back; `closed` when nothing is held on it any more.
+CAPS: caps asked for, of campaign, creator and zone, whose accounts were opened at `start_at_ms` (0: not known). GRANT:
+a lease of `amount_micros` for the budget day `day_key`, usable from `start_at_ms` to `end_at_ms` on the wall clock, by
+holds with sequences below `seq_bound`. RELEASE: `amount_micros` of a lease went back; `closed` when nothing is held on
+it any more.
 """
 
 CLAIM_KEY = np.dtype([("first", "<i8"), ("second", "<i8"), ("third", "<i8"), ("fourth", "<i8")])

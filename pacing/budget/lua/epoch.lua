@@ -39,6 +39,7 @@ local function note_epoch(key, quarantine_ms)
             epoch.behind[#epoch.behind + 1] = tonumber(owner)
         end
     end
+    epoch.now_ms = now_ms
     epoch.refused_ms = math.max(0, epoch.refuse_until_ms - now_ms)
     return epoch
 end

@@ -2,12 +2,12 @@
 --
 -- KEYS: 1 account, 2 epoch.
 -- ARGV: 1 quarantine in ms, 2 creator_id, 3 zone, 4 daily cap, 5 total cap, 6 first day whose cap changes,
---       7 revision of the caps (0: of none), 8 whether there may be no account yet (0, 1).
+--       7 revision of the caps (0: of none), 8 whether there may be no account yet (0, 1), 9 the present instant in ms.
 -- Answer: {zone of the account, daily cap in force, total cap in force}. Nothing is written when the zone is another, when there
 -- is no account and may not be none (the zone is then empty), or when the account has caps of a higher revision.
 --
 -- Account hash, amounts in micros: creator_id, zone, daily, total (caps asked for), settled, leased (of the flight),
--- over (over-delivered), revision, hunger and hungry_owner (requests that got nothing for want of money; who made the last), and for each day cap:<day_key>, settled:<day_key>, leased:<day_key>.
+-- over (over-delivered), revision, opened (when, in ms), hunger and hungry_owner (requests that got nothing for want of money; who made the last), and for each day cap:<day_key>, settled:<day_key>, leased:<day_key>.
 
 local account = KEYS[1]
 local from_day, daily, total, revision = ARGV[6], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
@@ -41,7 +41,7 @@ end
 note_epoch(KEYS[2], tonumber(ARGV[1]))
 local writes = {'daily', daily, 'total', total, 'revision', math.max(revision, stored_revision)}
 if not found.zone then
-    for _, word in ipairs({'creator_id', ARGV[2], 'zone', ARGV[3], 'settled', 0, 'leased', 0, 'over', 0}) do
+    for _, word in ipairs({'creator_id', ARGV[2], 'zone', ARGV[3], 'settled', 0, 'leased', 0, 'over', 0, 'opened', ARGV[9]}) do
         writes[#writes + 1] = word
     end
 end

@@ -21,7 +21,7 @@ SHARED_SEEDS = {
     "shared-tombstones": 4,
     "reclaim-grace": 13,
     "waiting-claims": 19,
-    "release-numbers": 1,
+    "release-numbers": 0,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 

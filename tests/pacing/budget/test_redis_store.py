@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server, wait_until
+from pacing.budget.account import Account, Balance
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import SETTLEMENT, LeaseRequest, StoreUnavailable
 from pacing.days import local_day
@@ -54,6 +55,8 @@ def every_call(store: RedisStore) -> list[Callable[[], object]]:
         lambda: store.epochs([CREATOR]),
         lambda: store.settled_again(CREATOR, 1),
         lambda: store.retire([CREATOR]),
+        lambda: store.reopen(Account(3, CREATOR, ZONE, 10, Balance(20))),
+        store.reopened,
     ]
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.faults.clock import SteppingClock, Timeline
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.bank import Bank
 from pacing.budget.epochs import EpochWatch
+from pacing.budget.owner_redis import OWNERS
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
 from pacing.budget.store import NotDecided, StoreUnavailable
-from pacing.clocks import VirtualClock
+from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.facts import OutcomeKind, RowStatus, Verdict
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
@@ -353,3 +355,67 @@ def test_money_that_was_given_back_and_leased_again_survives_a_failover(deployme
     assert there.verdicts() == [Verdict.CHARGED]
     settled, leased = deployment.amounts()
     assert settled == BID and settled + leased <= 10 * BID
+
+
+def test_an_account_whose_opening_was_lost_is_opened_anew_and_has_what_was_charged(deployment: Deployment) -> None:
+    here, there, late = deployment.servers[:3]
+    for server in deployment.servers:
+        deployment.home.masters[0].ask("HSET", OWNERS, str(server.settings.owner_id), "folder")
+        server.epochs.tick()
+    replica = deployment.remember()
+    here.open(10 * BID, 10 * BID)
+    there.open(10 * BID, 10 * BID, opening=False)
+    bids = deployment.bid_all(here)
+    assert len(bids) == 10
+    assert [server.tell(BILLABLE, bid, BID) for server, bid in zip((here, there, there), bids, strict=False)] == [
+        ACCEPTED
+    ] * 3
+    here.judge.catch_up()
+    deployment.fail_over(replica)
+    late.open(10 * BID, 10 * BID, opening=False)
+    with pytest.raises(NotDecided):
+        there.judge.catch_up()
+    here.restart()
+    here.open(10 * BID, 10 * BID, opening=False)
+    for server in (late, here, there):
+        server.epochs.tick()
+    assert deployment.amounts() == (BID, 9 * BID)
+    for server in deployment.servers:
+        server.epochs.tick()
+        assert not server.epochs.is_behind
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.owners_behind == ()
+    there.judge.catch_up()
+    assert [server.verdicts() for server in (here, there)] == [[Verdict.CHARGED], [Verdict.CHARGED] * 2]
+    assert deployment.amounts() == (3 * BID, 7 * BID)
+    for server in (here, there):
+        server.bank.close_account(1)
+    deployment.wait(150_000)
+    assert len(deployment.bid_all(late)) == 7, "it has heard that the account is there"
+
+
+def test_an_account_that_was_opened_long_ago_stays_lost(deployment: Deployment) -> None:
+    here = deployment.servers[0]
+    here.open(10 * BID, 10 * BID)
+    here.epochs.tick()
+    deployment.clock.advance_to(deployment.clock.wall_ms() + MS_PER_HOUR)
+    deployment.fail_over({})
+    here.epochs.tick()
+    assert deployment.truth.account(1) is None
+
+
+def test_charges_are_told_again_whatever_the_wall_clock_said_when_they_were_made(deployment: Deployment) -> None:
+    (here,) = deployment.servers[:1]
+    clock = SteppingClock(START_MS, Timeline())
+    here.epochs = EpochWatch(here.store, here.remote, here.ledger, clock)
+    here.open(400 * BID, 400 * BID)
+    here.epochs.tick()
+    bids = deployment.bid_all(here)[:4]
+    replica = deployment.remember()
+    assert [here.tell(BILLABLE, bid, BID) for bid in bids] == [ACCEPTED] * 4
+    here.judge.catch_up()
+    clock.step(2 * MS_PER_HOUR)
+    deployment.fail_over(replica)
+    assert deployment.amounts()[0] == 0
+    here.epochs.tick()
+    assert deployment.amounts()[0] == 4 * BID

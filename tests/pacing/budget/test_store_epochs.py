@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer, redis_server
+from pacing.budget.account import Account, Balance
+from pacing.budget.owner_redis import OWNERS
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, LeaseState, NotDecided, StoreUnavailable
 from pacing.days import local_day
@@ -37,6 +39,12 @@ class EpochHome(Protocol):
     def pass_ms(self, ms: int) -> None:
         """Let time pass."""
 
+    def join(self, owner_id: int) -> None:
+        """Enter one in the list of owners."""
+
+    def lose_all(self) -> None:
+        """Let another master take over, which has nothing."""
+
 
 class RestartedRedis:
     """A redis-server that writes everything to its disk."""
@@ -56,6 +64,13 @@ class RestartedRedis:
     def pass_ms(self, ms: int) -> None:
         time.sleep(ms / 1_000)
 
+    def join(self, owner_id: int) -> None:
+        self._server.ask("HSET", OWNERS, str(owner_id), "folder")
+
+    def lose_all(self) -> None:
+        self._server.ask("FLUSHALL")
+        self.lose_master()
+
     def close(self) -> None:
         for store in self._stores:
             store.close()
@@ -69,6 +84,12 @@ class FailedOver(SimulatedHome):
 
     def lose_master(self) -> None:
         assert self.masters.fail_over(0, lost_ms=0) == 0
+
+    def join(self, owner_id: int) -> None:
+        self.masters.owners.add(owner_id)
+
+    def lose_all(self) -> None:
+        assert self.masters.fail_over(0, lost_ms=1) > 0
 
 
 @pytest.fixture(params=["redis", "simulated"])
@@ -202,6 +223,33 @@ def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHo
     assert account is not None
     assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
     assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
+
+
+def test_a_lost_account_that_is_opened_anew_waits_for_whoever_may_have_charged_to_it(epoch_home: EpochHome) -> None:
+    first, second = (epoch_home.store(owner_id, quarantine_ms=1_500) for owner_id in (1, 2))
+    open_account(first)
+    opened = first.account(1)
+    assert opened is not None and opened.opened_at_ms == START_MS
+    assert not first.reopen(opened) and first.reopened() == []
+    assert granted(first, 1) == 100
+    epoch_home.lose_all()
+    epoch_home.join(2)
+    assert granted(first, 2) == 0
+    assert first.settle(claims((1, 1, 10))).tolist() == [Verdict.OVER_DELIVERY]
+    assert first.reopen(opened) and not second.reopen(opened)
+    assert second.reopened() == [CREATOR]
+    account = second.account(1)
+    assert account == Account(1, CREATOR, ZONE, 1_000, Balance(5_000), opened_at_ms=START_MS)
+    (epoch,) = second.epochs([CREATOR]).values()
+    assert epoch.owners_behind == (1, 2) and 0 < epoch.refused_ms <= 1_500
+    with pytest.raises(NotDecided):
+        first.settle(claims((1, 2, 10), first_sequence=3))
+    assert second.settle_again(claims((1, 1, 10))).tolist() == [CHARGED]
+    assert [store.settled_again(CREATOR, epoch.number) for store in (first, second)] == [epoch.number] * 2
+    assert granted(first, 2) == 0
+    epoch_home.pass_ms(1_600)
+    assert granted(first, 2) == 100
+    assert first.settle(claims((1, 1, 10), (1, 2, 10), first_sequence=2)).tolist() == [DUPLICATE, CHARGED]
 
 
 def test_who_asks_in_vain_is_heard(epoch_home: EpochHome) -> None:
