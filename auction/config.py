@@ -17,7 +17,9 @@ from protos.rpc.tls import ClientTls, ServerTls
 ENVIRONMENT_PREFIX = "FANBID_"
 DATA_VARIABLE = ENVIRONMENT_PREFIX + "DATA"
 TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
-"""The one variable that is no setting: `fanbid.py` reads it when a command is refused."""
+"""No setting: `fanbid.py` reads it when a command is refused."""
+REDIS_ADMIN_VARIABLE = ENVIRONMENT_PREFIX + "REDIS_ADMIN"
+"""No setting: URL of a shared Redis for the operator's commands, whose account may more than a server's."""
 POLICIES = ("engine", "fixed", "unpaced")
 
 
@@ -275,7 +277,7 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
 
 def unread_variables(environment: Mapping[str, str]) -> list[str]:
     """One line for each variable that is named like a setting and is none; says which one may be meant."""
-    known = [*(_variable(setting) for setting in _SETTINGS), TRACEBACK_VARIABLE]
+    known = [*(_variable(setting) for setting in _SETTINGS), TRACEBACK_VARIABLE, REDIS_ADMIN_VARIABLE]
     lines = []
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:

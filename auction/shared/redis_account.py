@@ -157,6 +157,8 @@ def acl_line(account: str, password: str, may_load: bool = False) -> str:
     """
     if not _NAME.fullmatch(account):
         raise ValueError(f"account {account!r}: must be 1 to 64 letters, digits, and any of _ . -")
+    if account == "default":
+        raise ValueError("account 'default': is the administrator's; name another one")
     if len(password) < 16:
         raise ValueError(f"a password of {len(password)} characters: must be 16 or more")
     digest = hashlib.sha256(password.encode("utf-8")).hexdigest()

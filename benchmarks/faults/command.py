@@ -103,6 +103,14 @@ def main(args: argparse.Namespace) -> int:
     with without(args.without):
         warm_up()
     logging.disable(logging.ERROR)  # what servers say about faults would drown what is found
+    try:
+        return _play(args, seeds, workers)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _play(args: argparse.Namespace, seeds: range, workers: int) -> int:
+    """Play the worlds and show what they came to; the exit code."""
     outcomes: list[Outcome] = []
     began_s = time.perf_counter()
     with (

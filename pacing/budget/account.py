@@ -74,7 +74,7 @@ class Account:
     revision: int = 0  # of the caps
     hunger: int = 0  # counts requests that got nothing because too little was left
     hungry_owner: int = 0  # who asked for the last of them
-    opened_at_ms: int = 0  # on the wall clock; 0: not known, so long ago
+    opened_at_ms: int = field(default=0, compare=False)  # on the wall clock; 0: not known, so long ago
 
     def day(self, day_key: int) -> Balance:
         """The account of a day, opened with the present daily cap when first asked for."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pacing.budget.owner_redis import is_shared
 from pacing.budget.recovery import replay
 from pacing.days import day_of_key, local_day
 from pacing.facts import JUDGEMENT, OutcomeKind, Verdict
@@ -80,6 +81,7 @@ class MoneyAudit:
     def __init__(self, ledger: LedgerFile) -> None:
         """Take in the caps and leases that the ledger's own rows tell."""
         self._ledger = ledger
+        self._is_shared = ledger.path is not None and is_shared(ledger.path.parent)
         self._caps: dict[int, _Caps] = {}
         self._leases: dict[int, tuple[int, int]] = {}
         for row in ledger.read_money(0):
@@ -128,6 +130,8 @@ class MoneyAudit:
         derived = np.full(len(rows), Verdict.CHARGED, np.uint8)
         derived[~self._has_account(decisions)] = Verdict.OVER_DELIVERY
         possible = (verdicts == derived) | (verdicts == Verdict.OVER_DELIVERY)
+        if self._is_shared:  # another server may have been told of it first, and may know the campaign longer
+            possible = (verdicts >= Verdict.CHARGED) & (verdicts <= Verdict.OVER_DELIVERY)
         found = [first_where(rows, ~possible, "verdict", verdicts, derived)]
         assert JUDGEMENT.names is not None
         for name in ("campaign_id", "creative_id", "lease_id", "hold_seq"):

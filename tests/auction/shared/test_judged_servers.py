@@ -239,9 +239,9 @@ def test_restarts_and_new_servers_count_nothing_twice(servers: Servers) -> None:
         assert servers.figures(number) == before
         assert len(charges_of(servers.statement(number))) == 18
         assert servers.engines[number].services.learner._room.state()["next_ticket"] == 18
-    progress = [engine.services.progress.state()[str(servers.campaign_id)] for engine in servers.engines]
+    progress = [engine.services.progress.state()["days"][str(servers.campaign_id)] for engine in servers.engines]
     assert progress[0]["caller_events"] == progress[1]["caller_events"] == progress[2]["caller_events"]
-    sums = [float(np.sum(state["own_events"])) for state in progress]  # type: ignore[call-overload]
+    sums = [float(np.sum(state["own_events"])) for state in progress]
     assert sums[0] > 0
     assert sums == pytest.approx([sums[0]] * 3)
 

@@ -99,5 +99,5 @@ def test_three_servers_pace_as_one(
         assert together.cost <= 1.01 * target
     settled = slice(5, -12)  # in the day's last minutes a multiplier follows each auction
     apart = np.abs(np.log(np.array(together.alphas[settled]) / np.array(alone.alphas[settled])))
-    assert np.median(apart) < (0.02 if dies_at_tick else 0.01)
-    assert apart.max() < 0.06
+    assert np.median(apart) < (0.03 if dies_at_tick else 0.02)
+    assert apart.max() < 0.08
