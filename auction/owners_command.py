@@ -79,8 +79,11 @@ def _print_owners(link: RedisLink, url: str) -> None:
 def _forget(link: RedisLink, args: argparse.Namespace) -> None:
     if args.owner is None or args.data is not None:
         raise ValueError("--lost: names the owner with --owner, and no --data")
-    if args.owner not in owner_redis.owners(link):
+    folder = owner_redis.owners(link).get(args.owner)
+    if folder is None:
         raise ValueError(f"--owner {args.owner}: not one of this Redis; see fanbid owners list")
+    if Path(folder).is_dir():
+        raise ValueError(f"--lost: its directory {folder} is there; stop its server, and retire it with --data")
     _leave(link, args.redis, args.owner)
     print(f"owner {args.owner} is forgotten; grants wait for it no longer")
 

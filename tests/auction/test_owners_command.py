@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def test_a_lost_owner_keeps_nobody_waiting(
     assert epoch.owners_behind == (1,)
     assert "     1                          1  " in run(capsys, "list", "--redis", server.url)[1]
     assert run(capsys, "retire", "--owner", "7", "--lost", "--redis", server.url)[0] == 2
+    code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
+    assert code == 2 and f"--lost: its directory {tmp_path / 'a'} is there" in text
+    shutil.rmtree(tmp_path / "a")
     assert run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)[0] == 0
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == ()

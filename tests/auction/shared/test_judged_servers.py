@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fanbid
 from auction.bid.keyring import KEY_FILE
 from auction.campaigns.access import Role
 from auction.status import Refused
@@ -284,3 +285,17 @@ def test_a_copy_that_is_damaged_does_not_stop_judging_here(servers: Servers, cap
     servers.engines[1].go_round()
     assert servers.figures(1).total.impressions == 3
     assert len([record for record in caplog.records if f"owner-{origin_id}.sqlite" in record.message]) == 1
+
+
+def test_an_impression_told_to_two_servers_is_no_difference_to_verify(servers: Servers) -> None:
+    tokens = servers.sell(0, range(1, 4), 1_000)
+    servers.engines[0].go_round()
+    told = [OutcomeKind.BILLABLE] * len(tokens)
+    servers.engines[1].report(told, tokens, prices_micros=[1_000] * len(tokens))
+    servers.meet()
+    rows, judgements = servers.engines[1].services.ledger.read_judged(0, 1_000)
+    verdicts = judgements["verdict"][rows["kind"] == OutcomeKind.BILLABLE]
+    assert verdicts.tolist() == [Verdict.DUPLICATE] * len(tokens)
+    for number, engine in enumerate(servers.engines[:2]):
+        engine.services.save()
+        assert fanbid.main(["ledger", "verify", "--data", str(engine.services.folder)]) == 0, number
