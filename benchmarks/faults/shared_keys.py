@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.marks_redis import MARKS_KEPT_MS
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.redis_store import CLOCK_ERROR_MS
-from pacing.budget.store import Epoch, LeaseRequest, LeaseState
+from pacing.budget.store import Epoch, JudgedMark, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
 
@@ -60,6 +61,7 @@ class SharedKeys(MemoryStore):
         self.creators: dict[int, int] = {}
         self.campaigns: dict[int, tuple[int, int]] = {}
         self._reopened: dict[int, int] = {}
+        self._marks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._epochs: dict[int, _CreatorEpoch] = {}
         self._seqs_told: defaultdict[int, list[int]] = defaultdict(list)
         self._expires_at_ms: dict[int, int] = {}
@@ -88,6 +90,15 @@ class SharedKeys(MemoryStore):
     def reopened(self, at: At) -> list[int]:
         """See `RedisStore.reopened`."""
         return sorted(creator_id for creator_id, until_ms in self._reopened.items() if at.at_ms < until_ms)
+
+    def mark(self, at: At, owner_id: int, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._marks[owner_id].append((at.at_ms, judged_sequence))
+
+    def marks(self, at: At, owner_id: int) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        ages = ((sequence, at.at_ms - at_ms) for at_ms, sequence in sorted(self._marks[owner_id]))
+        return [JudgedMark(sequence, age_ms) for sequence, age_ms in ages if age_ms <= MARKS_KEPT_MS]
 
     # --- epochs -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from pacing.budget.store import (
     AccountLost,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -369,6 +370,15 @@ class SimulatedStore:
         """See `RedisStore.reopened`; asked right after the replication ids, so as reachable as they were."""
         keys, at = self._masters.look(self._masters.number_of(_LISTED_AT))
         return keys.reopened(at)
+
+    def mark(self, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._change(self._owner_id, "mark", self._owner_id, judged_sequence)
+
+    def marks(self) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        keys, at = self._look(self._owner_id)
+        return keys.marks(at, self._owner_id)
 
     def replication_ids(self) -> frozenset[str]:
         """See `RedisStore.replication_ids`."""

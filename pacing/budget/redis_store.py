@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.marks_redis import mark_call, marks_from
 from pacing.budget.owner_redis import OWNERS
 from pacing.budget.scripts_redis import (
     ACQUIRE,
@@ -35,6 +36,7 @@ from pacing.budget.store import (
     AccountLost,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -455,6 +457,15 @@ class RedisStore:
         """Creators of whose accounts one was opened anew lately, or is just being."""
         (found,) = self._run([("HKEYS", _REOPENED)])
         return sorted(map(int, found))
+
+    def mark(self, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._run([mark_call(self._owner_id, judged_sequence)])
+
+    def marks(self) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        (answer,) = self._run([mark_call(self._owner_id, None)])
+        return marks_from(answer)
 
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""

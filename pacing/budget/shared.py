@@ -19,6 +19,7 @@ from pacing.budget.store import (
     BudgetStore,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -58,6 +59,12 @@ class RemoteStore(BudgetStore, Protocol):
 
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of leases, in case their grants, or what was given back of them, are lost."""
+
+    def mark(self, judged_sequence: int) -> None:
+        """Note how far this owner's ledger is judged now."""
+
+    def marks(self) -> list[JudgedMark]:
+        """This owner's marks of the last hours, oldest first, without those that a failover lost."""
 
     def replication_ids(self) -> frozenset[str]:
         """Of what keeps the store; another set means that it may lack its last writes."""

@@ -122,6 +122,19 @@ def claims(*told: tuple[int, int, int], first_sequence: int = 1) -> np.ndarray:
     return rows
 
 
+def test_marks_are_told_with_their_age_to_their_owner(epoch_home: EpochHome) -> None:
+    mine, other = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
+    assert mine.marks() == []
+    mine.mark(2**52)
+    epoch_home.pass_ms(200)
+    mine.mark(2**52)
+    epoch_home.pass_ms(100)
+    old, young = mine.marks()
+    assert (old.judged_sequence, young.judged_sequence) == (2**52, 2**52)
+    assert 300 <= old.age_ms < 20_000 and 100 <= young.age_ms <= old.age_ms - 200
+    assert other.marks() == []
+
+
 def test_behind_a_new_master_nothing_is_granted_for_a_while(epoch_home: EpochHome) -> None:
     store = epoch_home.store(1, quarantine_ms=1_500)
     open_account(store)
