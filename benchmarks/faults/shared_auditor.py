@@ -17,7 +17,7 @@ from benchmarks.faults.clock import Timeline
 from benchmarks.faults.differs import Differs
 from benchmarks.faults.shadow import FLIGHT, Key, OverDelivery, ShadowAccounts, ShadowLease
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.store import LeaseRequest, LeaseState
+from pacing.budget.store import CapsRequest, LeaseRequest, LeaseState
 from pacing.facts import Verdict
 from pacing.ledger.rows import MoneyKind
 
@@ -86,22 +86,12 @@ class StoreTruth:
         if act is not None:
             act(answer, *arguments)
 
-    def _change_caps(
-        self,
-        told: EffectiveCaps,
-        creator_id: int,
-        quarantine_ms: int,
-        campaign_id: int,
-        zone: str,
-        caps: tuple[int, int],
-        now_ms: int,
-        revision: int,
-        opening: bool,
-    ) -> None:
-        if revision < self._revisions[campaign_id]:
+    def _change_caps(self, told: EffectiveCaps, quarantine_ms: int, asked: CapsRequest) -> None:
+        campaign_id, caps = asked.campaign_id, (asked.daily_cap_micros, asked.total_cap_micros)
+        if asked.revision < self._revisions[campaign_id]:
             return
-        self._revisions[campaign_id] = revision
-        in_force = self.accounts.set_caps(campaign_id, *caps, now_ms)
+        self._revisions[campaign_id] = asked.revision
+        in_force = self.accounts.set_caps(campaign_id, *caps, asked.now_ms)
         is_exact = self._is_exact and not self.has_lost_writes
         if is_exact and (told.daily_cap_micros, told.total_cap_micros) != in_force:
             raise Differs(f"caps in force of campaign {campaign_id}: answered {told}, are {in_force}")

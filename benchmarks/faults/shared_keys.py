@@ -16,7 +16,7 @@ from pacing.budget.account import Account, Balance, EffectiveCaps
 from pacing.budget.marks_redis import MARKS_KEPT_MS
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.redis_store import CLOCK_ERROR_MS
-from pacing.budget.store import Epoch, JudgedMark, LeaseRequest, LeaseState
+from pacing.budget.store import CapsRequest, Epoch, JudgedMark, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
 
@@ -129,22 +129,11 @@ class SharedKeys(MemoryStore):
 
     # --- the contract -------------------------------------------------------------------------------------------
 
-    def change_caps(
-        self,
-        at: At,
-        creator_id: int,
-        quarantine_ms: int,
-        campaign_id: int,
-        zone: str,
-        caps: tuple[int, int],
-        now_ms: int,
-        revision: int,
-        opening: bool,
-    ) -> EffectiveCaps:
+    def change_caps(self, at: At, quarantine_ms: int, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        effective = self.set_caps(campaign_id, creator_id, zone, *caps, now_ms, revision, opening)
-        if not 0 < revision < self.accounts[campaign_id].revision:
-            self._note_epoch(at, creator_id, quarantine_ms)
+        effective = self.set_caps(caps)
+        if not 0 < caps.revision < self.accounts[caps.campaign_id].revision:
+            self._note_epoch(at, caps.creator_id, quarantine_ms)
         return effective
 
     def reopen(self, at: At, quarantine_ms: int, lost: Account, owners: Sequence[int]) -> bool:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
-from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
     AccountLost,
+    CapsRequest,
     Epoch,
     Grant,
     JudgedMark,
@@ -27,7 +28,6 @@ from pacing.budget.store import (
     StoreUnavailable,
     check_claims,
 )
-from pacing.days import zone_of
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 
@@ -189,33 +189,18 @@ class SimulatedStore:
         creator_id = self._creator_of(campaign_id)
         return None if creator_id is None else (campaign_id, creator_id)
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        check_cap("daily_cap_micros", daily_cap_micros)
-        check_cap("total_cap_micros", total_cap_micros)
-        zone_of(zone)
-        if opening:
+        campaign_id, creator_id = caps.campaign_id, caps.creator_id
+        if caps.opening:
             found = self._change(campaign_id, "enter_campaign", campaign_id, creator_id)
         else:
             found = self._look(campaign_id)[0].creators.get(campaign_id)
         if found is None:
             raise AccountLost(campaign_id)
-        if found != creator_id:
-            raise ValueError(f"creator_id {creator_id}: campaign {campaign_id} was opened with {found}, for good")
-        caps = (daily_cap_micros, total_cap_micros)
-        home = (creator_id, self._quarantine_ms, campaign_id, zone)
-        effective: EffectiveCaps = self._change(creator_id, "change_caps", *home, caps, now_ms, revision, opening)
-        self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
+        caps.check_opened_with("creator_id", found)
+        effective: EffectiveCaps = self._change(creator_id, "change_caps", self._quarantine_ms, caps)
+        self._creators[campaign_id], self._zones[campaign_id] = creator_id, caps.zone
         return effective
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
