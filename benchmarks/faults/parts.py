@@ -171,9 +171,16 @@ _give_back = SharedKeys.give_back
 
 
 def _give_back_unnumbered(
-    self: SharedKeys, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int
+    self: SharedKeys,
+    at: At,
+    campaign_id: int,
+    lease_id: int,
+    amount_micros: int,
+    closed: bool,
+    serial: int,
+    kept_ms: int,
 ) -> int:
-    return _give_back(self, at, lease_id, amount_micros, closed, 0, kept_ms)
+    return _give_back(self, at, campaign_id, lease_id, amount_micros, closed, 0, kept_ms)
 
 
 def _amount_whoever_asks(self: SharedKeys, known: StoredLease, request: LeaseRequest) -> int:

@@ -200,7 +200,9 @@ class SharedKeys(MemoryStore):
         super()._open(request, amount)
         self._ends[request.campaign_id][request.lease_id] = request.end_at_ms
 
-    def give_back(self, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int) -> int:
+    def give_back(
+        self, at: At, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int
+    ) -> int:
         """See `BudgetStore.release`."""
         self._expire(lease_id, at)
         lease = self.leases.get(lease_id)

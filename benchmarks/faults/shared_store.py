@@ -234,7 +234,9 @@ class SimulatedStore:
         home = self._home_of(lease_id)
         if home is None:
             return 0
-        released: int = self._change(home[1], "give_back", lease_id, amount_micros, closed, serial, self._kept_ms)
+        campaign_id, creator_id = home
+        told = (campaign_id, lease_id, amount_micros, closed, serial)
+        released: int = self._change(creator_id, "give_back", *told, self._kept_ms)
         return released
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
