@@ -10,10 +10,10 @@ from typing import NamedTuple
 from pacing.budget.store import Epoch
 from pacing.clocks import MS_PER_SECOND, Clock
 
-_AGAIN_MS = 5 * MS_PER_SECOND
+_AGAIN_MS = 15 * MS_PER_SECOND
 """How often it is asked whether the owners that grants wait for have told what they have."""
 _LATE_MS = 100
-_CAUSE = "Redis was restarted, another master took over, or an account was lost"
+FAILOVER = "Redis was restarted, another master took over, or an account was lost"
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Quarantine:
             self.state = NoGrants("failover", until_ms)
             if before is not None and abs(before.until_ms - until_ms) < MS_PER_SECOND:
                 return
-            logger.warning("no grants until %s to %d creators: %s", clock_time(until_ms), len(self._refused), _CAUSE)
+            logger.warning("no grants until %s to %d creators: %s", clock_time(until_ms), len(self._refused), FAILOVER)
         else:
             self.state = NoGrants("owners")
             if before is None or before.reason != "owners":

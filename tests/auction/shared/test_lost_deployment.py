@@ -30,10 +30,10 @@ def empty(servers: list[RedisServer]) -> Held:
 
 
 def put_back(held: Held) -> None:
-    for server, dumps in held:
-        server.ask("FLUSHALL")
-        for key, dump in dumps.items():
-            server.ask("RESTORE", key, 0, dump)
+    """The name of the deployment comes last: it says that everything is there."""
+    dumps = [(server, key, dump) for server, dumps in held for key, dump in dumps.items()]
+    for server, key, dump in sorted(dumps, key=lambda each: each[1] == DEPLOYMENT.encode()):
+        server.ask("RESTORE", key, 0, dump, "REPLACE")
 
 
 def keys_of(servers: list[RedisServer]) -> list[bytes]:
