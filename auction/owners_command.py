@@ -11,7 +11,8 @@ from auction.config import ServeConfig
 from auction.services import Services
 from auction.shared.redis_command import ADMIN_URL_VARIABLE, administrators_url
 from pacing.budget import owner_redis
-from pacing.budget.redis_store import RedisStore, creator_ids
+from pacing.budget.quarantine import FAILOVER, clock_time
+from pacing.budget.redis_store import RedisStore, creator_ids, noted_epochs
 from pacing.ledger.errors import LedgerInUse
 from pacing.redis_link import RedisLink, RedisUnavailable
 
@@ -22,7 +23,9 @@ _STEP_S = 0.1
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="show every owner, and for how many creators grants wait for it")
+    listing = actions.add_parser(
+        "list", help="show every owner, for how many creators grants wait for it, and until when"
+    )
     retire = actions.add_parser("retire", help="settle all that a stopped server's ledger has, and let it leave")
     retire.add_argument("--data", type=Path, metavar="DIR", help="the data directory of the stopped server")
     retire.add_argument("--owner", type=int, metavar="N", help="with --lost: the owner, as listed")
@@ -52,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
         link = RedisLink(args.redis)
         try:
             if args.action == "list":
-                _print_owners(link, args.redis)
+                _print_owners(link)
             elif args.lost:
                 _forget(link, args)
             else:
@@ -64,16 +67,18 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_owners(link: RedisLink, url: str) -> None:
+def _print_owners(link: RedisLink) -> None:
     owners = owner_redis.owners(link)
-    store = RedisStore(url, 0)
-    behind: Counter[int] = Counter()
-    for epoch in store.epochs(creator_ids(link)).values():
-        behind.update(epoch.owners_behind)
-    store.close()
+    epochs = noted_epochs(link, creator_ids(link))
+    behind = Counter(owner_id for epoch in epochs for owner_id in epoch.owners_behind)
+    print(f"{link.address} {owner_redis.deployment_of(link)}")
     print(f"{'owner':>6}  {'creators that wait for it':>25}  directory when it joined")
     for owner_id in sorted(owners.keys() | behind.keys()):
         print(f"{owner_id:>6}  {behind[owner_id]:>25}  {owners.get(owner_id, '(retired)')}")
+    ends_at_ms = [epoch.refuse_until_ms for epoch in epochs if epoch.refuse_until_ms > time.time() * 1_000]
+    if ends_at_ms:
+        until = clock_time(max(ends_at_ms))
+        print(f"no grants until {until} to {len(ends_at_ms)} creators: {FAILOVER}")
 
 
 def _forget(link: RedisLink, args: argparse.Namespace) -> None:

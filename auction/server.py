@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,13 @@ from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
 from pacing.redis_link import RedisUnavailable
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
-from protos.rpc.health_service import Status, add_health_and_reflection
+from protos.rpc.health_service import (
+    NO_GRANTS_METADATA,
+    NO_GRANTS_UNTIL_METADATA,
+    Note,
+    Status,
+    add_health_and_reflection,
+)
 from protos.rpc.server import RpcServer
 
 __all__ = ["Attachment", "Server", "build_services", "configure", "main"]
@@ -72,7 +79,7 @@ class Server:
         self._grpc = RpcServer(config.workers, refuse)
         self.services.calls.register(self._grpc)
         add_campaigns(self._grpc, self.services.campaigns, self.services.access)
-        self._health = add_health_and_reflection(self._grpc, _service_names())
+        self._health = add_health_and_reflection(self._grpc, _service_names(), partial(_grants_note, self.services))
         self.address = self._grpc.bind(config.listen, config.tls)
         if config.tls is not None and not config.no_rest:
             self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
@@ -142,6 +149,14 @@ def _open_services(config: ServeConfig) -> Services:
     except OSError as refused:
         help_ = "must be a folder, there or to be made, in which this account may write"
         raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused
+
+
+def _grants_note(services: Services) -> tuple[Note, ...]:
+    """What a check of health says about money: nothing, where new leases are granted."""
+    refused = services.no_grants()
+    if refused is None:
+        return ()
+    return (NO_GRANTS_METADATA, refused.reason), (NO_GRANTS_UNTIL_METADATA, str(refused.until_ms))
 
 
 def _service_names() -> tuple[str, ...]:

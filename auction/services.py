@@ -42,6 +42,7 @@ from auction.shared.membership import Membership
 from auction.simulation_service import SimulationService
 from pacing.budget.bank import Bank, BankSettings
 from pacing.budget.owner_redis import ForeignFolder, is_shared
+from pacing.budget.quarantine import NoGrants
 from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.clocks import Clock, SystemClock, VirtualClock
 from pacing.control.history import MarketHistory
@@ -287,6 +288,10 @@ class Services:
             return self.peers.statement(campaign_id, after, limit, at_sequence)
         page = statement_page(self.ledger, campaign_id, after, limit, at_sequence)
         return page, explained(self.ledger, page.charges)
+
+    def no_grants(self) -> NoGrants | None:
+        """Why a shared store grants no new money now; None: it does, as far as is known, or there is none."""
+        return None if self.membership is None else self.membership.no_grants()
 
     def follow(self) -> None:
         """Judge what is new in the ledger, knowing what others judged, and tell everybody who learns from it."""

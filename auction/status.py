@@ -24,6 +24,9 @@ RETRY_AFTER_METADATA = "retry-after"
 PUSHBACK_METADATA = "grpc-retry-pushback-ms"
 """The same in milliseconds, under the name that gRPC's own retries heed."""
 
+TOLD_METADATA = "fanbid-unavailable"
+"""Trailing metadata of what is UNAVAILABLE by the server's own word: its text is for the caller."""
+
 _LOG = logging.getLogger("fanbid.status")
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -45,7 +48,8 @@ def refusal_of(exc: Exception) -> Refused:
         return _try_later(exc)
     for kind, code in _CODES:
         if isinstance(exc, kind):
-            return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""))
+            trailers = ((TOLD_METADATA, "told"),) if code is grpc.StatusCode.UNAVAILABLE else ()
+            return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""), trailers)
     _LOG.error("a call failed", exc_info=exc)
     return Refused(grpc.StatusCode.UNAVAILABLE, "the server could not answer this call; its log says why")
 

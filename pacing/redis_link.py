@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,16 @@ from typing import Any
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import NoPermissionError, NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from pacing.redis_url import shown_url
@@ -19,6 +28,8 @@ from pacing.redis_url import shown_url
 TIMEOUT_MS = 1_000
 MAX_TIMEOUT_MS = 60_000
 _SCANNED = 1_000
+_AWAY = (ClusterDownError, MasterDownError, TryAgainError)
+"""Refusals that have nothing to do with what was asked."""
 
 NOT_LOADED = (
     "a script of this version is not loaded there, and the account may not load it: "
@@ -30,6 +41,29 @@ Command = tuple[Any, ...]
 
 class RedisUnavailable(Exception):
     """Redis did not answer, not in time, or not with what was asked for; what was asked may have been done."""
+
+
+class RedisRefused(RedisUnavailable):
+    """Redis answers, but not what was asked for, be it that the account may not, or that it takes no writes now."""
+
+
+class RedisForeign(RedisUnavailable):
+    """Redis answers, but is not the one that it should be, or has lost what it held."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """By which key a Redis is known for the right one.
+
+    Attributes:
+        key: what is read.
+        why_foreign: says of what stands there why this is not the right one; None: it is.
+        when_missing: is written there by `RedisLink.look` where nothing is, so that it shows to others too.
+    """
+
+    key: str
+    why_foreign: Callable[[bytes | None], str | None]
+    when_missing: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,8 @@ class RedisLink:
         if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
             raise ValueError(f"timeout_ms {timeout_ms}: not in 1..{MAX_TIMEOUT_MS}")
         self.address = shown_url(url)
+        self._guard: Guard | None = None
+        self._foreign: str | None = None
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -96,24 +132,82 @@ class RedisLink:
         """Whether keys are spread over several masters."""
         return isinstance(self._client, RedisCluster)
 
+    def guard(self, guard: Guard) -> None:
+        """Believe nothing, from now on, that another Redis answers than the one that is known by `guard`.
+
+        Each `run` on a single Redis reads the key behind its commands. On a cluster, where it may lie at another
+        master, `look` and `confirm` do.
+        """
+        self._guard = guard
+
+    @property
+    def foreign(self) -> str | None:
+        """Why nothing is sent to this Redis now; None: it is the right one as far as is known."""
+        return self._foreign
+
+    def look(self) -> str | None:
+        """Find out whether this is the Redis that it should be; answers what `foreign` is from now on.
+
+        Raises:
+            RedisUnavailable: it does not answer.
+        """
+        assert self._guard is not None
+        (found,) = self._send([("GET", self._guard.key)])
+        if isinstance(found, Exception):
+            raise RedisUnavailable(f"redis {self.address}: {found}")
+        if found is None:
+            self._send([("SETNX", self._guard.key, self._guard.when_missing)])
+        self._foreign = self._guard.why_foreign(found)
+        return self._foreign
+
+    def confirm(self) -> None:
+        """Check what was answered last, where `run` did not.
+
+        Raises:
+            RedisForeign: another Redis may have answered it.
+            RedisUnavailable: it does not answer.
+        """
+        if self._guard is not None and self.is_cluster:
+            self.look()
+        self._refuse_foreign()
+
+    def _refuse_foreign(self) -> None:
+        if self._foreign is not None:
+            raise RedisForeign(f"redis {self.address}: {self._foreign}")
+
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and answer what each answered, in order; those of one slot run in order.
 
         A script that a server does not have is sent along and so is there the next time, if the account may do that.
 
         Raises:
+            RedisForeign: this is another Redis than it should be; nothing is sent once that is known.
+            RedisRefused: at least one was refused, and others like it may not be.
             RedisUnavailable: at least one failed; any of them may have been done.
         """
-        answers = self._send([_by_hash(command) for command in commands])
+        self._refuse_foreign()
+        answers = self._send_guarded([_by_hash(command) for command in commands])
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            for i, answer in zip(unknown, self._send([_by_text(commands[i]) for i in unknown]), strict=True):
+            for i, answer in zip(unknown, self._send_guarded([_by_text(commands[i]) for i in unknown]), strict=True):
                 answers[i] = answer
                 if isinstance(answer, NoPermissionError):
-                    raise RedisUnavailable(f"redis {self.address}: {NOT_LOADED}")
+                    raise RedisRefused(f"redis {self.address}: {NOT_LOADED}")
         for answer in answers:
             if isinstance(answer, Exception):
-                raise RedisUnavailable(f"redis {self.address}: {answer}")
+                is_away = isinstance(answer, _AWAY) or not isinstance(answer, ResponseError)
+                raise (RedisUnavailable if is_away else RedisRefused)(f"redis {self.address}: {answer}")
+        return answers
+
+    def _send_guarded(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands, and behind them the question which Redis this is: one that lost its content in between, or
+        another one, is noticed before its answers count."""
+        if self._guard is None or self.is_cluster or not commands:
+            return self._send(commands)
+        *answers, found = self._send([*commands, ("GET", self._guard.key)])
+        if not isinstance(found, Exception):
+            self._foreign = self._guard.why_foreign(found)
+            self._refuse_foreign()
         return answers
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -157,14 +251,18 @@ class RedisLink:
         """Of every master, as it says now.
 
         Raises:
+            RedisForeign: this is another Redis than it should be.
             RedisUnavailable: at least one does not answer.
         """
+        self._refuse_foreign()
+        everywhere = {"target_nodes": RedisCluster.PRIMARIES} if self.is_cluster else {}
         try:
-            if not self.is_cluster:
-                return frozenset([str(self._client.info("replication")["master_replid"])])
-            told = self._client.info("replication", target_nodes=RedisCluster.PRIMARIES)
+            told = self._client.info("replication", **everywhere)
         except (RedisError, RedisClusterException, OSError) as error:
             raise RedisUnavailable(f"redis {self.address}: {error}") from None
+        if self._guard is not None:
+            self.look()
+            self._refuse_foreign()
         nodes = [told] if "master_replid" in told else told.values()
         return frozenset(str(node["master_replid"]) for node in nodes)
 

@@ -17,6 +17,7 @@ from auction.rest.shapes import MEANING_OF_PATTERN, CampaignShape, ErrorShape
 
 FIELD_METADATA = "fanbid-field"
 RETRY_AFTER_METADATA = "retry-after"
+TOLD_METADATA = "fanbid-unavailable"
 _MAX_SHOWN = 80
 _LOG = logging.getLogger("fanbid.rest")
 
@@ -75,9 +76,11 @@ def error_of_call(error: grpc.RpcError) -> tuple[int, dict[str, Any]]:
     """HTTP status and body that tell a failed gRPC call."""
     code = error.code()
     status = _HTTP_STATUS.get(code, 503)
+    trailers = {key: str(value) for key, value in error.trailing_metadata() or ()}
     if status == 503:
-        return status, error_json("unavailable", "the engine does not answer now; try again in a moment")
-    field = next((str(value) for key, value in error.trailing_metadata() or () if key == FIELD_METADATA), None)
+        told = error.details() if TOLD_METADATA in trailers else ""
+        return status, error_json("unavailable", told or "the engine does not answer now; try again in a moment")
+    field = trailers.get(FIELD_METADATA)
     return status, error_json(code.name.lower(), error.details() or code.name.lower(), field)
 
 

@@ -30,6 +30,7 @@ from auction.rest.shapes import (
 )
 from auction.rest.statement import CSV_PAGE, statement_response
 from protos import campaigns_pb2 as pb
+from protos.rpc.health_service import NO_GRANTS_METADATA, NO_GRANTS_UNTIL_METADATA
 from protos.rpc.tls import ClientTls
 
 CALL_TIMEOUT_S = 5.0
@@ -81,18 +82,25 @@ class Engine:
         )
         return method(message, metadata=_token_of(request))
 
-    async def is_serving(self) -> bool:
-        """Whether the engine says that it is healthy, within HEALTH_TIMEOUT_S."""
+    async def standing(self) -> dict[str, Any] | None:
+        """What the engine says of itself, within HEALTH_TIMEOUT_S; None: it does not serve."""
         method = self._channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             health_pb2.HealthCheckRequest.SerializeToString,
             health_pb2.HealthCheckResponse.FromString,
         )
+        call = method(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
         try:
-            answer = await method(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+            answer, notes = await call, {key: str(note) for key, note in await call.trailing_metadata() or ()}
         except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            return None
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            return None
+        standing: dict[str, Any] = {"status": "serving"}
+        if NO_GRANTS_METADATA in notes:
+            until_ms = int(notes.get(NO_GRANTS_UNTIL_METADATA, "0"))
+            standing["no_grants"] = {"reason": notes[NO_GRANTS_METADATA], "until_ms": until_ms}
+        return standing
 
 
 def _token_of(request: Request) -> tuple[tuple[str, str], ...]:
@@ -110,9 +118,11 @@ EngineOf = Annotated[Engine, Depends(_engine_of)]
 
 @public_router.get("/healthz", responses={503: RESPONSES[503]}, tags=["operation"])
 async def healthz(engine: EngineOf) -> Response:
-    """Whether the engine behind this shim serves."""
-    if await engine.is_serving():
-        return JSONResponse({"status": "serving"})
+    """Whether the engine behind this shim serves. `no_grants`, if there, says why a shared Redis gives it no new money
+    now, and until when (0: not known); it bids with what it has."""
+    standing = await engine.standing()
+    if standing is not None:
+        return JSONResponse(standing)
     return JSONResponse(error_json("unavailable", "the engine does not serve now"), 503)
 
 

@@ -28,7 +28,7 @@ from auction.campaigns.store import (
 )
 from auction.shared.campaigns_redis import BEGINNING, CampaignsRedis, Put, PutResult
 from pacing.budget.store import StoreUnavailable as BudgetsAway
-from pacing.redis_link import RedisLink, RedisUnavailable
+from pacing.redis_link import RedisForeign, RedisLink, RedisUnavailable
 
 COMPARE_PERIOD_S = 30.0
 """How often all marks are compared, in case something was lost in silence."""
@@ -287,8 +287,10 @@ class SharedCampaigns:
 
 @contextmanager
 def _refused_while_away(what: str) -> Iterator[None]:
-    """Redis is away: the caller is told so, and `what` that means."""
+    """Redis is away, or another one: the caller is told so, and `what` that means."""
     try:
         yield
+    except RedisForeign as error:
+        raise StoreUnavailable(f"the Redis of all servers is not the one that they share ({error}): {what}") from None
     except (RedisUnavailable, BudgetsAway) as error:
         raise StoreUnavailable(f"the Redis that all servers share does not answer now ({error}): {what}") from None

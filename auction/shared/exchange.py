@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from auction.campaigns.store import StoreUnavailable
 from pacing.budget.store import StoreUnavailable as BudgetsAway
+from pacing.outage import Outage
 from pacing.redis_link import RedisUnavailable
 
 PERIOD_MS = 250
@@ -19,13 +20,13 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """Calls each of some tasks again and again, from a thread of its own, since any may wait for Redis.
 
-    A task that fails is called again at the next turn. Its failures are told once, until it succeeds.
+    A task that fails is called again at the next turn. Each reason is told once, until it succeeds.
     """
 
     def __init__(self, tasks: Mapping[str, Callable[[], object]]) -> None:
         """Exchange by `tasks`, called in order; their names are for the log."""
         self._tasks = dict(tasks)
-        self._failing: set[str] = set()
+        self._outages = {name: Outage() for name in tasks}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -35,15 +36,13 @@ class Exchange:
             try:
                 task()
             except Exception as error:
-                if name not in self._failing:
+                if self._outages[name].failed(str(error)):
                     foreseen = isinstance(error, RedisUnavailable | StoreUnavailable | BudgetsAway)
                     reason = None if foreseen else error
                     _log.error("%s are not exchanged with the other servers now: %s", name, error, exc_info=reason)
-                self._failing.add(name)
             else:
-                if name in self._failing:
+                if self._outages[name].answered():
                     _log.info("%s are exchanged again", name)
-                    self._failing.discard(name)
 
     def start(self) -> None:
         """Begin."""

@@ -19,6 +19,7 @@ from pacing.ledger.merged import Batch, read_merged
 from pacing.ledger.owners import OWN, SEQUENCE_MASK, Positions, owners_of, qualified
 from pacing.ledger.reading import JudgedReads
 from pacing.ledger.statement import StatementPage, explained, statement_page
+from pacing.outage import Outage
 from pacing.redis_link import RedisLink, RedisUnavailable
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class PeerRows:
         self._origins_at_ms: int | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_away = False
+        self._outage = Outage()
 
     def step(self) -> int:
         """Tell and take a few thousand rows; answers how many.
@@ -147,15 +148,13 @@ class PeerRows:
         while not self._stopping.is_set():
             try:
                 moved = self.step()
-                if self._is_away:
+                if self._outage.answered():
                     logger.info("judged rows: exchanged again")
-                self._is_away = False
                 if not moved:
                     self._stopping.wait(_IDLE_S)
             except (RedisUnavailable, LedgerError) as error:
-                if not self._is_away:
+                if self._outage.failed(str(error)):
                     logger.warning("judged rows: %s; goes on with what is here, and catches up later", error)
-                self._is_away = True
                 self._stopping.wait(_AWAY_S)
             except Exception:
                 logger.exception("judged rows: tried again in %.0f s", _AWAY_S)

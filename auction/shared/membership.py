@@ -11,6 +11,7 @@ from auction.campaigns.access import Access
 from auction.campaigns.desk import Desk
 from auction.campaigns.store import CampaignStore
 from auction.shared.campaigns import SharedCampaigns
+from auction.shared.deployment import DeploymentWatch
 from auction.shared.exchange import Exchange
 from auction.shared.judged import PeerRows
 from auction.shared.keys_redis import SharedKeys
@@ -19,6 +20,7 @@ from auction.shared.pace_redis import PaceBoard
 from auction.shared.tokens_redis import SharedTokens
 from pacing.budget.epochs import EpochWatch
 from pacing.budget.owner_redis import ForeignFolder, is_shared, join
+from pacing.budget.quarantine import NoGrants
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
@@ -57,9 +59,10 @@ class Membership:
         """
         if not is_shared(folder) and not store.is_unused:
             raise ForeignFolder(f"{folder}: has campaigns that are not shared; begin with a new folder")
-        self._url, self._folder, self._store, self._clock = url, folder, store, clock
+        self._folder, self._store, self._clock = folder, store, clock
         self._link = RedisLink(url)
         self.owner = join(self._link, folder)
+        self._deployment = DeploymentWatch(self._link, self.owner, folder, clock)
         store.share(self.owner.owner_id)
         self._keys = SharedKeys(keys, self._link, clock)
         self.pacer: SharedPacer | None = None
@@ -74,10 +77,16 @@ class Membership:
 
     def budgets(self, settings: BankSettings, ledger: Ledger) -> SharedStore:
         """The store of the budgets that all share."""
-        remote = RedisStore(self._url, self.owner.owner_id, quarantine_ms=settings.quarantine_ms)
-        budgets = SharedStore(remote, self._clock, self.owner.owner_id)
-        self.epochs = EpochWatch(budgets, remote, ledger, self._clock)
-        return budgets
+        remote = RedisStore(self._link, self.owner.owner_id, quarantine_ms=settings.quarantine_ms)
+        self._budgets = SharedStore(remote, self._clock, self.owner.owner_id)
+        self.epochs = EpochWatch(self._budgets, remote, ledger, self._clock)
+        return self._budgets
+
+    def no_grants(self) -> NoGrants | None:
+        """Why no new money is granted now; None: it is, as far as is known."""
+        if self._link.foreign is not None:
+            return NoGrants("foreign")
+        return self.epochs.quarantine.state if self._budgets.is_granting else NoGrants("away")
 
     def open_peers(self, ledger: Ledger) -> PeerRows:
         """Have what the other servers judged."""
@@ -94,7 +103,12 @@ class Membership:
         """The campaigns of all; with them, access tokens and keys are exchanged from now on."""
         campaigns = SharedCampaigns(self._store, self._link, self.owner.owner_id, desk, announce)
         tokens = SharedTokens(self._store, self._link, access.refresh)
-        self._exchange = Exchange({"campaigns": campaigns.poll, "tokens": tokens.poll, "keys": self._keys.poll})
+        self._exchange = Exchange(
+            {
+                "deployment": self._deployment.tick, "campaigns": campaigns.poll, "tokens": tokens.poll,
+                "keys": self._keys.poll,
+            }
+        )  # fmt: skip
         return campaigns
 
     def catch_up(self) -> None:

@@ -22,6 +22,7 @@ from auction.shared.plans import PUBLISHED, pack, published, unpack
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
 from pacing.control.saved import PacerMemory
+from pacing.outage import Outage
 from pacing.redis_link import RedisUnavailable
 
 MEMORY_PERIOD_MS = 10_000
@@ -78,7 +79,7 @@ class SharedPacer:
         self._number = 0
         self._marks: dict[int, bytes] = {}
         self._others_after_ms: int | None = 0
-        self._is_away = False
+        self._outage = Outage()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -294,17 +295,15 @@ class SharedPacer:
     # --- its thread -----------------------------------------------------------------------------------------------
 
     def try_step(self) -> None:
-        """`step`, with an outage of Redis told in the log, once."""
+        """`step`, with an outage of Redis told in the log, each reason once."""
         try:
             self.step()
         except RedisUnavailable as error:
-            if not self._is_away:
+            if self._outage.failed(str(error)):
                 logger.warning("pacing: %s; multipliers stay as they are", error)
-            self._is_away = True
         else:
-            if self._is_away:
+            if self._outage.answered():
                 logger.warning("pacing: Redis is back")
-            self._is_away = False
 
     def start(self) -> None:
         """Exchange from a thread: after each tick, and at least every second."""

@@ -37,6 +37,8 @@ CONNECTING = {
     "command": "where the keys of a command are; the client of a cluster asks",
     "asking": "a key that is just moving to another master",
     "evalsha": "a script that has been loaded, by its hash",
+    "get": "which deployment this Redis holds, behind everything else that is sent",
+    "setnx": "that it has lost one",
 }
 """What the way to Redis sends, and the client under it."""
 

@@ -130,7 +130,7 @@ class _NoSettlingAgain(EpochWatch):
 
     def _go_on(self) -> None:
         for creator_id, number in self._numbers.items():
-            self._store.ask(partial(self._remote.settled_again, creator_id, number))
+            self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, number))
         self._settled_ids, self._owed = self._owed, None
 
 
@@ -164,7 +164,7 @@ def _known_lease_of(self: SharedKeys, campaign_id: int, lease_id: int, issued_at
 
 
 def _reclaim_at_once(self: SharedStore, before_at_ms: int) -> int:
-    return self.ask(lambda: self._remote.reclaim(self._clock.wall_ms()))
+    return self.ask("reclaim", lambda: self._remote.reclaim(self._clock.wall_ms()))
 
 
 _give_back = SharedKeys.give_back

@@ -7,9 +7,10 @@ from collections import deque
 from functools import partial
 from typing import NamedTuple
 
+from pacing.budget.quarantine import Quarantine
 from pacing.budget.settle import settlements_of
 from pacing.budget.shared import RemoteStore, SharedStore
-from pacing.budget.store import JudgedMark, StoreUnavailable
+from pacing.budget.store import Epoch, JudgedMark, StoreUnavailable
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
@@ -42,6 +43,9 @@ class EpochWatch:
     ledger charged lately, and what is left of this server's leases.
 
     One thread at a time. The first `tick` always does it: a failover may have happened while this server was away.
+
+    Attributes:
+        quarantine: for whom nothing is granted meanwhile.
     """
 
     def __init__(self, store: SharedStore, remote: RemoteStore, ledger: Ledger, clock: Clock) -> None:
@@ -49,6 +53,7 @@ class EpochWatch:
         self._remote = remote
         self._ledger = ledger
         self._clock = clock
+        self.quarantine = Quarantine(clock)
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
         self._numbers: dict[int, int] = {}  # of the epochs that are told, by creator
@@ -67,14 +72,18 @@ class EpochWatch:
         self._mark()
         try:
             self._mark_in_store()
-            found = self._store.ask(self._remote.replication_ids)
+            found = self._store.ask("replication_ids", self._remote.replication_ids)
             is_new = found != self._settled_ids and found != self._owed
             if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)
             if self._owed is not None:
                 self._go_on()
+            self.quarantine.note(self._epochs(self.quarantine.due()))
         except StoreUnavailable:
             return
+
+    def _epochs(self, creator_ids: list[int]) -> dict[int, Epoch]:
+        return self._store.ask("epochs", lambda: self._remote.epochs(creator_ids)) if creator_ids else {}
 
     def _mark(self) -> None:
         now_ms = self._clock.monotonic_ms()
@@ -87,13 +96,13 @@ class EpochWatch:
         """For the next process: by then the wall clock may have been set."""
         newest = self._marks[-1]
         if self._marked_ms != newest.at_ms:
-            self._store.ask(partial(self._remote.mark, newest.judged_sequence))
+            self._store.ask("mark", partial(self._remote.mark, newest.judged_sequence))
             self._marked_ms = newest.at_ms
 
     def _is_left_behind(self) -> bool:
         """Whether somebody opened a lost account anew after this server had told what it has."""
-        creators = self._store.ask(self._remote.reopened)
-        epochs = self._store.ask(lambda: self._remote.epochs(creators)) if creators else {}
+        creators = self._store.ask("reopened", self._remote.reopened)
+        epochs = self._epochs(creators)
         return any(self._store.owner_id in epoch.owners_behind for epoch in epochs.values())
 
     def _begin(self, found: frozenset[str]) -> None:
@@ -102,8 +111,9 @@ class EpochWatch:
         self._store.reopen_lost()
         self._store.set_caps_again()
         creators = {account.creator_id for account in list(self._store.mirror.accounts.values())}
-        creators.update(self._store.ask(self._remote.reopened))
-        epochs = self._store.ask(lambda: self._remote.epochs(sorted(creators))) if creators else {}
+        creators.update(self._store.ask("reopened", self._remote.reopened))
+        epochs = self._epochs(sorted(creators))
+        self.quarantine.note(epochs)
         self._numbers = {creator_id: epoch.number for creator_id, epoch in epochs.items()}
         self._position = self._first_lately()
         if self._settled_ids is not None:
@@ -122,7 +132,7 @@ class EpochWatch:
             return
         self._store.restate()
         for creator_id, number in self._numbers.items():
-            self._store.ask(lambda c=creator_id, n=number: self._remote.settled_again(c, n))  # type: ignore[misc]
+            self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, number))
         self._settled_ids, self._owed = self._owed, None
 
     def _first_lately(self) -> int:
@@ -135,7 +145,7 @@ class EpochWatch:
         first = self._marks[0]
         if first.at_ms <= since_ms:
             return first.judged_sequence
-        marks = self._store.ask(self._remote.marks)
+        marks = self._store.ask("marks", self._remote.marks)
         before = sum(mark.age_ms >= SETTLED_AGAIN_MS for mark in marks)
         if not before:
             return self._first_after(self._started_wall_ms - (first.at_ms - since_ms), first.judged_sequence)

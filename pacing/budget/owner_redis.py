@@ -8,11 +8,13 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from pacing.redis_link import RedisLink
+from pacing.redis_link import Guard, RedisLink
 
 OWNER_FILE = "owner.json"
 MAX_OWNER_ID = 2**16 - 1
 _DEPLOYMENT = "fanbid:deployment"
+_LOST = "lost "
+"""Ahead of a deployment id: its servers found nothing here. No server begins anew there."""
 _NEXT_OWNER = "fanbid:owners:next"
 OWNERS = "fanbid:owners"
 """Hash of every owner that joined and did not leave: its data folder as it was then."""
@@ -39,7 +41,8 @@ def join(link: RedisLink, folder: Path) -> Owner:
     """Be the owner that the folder says, or a new one if it was never used.
 
     Raises:
-        ForeignFolder: the folder belongs to another deployment, or this Redis lost what it held.
+        ForeignFolder: the folder belongs to another deployment, or this Redis lost what it held: also a new folder
+            does not begin anew there while servers of the lost deployment run.
         RedisUnavailable: nobody answers.
     """
     path = folder / OWNER_FILE
@@ -49,20 +52,79 @@ def join(link: RedisLink, folder: Path) -> Owner:
             raise ForeignFolder(f"{path}: owner {owner.owner_id} has retired; begin with a new folder")
         (found,) = link.run([("GET", _DEPLOYMENT)])
         if found is None or found.decode() != owner.deployment_id:
-            holds = "is empty" if found is None else f"holds deployment {found.decode()}"
             raise ForeignFolder(
-                f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {holds}. "
+                f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {_holds(found)}. "
                 "Budgets are not guessed: put back what that Redis held, or begin with a new folder"
             )
         return owner
     link.run([("SETNX", _DEPLOYMENT, secrets.token_hex(8))])
-    found, owner_id = link.run([("GET", _DEPLOYMENT), ("INCR", _NEXT_OWNER)])
-    if owner_id > MAX_OWNER_ID:
-        raise ForeignFolder(f"owner_id {owner_id}: all {MAX_OWNER_ID} of this deployment are used up")
-    owner = Owner(found.decode(), int(owner_id))
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    if found is None or found.startswith(_LOST.encode()):
+        raise ForeignFolder(
+            f"the Redis at {link.address} {_holds(found)}, whose servers ran since: put back what it "
+            f"held. To begin anew with new folders, stop all of its servers, then delete the key {_DEPLOYMENT}"
+        )
+    owner = Owner(found.decode(), _draw(link))
     link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
     _write(path, owner)
     return owner
+
+
+def _draw(link: RedisLink) -> int:
+    """An owner id that nobody has. One that is listed is passed over: the counter may have gone back in a failover."""
+    taken = owners(link)
+    while True:
+        (owner_id,) = link.run([("INCR", _NEXT_OWNER)])
+        if owner_id > MAX_OWNER_ID:
+            raise ForeignFolder(f"owner_id {owner_id}: all {MAX_OWNER_ID} of this deployment are used up")
+        if owner_id not in taken:
+            return int(owner_id)
+
+
+def _holds(found: bytes | None) -> str:
+    if found is None:
+        return "is empty"
+    text = found.decode(errors="replace")
+    return f"lost deployment {text.removeprefix(_LOST)}" if text.startswith(_LOST) else f"holds deployment {text}"
+
+
+def guard_of(owner: Owner) -> Guard:
+    """By what the Redis that the owner joined is known."""
+
+    def why_foreign(found: bytes | None) -> str | None:
+        if found == owner.deployment_id.encode():
+            return None
+        then = f"until deployment {owner.deployment_id} is here again, nothing is granted and no campaign is changed"
+        if found is None or found == lost:
+            return f"it has lost deployment {owner.deployment_id}; put back what it held: {then}"
+        return f"it {_holds(found)}, not {owner.deployment_id}; see where --redis leads: {then}"
+
+    lost = f"{_LOST}{owner.deployment_id}".encode()
+    return Guard(_DEPLOYMENT, why_foreign, lost.decode())
+
+
+def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:
+    """List an owner again, and let its id not be drawn again, in case a failover lost that it joined.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    counted, listed = link.run([("GET", _NEXT_OWNER), ("HGETALL", OWNERS)])
+    if str(owner.owner_id).encode() not in listed:
+        link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
+    behind = owner.owner_id - int(counted or 0)
+    if behind > 0:
+        link.run([("INCR", _NEXT_OWNER)] * behind)
+
+
+def deployment_of(link: RedisLink) -> str:
+    """What this Redis holds, in words.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    return _holds(found)
 
 
 def owners(link: RedisLink) -> dict[int, str]:

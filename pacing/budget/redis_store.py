@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ from pacing.budget.scripts_redis import (
     SET_CAPS,
     SETTLE,
     SETTLED_AGAIN,
+    NotedEpoch,
     account_from,
+    epoch_from,
 )
 from pacing.budget.store import (
     GRANT_BIDS,
@@ -41,6 +44,7 @@ from pacing.budget.store import (
     LeaseRequest,
     LeaseState,
     NotDecided,
+    StoreRefused,
     StoreUnavailable,
     check_claims,
 )
@@ -49,7 +53,7 @@ from pacing.days import local_day
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
-from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable
+from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisRefused, RedisUnavailable
 
 KEPT_MS = 2 * MS_PER_HOUR
 QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
@@ -92,7 +96,7 @@ class RedisStore:
 
     def __init__(
         self,
-        url: str,
+        url: str | RedisLink,
         owner_id: int,
         timeout_ms: int = TIMEOUT_MS,
         kept_ms: int = KEPT_MS,
@@ -101,7 +105,7 @@ class RedisStore:
         """Connect.
 
         Args:
-            url: of the Redis, or of any node of the cluster.
+            url: of the Redis, or of any node of the cluster; or a link that is there.
             owner_id: of the ledger whose rows are settled here, 0..65535; no two servers share one.
             timeout_ms: to connect, and for each answer.
             kept_ms: how long a lease and what was told about it are remembered after it is closed and settled.
@@ -123,16 +127,12 @@ class RedisStore:
         self._zones: dict[int, str] = {}
         self._campaigns: OrderedDict[int, int] = OrderedDict()  # of leases
         self._lock = threading.Lock()
-        try:
-            self._link = RedisLink(url, timeout_ms)
-        except RedisUnavailable as error:
-            raise StoreUnavailable(str(error)) from None
+        with _told_as_unavailable():
+            self._link = RedisLink(url, timeout_ms) if isinstance(url, str) else url
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
-        try:
+        with _told_as_unavailable():
             return self._link.run(commands)
-        except RedisUnavailable as error:
-            raise StoreUnavailable(str(error)) from None
 
     # --- where things are ---------------------------------------------------------------------------------------
 
@@ -264,8 +264,7 @@ class RedisStore:
         return self._settle(claims, is_known=False)
 
     def settle_again(self, claims: np.ndarray) -> np.ndarray:
-        """Tell SETTLEMENT[n] again that were charged, in case they are among what was lost; those that were are charged
-        now, whatever the caps say by now. Answers u1[n], each a Verdict."""
+        """See `RemoteStore.settle_again`. Answers u1[n], each a Verdict."""
         return self._settle(claims, is_known=True)
 
     def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
@@ -288,6 +287,9 @@ class RedisStore:
                 places.append(at)
         for at, digits in zip(places, self._run(calls), strict=True):
             verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
+        if (verdicts == Verdict.OVER_DELIVERY).any():
+            with _told_as_unavailable():
+                self._link.confirm()  # another Redis would say so of every claim
         undecided = int((verdicts == 0).sum())
         if undecided:
             raise NotDecided(undecided)
@@ -428,7 +430,7 @@ class RedisStore:
         return RESTATE.call(keys, arguments)
 
     def reopen(self, account: Account) -> bool:
-        """Open an account anew if Redis has lost it; answers whether it had. See `RemoteStore.reopen`."""
+        """See `RemoteStore.reopen`."""
         campaign_id, creator_id = account.campaign_id, account.creator_id
         entry, key = _campaign_entry(campaign_id), _home(creator_id, "account", campaign_id)
         _, found, is_there = self._run([("SETNX", entry, creator_id), ("GET", entry), ("EXISTS", key)])
@@ -443,7 +445,7 @@ class RedisStore:
         return bool(opened)
 
     def reopened(self) -> list[int]:
-        """Creators of whose accounts one was opened anew lately, or is just being."""
+        """See `RemoteStore.reopened`."""
         (found,) = self._run([("HKEYS", _REOPENED)])
         return sorted(map(int, found))
 
@@ -458,10 +460,8 @@ class RedisStore:
 
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
-        try:
+        with _told_as_unavailable():
             return self._link.replication_ids()
-        except RedisUnavailable as error:
-            raise StoreUnavailable(str(error)) from None
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
@@ -472,6 +472,11 @@ class RedisStore:
         self._link.close()
 
 
+def noted_epochs(link: RedisLink, creator_ids: Sequence[int]) -> list[NotedEpoch]:
+    """What servers noted of each creator's keys; no epoch begins by this. Raises RedisUnavailable: no answer."""
+    return [epoch_from(stored) for stored in link.run([("HGETALL", _epoch_key(number)) for number in creator_ids])]
+
+
 def creator_ids(link: RedisLink) -> list[int]:
     """Every creator who has accounts in this Redis, found by looking at all keys.
 
@@ -479,3 +484,13 @@ def creator_ids(link: RedisLink) -> list[int]:
         RedisUnavailable: it does not answer.
     """
     return sorted(int(key.split("{")[1].split("}")[0]) for key in link.scan("fanbid:{*}:epoch"))
+
+
+@contextmanager
+def _told_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except RedisRefused as error:
+        raise StoreRefused(str(error)) from None
+    except RedisUnavailable as error:
+        raise StoreUnavailable(str(error)) from None

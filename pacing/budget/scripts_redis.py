@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pacing.budget.account import Account, Balance
 from pacing.redis_link import Script
 
@@ -38,3 +40,19 @@ def account_from(campaign_id: int, stored: dict[bytes, bytes]) -> Account | None
             amounts = (int(fields.get(f"{noun}:{day}", 0)) for noun in ("settled", "leased"))
             account.days[int(day)] = Balance(int(cap), *amounts)
     return account
+
+
+class NotedEpoch(NamedTuple):
+    """What epoch.lua wrote: until when nothing is granted, on Redis's clock (0: no such time), and who is behind."""
+
+    refuse_until_ms: int
+    owners_behind: tuple[int, ...]
+
+
+def epoch_from(stored: dict[bytes, bytes]) -> NotedEpoch:
+    """An epoch from the fields that epoch.lua writes; there may be none."""
+    fields = {name.decode(): text.decode() for name, text in stored.items()}
+    number = int(fields.get("number", 0))
+    told = {int(name[6:]): int(text) for name, text in fields.items() if name.startswith("owner:")}
+    behind = tuple(sorted(owner_id for owner_id, last in told.items() if last < number))
+    return NotedEpoch(int(fields.get("refuse_until_ms", 0)), behind)

@@ -24,14 +24,19 @@ from pacing.budget.store import (
     LeaseRequest,
     LeaseState,
     NotDecided,
+    StoreRefused,
     StoreUnavailable,
 )
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
+from pacing.outage import Outage
 
 logger = logging.getLogger(__name__)
+
+ACQUIRE = "acquire"
+"""Names the question for a lease."""
 
 AWAY_MS = 500
 """How long nothing is asked of a store that did not answer: a call that waits for its timeout holds up the others."""
@@ -113,39 +118,45 @@ class SharedStore:
         self._accounts: dict[int, Account] = {}
         self._untold: deque[_Release] = deque()
         self._serials: dict[int, int] = {}
-        self._away_until_ms = -1
-        self._is_away = False
+        self._outage = Outage()
+        self._away, self._away_until_ms = "", -1
 
     def begin(self, mirror: MemoryStore) -> None:
         """Start from what the ledger has."""
         self.mirror = mirror
 
-    def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Put a question to the store, unless it was away a moment ago.
+    def ask(self, call: str, question: Callable[[], _Answer]) -> _Answer:
+        """Put a question to the store, unless it was away a moment ago. `call` names the question in the log.
 
         Raises:
             StoreUnavailable: it is, or was.
         """
-        if self._clock.monotonic_ms() < self._away_until_ms:
-            raise StoreUnavailable("the budget store did not answer a moment ago")
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._away_until_ms:
+            raise StoreUnavailable(f"the budget store did not answer a moment ago: {self._away}")
         try:
             answer = question()
         except (AccountLost, NotDecided):
             raise
         except StoreUnavailable as error:
-            self._away_until_ms = self._clock.monotonic_ms() + AWAY_MS
-            if not self._is_away:
-                logger.warning("budget store away, bidding goes on with the leases that are held: %s", error)
-            self._is_away = True
+            self._away, self._away_until_ms = str(error), self._clock.monotonic_ms() + AWAY_MS
+            refused = call if isinstance(error, StoreRefused) else ""
+            if self._outage.failed(str(error), refused, now_ms):
+                what = f"refuses {refused}" if refused else "away"
+                logger.warning("budget store %s, bidding goes on with the leases that are held: %s", what, error)
             raise
-        if self._is_away:
+        if self._outage.answered(call, now_ms):
             logger.warning("budget store back")
-        self._is_away = False
         return answer
+
+    @property
+    def is_granting(self) -> bool:
+        """Whether the store answered when it was last asked for a lease or anything else."""
+        return not self._outage.stops(ACQUIRE)
 
     def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        effective = self.ask(lambda: self._remote.set_caps(caps))
+        effective = self.ask("set_caps", lambda: self._remote.set_caps(caps))
         is_new = caps.campaign_id not in self.mirror.accounts
         self.mirror.set_caps(replace(caps, opening=True))
         if is_new:
@@ -159,7 +170,7 @@ class SharedStore:
         if not requests:
             return []
         try:
-            grants = self.ask(lambda: self._remote.acquire(requests))
+            grants = self.ask(ACQUIRE, lambda: self._remote.acquire(requests))
         except StoreUnavailable:
             with self._lock:
                 self._untold.extend(self._numbered(r.lease_id, MAX_AMOUNT_MICROS, closed=True) for r in requests)
@@ -201,7 +212,7 @@ class SharedStore:
         Raises:
             StoreUnavailable: ask again.
         """
-        self.ask(lambda: self._remote.release(lease_id, MAX_AMOUNT_MICROS, closed=True))
+        self.ask("release", lambda: self._remote.release(lease_id, MAX_AMOUNT_MICROS, closed=True))
         return self.mirror.finish(lease_id)
 
     def tell(self) -> None:
@@ -211,7 +222,7 @@ class SharedStore:
                 first = self._untold[0]
                 told = (first.lease_id, first.amount_micros, first.closed, first.serial)
                 try:
-                    self.ask(lambda told=told: self._remote.release(*told))  # type: ignore[misc]
+                    self.ask("release", lambda told=told: self._remote.release(*told))  # type: ignore[misc]
                 except StoreUnavailable:
                     return
                 self._untold.popleft()
@@ -227,7 +238,7 @@ class SharedStore:
         told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
         if told_apart.any():
             self._know(np.unique(claims["campaign_id"]).tolist())
-            verdicts[told_apart] = self.ask(lambda: self._remote.settle(claims[told_apart]))
+            verdicts[told_apart] = self.ask("settle", lambda: self._remote.settle(claims[told_apart]))
             self._check_final(claims[told_apart & (verdicts == Verdict.OVER_DELIVERY)])
         with self._lock:
             self.mirror.restore_verdicts(claims, verdicts)
@@ -241,7 +252,7 @@ class SharedStore:
             if self._is_young(self.mirror.accounts.get(campaign_id))
         ]
         if young:
-            found = self.ask(lambda: self._remote.accounts(young))
+            found = self.ask("accounts", lambda: self._remote.accounts(young))
             lost = [campaign_id for campaign_id in young if campaign_id not in found]
             if lost:
                 raise NotDecided(int(np.isin(claims["campaign_id"], lost).sum()))
@@ -260,7 +271,7 @@ class SharedStore:
         with self._lock:
             young = [account for account in self.mirror.accounts.values() if self._is_young(account)]
         for account in young:
-            if self.ask(partial(self._remote.reopen, account)):
+            if self.ask("reopen", partial(self._remote.reopen, account)):
                 logger.warning("campaign_id %d: the budget store lost its account; opened anew", account.campaign_id)
 
     def _know(self, campaign_ids: list[int]) -> None:
@@ -269,7 +280,7 @@ class SharedStore:
         unknown = [campaign_id for campaign_id in campaign_ids if campaign_id not in self.mirror.accounts]
         if unknown:
             now_ms = self._clock.wall_ms()
-            for campaign_id, account in self.ask(lambda: self._remote.accounts(unknown)).items():
+            for campaign_id, account in self.ask("accounts", lambda: self._remote.accounts(unknown)).items():
                 self.mirror.set_caps(CapsRequest.again(account, now_ms, opening=True))
                 self.mirror.accounts[campaign_id].opened_at_ms = account.opened_at_ms
 
@@ -285,7 +296,7 @@ class SharedStore:
             if account.revision:
                 caps = CapsRequest.again(account, self._clock.wall_ms(), opening=False)
                 try:
-                    self.ask(partial(self._remote.set_caps, caps))
+                    self.ask("set_caps", partial(self._remote.set_caps, caps))
                 except AccountLost as lost:
                     logger.error("%s", lost)
 
@@ -296,7 +307,7 @@ class SharedStore:
             StoreUnavailable: ask again.
         """
         if len(claims):
-            self.ask(lambda: self._remote.settle_again(claims))
+            self.ask("settle_again", lambda: self._remote.settle_again(claims))
 
     def restate(self) -> None:
         """Tell the store what is left of every lease of this server, once it has heard all that is to be told; charges
@@ -318,12 +329,12 @@ class SharedStore:
                 if lease.lease_id >> OWNER_SHIFT == self.owner_id
             ]  # fmt: skip
             if states:
-                self.ask(lambda: self._remote.restate(states))
+                self.ask("restate", lambda: self._remote.restate(states))
 
     def refresh(self, campaign_ids: Sequence[int]) -> None:
         """Read the present accounts of campaigns; while the store is away, those known last stay."""
         try:
-            found = self.ask(lambda: self._remote.accounts(campaign_ids)) if len(campaign_ids) else {}
+            found = self.ask("accounts", lambda: self._remote.accounts(campaign_ids)) if len(campaign_ids) else {}
         except StoreUnavailable:
             return
         with self._lock:
@@ -348,11 +359,11 @@ class SharedStore:
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`."""
         self.mirror.forget(before_at_ms)
-        self.ask(lambda: self._remote.forget(before_at_ms))
+        self.ask("forget", lambda: self._remote.forget(before_at_ms))
 
     def reclaim(self, before_at_ms: int) -> int:
         """See `BudgetStore.reclaim`; of servers that are gone."""
-        return self.ask(lambda: self._remote.reclaim(before_at_ms))
+        return self.ask("reclaim", lambda: self._remote.reclaim(before_at_ms))
 
     def close(self) -> None:
         """See `BudgetStore.close`."""

@@ -38,6 +38,10 @@ class StoreUnavailable(Exception):
     """
 
 
+class StoreRefused(StoreUnavailable):
+    """The store answers, but does not do this one thing now; it may do others."""
+
+
 class NotDecided(StoreUnavailable):
     """After a failover some claims have no verdict yet: they may have one already, or money may look leased that was
     given back."""

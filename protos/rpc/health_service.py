@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,14 +21,21 @@ MAX_WATCHERS = 8
 REFLECTION_THREADS = 2
 MAX_REFLECTION_QUESTIONS = 1_000
 _LOOK_S = 0.5
+NO_GRANTS_METADATA = "fanbid-no-grants"
+"""Trailing metadata of a check: why no new money is granted, though the server serves: one word."""
+NO_GRANTS_UNTIL_METADATA = "fanbid-no-grants-until-ms"
+"""Until when, on the wall clock; 0: not known."""
 
 Status = health_pb2.HealthCheckResponse
+Note = tuple[str, str]
 
 
 class Health:
     """Says which services serve. Any thread may call `set`."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Callable[[], tuple[Note, ...]] = tuple) -> None:
+        """Begin with a server that serves; `notes` are the trailing metadata of every check."""
+        self._notes = notes
         self._changed = threading.Condition()
         self._statuses: dict[str, int] = {"": Status.SERVING}
         self._watchers = 0
@@ -48,7 +55,7 @@ class Health:
         """Say of every service that it does not serve."""
         self.set(Status.NOT_SERVING, tuple(self._statuses))
 
-    def check(self, receive: Receive, _: grpc.ServicerContext) -> bytes:
+    def check(self, receive: Receive, context: grpc.ServicerContext) -> bytes:
         """Answer a HealthCheckRequest.
 
         Raises:
@@ -58,6 +65,9 @@ class Health:
         status = self._statuses.get(service)
         if status is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"service {service[:80]!r}: not served here", "service")
+        notes = self._notes()
+        if notes:
+            context.set_trailing_metadata(notes)
         return bytes(Status(status=status).SerializeToString())
 
     def watch(self, receive: Receive, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -103,13 +113,18 @@ class _Reflection:
             yield parse(reflection_pb2.ServerReflectionRequest, raw)
 
 
-def add_health_and_reflection(server: RpcServer, service_names: Iterable[str]) -> Health:
+def add_health_and_reflection(
+    server: RpcServer, service_names: Iterable[str], notes: Callable[[], tuple[Note, ...]] = tuple
+) -> Health:
     """Serve health and the descriptors of `service_names`; both are open to everybody and say nothing secret.
+
+    Args:
+        notes: see `Health`.
 
     Returns:
         Where to say what serves.
     """
-    health = Health()
+    health = Health(notes)
     server.add_unary(HEALTH_SERVICE, {"Check": health.check}, ThreadPoolExecutor(CHECK_THREADS, "health"))
     watching = ThreadPoolExecutor(MAX_WATCHERS + 1, "health-watch")  # one more, to say that all are taken
     server.add_streams(HEALTH_SERVICE, {"Watch": health.watch}, watching)

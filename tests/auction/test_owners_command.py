@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -57,7 +58,10 @@ def test_a_lost_owner_keeps_nobody_waiting(
     server.ask("DEBUG", "CHANGE-REPL-ID")
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == (1,)
-    assert "     1                          1  " in run(capsys, "list", "--redis", server.url)[1]
+    listed = run(capsys, "list", "--redis", server.url)[1]
+    assert (
+        "     1                          1  " in listed and "holds deployment" in listed and "no grants" not in listed
+    )
     assert run(capsys, "retire", "--owner", "7", "--lost", "--redis", server.url)[0] == 2
     code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
     assert code == 2 and f"--lost: its directory {tmp_path / 'a'} is there" in text
@@ -65,6 +69,21 @@ def test_a_lost_owner_keeps_nobody_waiting(
     assert run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)[0] == 0
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == ()
+    store.close()
+
+
+def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
+    store = RedisStore(server.url, 1, quarantine_ms=60_000)
+    store.set_caps(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000)
+    server.ask("DEBUG", "CHANGE-REPL-ID")
+    assert "no grants" not in run(capsys, "list", "--redis", server.url)[1]
+    assert server.ask("HGET", "fanbid:{9}:epoch", "number") == b"1", "it is the servers that begin an epoch"
+    (epoch,) = store.epochs([9]).values()
+    assert (epoch.number, 59_000 < epoch.refused_ms <= 60_000) == (2, True)
+    (line,) = [line for line in run(capsys, "list", "--redis", server.url)[1].splitlines() if "no grants" in line]
+    assert re.fullmatch(r"no grants until \d\d:\d\d:\d\d to 1 creators: Redis was restarted.*", line)
+    server.ask("SET", "fanbid:deployment", "lost 12ab")
+    assert f"{server.url} lost deployment 12ab" in run(capsys, "list", "--redis", server.url)[1]
     store.close()
 
 

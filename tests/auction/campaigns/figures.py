@@ -23,7 +23,7 @@ from pacing.clocks import MS_PER_HOUR, Clock, VirtualClock
 from pacing.facts import JUDGEMENT, OUTCOME, AuctionType, Goal, OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
-from protos.rpc.health_service import Health, add_health_and_reflection
+from protos.rpc.health_service import Health, Note, add_health_and_reflection
 from protos.rpc.server import RpcServer
 
 NOON_MS = 1_772_596_800_000  # 4 March 2026, 12:00 in Shanghai
@@ -139,6 +139,7 @@ class SmallEngine:
     clock: Clock
     service: CampaignsService
     health: Health
+    notes: list[Note]
 
     def token(self, role: Role, creator_id: int = 0) -> str:
         """A new token."""
@@ -156,11 +157,12 @@ def small_engine(
     service = CampaignsService(store, access, desk, book, clock)
     server = RpcServer(2, refuse)
     add_campaigns(server, service, access)
-    health = add_health_and_reflection(server, ())
+    notes: list[Note] = []
+    health = add_health_and_reflection(server, (), lambda: tuple(notes))
     address = server.bind("127.0.0.1:0")
     server.start()
     try:
-        yield SmallEngine(address, store, access, desk, book, clock, service, health)
+        yield SmallEngine(address, store, access, desk, book, clock, service, health, notes)
     finally:
         server.stop(0.2)
         store.close()

@@ -17,6 +17,7 @@ from auction.rest.app import STATIC
 from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import Goal, OutcomeKind, Verdict
+from protos.rpc.health_service import NO_GRANTS_METADATA, NO_GRANTS_UNTIL_METADATA
 from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, charge_some, small_engine, two_days
 from tests.auction.rest.serving import running_shim
 from tests.browser import open_browser
@@ -322,6 +323,27 @@ def test_an_engine_that_is_away_is_said_so(open_page, address):
         page.get_by_test_id("token-input").fill("fanbid.1.x")
         page.get_by_test_id("token-submit").click()
         expect(page.get_by_test_id("load-failed")).to_contain_text("could not be loaded")
+
+
+@pytest.mark.parametrize(
+    ("locale", "reason", "words"),
+    [
+        ("en-US", "failover", r"No new money .* until \d\d:\d\d:\d\d: the shared Redis was restarted or replaced"),
+        ("zh-CN", "failover", r"\d\d:\d\d:\d\d 之前不发放新的出价额度"),
+        ("en-US", "foreign", "has lost what it held, or is another one"),
+        ("zh-CN", "owners", "每台服务器报清已花金额之前"),
+        ("en-US", "away", "does not answer"),
+    ],
+)
+def test_a_banner_says_why_no_new_money_is_granted(open_page, engine, creator_token, locale, reason, words):
+    engine.notes[:] = [(NO_GRANTS_METADATA, reason), (NO_GRANTS_UNTIL_METADATA, str(NOW_MS))]
+    try:
+        page = open_page(f"/#token={creator_token}", locale=locale)
+        expect(page.get_by_test_id("grants")).to_have_text(re.compile(words))
+    finally:
+        engine.notes.clear()
+    if locale == "zh-CN" and reason == "failover":
+        expect(page.get_by_test_id("grants")).to_be_hidden(timeout=WAIT_MS)
 
 
 def test_nothing_runs_over_the_edge_and_every_button_has_a_name(open_page, creator_token):

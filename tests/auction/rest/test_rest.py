@@ -19,6 +19,7 @@ from auction.campaigns.limits import RateLimits
 from auction.rest.guards import MAX_BODY_BYTES
 from auction.rest.shapes import NewCampaign
 from pacing.facts import OutcomeKind, Verdict
+from protos.rpc.health_service import NO_GRANTS_METADATA, NO_GRANTS_UNTIL_METADATA
 from tests.auction.campaigns.figures import NOON_MS, JudgedRows, charge_some, small_engine
 from tests.auction.rest.serving import running_shim
 
@@ -328,6 +329,17 @@ def test_health_is_the_engines(engine, client):
     fails(client.get("/healthz"), 503, "unavailable")
     engine.health.set(health_pb2.HealthCheckResponse.SERVING, ("",))
     assert client.get("/healthz").status_code == 200
+
+
+def test_health_says_why_no_new_money_is_granted(engine, client):
+    engine.notes[:] = [(NO_GRANTS_METADATA, "failover"), (NO_GRANTS_UNTIL_METADATA, "1772600000000")]
+    answer = client.get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "serving", "no_grants": {"reason": "failover", "until_ms": 1_772_600_000_000}
+    }  # fmt: skip
+    engine.notes.clear()
+    assert client.get("/healthz").json() == {"status": "serving"}
 
 
 def test_who_calls_too_often_is_told_when_to_come_back(tmp_path):

@@ -102,8 +102,9 @@ def test_the_list_is_what_servers_send() -> None:
     # The link's own: what it calls on the client, by name.
     calls = commands_in(sources[LINK]) - {"pipeline", "close", "get_nodes"}
     operating = {"scan_iter": "scan", "execute_command script load": "script|load"}
-    assert calls == {"evalsha", "eval", "info cluster", "info replication", *operating}
-    assert set(redis_account.CONNECTING) == {"evalsha", "info|cluster", "info|replication", *OF_THE_CLIENT}
+    guarding = {"get", "setnx"}
+    assert calls == {"evalsha", "eval", "info cluster", "info replication", *guarding, *operating}
+    assert set(redis_account.CONNECTING) == {"evalsha", "info|cluster", "info|replication", *guarding, *OF_THE_CLIENT}
     assert set(redis_account.LOADING) == {"eval"} and set(redis_account.OPERATING) == set(operating.values())
     assert not set(commands(may_load=True)) & set(redis_account.OPERATING)
 

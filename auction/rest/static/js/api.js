@@ -65,6 +65,9 @@ export async function allCampaigns() {
   return found;
 }
 
+/** Why no new money is granted now, as the engine says; null where it is, or where nobody answers. */
+export const noGrants = () => send("/healthz").then((response) => response.json()).then((health) => health.no_grants ?? null, () => null);
+
 export const createCampaign = (body, key) => json("POST", "/api/campaigns", body, { "Idempotency-Key": key });
 export const changeCampaign = (id, body) => json("PATCH", `/api/campaigns/${id}`, body);
 /** The statement of a campaign, whole, as a file for the browser to save. */

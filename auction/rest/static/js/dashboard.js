@@ -1,7 +1,7 @@
 // The page: sign in, list the campaigns, follow them live, show one.
-import { allCampaigns, changeStatus, statementOf, token, watch } from "./api.js";
+import { allCampaigns, changeStatus, noGrants, statementOf, token, watch } from "./api.js";
 import { el, setText } from "./dom.js";
-import { money } from "./format.js";
+import { clockTime, money } from "./format.js";
 import { meter, paintPill, Panel, pill, stateOf } from "./panel.js";
 import { confirmEnd, openBudget, openNewCampaign } from "./sheets.js";
 import { language, switchLanguage, word } from "./words.js";
@@ -11,9 +11,10 @@ const LIST_INTERVAL_MS = 2_000;
 const PANEL_INTERVAL_MS = 1_000;
 const EARLIER_HOURS = 26; // the whole first local day, so that its sums start at midnight
 const NOTICE_MS = 9_000;
+const GRANTS_INTERVAL_MS = 5_000;
 
 const main = document.getElementById("main");
-const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0, nowMs: null }; // nowMs: the engine's time, which may be virtual
+const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0, refusal: null, nowMs: null }; // nowMs: the engine's time, which may be virtual
 
 function say(text, kind = "") {
   const notice = document.getElementById("notice");
@@ -33,7 +34,21 @@ function sayState(state) {
   setText(node, word({ live: "stateLive", lost: "stateLost", connecting: "stateConnecting" }[state]));
 }
 
+/** Why budgets get no new money now, for as long as that is so. */
+function paintGrants() {
+  const node = document.getElementById("grants");
+  node.hidden = !desk.refusal;
+  if (desk.refusal) setText(node, word(`grants_${desk.refusal.reason}`, { time: clockTime(desk.refusal.until_ms) }));
+}
+
+async function watchGrants() {
+  desk.refusal = await noGrants();
+  paintGrants();
+  setTimeout(watchGrants, GRANTS_INTERVAL_MS);
+}
+
 function paintBar() {
+  paintGrants();
   document.documentElement.lang = language();
   document.querySelectorAll("[data-word]").forEach((node) => setText(node, word(node.dataset.word)));
   setText(document.getElementById("language"), word("otherLanguage"));
@@ -299,5 +314,6 @@ document.getElementById("sign-out").addEventListener("click", () => signOut());
 
 token.takeFromAddress();
 paintBar();
+watchGrants();
 if (token.get()) start();
 else showWelcome();

@@ -54,6 +54,10 @@ export function instant(atMs, zone) {
   }).format(atMs);
 }
 
+/** An instant as the reader's clock shows it, such as "14:03:09". */
+export const clockTime = (atMs) =>
+  new Intl.DateTimeFormat(language(), { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(atMs);
+
 /** The local date of an instant in a zone, as a key that only equal dates share. */
 const dayFormats = new Map();
 export function dayKey(atMs, zone) {
