@@ -12,7 +12,8 @@ from auction.services import Services
 from auction.shared.redis_command import ADMIN_URL_VARIABLE, administrators_url
 from pacing.budget import owner_redis
 from pacing.budget.quarantine import FAILOVER, clock_time
-from pacing.budget.redis_store import RedisStore, creator_ids, noted_epochs
+from pacing.budget.redis_epochs import creator_ids, noted_epochs
+from pacing.budget.redis_store import RedisStore
 from pacing.ledger.errors import LedgerInUse
 from pacing.redis_link import RedisLink, RedisUnavailable
 

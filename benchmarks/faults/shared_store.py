@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
+from pacing.budget.redis_places import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
     AccountLost,
     CapsRequest,
@@ -199,7 +199,9 @@ class SimulatedStore:
         if found is None:
             raise AccountLost(campaign_id)
         caps.check_opened_with("creator_id", found)
-        effective: EffectiveCaps = self._change(creator_id, "change_caps", self._quarantine_ms, caps)
+        effective: EffectiveCaps = self._change(
+            creator_id, "change_caps", self._quarantine_ms, caps, self._owner_id, sorted(self._masters.owners)
+        )
         self._creators[campaign_id], self._zones[campaign_id] = creator_id, caps.zone
         return effective
 

@@ -74,7 +74,7 @@ def test_a_lost_owner_keeps_nobody_waiting(
 
 def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
     store = RedisStore(server.url, 1, quarantine_ms=60_000)
-    store.set_caps(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000)
+    store.set_caps(CapsRequest(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000))
     server.ask("DEBUG", "CHANGE-REPL-ID")
     assert "no grants" not in run(capsys, "list", "--redis", server.url)[1]
     assert server.ask("HGET", "fanbid:{9}:epoch", "number") == b"1", "it is the servers that begin an epoch"
