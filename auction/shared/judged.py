@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from auction.shared.judged_redis import JudgedConsumer, JudgedPublisher
+from auction.shared.judged_redis import JudgedConsumer, JudgedPublisher, list_origins, told_positions
+from auction.shared.judged_relay import JudgedRelay
 from pacing.budget.owner_redis import Owner, holds_deployment, owners
 from pacing.clocks import Clock
 from pacing.facts import OUTCOME
@@ -52,6 +54,7 @@ class PeerRows:
         self.arrivals = Arrivals(folder / PEERS_FOLDER / _ARRIVALS_FILE)
         self._publisher = JudgedPublisher(ledger, link, owner.owner_id, clock.monotonic_ms)
         self._consumer = JudgedConsumer(self._copies, link, owner.owner_id)
+        self._relay = JudgedRelay(self._copies, link, owner.owner_id, clock.monotonic_ms)
         self._origins_at_ms: int | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -65,16 +68,19 @@ class PeerRows:
             LedgerError: a copy could not be written, or a ledger cannot be read.
         """
         self._find_origins()
-        return self._publisher.step() + self._consumer.step(self._copies.origins())
+        moved = self._publisher.step() + self._consumer.step(self._copies.origins())
+        return moved + self._relay.step(self._publisher.present)
 
     def _find_origins(self) -> None:
-        """Have a copy for every owner that joined; those of a Redis that lost its list are known from before."""
+        """Have a copy for every owner that joined or of whom anybody has rows, though it left; those of a Redis that
+        lost its lists are known from before."""
         now_ms = self._clock.monotonic_ms()
         if self._origins_at_ms is not None and now_ms - self._origins_at_ms < _ORIGINS_PERIOD_MS:
             return
         if not holds_deployment(self._link, self._owner):
             raise RedisUnavailable(f"redis {self._link.address}: holds another deployment than {self._owner}")
-        for origin_id in owners(self._link):
+        known = {self._owner.owner_id, *self._copies.origins()}
+        for origin_id in sorted(owners(self._link).keys() | list_origins(self._link, known)):
             if origin_id != self._owner.owner_id:
                 self._copies.of(origin_id)
         self._origins_at_ms = now_ms
@@ -127,14 +133,33 @@ class PeerRows:
         )
         return listed, lines
 
+    def only_here(self, others: Collection[int]) -> int | None:
+        """The first row that none of these servers has said to have, as a qualified sequence; None: they have all.
+
+        It is one of this server's own ledger, or of the copy of an owner that is none of `others`.
+
+        Raises:
+            RedisUnavailable: nobody answers.
+            LedgerDamaged: a ledger cannot be read.
+        """
+        own_id = self._owner.owner_id
+        alone = [own_id, *(origin_id for origin_id in self._copies.origins() if origin_id not in others)]
+        for origin_id, told in told_positions(self._link, alone).items():
+            held = max((position for consumer, position in told.items() if consumer in others), default=0)
+            ledger: JudgedReads = self._ledger if origin_id == own_id else self._copies.of(origin_id)
+            rows, _ = ledger.read_judged(held, 1)
+            if len(rows):
+                return int(rows["sequence"][0]) | qualified(origin_id, 0)
+        return None
+
     def rows_at(self, sequences: np.ndarray) -> np.ndarray:
         """The rows of these qualified sequences (u8[n], ascending for each owner), OUTCOME[n] as their ledgers have
         them."""
         rows = np.zeros(len(sequences), OUTCOME)
-        owners = owners_of(sequences)
-        for owner_id in np.unique(owners).tolist():
+        owner_ids = owners_of(sequences)
+        for owner_id in np.unique(owner_ids).tolist():
             ledger: JudgedReads = self._ledger if owner_id == OWN else self._copies.of(owner_id)
-            mine = owners == owner_id
+            mine = owner_ids == owner_id
             rows[mine] = ledger.rows_at(sequences[mine] & np.uint64(SEQUENCE_MASK))
         return rows
 

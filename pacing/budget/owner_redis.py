@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacing.durable import sync_folder
 from pacing.redis_link import RedisLink
 
 OWNER_FILE = "owner.json"
@@ -127,8 +128,4 @@ def _write(path: Path, owner: Owner, is_retired: bool = False) -> None:
         out.flush()
         os.fsync(out.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -43,8 +43,7 @@ from pacing.budget.store import (
 )
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
 from pacing.days import local_day, zone_of
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisUnavailable
 

@@ -1,6 +1,7 @@
 """Durable copies of what other owners' ledgers have judged, one file each, in the order of the origin and without gaps.
 
-A copy is not the truth, its origin's ledger is: it has no anchor, and one that is damaged is fetched again.
+A copy is not the truth, its origin's ledger is: it has no anchor, and one that is damaged is fetched again, from the
+origin or, once that is gone, from another copy.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger.anchor import Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
-from pacing.ledger.owners import as_seen_from, qualified
+from pacing.ledger.owners import SEQUENCE_MASK, as_seen_from, qualified
 from pacing.ledger.reading import JUDGED, ROWS, JudgedReads
 
 logger = logging.getLogger(__name__)
@@ -159,6 +160,14 @@ class JudgedCopy(JudgedReads):
             table["sequence"] |= np.uint64(qualified(self.origin_id, 0))
         return rows, judgements
 
+    def read_as_told(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """`read_judged` with every sequence as the origin has it: what `take` was given, for who passes it on."""
+        rows, judgements = self.read_judged(after, limit)
+        for table in (rows, judgements):
+            table["sequence"] &= np.uint64(SEQUENCE_MASK)
+        judgements["billed_sequence"] = as_seen_from(self.origin_id, self._own_id, judgements["billed_sequence"])
+        return rows, judgements
+
     def close(self) -> None:
         """Close the file."""
         with self._read_lock:
@@ -196,7 +205,7 @@ class Copies:
         try:
             return JudgedCopy(path, origin_id, self._own_id)
         except LedgerDamaged as damage:
-            logger.warning("%s; set aside as %s.damaged, and fetched again from its owner", damage, path.name)
+            logger.warning("%s; set aside as %s.damaged, and fetched again", damage, path.name)
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             path.replace(path.with_name(f"{path.name}.damaged"))

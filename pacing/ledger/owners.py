@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-OWNER_SHIFT = 48
-"""Ids of leases and sequences of holds, too, are their owner's id and, below this many bits, a count."""
-SEQUENCE_MASK = 2**OWNER_SHIFT - 1
+from pacing.facts import OWNER_SHIFT, SEQUENCE_MASK
+
 OWN = 0
 
 

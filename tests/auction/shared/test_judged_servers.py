@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fanbid
+from auction import owners_command
 from auction.bid.keyring import KEY_FILE
 from auction.campaigns.access import Role
 from auction.status import Refused
@@ -299,3 +300,40 @@ def test_an_impression_told_to_two_servers_is_no_difference_to_verify(servers: S
     for number, engine in enumerate(servers.engines[:2]):
         engine.services.save()
         assert fanbid.main(["ledger", "verify", "--data", str(engine.services.folder)]) == 0, number
+
+
+def test_a_new_server_is_told_what_a_retired_one_judged(
+    servers: Servers, redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners_command, "_HAND_OVER_S", 0.2)
+    servers.sell(0, range(1, 11), 1_000)
+    servers.sell(1, range(101, 104), 2_000)
+    servers.meet()
+    servers.sell(1, range(104, 106), 2_000)
+    servers.engines[1].go_round()
+    folder = servers.engines[1].services.folder
+    owner_ids = [engine.services.membership.owner.owner_id for engine in servers.engines if engine.services.membership]
+    servers.engines.pop(1).close()
+    retire = ["owners", "retire", "--redis", redis.url, "--data", str(folder)]
+    # Nobody takes its last rows, as the other server is not at work: it must not leave, or they are nowhere.
+    assert fanbid.main(retire) == fanbid.EXIT_BAD_INPUT
+    assert f"row {owner_ids[1]}#" in capsys.readouterr().err
+    stays = servers.engines[0].services
+    assert stays.peers is not None
+    stays.peers.start()
+    assert fanbid.main(retire) == 0
+    assert f"owner {owner_ids[1]} has settled all" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    for key in redis.ask("KEYS", "*judged:*rows*"):
+        redis.ask("DEL", key)
+    stays.peers._stopping.set()
+    servers.engines[0].jump(20_000)  # the one that left is not heard of
+    servers.add(2)
+    servers.bring(1, servers.campaign_id)
+    servers.meet()
+    lists = [charges_of(servers.statement(number)) for number in (0, 1)]
+    names = [{(charge.sequence, charge.viewer_id, charge.amount_micros) for charge in charges} for charges in lists]
+    assert len(names[0]) == 15 and names[0] == names[1]
+    assert {sequence >> 48 for sequence, _, _ in names[0]} == set(owner_ids)
+    assert servers.figures(0) == servers.figures(1)
+    assert servers.figures(1).total.impressions == 15
