@@ -327,6 +327,8 @@ def test_a_new_server_is_told_what_a_retired_one_judged(
     for key in redis.ask("KEYS", "*judged:*rows*"):
         redis.ask("DEL", key)
     stays.peers._stopping.set()
+    assert stays.peers._thread is not None
+    stays.peers._thread.join()
     servers.engines[0].jump(20_000)  # the one that left is not heard of
     servers.add(2)
     servers.bring(1, servers.campaign_id)
