@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auction.rest.shapes import CampaignChange, CreativeShape, NewCampaign, TargetingShape
+from pacing.facts import row_text
 from protos import campaigns_pb2 as pb
 
 _CHARGE_FIELDS = tuple(field.name for field in pb.Charge.DESCRIPTOR.fields)
@@ -165,7 +166,7 @@ def charges_json(page: pb.ListChargesResponse) -> dict[str, Any]:
 
 def _charge_json(charge: pb.Charge) -> dict[str, Any]:
     fields = charge_fields(charge)
-    fields |= {name: str(fields[name]) for name in ("sequence", "viewer_id", "creative_id")}
+    fields |= {name: str(fields[name]) for name in ("viewer_id", "creative_id")} | {"sequence": row_text(charge.sequence)}
     return fields | {"at": _AUCTIONS[charge.at], "verdict": _VERDICTS[charge.verdict]}
 
 

@@ -254,7 +254,7 @@ class ChargeShape(BaseModel):
     """One impression with its price, and the why of its bid: value = alpha * p, and in first price a share of that."""
 
     sequence: Annotated[
-        str, Field(description="its row of the ledger; with --redis 2^48 times the ledger's owner id, plus the row")
+        str, Field(description="its row of the ledger; with --redis the ledger's owner, # and the row, such as 4#123")
     ]
     occurred_at_ms: int
     recorded_at_ms: int

@@ -106,16 +106,17 @@ class Exchange(RuleBasedStateMachine):
 
     redis: RedisServer
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(leaver=st.integers(0, 3))
+    def begin(self, leaver: int) -> None:
+        self.leaver = leaver
         self.redis.ask("FLUSHALL")
         self.folder = TemporaryDirectory(prefix="fanbid-judged-")
         self.clock = VirtualClock(START_MS)
         self.link = RedisLink(self.redis.url)
         self.servers: list[Server] = []
         self.noted: list[tuple[bytes, Any]] = []
-        self.join()
-        self.join()
+        for _ in range(3):
+            self.join()
 
     def join(self) -> None:
         number = len(self.servers) + 1
@@ -213,7 +214,16 @@ class Exchange(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "servers"):
             return
-        # Of who is away, as much as anybody has who is there; of the others all.
+        # One leaves for good, when only one other has its last rows. Of who is away, as much as anybody has who is there; of the others all.
+        if len(self.here()) > 1:
+            leaver = self.one(self.leaver)
+            leaver.judge(5)
+            leaver.is_away = True
+            for _ in range(100):
+                leaver.publisher.step()
+                self.one(self.leaver).consumer.step([leaver.owner_id])
+            for key in self.redis.ask("KEYS", f"*judged:{leaver.owner_id}}}:rows*"):
+                self.redis.ask("DEL", key)
         self.clock.advance_to(self.clock.wall_ms() + LIVE_MS)
         here = self.here()
         pairs = [(server, origin) for server in here for origin in self.servers if origin is not server]
