@@ -34,8 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     retire.add_argument(
         "--lost",
         action="store_true",
-        help="with --owner: its directory is gone; grants wait for it no longer, what it accepted and did not settle is "
-        "not charged. With --data: it leaves although no other server has all of its rows",
+        help="with --owner: its directory is gone; grants wait for it no longer, what it accepted and did not settle "
+        "is not charged. With --data: it leaves although no other server has all of its rows",
     )
     for action in (listing, retire):
         action.add_argument(

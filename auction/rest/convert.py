@@ -134,6 +134,7 @@ def report_json(report: pb.CampaignReport) -> dict[str, Any]:
     return {
         "campaign_id": str(report.campaign_id),
         "ledger_sequence": str(report.ledger_sequence),
+        "true_at": [row_text(sequence) for sequence in report.true_at],
         "at_ms": report.at_ms,
         "total": _figures_json(report.total),
         "today": _figures_json(report.today),
@@ -166,7 +167,8 @@ def charges_json(page: pb.ListChargesResponse) -> dict[str, Any]:
 
 def _charge_json(charge: pb.Charge) -> dict[str, Any]:
     fields = charge_fields(charge)
-    fields |= {name: str(fields[name]) for name in ("viewer_id", "creative_id")} | {"sequence": row_text(charge.sequence)}
+    fields |= {name: str(fields[name]) for name in ("viewer_id", "creative_id")}
+    fields["sequence"] = row_text(charge.sequence)
     return fields | {"at": _AUCTIONS[charge.at], "verdict": _VERDICTS[charge.verdict]}
 
 

@@ -100,6 +100,15 @@ def holds_deployment(link: RedisLink, owner: Owner) -> bool:
     return found is None or found.decode() == owner.deployment_id
 
 
+def owner_of(folder: Path) -> Owner:
+    """The owner whose data folder this is, be it retired or not.
+
+    Raises:
+        ForeignFolder: its file cannot be read.
+    """
+    return _read(folder / OWNER_FILE)
+
+
 def is_shared(folder: Path) -> bool:
     """Whether the folder is one whose budgets are in a Redis."""
     return (folder / OWNER_FILE).is_file()

@@ -20,7 +20,7 @@ from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger.anchor import Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
 from pacing.ledger.owners import SEQUENCE_MASK, as_seen_from, qualified
-from pacing.ledger.reading import JUDGED, ROWS, JudgedReads
+from pacing.ledger.reading import JUDGED, ROWS, JudgedReads, open_read_only
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +175,42 @@ class JudgedCopy(JudgedReads):
         self._db.close()
 
 
+class CopyFile:
+    """Rows of a copy that another process may be writing, read only."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the copy in the file `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            LedgerDamaged: it cannot be opened.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no copy here")
+        self.path = path
+        self._reader = open_read_only(path)
+
+    def rows_at(self, sequences: np.ndarray) -> np.ndarray:
+        """The rows of these sequences of the origin (u8[n], ascending), as OUTCOME[n].
+
+        Raises:
+            LedgerDamaged: one is not there, or what is stored is not what was taken.
+        """
+        try:
+            return ROWS.rows_at(self._reader, sequences)
+        except (sqlite3.Error, LedgerDamaged) as error:
+            raise LedgerDamaged(f"copy {self.path}: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+def copy_path(folder: Path, origin_id: int) -> Path:
+    """The file of the copy of an owner's rows."""
+    return folder / f"owner-{origin_id}.sqlite"
+
+
 class Copies:
     """All copies of a server, in one folder. One thread takes rows in, any thread reads."""
 
@@ -197,7 +233,7 @@ class Copies:
         """The copy of an owner's rows, made where there is none."""
         copy = self._copies.get(origin_id)
         if copy is None:
-            copy = self._opened(self._folder / f"owner-{origin_id}.sqlite", origin_id)
+            copy = self._opened(copy_path(self._folder, origin_id), origin_id)
             self._copies = {**self._copies, origin_id: copy}
         return copy
 

@@ -56,6 +56,10 @@ class Positions:
         """By owner, the positions that are not 0."""
         return {owner_id: sequence for owner_id, sequence in sorted(self._read_to.items()) if sequence}
 
+    def named(self, own_id: int) -> dict[int, int]:
+        """`begun`, with the own ledger under its owner's id."""
+        return dict(sorted((owner_id or own_id, sequence) for owner_id, sequence in self.begun().items()))
+
     def fresh(self, sequences: np.ndarray) -> np.ndarray:
         """Which of these qualified sequences (u8[n]) lie behind the positions, b1[n]."""
         owners = owners_of(sequences)

@@ -214,7 +214,7 @@ class Exchange(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "servers"):
             return
-        # One leaves for good, when only one other has its last rows. Of who is away, as much as anybody has who is there; of the others all.
+        # One leaves for good, when only one other has its last rows.
         if len(self.here()) > 1:
             leaver = self.one(self.leaver)
             leaver.judge(5)
@@ -226,6 +226,7 @@ class Exchange(RuleBasedStateMachine):
                 self.redis.ask("DEL", key)
         self.clock.advance_to(self.clock.wall_ms() + LIVE_MS)
         here = self.here()
+        # Of who is away comes as much as anybody has who is there; of the others all.
         pairs = [(server, origin) for server in here for origin in self.servers if origin is not server]
         expected = {origin.owner_id: origin.ledger.judged_sequence for origin in here}
         for server, origin in pairs:

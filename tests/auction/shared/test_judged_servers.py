@@ -3,6 +3,9 @@ and audiences of all, once."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,8 @@ from auction.campaigns.access import Role
 from auction.status import Refused
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.facts import OutcomeKind, RowStatus, Verdict
+from pacing.ledger.owners import qualified
+from pacing.money import text_from_micros
 from protos import campaigns_pb2
 from targeting.expressions import fans_segment
 from tests.auction.bid.engines import NOON_MS, Engine, tokens_of
@@ -111,7 +116,7 @@ class Servers:
         for figures in (report.total, report.today, *(hour.figures for hour in report.hours)):
             figures.ClearField("bids")
             figures.ClearField("planned_spend_micros")
-        for name in ("ledger_sequence", "at_ms", "multiplier_micros"):
+        for name in ("ledger_sequence", "true_at", "at_ms", "multiplier_micros"):
             report.ClearField(name)
         return report
 
@@ -151,6 +156,39 @@ def test_statements_and_reports_are_whole_and_equal(servers: Servers) -> None:
     assert servers.figures(0) == servers.figures(1)
     assert servers.figures(0).total.impressions == 18
     assert servers.figures(0).today.spend_micros == 24_500
+    for engine in servers.engines:
+        report = engine.campaign_report(servers.campaign_id)
+        assert [sequence >> 48 for sequence in report.true_at] == owners
+        own = qualified(engine.services.membership.owner.owner_id, report.ledger_sequence)
+        assert own in report.true_at
+        mine = charges_of(servers.statement(servers.engines.index(engine)))
+        assert all(any(c.sequence >> 48 == at >> 48 and c.sequence <= at for at in report.true_at) for c in mine)
+
+
+def test_ledger_show_lists_what_the_server_lists(servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    servers.sell(0, range(1, 8), 1_000)
+    servers.meet()
+    servers.sell(1, range(101, 106), 2_000)
+    servers.meet()
+    for number, engine in enumerate(servers.engines):
+        show = ["ledger", "show", str(servers.campaign_id), "--data", str(engine.services.folder)]
+        listed = charges_of(servers.statement(number))
+        assert fanbid.main([*show, "--csv"]) == 0
+        lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        names = [f"{charge.sequence >> 48}#{charge.sequence & 2**48 - 1}" for charge in listed]
+        assert [line["ledger row"] for line in lines] == names
+        assert [line["charged so far"] for line in lines] == [text_from_micros(c.charged_micros) for c in listed]
+        assert fanbid.main([*show, "--json", "--limit", "5"]) == 0
+        assert [json.loads(line)["sequence"] for line in capsys.readouterr().out.splitlines()] == names[:5]
+        assert fanbid.main([*show, "--limit", "5"]) == 0
+        *_, more, last = capsys.readouterr().out.splitlines()
+        assert more.startswith("more: --after ")
+        highest = {name.partition("#")[0]: name for name in sorted(names, key=lambda name: int(name.split("#")[1]))}
+        rows = ", ".join(highest[owner] for owner in sorted(highest))
+        assert last.startswith("charged 0.017 in all, over-delivered 0.00, ")
+        assert last.endswith(f", as far as this server knew: up to rows {rows} of the ledgers")
+        assert fanbid.main([*show, "--after", more.split()[-1]]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == names[5:]
 
 
 def test_a_list_that_is_being_read_does_not_move(servers: Servers) -> None:
