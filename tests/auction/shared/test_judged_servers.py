@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -377,3 +378,26 @@ def test_a_new_server_is_told_what_a_retired_one_judged(
     assert {sequence >> 48 for sequence, _, _ in names[0]} == set(owner_ids)
     assert servers.figures(0) == servers.figures(1)
     assert servers.figures(1).total.impressions == 15
+
+
+def test_the_last_server_that_has_rows_of_a_retired_one_does_not_leave_unasked(
+    servers: Servers, redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners_command, "_HAND_OVER_S", 0.2)
+    servers.sell(0, range(1, 4))
+    servers.meet()
+    servers.add(2)
+    first, second = (engine.services.folder for engine in servers.engines[:2])
+    for engine in servers.engines:
+        engine.close()
+    servers.engines.clear()
+    retire = ["owners", "retire", "--redis", redis.url, "--data"]
+    assert fanbid.main([*retire, str(first)]) == 0
+    capsys.readouterr()
+    assert fanbid.main([*retire, str(second)]) == fanbid.EXIT_BAD_INPUT
+    told = capsys.readouterr().err
+    assert re.search(r"row 1#\d+ and what follows is at no other server; .* nothing is retired", told), told
+    assert fanbid.main(["owners", "list", "--redis", redis.url]) == 0
+    assert str(second) in capsys.readouterr().out
+    assert fanbid.main([*retire, str(second), "--lost"]) == 0
+    assert re.search(r"row 1#\d+ and what follows is in no other server's statements", capsys.readouterr().out)
