@@ -224,7 +224,6 @@ class Exchange(RuleBasedStateMachine):
                 self.one(self.leaver).consumer.step([leaver.owner_id])
             for key in self.redis.ask("KEYS", f"*judged:{leaver.owner_id}}}:rows*"):
                 self.redis.ask("DEL", key)
-        self.clock.advance_to(self.clock.wall_ms() + LIVE_MS)
         here = self.here()
         # Of who is away comes as much as anybody has who is there; of the others all.
         pairs = [(server, origin) for server in here for origin in self.servers if origin is not server]
@@ -234,6 +233,7 @@ class Exchange(RuleBasedStateMachine):
                 held = server.copies.of(origin.owner_id).judged_sequence
                 expected[origin.owner_id] = max(expected.get(origin.owner_id, 0), held)
         for _ in range(400):
+            self.clock.advance_to(self.clock.wall_ms() + LIVE_MS // 10)
             for server in here:
                 server.consumer.step([s.owner_id for s in self.servers if s is not server])
                 server.publisher.step()
