@@ -50,6 +50,7 @@ from pacing.control.pacer import Pacer
 from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
+from pacing.ledger.owners import OWN
 from pacing.ledger.statement import StatementPage, explained, statement_page
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
@@ -170,7 +171,7 @@ class Services:
         )  # fmt: skip
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
-        self.book = ReportBook(self.store.get)
+        self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None
         self.control = Control(
             config,

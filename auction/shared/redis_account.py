@@ -80,8 +80,8 @@ TOKENS = {
 }
 
 JUDGED = {
-    "hgetall": "how far the others' copies of the judged rows go",
-    "hset": "how far this server's copies go",
+    "hgetall": "how far the others' copies of the judged rows go; of which owners there are any",
+    "hset": "how far this server's copies go; of which owners it has rows",
     "del": "a stream for one server that is back in the common one",
 }
 

@@ -28,8 +28,7 @@ from pacing.budget.store import (
     StoreUnavailable,
     check_claims,
 )
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 
 _LISTED_AT = 0
 """Key by which the master is chosen that lists the accounts that were opened anew."""

@@ -31,8 +31,7 @@ from pacing.budget.store import (
 )
 from pacing.clocks import MS_PER_DAY
 from pacing.days import local_day
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.redis_link import Command
 

@@ -28,8 +28,7 @@ from pacing.budget.store import (
     StoreUnavailable,
 )
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.outage import Outage
 
