@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pacing.days import zone_of
 from pacing.money import MAX_PRICE_MICROS
+from protos.rpc.ready_file import new_file
 from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
@@ -136,22 +137,6 @@ def _existing_file(text: str) -> Path:
     return path
 
 
-def new_file(text: str) -> Path:
-    """The path of a file that is written only later, told now if that cannot be.
-
-    Raises:
-        ValueError: it is a folder, or its folder is not there or not writable.
-    """
-    path = _path(text)
-    if path.is_dir():
-        raise ValueError("a folder; must name a file")
-    if not path.parent.is_dir():
-        raise ValueError(f"its folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"its folder {path.parent} is not one in which this account may write")
-    return path
-
-
 def _zone(text: str) -> str:
     try:
         zone_of(text)
@@ -183,7 +168,7 @@ _SETTINGS = (
     _Setting("redis", _redis_url, "URL", "share campaigns and budgets with all servers of this Redis; needs --data"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
-    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once healthy; removed at the start"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),

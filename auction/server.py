@@ -26,6 +26,7 @@ from pacing.ledger.errors import LedgerError, LedgerInUse
 from pacing.redis_link import RedisUnavailable
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from protos.rpc.health_service import Status, add_health_and_reflection
+from protos.rpc.ready_file import remove_ready_file, write_ready_file
 from protos.rpc.server import RpcServer
 
 __all__ = ["Attachment", "Server", "build_services", "configure", "main"]
@@ -152,22 +153,6 @@ def _service_names() -> tuple[str, ...]:
     )
 
 
-def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) -> None:
-    """Tell whoever waits for `path` that the server is healthy, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps({"grpc": grpc_address, "rest": rest_address, "pid": os.getpid()}), encoding="utf-8")
-    part.replace(path)
-
-
-def remove_ready_file(path: Path) -> None:
-    """Take back what `write_ready_file` wrote; what somebody else wrote since stays, and nothing is raised."""
-    try:
-        if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
-            path.unlink()
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        logger.info("ready file %s: left as it is: %r", path, error)
-
-
 def _tell_where_nothing_stays(folder: Path) -> None:
     logger.warning("no --data: all is kept in memory and in %s, and both go away when this server stops", folder)
     logger.warning("a token for it: fanbid token create --role operator --data %s", folder)
@@ -186,7 +171,7 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
         if config.data is None:
             _tell_where_nothing_stays(server.services.folder)
         if config.ready_file is not None:
-            write_ready_file(config.ready_file, server.address, rest_address)
+            write_ready_file(config.ready_file, grpc=server.address, rest=rest_address)
         signal.pause()
     except KeyboardInterrupt:
         logger.info("stopping")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from auction.config import new_file
+from protos.rpc.ready_file import new_file
 
 Scalar = str | int | float | bool | None
 
