@@ -16,7 +16,6 @@ from protos.rpc.ready_file import new_file
 from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
-DATA_VARIABLE = ENVIRONMENT_PREFIX + "DATA"
 TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
 """No setting: `fanbid.py` reads it when a command is refused."""
 REDIS_ADMIN_VARIABLE = ENVIRONMENT_PREFIX + "REDIS_ADMIN"

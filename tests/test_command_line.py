@@ -118,6 +118,19 @@ def test_a_ready_file_that_cannot_be_written_is_refused_before_anything_else(
         assert capsys.readouterr().err == "fanbid serve: FANBID_READY_FILE '': empty; must name a path\n"
 
 
+@pytest.mark.parametrize("words", ["token list", "keys list", "ledger verify", "ledger show 1", "outbox list"])
+def test_what_works_beside_a_server_reads_the_variable_of_its_folder(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+    monkeypatch.delenv("FANBID_DATA", raising=False)
+    assert fanbid.main(words.split()) == 2
+    assert ": --data: required, the data directory of the server; or set FANBID_DATA" in capsys.readouterr().err
+    monkeypatch.setenv("FANBID_DATA", str(tmp_path / "named"))
+    assert fanbid.main(words.split()) in (1, 2)  # nothing is there
+    assert str(tmp_path / "named") in capsys.readouterr().err
+
+
 def test_a_bug_is_not_hidden(command: ModuleType) -> None:
     def fail(args: object) -> int:
         raise ZeroDivisionError
