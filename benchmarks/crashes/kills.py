@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -29,27 +28,24 @@ _SHOWN_PROBLEMS = 20
 
 
 class _Count:
-    """Kills of all workers, on one bar, with the time that is left."""
+    """Kills of all workers, on one bar."""
 
-    def __init__(self, bar: ProgressBar, kills: int) -> None:
+    def __init__(self, bar: ProgressBar) -> None:
         self._bar = bar
-        self._kills = kills
         self._done = 0
         self._lock = threading.Lock()
-        self._began_s = time.monotonic()
 
     def killed(self) -> None:
         """Count one."""
         with self._lock:
             self._done += 1
-            left_s = (time.monotonic() - self._began_s) / self._done * (self._kills - self._done)
-            self._bar.advance(1, f"{self._done} kills, about {left_s:.0f} s left")
+            self._bar.advance(1, f"{self._done} kills")
 
 
 def run(kills: int, workers: int, seed: int, folder: Path, bar: ProgressBar) -> list[Lives]:
     """Kill so often in all, on as many folders side by side as there are workers. An interrupt ends the killing early,
     and what was told until then is held against the ledgers; a second one ends that too."""
-    count, stopping = _Count(bar, kills), threading.Event()
+    count, stopping = _Count(bar), threading.Event()
     shares = [kills // workers + (k < kills % workers) for k in range(workers)]
     with ThreadPoolExecutor(workers) as pool:
         killings = [Killing(folder / f"{k}", seed + 1_000 * k, count.killed, stopping) for k in range(workers)]
