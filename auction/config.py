@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pacing.days import zone_of
 from pacing.money import MAX_PRICE_MICROS
+from pacing.redis_url import shown_url
 from protos.rpc.ready_file import new_file
 from protos.rpc.tls import ClientTls, ServerTls
 
@@ -151,8 +152,7 @@ def _currency(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("not redis://HOST:PORT, rediss://HOST:PORT or unix://PATH")
+    shown_url(text)  # refuses what is none
     return text
 
 
@@ -250,7 +250,8 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
         try:
             chosen[setting.name] = setting.convert(text)
         except ValueError as refused:
-            raise BadSetting(f"{source} {text!r}: {refused}") from None
+            given = source if setting.convert is _redis_url else f"{source} {text!r}"  # a URL may hold a password
+            raise BadSetting(f"{given}: {refused}") from None
     config = ServeConfig(**chosen)  # type: ignore[arg-type]
     if config.billing_ms < config.win_notice_ms:
         raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")
