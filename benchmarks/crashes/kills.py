@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.crashes.lives import Killing, Lives
+from benchmarks.crashes.lives import Killing, Lives, compile_kernels
 from benchmarks.crashes.told import sums
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 
@@ -97,8 +97,12 @@ def main(args: argparse.Namespace) -> int:
     for flag, value, most in (("--kills", kills, 10**6), ("--workers", args.workers, 64)):
         if not 1 <= value <= most:
             raise ValueError(f"{flag} {value}: not in 1..{most}")
-    with tempfile.TemporaryDirectory(prefix="fanbid-kills-") as name, progress(kills, "killing") as bar:
-        every = run(kills, min(args.workers, kills), args.seed, Path(name), bar)
+    with tempfile.TemporaryDirectory(prefix="fanbid-kills-") as name:
+        with progress(1, "a first start, kernels compiled") as bar:
+            compile_kernels(Path(name) / "first")
+            bar.advance(1)
+        with progress(kills, "killing") as bar:
+            every = run(kills, min(args.workers, kills), args.seed, Path(name), bar)
     problems = Counter(problem for lives in every for problem in lives.problems)
     for problem, times in problems.most_common(_SHOWN_PROBLEMS):
         print(f"{problem} ({times} times)" if times > 1 else problem)
