@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from auction.bid.keyring import KEY_FILE
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import StoreUnavailable
 from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
@@ -23,7 +25,7 @@ from auction.services import Services, build_services
 from auction.status import refuse
 from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
-from pacing.redis_link import RedisUnavailable
+from pacing.redis_link import RedisLink, RedisUnavailable
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from protos.rpc.health_service import Status, add_health_and_reflection
 from protos.rpc.ready_file import remove_ready_file, write_ready_file
@@ -64,7 +66,20 @@ class Server:
         try:
             self._open(attach)
         except BaseException:
+            self.services.tell_what_stays()
             self._close()
+            raise
+
+    def start(self) -> str | None:
+        """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one.
+
+        Raises:
+            ValueError: the REST shim did not start.
+        """
+        try:
+            return self._start()
+        except Exception:
+            self.services.tell_what_stays()
             raise
 
     def _open(self, attach: Attach | None) -> None:
@@ -79,8 +94,7 @@ class Server:
             self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
             self._grpc.bind(f"unix:{self._rest_socket}")
 
-    def start(self) -> str | None:
-        """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one."""
+    def _start(self) -> str | None:
         self._health.set(Status.NOT_SERVING, ("", *_service_names()))
         self._grpc.start()
         warm_up(self.services)
@@ -131,6 +145,8 @@ def _open_services(config: ServeConfig) -> Services:
         ValueError: a file is of no use.
     """
     try:
+        if config.data is not None and not (config.data / KEY_FILE).exists():
+            _refuse_before_anything_is_made(config)
         return build_services(config)
     except LedgerInUse:
         reason = "another server has this folder open; stop that one, or name another folder"
@@ -143,6 +159,29 @@ def _open_services(config: ServeConfig) -> Services:
     except OSError as refused:
         help_ = "must be a folder, there or to be made, in which this account may write"
         raise BadSetting(f"--data {config.data}: {refused}; {help_}") from refused
+
+
+def _refuse_before_anything_is_made(config: ServeConfig) -> None:
+    """A start that cannot succeed must leave no folder behind, and above all no owner in a Redis.
+
+    Raises:
+        BadSetting: an address is taken, or no address of this machine.
+        ValueError, RedisUnavailable: the Redis cannot be used.
+    """
+    _check_free("--listen", config.listen)
+    if not config.no_rest:
+        _check_free("--rest-listen", config.rest_listen)
+    if config.redis:
+        RedisLink(config.redis).close()
+
+
+def _check_free(flag: str, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        raise BadSetting(f"{flag} {address}: the address cannot be bound") from None
 
 
 def _service_names() -> tuple[str, ...]:
