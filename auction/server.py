@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import StoreUnavailable
 from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 from auction.services import Services, build_services
+from auction.shared.keys_redis import check_usable
 from auction.status import refuse
 from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
@@ -172,7 +174,8 @@ def _refuse_before_anything_is_made(config: ServeConfig) -> None:
     if not config.no_rest:
         _check_free("--rest-listen", config.rest_listen)
     if config.redis:
-        RedisLink(config.redis).close()
+        with closing(RedisLink(config.redis)) as link:
+            check_usable(link)
 
 
 def _check_free(flag: str, address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ import pytest
 import fanbid
 from auction.config import ServeConfig
 from auction.services import Services
-from benchmarks.redis_servers import RedisServer
+from auction.shared.redis_account import acl_line
+from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.owner_redis import OWNER_FILE, forget, owners
 from pacing.redis_link import RedisLink
+
+PASSWORD = "sixteen-or-more-letters"
 
 
 @contextmanager
@@ -48,6 +52,20 @@ def test_a_start_that_cannot_succeed_makes_no_folder_and_joins_nobody(
         assert fanbid.main([*shared, "--listen", address]) == 2
         assert list(new.iterdir()) == [] and owners(link) == before
     link.close()
+
+
+def test_without_loaded_scripts_nobody_joins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new"
+    with redis_server() as server:
+        server.ask(*shlex.split(acl_line("strict", PASSWORD)))
+        url = server.url.replace("://", f"://strict:{PASSWORD}@")
+        flags = ["--data", str(new), "--redis", url, "--listen", "127.0.0.1:0", "--no-rest", "--no-bridge"]
+        assert fanbid.main(["serve", *flags]) == 2
+        assert "run `fanbid redis load`" in capsys.readouterr().err
+        assert not new.exists()
+        link = RedisLink(server.url)
+        assert owners(link) == {}
+        link.close()
 
 
 def test_a_start_that_fails_after_it_joined_says_what_stays(
