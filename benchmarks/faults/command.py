@@ -170,6 +170,7 @@ def _play(args: argparse.Namespace, seeds: range, workers: int) -> int:
                 bar.advance(len(some), _note(list(outcomes.values())))
         except KeyboardInterrupt:  # what was played until now counts
             is_interrupted = True
+            bar.advance(0, "interrupted: worlds that are under way come to their end")
             outcomes |= {outcome.seed: outcome for outcome in playing.give_up()}
     if is_interrupted:
         print(f"interrupted after {len(outcomes)} of {len(seeds)} worlds")
