@@ -183,6 +183,8 @@ def _check_free(flag: str, address: str) -> None:
     host = host.strip("[]")
     try:
         socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except socket.gaierror:
+        return  # a name that means no address of this family; whoever binds it will see
     except OSError:
         raise BadSetting(f"{flag} {address}: the address cannot be bound") from None
 
