@@ -18,6 +18,7 @@ import numpy as np
 from auction.audit.lines import HEADER, line_of
 from auction.audit.verify import KEYS_FILE, LEDGER_FILE, Verified, verify
 from pacing.budget.owner_redis import is_shared, owner_of
+from pacing.data_folder import add_data_argument, data_folder
 from pacing.facts import row_text
 from pacing.ledger.errors import LedgerError
 from pacing.ledger.listed import ListedFiles
@@ -52,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--json", action="store_true", help="one JSON object a line, with whole micros")
     check = actions.add_parser("verify", help="derive every charge and bid again; the first difference ends it with 1")
     for action in (show, check):
-        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        add_data_argument(action)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         0: shown, or nothing differs; 1: a difference, or the ledger cannot be read.
     """
     try:
-        return _verify(args.data) if args.action == "verify" else _show(args)
+        return _verify(data_folder(args)) if args.action == "verify" else _show(args)
     except LedgerError as error:
         print(f"fanbid ledger: {error}", file=sys.stderr)
         return 1
@@ -76,7 +77,7 @@ def _show(args: argparse.Namespace) -> int:
         raise ValueError(f"--limit {limit}: at least 1")
     if not 0 <= args.after < 2**63:
         raise ValueError(f"--after {args.after}: not in 0..{2**63 - 1}")
-    with _opened(args.data) as shown:
+    with _opened(data_folder(args)) as shown:
         pages = _pages(shown.statement, args.campaign_id, args.after, limit)
         if args.csv:
             _print_csv(pages)
