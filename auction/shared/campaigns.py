@@ -293,7 +293,7 @@ def _refused_while_away(what: str) -> Iterator[None]:
     try:
         yield
     except RedisForeign as error:
-        raise StoreUnavailable(f"the Redis of all servers is not the one that they share ({error}): {what}") from None
+        raise StoreUnavailable(f"{error}: {what}", told=f"the Redis of all servers: {error.why}: {what}") from None
     except (RedisUnavailable, BudgetsAway) as error:
         away = "the Redis that all servers share does not answer now"
         raise StoreUnavailable(f"{away} ({error}): {what}", told=f"{away}: {what}") from None

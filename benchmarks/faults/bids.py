@@ -25,7 +25,8 @@ class BidTable:
         number_of: bid number by (lease_id, hold_seq).
         foreign_claims: amount by bid number, of claims that became durable through another process.
         unassured: those of them for which the money had been given free: the feed had lost the bid or not won it in
-            time, or it lapsed and the wall clock went back, or the claim was judged too late. Nobody could know, so
+            time, or it lapsed and the wall clock went back, or the claim was judged too late, or several servers were
+            told of different amounts. Nobody could know, so
             that money may have been bid again.
         lives: processes so far.
     """

@@ -151,6 +151,8 @@ class Feed:
             self._say(at_ms + random_() * 10 * self._billing_ms, (n, _FOLLOW, 0))
         if self._plan.wrong_amount_rate and random_() < self._plan.wrong_amount_rate:
             wrong = self._bids.bid_micros[n] + 1 if random_() < 0.5 else paid // 2
+            if self._servers > 1:  # two servers may each believe another amount, and give back what it leaves
+                self._bids.unassured[n] = paid
             self._say(at_ms + random_() * self._billing_ms, (n, _BILLABLE, wrong))
 
     def answered(self, report: Report, statuses: list[int], now_ms: int) -> None:
