@@ -97,7 +97,7 @@ def test_a_redis_that_comes_back_empty_gets_nothing_and_its_content_goes_on(
         look(engine)
     assert keys_of(masters) == [DEPLOYMENT.encode()], "nothing is written there but that it lost a deployment"
     # Nobody begins anew beside a server that has money of the lost one, nor starts again.
-    with pytest.raises(ForeignFolder, match=r"lost deployment .* stop all of its servers, then delete the key"):
+    with pytest.raises(ForeignFolder, match=r"lost deployment .* stop all of its servers, then delete all keys"):
         Engine(tmp_path / "b", redis=masters[0].url)
     assert len([record for record in caplog.records if record.name == "auction.shared.deployment"]) == 1
     put_back(held)
