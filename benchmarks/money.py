@@ -23,7 +23,7 @@ from redis import Redis
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.redis_servers import NoRedisServer, redis_server
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, LeaseRequest
+from pacing.budget.store import SETTLEMENT, CapsRequest, LeaseRequest
 from pacing.clocks import MS_PER_HOUR
 from pacing.days import local_day
 from pacing.facts import OUTCOME, OutcomeKind, Verdict
@@ -105,7 +105,7 @@ def _lease_requests(number: int) -> list[LeaseRequest]:
 def open_store(store: RedisStore) -> None:
     """Accounts with all the money there is, and one large lease for each campaign whose claims are settled."""
     for i in range(CAMPAIGNS):
-        store.set_caps(i + 1, i % CREATORS + 1, ZONE, MAX_AMOUNT_MICROS, MAX_AMOUNT_MICROS, NOW_MS)
+        store.set_caps(CapsRequest(i + 1, i % CREATORS + 1, ZONE, MAX_AMOUNT_MICROS, MAX_AMOUNT_MICROS, NOW_MS))
     share = MAX_AMOUNT_MICROS // 4
     requests = [LeaseRequest(i, i, DAY_KEY, NOW_MS, NOW_MS + MS_PER_HOUR, share) for i in range(1, CREATORS + 1)]
     if None in store.acquire(requests):

@@ -24,7 +24,7 @@ from benchmarks.failover.servers import BID_MICROS, CREATOR, ZONE, Spender, char
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.redis_servers import redis_cluster
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, CapsRequest, StoreUnavailable
 from pacing.clocks import SystemClock
 
 KILLS, QUICK_KILLS = 100, 2
@@ -148,7 +148,7 @@ def cluster_resumes_s() -> float:
     with redis_cluster(masters=3, replicas=3, node_timeout_ms=1_000) as cluster:
         store = RedisStore(cluster.url, 1, timeout_ms=500)
         now_ms = SystemClock().wall_ms()
-        store.set_caps(1, CREATOR, ZONE, 10**12, 10**12, now_ms)
+        store.set_caps(CapsRequest(1, CREATOR, ZONE, 10**12, 10**12, now_ms))
         sequence = 0
 
         def settle() -> bool:

@@ -36,6 +36,7 @@ class Auditor:
         self._bids = bids
         self._answers = answers
         self._campaigns = tuple(zones)
+        self._granted: dict[int, int] = {}  # campaign by lease
         self._claims: dict[Key, tuple[int, int]] = {}  # (sequence, amount) by (lease, hold)
         self._verdicts: dict[Key, int] = {}
         self._follows: set[Key] = set()
@@ -98,13 +99,14 @@ class Auditor:
     ) -> None:
         books = self.accounts
         if kind == _RELEASE:
-            lease = books.leases[lease_id]
+            lease = books.leases[self._granted[lease_id], lease_id]
             if not 0 <= amount <= lease.left_micros:
                 raise Differs(f"lease {lease_id:#x}: {amount} released of {lease.left_micros}")
             books.lend(lease, -amount)
         elif kind == _GRANT:
             books.check_dates(lease_id, campaign_id, day_key, start_at_ms, end_at_ms)
             books.enter_grant(lease_id, ShadowLease(campaign_id, day_key, 0, end_at_ms), amount)
+            self._granted[lease_id] = campaign_id
 
     def verdicts_durable(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """See `disk.Watcher`.

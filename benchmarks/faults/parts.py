@@ -26,7 +26,7 @@ from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.recovery import Replayed, replay
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import Epoch, LeaseRequest
+from pacing.budget.store import Epoch, JudgedMark, LeaseRequest
 from pacing.clocks import Clock
 from pacing.days import day_of_key
 from pacing.ledger import index
@@ -134,6 +134,10 @@ class _NoSettlingAgain(EpochWatch):
         self._settled_ids, self._owed = self._owed, None
 
 
+def _no_marks(self: SharedKeys, at: At, owner_id: int) -> list[JudgedMark]:
+    return []
+
+
 def _remember_nothing(self: SharedKeys, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
     self._decided.add(lease_id)
 
@@ -167,9 +171,16 @@ _give_back = SharedKeys.give_back
 
 
 def _give_back_unnumbered(
-    self: SharedKeys, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int
+    self: SharedKeys,
+    at: At,
+    campaign_id: int,
+    lease_id: int,
+    amount_micros: int,
+    closed: bool,
+    serial: int,
+    kept_ms: int,
 ) -> int:
-    return _give_back(self, at, lease_id, amount_micros, closed, 0, kept_ms)
+    return _give_back(self, at, campaign_id, lease_id, amount_micros, closed, 0, kept_ms)
 
 
 def _amount_whoever_asks(self: SharedKeys, known: StoredLease, request: LeaseRequest) -> int:
@@ -229,6 +240,11 @@ PARTS = {
     "settling-again": Part(
         "after a failover every server tells again what it charged and has, before anything is granted",
         [(server, "EpochWatch", _NoSettlingAgain)],
+        servers=SEVERAL,
+    ),
+    "marks": Part(
+        "how long ago a server charged something is told by the clock of the store; its own may have been set",
+        [(SharedKeys, "marks", _no_marks)],
         servers=SEVERAL,
     ),
     "waiting-claims": Part(

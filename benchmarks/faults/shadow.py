@@ -38,7 +38,7 @@ class ShadowAccounts:
     """The accounts of all campaigns.
 
     Attributes:
-        leases: by lease_id.
+        leases: by (campaign_id, lease_id): a lease id whose grant died with who asked for it may be asked for again.
         settled: S by account; `leased`: L.
         charged_over_micros: charged beyond a cap in force.
         excused_micros: by campaign, how much may be charged beyond its caps outside of the assumptions.
@@ -52,7 +52,7 @@ class ShadowAccounts:
         self._asked_at_opening: dict[Key, int] = {}
         self.settled: defaultdict[Key, int] = defaultdict(int)
         self.leased: defaultdict[Key, int] = defaultdict(int)
-        self.leases: dict[int, ShadowLease] = {}
+        self.leases: dict[Key, ShadowLease] = {}
         self.charged_over_micros = 0
         self.excused_micros: defaultdict[int, int] = defaultdict(int)
 
@@ -104,9 +104,10 @@ class ShadowAccounts:
         Raises:
             Differs: it is granted twice, or S + L exceeds B.
         """
-        if lease_id in self.leases:
+        key = (lease.campaign_id, lease_id)
+        if key in self.leases:
             raise Differs(f"lease {lease_id:#x}: granted twice")
-        self.leases[lease_id] = lease
+        self.leases[key] = lease
         self._asked_at_opening.setdefault((lease.campaign_id, lease.day_key), len(self._asked[lease.campaign_id]))
         self.lend(lease, amount)
         for key in ((lease.campaign_id, FLIGHT), (lease.campaign_id, lease.day_key)):
@@ -125,9 +126,10 @@ class ShadowAccounts:
         Raises:
             Differs: an account is charged beyond its cap in force.
         """
-        lease = self.leases.get(lease_id)
+        lease = self.leases.get((campaign_id, lease_id))
         if lease is None:
-            lease = self.leases[lease_id] = ShadowLease(campaign_id, self.date_key(campaign_id, issued_at_ms), 0)
+            lease = ShadowLease(campaign_id, self.date_key(campaign_id, issued_at_ms), 0)
+            self.leases[campaign_id, lease_id] = lease
         self.lend(lease, -min(amount, lease.left_micros))
         for key in ((campaign_id, FLIGHT), (campaign_id, lease.day_key)):
             self.settled[key] += amount

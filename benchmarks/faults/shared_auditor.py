@@ -17,7 +17,7 @@ from benchmarks.faults.clock import Timeline
 from benchmarks.faults.differs import Differs
 from benchmarks.faults.shadow import FLIGHT, Key, OverDelivery, ShadowAccounts, ShadowLease
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.store import LeaseRequest, LeaseState
+from pacing.budget.store import CapsRequest, LeaseRequest, LeaseState
 from pacing.facts import Verdict
 from pacing.ledger.rows import MoneyKind
 
@@ -47,7 +47,7 @@ class StoreTruth:
         self._wall_ms = wall_ms
         self._lease_after_ms = lease_after_ms
         self._revisions: defaultdict[int, int] = defaultdict(int)
-        self._serials: defaultdict[int, int] = defaultdict(int)
+        self._serials: defaultdict[Key, int] = defaultdict(int)
         self._open: defaultdict[int, set[int]] = defaultdict(set)
         self._does: dict[str, Callable[..., None]] = {
             "change_caps": self._change_caps,
@@ -86,22 +86,12 @@ class StoreTruth:
         if act is not None:
             act(answer, *arguments)
 
-    def _change_caps(
-        self,
-        told: EffectiveCaps,
-        creator_id: int,
-        quarantine_ms: int,
-        campaign_id: int,
-        zone: str,
-        caps: tuple[int, int],
-        now_ms: int,
-        revision: int,
-        opening: bool,
-    ) -> None:
-        if revision < self._revisions[campaign_id]:
+    def _change_caps(self, told: EffectiveCaps, quarantine_ms: int, asked: CapsRequest) -> None:
+        campaign_id, caps = asked.campaign_id, (asked.daily_cap_micros, asked.total_cap_micros)
+        if asked.revision < self._revisions[campaign_id]:
             return
-        self._revisions[campaign_id] = revision
-        in_force = self.accounts.set_caps(campaign_id, *caps, now_ms)
+        self._revisions[campaign_id] = asked.revision
+        in_force = self.accounts.set_caps(campaign_id, *caps, asked.now_ms)
         is_exact = self._is_exact and not self.has_lost_writes
         if is_exact and (told.daily_cap_micros, told.total_cap_micros) != in_force:
             raise Differs(f"caps in force of campaign {campaign_id}: answered {told}, are {in_force}")
@@ -116,7 +106,7 @@ class StoreTruth:
         requests: list[LeaseRequest],
     ) -> None:
         for request, amount in zip(requests, amounts, strict=True):
-            if not amount or request.lease_id in self.accounts.leases:
+            if not amount or (campaign_id, request.lease_id) in self.accounts.leases:
                 continue
             self._drop_dead_leases(campaign_id)
             lease = ShadowLease(campaign_id, request.day_key, 0, request.end_at_ms)
@@ -128,10 +118,10 @@ class StoreTruth:
         if self.has_lost_writes:
             before_ms = self._wall_ms() - self._lease_after_ms
             for lease_id in list(self._open[campaign_id]):
-                self._end_if_before(lease_id, before_ms)
+                self._end_if_before(campaign_id, lease_id, before_ms)
 
-    def _end_if_before(self, lease_id: int, before_ms: int) -> None:
-        lease = self.accounts.leases[lease_id]
+    def _end_if_before(self, campaign_id: int, lease_id: int, before_ms: int) -> None:
+        lease = self.accounts.leases[campaign_id, lease_id]
         if lease.end_at_ms < before_ms:
             if self._over.is_clock_wrong:
                 # Perhaps of a server that lives and bids on it. A failover may lose that it was taken back and lent
@@ -140,12 +130,15 @@ class StoreTruth:
             self.accounts.lend(lease, -lease.left_micros)
             self._open[lease.campaign_id].discard(lease_id)
 
-    def _give_back(self, released: int, lease_id: int, amount: int, closed: bool, serial: int, kept_ms: int) -> None:
-        lease = self.accounts.leases.get(lease_id)
-        if lease is None or 0 < serial <= self._serials[lease_id]:
+    def _give_back(
+        self, released: int, campaign_id: int, lease_id: int, amount: int, closed: bool, serial: int, kept_ms: int
+    ) -> None:
+        key = (campaign_id, lease_id)
+        lease = self.accounts.leases.get(key)
+        if lease is None or 0 < serial <= self._serials[key]:
             return
         if serial:
-            self._serials[lease_id] = serial
+            self._serials[key] = serial
         self.accounts.lend(lease, -min(amount, lease.left_micros))
         if closed and not lease.left_micros:
             self._open[lease.campaign_id].discard(lease_id)
@@ -175,13 +168,13 @@ class StoreTruth:
 
     def _take_back(self, taken: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> None:
         for lease_id in list(self._open[campaign_id]):
-            self._end_if_before(lease_id, before_at_ms)
+            self._end_if_before(campaign_id, lease_id, before_at_ms)
 
     def _restate(self, changed: int, campaign_id: int, states: list[LeaseState], kept_ms: int) -> None:
         """What a holder does not have is not out; where it has more, the store may reserve more than it needs to."""
         self._is_exact = self._is_exact and not changed
         for state in states:
-            lease = self.accounts.leases.get(state.lease_id)
+            lease = self.accounts.leases.get((campaign_id, state.lease_id))
             if changed and lease is not None and lease.left_micros > state.remaining_micros:
                 self.accounts.lend(lease, state.remaining_micros - lease.left_micros)
 
@@ -231,7 +224,7 @@ class SharedAuditor(Auditor):
     ) -> None:
         if kind == MoneyKind.GRANT:
             self.accounts.check_dates(lease_id, campaign_id, day_key, start_at_ms, end_at_ms)
-            if lease_id not in self.accounts.leases:
+            if (campaign_id, lease_id) not in self.accounts.leases:
                 raise Differs(f"lease {lease_id:#x}: in the ledger, and the store never granted it")
 
     def _enter_verdict(self, n: int, claim: Key, amount: int, verdict: int) -> None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.marks_redis import MARKS_KEPT_MS
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.redis_store import CLOCK_ERROR_MS
-from pacing.budget.store import Epoch, LeaseRequest, LeaseState
+from pacing.budget.store import CapsRequest, Epoch, JudgedMark, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
 
@@ -60,6 +61,7 @@ class SharedKeys(MemoryStore):
         self.creators: dict[int, int] = {}
         self.campaigns: dict[int, tuple[int, int]] = {}
         self._reopened: dict[int, int] = {}
+        self._marks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._epochs: dict[int, _CreatorEpoch] = {}
         self._seqs_told: defaultdict[int, list[int]] = defaultdict(list)
         self._expires_at_ms: dict[int, int] = {}
@@ -88,6 +90,15 @@ class SharedKeys(MemoryStore):
     def reopened(self, at: At) -> list[int]:
         """See `RedisStore.reopened`."""
         return sorted(creator_id for creator_id, until_ms in self._reopened.items() if at.at_ms < until_ms)
+
+    def mark(self, at: At, owner_id: int, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._marks[owner_id].append((at.at_ms, judged_sequence))
+
+    def marks(self, at: At, owner_id: int) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        ages = ((sequence, at.at_ms - at_ms) for at_ms, sequence in sorted(self._marks[owner_id]))
+        return [JudgedMark(sequence, age_ms) for sequence, age_ms in ages if age_ms <= MARKS_KEPT_MS]
 
     # --- epochs -------------------------------------------------------------------------------------------------
 
@@ -118,22 +129,11 @@ class SharedKeys(MemoryStore):
 
     # --- the contract -------------------------------------------------------------------------------------------
 
-    def change_caps(
-        self,
-        at: At,
-        creator_id: int,
-        quarantine_ms: int,
-        campaign_id: int,
-        zone: str,
-        caps: tuple[int, int],
-        now_ms: int,
-        revision: int,
-        opening: bool,
-    ) -> EffectiveCaps:
+    def change_caps(self, at: At, quarantine_ms: int, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        effective = self.set_caps(campaign_id, creator_id, zone, *caps, now_ms, revision, opening)
-        if not 0 < revision < self.accounts[campaign_id].revision:
-            self._note_epoch(at, creator_id, quarantine_ms)
+        effective = self.set_caps(caps)
+        if not 0 < caps.revision < self.accounts[caps.campaign_id].revision:
+            self._note_epoch(at, caps.creator_id, quarantine_ms)
         return effective
 
     def reopen(self, at: At, quarantine_ms: int, lost: Account, owners: Sequence[int]) -> bool:
@@ -200,7 +200,9 @@ class SharedKeys(MemoryStore):
         super()._open(request, amount)
         self._ends[request.campaign_id][request.lease_id] = request.end_at_ms
 
-    def give_back(self, at: At, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int) -> int:
+    def give_back(
+        self, at: At, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int, kept_ms: int
+    ) -> int:
         """See `BudgetStore.release`."""
         self._expire(lease_id, at)
         lease = self.leases.get(lease_id)

@@ -14,19 +14,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
-from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
     AccountLost,
+    CapsRequest,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
     StoreUnavailable,
     check_claims,
 )
-from pacing.days import zone_of
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 
@@ -188,33 +189,18 @@ class SimulatedStore:
         creator_id = self._creator_of(campaign_id)
         return None if creator_id is None else (campaign_id, creator_id)
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        check_cap("daily_cap_micros", daily_cap_micros)
-        check_cap("total_cap_micros", total_cap_micros)
-        zone_of(zone)
-        if opening:
+        campaign_id, creator_id = caps.campaign_id, caps.creator_id
+        if caps.opening:
             found = self._change(campaign_id, "enter_campaign", campaign_id, creator_id)
         else:
             found = self._look(campaign_id)[0].creators.get(campaign_id)
         if found is None:
             raise AccountLost(campaign_id)
-        if found != creator_id:
-            raise ValueError(f"creator_id {creator_id}: campaign {campaign_id} was opened with {found}, for good")
-        caps = (daily_cap_micros, total_cap_micros)
-        home = (creator_id, self._quarantine_ms, campaign_id, zone)
-        effective: EffectiveCaps = self._change(creator_id, "change_caps", *home, caps, now_ms, revision, opening)
-        self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
+        caps.check_opened_with("creator_id", found)
+        effective: EffectiveCaps = self._change(creator_id, "change_caps", self._quarantine_ms, caps)
+        self._creators[campaign_id], self._zones[campaign_id] = creator_id, caps.zone
         return effective
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
@@ -248,7 +234,9 @@ class SimulatedStore:
         home = self._home_of(lease_id)
         if home is None:
             return 0
-        released: int = self._change(home[1], "give_back", lease_id, amount_micros, closed, serial, self._kept_ms)
+        campaign_id, creator_id = home
+        told = (campaign_id, lease_id, amount_micros, closed, serial)
+        released: int = self._change(creator_id, "give_back", *told, self._kept_ms)
         return released
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
@@ -369,6 +357,15 @@ class SimulatedStore:
         """See `RedisStore.reopened`; asked right after the replication ids, so as reachable as they were."""
         keys, at = self._masters.look(self._masters.number_of(_LISTED_AT))
         return keys.reopened(at)
+
+    def mark(self, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._change(self._owner_id, "mark", self._owner_id, judged_sequence)
+
+    def marks(self) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        keys, at = self._look(self._owner_id)
+        return keys.marks(at, self._owner_id)
 
     def replication_ids(self) -> frozenset[str]:
         """See `RedisStore.replication_ids`."""

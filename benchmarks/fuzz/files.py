@@ -32,7 +32,7 @@ from fanbridge.delivery import Delivery, Waiting
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME
 from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters, replay, snapshot_bytes
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import CapsRequest, LeaseRequest
 from pacing.clocks import MS_PER_DAY, VirtualClock
 from pacing.control.history import MarketHistory
 from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
@@ -208,7 +208,7 @@ def _budgets() -> dict[str, np.ndarray]:
     """What a snapshot of two budgets holds."""
     store = MemoryStore()
     for campaign_id in (1, 2):
-        store.set_caps(campaign_id, CREATOR, "UTC", 10**7, 10**8, START_AT_MS)
+        store.set_caps(CapsRequest(campaign_id, CREATOR, "UTC", 10**7, 10**8, START_AT_MS))
     store.acquire([LeaseRequest(9, 1, START_AT_MS // MS_PER_DAY, START_AT_MS, START_AT_MS + 60_000, 100)])
     with np.load(io.BytesIO(snapshot_bytes(store, Counters()))) as arrays:
         return dict(arrays)

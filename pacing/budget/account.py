@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacing.days import LocalDay, day_of_key, local_day
-from pacing.money import MAX_AMOUNT_MICROS
 
 KEPT_DAYS = 8
 """Days with money that an account remembers, however long ago they ended."""
@@ -117,13 +116,3 @@ class Account:
         for day_key in sorted(self.days)[:-KEPT_DAYS]:
             if not self.days[day_key].leased_micros and day_of_key(day_key, self.zone).end_at_ms < before_at_ms:
                 del self.days[day_key]
-
-
-def check_cap(field_name: str, micros: int) -> None:
-    """Refuse an amount that no cap may have.
-
-    Raises:
-        ValueError: `micros` is not in 1..MAX_AMOUNT_MICROS.
-    """
-    if not 1 <= micros <= MAX_AMOUNT_MICROS:
-        raise ValueError(f"{field_name} {micros}: not in 1..{MAX_AMOUNT_MICROS}")

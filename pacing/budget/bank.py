@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from pacing.budget.recovery import Recovery, replay, snapshot_bytes
 from pacing.budget.settings import RECLAIM_MS, BankSettings
 from pacing.budget.settle import SettleJudge
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import AccountLost, StoreUnavailable
+from pacing.budget.store import AccountLost, CapsRequest, StoreUnavailable
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.facts import OutcomeKind, RowStatus
 from pacing.ledger.errors import LedgerDamaged, LedgerError
@@ -73,7 +74,7 @@ class Bank:
         self._durable_caps = {
             a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in state.store.accounts.values()
         }
-        self._lost: dict[int, tuple[int, str, int, int, int]] = {}  # what to open once a shared store has it again
+        self._lost: dict[int, CapsRequest] = {}  # what to open once a shared store has it again
         self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
@@ -132,33 +133,36 @@ class Bank:
             StoreUnavailable: the shared store cannot be asked; the caps are the old or the new ones.
         """
         with self._control:
-            wall_ms = self._clock.wall_ms()
-            before = self._durable_caps.get(campaign_id)
+            wall_ms, opening = self._clock.wall_ms(), opening or self._shared is None
             caps = (daily_cap_micros, total_cap_micros)
-            opened = (campaign_id, creator_id, zone)
+            return self._set_caps(CapsRequest(campaign_id, creator_id, zone, *caps, wall_ms, revision, opening))
+
+    def _set_caps(self, asked: CapsRequest) -> EffectiveCaps:
+        campaign_id, caps = asked.campaign_id, (asked.daily_cap_micros, asked.total_cap_micros)
+        before = self._durable_caps.get(campaign_id)
+        try:
+            effective = self._store.set_caps(asked)
+        except AccountLost as lost:
+            logger.error("%s", lost)
+            self._keeper.shut_slot(self._slot(campaign_id))
+            self._lost[campaign_id] = asked
+            return EffectiveCaps(*caps)
+        self._lost.pop(campaign_id, None)
+        slot = self._slots.get(campaign_id)
+        if slot is not None and before is not None and (caps[0] < before[0] or caps[1] < before[1]):
+            self._keeper.recall(slot, asked.now_ms)
+            effective = self._store.set_caps(asked)
+        if caps != before:
             try:
-                opening = opening or self._shared is None
-                effective = self._store.set_caps(*opened, *caps, wall_ms, revision, opening)
-            except AccountLost as lost:
-                logger.error("%s", lost)
-                self._keeper.shut_slot(self._slot(campaign_id))
-                self._lost[campaign_id] = (creator_id, zone, *caps, revision)
-                return EffectiveCaps(*caps)
-            self._lost.pop(campaign_id, None)
-            slot = self._slots.get(campaign_id)
-            if slot is not None and before is not None and (caps[0] < before[0] or caps[1] < before[1]):
-                self._keeper.recall(slot, wall_ms)
-                effective = self._store.set_caps(*opened, *caps, wall_ms, revision, opening)
-            if caps != before:
-                try:
-                    self._keeper.write_caps(self._store.mirror.accounts[campaign_id], wall_ms)
-                except LedgerError:
-                    if before is not None and self._shared is None:
-                        self._store.set_caps(*opened, *before, wall_ms)
-                    raise
-                self._durable_caps[campaign_id] = caps
-            self._keeper.open_slot(self._slot(campaign_id))
-            return effective
+                self._keeper.write_caps(self._store.mirror.accounts[campaign_id], asked.now_ms)
+            except LedgerError:
+                if before is not None and self._shared is None:
+                    daily, total = before
+                    self._store.set_caps(replace(asked, daily_cap_micros=daily, total_cap_micros=total, revision=0))
+                raise
+            self._durable_caps[campaign_id] = caps
+        self._keeper.open_slot(self._slot(campaign_id))
+        return effective
 
     def _slot(self, campaign_id: int) -> int:
         """The campaign's slot, made if it has none."""
@@ -333,10 +337,10 @@ class Bank:
 
     def _open_found(self, shared: SharedStore) -> None:
         """Let campaigns bid whose accounts a shared store had lost and has again."""
-        for campaign_id, (creator_id, zone, daily, total, revision) in list(self._lost.items()):
+        for campaign_id, asked in list(self._lost.items()):
             if shared.account(campaign_id) is not None:
                 with suppress(StoreUnavailable):
-                    self.set_account(campaign_id, creator_id, zone, daily, total, revision, opening=False)
+                    self._set_caps(replace(asked, now_ms=self._clock.wall_ms(), opening=False))
 
     def judged(self, judged_sequence: int) -> None:
         """Called by the judge follower after each batch: takes a snapshot when many rows went by since the last one."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pacing.budget.quarantine import Quarantine
 from pacing.budget.settle import settlements_of
 from pacing.budget.shared import RemoteStore, SharedStore
-from pacing.budget.store import Epoch, StoreUnavailable
+from pacing.budget.store import Epoch, JudgedMark, StoreUnavailable
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import OutcomeKind, Verdict
 from pacing.ledger.log import Ledger
@@ -22,6 +22,10 @@ SETTLED_AGAIN_MS = MS_PER_HOUR
 claims that it did not lose."""
 
 _MARK_MS = MS_PER_MINUTE
+_DOWN_MS = 30 * MS_PER_MINUTE
+"""A mark older than SETTLED_AGAIN_MS by so much, with none between, says that the server was down: what it judged after
+the mark, it judged soon after."""
+
 _BATCH_ROWS = 4_096
 _BATCHES = 16
 """Batches of one tick, so that other periodic work waits for less than a second."""
@@ -56,6 +60,7 @@ class EpochWatch:
         self._position = 0
         self._started_wall_ms = clock.wall_ms()
         self._marks = deque([_Mark(clock.monotonic_ms(), ledger.judged_sequence)])
+        self._marked_ms: int | None = None
 
     @property
     def is_behind(self) -> bool:
@@ -67,6 +72,7 @@ class EpochWatch:
         self._mark()
         try:
             found = self._store.ask("replication_ids", self._remote.replication_ids)
+            self._mark_in_store()  # behind that question, which a store that is another one does not answer
             is_new = found != self._settled_ids and found != self._owed
             if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)
@@ -85,6 +91,13 @@ class EpochWatch:
             self._marks.append(_Mark(now_ms, self._ledger.judged_sequence))
         while len(self._marks) > 1 and self._marks[1].at_ms <= now_ms - SETTLED_AGAIN_MS:
             self._marks.popleft()
+
+    def _mark_in_store(self) -> None:
+        """For the next process: by then the wall clock may have been set."""
+        newest = self._marks[-1]
+        if self._marked_ms != newest.at_ms:
+            self._store.ask("mark", partial(self._remote.mark, newest.judged_sequence))
+            self._marked_ms = newest.at_ms
 
     def _is_left_behind(self) -> bool:
         """Whether somebody opened a lost account anew after this server had told what it has."""
@@ -125,13 +138,20 @@ class EpochWatch:
     def _first_lately(self) -> int:
         """A sequence before every row that was judged in the last SETTLED_AGAIN_MS.
 
-        When this process judged a row is told by the monotonic clock: the wall clock may have been set since.
+        When this process judged a row is told by the monotonic clock, and of earlier ones by the clock of the store:
+        the wall clock may have been set since.
         """
         since_ms = self._clock.monotonic_ms() - SETTLED_AGAIN_MS
         first = self._marks[0]
         if first.at_ms <= since_ms:
             return first.judged_sequence
-        return self._first_after(self._started_wall_ms - (first.at_ms - since_ms), first.judged_sequence)
+        marks = self._store.ask("marks", self._remote.marks)
+        before = sum(mark.age_ms >= SETTLED_AGAIN_MS for mark in marks)
+        if not before:
+            return self._first_after(self._started_wall_ms - (first.at_ms - since_ms), first.judged_sequence)
+        if marks[before - 1].age_ms < SETTLED_AGAIN_MS + _DOWN_MS:
+            before -= 1
+        return min(mark.judged_sequence for mark in [*marks[before:], JudgedMark(first.judged_sequence, 0)])
 
     def _first_after(self, at_ms: int, high: int) -> int:
         """A sequence before every row that was recorded after an instant, up to the sequence `high`."""

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pacing.budget.account import Account, Balance, EffectiveCaps, check_cap
-from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, AccountLost, Grant, LeaseRequest, check_claims
+from pacing.budget.account import Account, Balance, EffectiveCaps
+from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, AccountLost, CapsRequest, Grant, LeaseRequest, check_claims
 from pacing.clocks import MS_PER_DAY
-from pacing.days import zone_of
 from pacing.facts import Verdict
 
 REMEMBERED_CLAIMS = 2**16
@@ -60,36 +59,23 @@ class MemoryStore:
         """What the ledger of this process leads to: this store itself."""
         return self
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        check_cap("daily_cap_micros", daily_cap_micros)
-        check_cap("total_cap_micros", total_cap_micros)
-        zone_of(zone)
         with self._lock:
-            account = self.accounts.get(campaign_id)
+            account = self.accounts.get(caps.campaign_id)
             if account is None:
-                if not opening:
-                    raise AccountLost(campaign_id)
-                account = Account(campaign_id, creator_id, zone, daily_cap_micros, Balance(total_cap_micros))
-                account.opened_at_ms = now_ms
-                self.accounts[campaign_id] = account
-            for name, ours, theirs in (("zone", account.zone, zone), ("creator_id", account.creator_id, creator_id)):
-                if ours != theirs:
-                    raise ValueError(f"{name} {theirs!r}: campaign {campaign_id} was opened with {ours!r}, for good")
-            day_key = account.day_at(now_ms).day_key
-            if not 0 < revision < account.revision:
-                account.revision = max(revision, account.revision)
-                account.set_caps(daily_cap_micros, total_cap_micros, day_key)
+                if not caps.opening:
+                    raise AccountLost(caps.campaign_id)
+                flight = Balance(caps.total_cap_micros)
+                account = Account(caps.campaign_id, caps.creator_id, caps.zone, caps.daily_cap_micros, flight)
+                account.opened_at_ms = caps.now_ms
+                self.accounts[caps.campaign_id] = account
+            caps.check_opened_with("zone", account.zone)
+            caps.check_opened_with("creator_id", account.creator_id)
+            day_key = account.day_at(caps.now_ms).day_key
+            if not 0 < caps.revision < account.revision:
+                account.revision = max(caps.revision, account.revision)
+                account.set_caps(caps.daily_cap_micros, caps.total_cap_micros, day_key)
             return EffectiveCaps(account.day(day_key).cap_in_force_micros, account.flight.cap_in_force_micros)
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:

@@ -12,7 +12,7 @@ from pacing.array_state import arrays_from, check_like
 from pacing.budget.account import Account, Balance
 from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import CapsRequest, LeaseRequest
 from pacing.facts import OutcomeKind
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.owners import OWNER_SHIFT, SEQUENCE_MASK
@@ -95,7 +95,7 @@ def replay(ledger: LedgerReads, owner_id: int) -> Replayed:
 def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
     kind, campaign_id, lease_id = int(row["kind"]), int(row["campaign_id"]), int(row["lease_id"])
     if kind == MoneyKind.CAPS:
-        state.store.set_caps(
+        caps = CapsRequest(
             campaign_id,
             int(row["creator_id"]),
             row["zone"].decode("ascii"),
@@ -103,6 +103,7 @@ def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
             int(row["total_cap_micros"]),
             int(row["recorded_at_ms"]),
         )
+        state.store.set_caps(caps)
         state.store.accounts[campaign_id].opened_at_ms = int(row["start_at_ms"])
     elif kind == MoneyKind.GRANT:
         amount = int(row["amount_micros"])

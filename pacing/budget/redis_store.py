@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pacing.budget.account import Account, EffectiveCaps, check_cap
+from pacing.budget.account import Account, EffectiveCaps
+from pacing.budget.marks_redis import mark_call, marks_from
 from pacing.budget.owner_redis import OWNERS
 from pacing.budget.scripts_redis import (
     ACQUIRE,
@@ -36,8 +37,10 @@ from pacing.budget.store import (
     GRANT_BIDS,
     GRANT_SHARE,
     AccountLost,
+    CapsRequest,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -46,7 +49,7 @@ from pacing.budget.store import (
     check_claims,
 )
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
-from pacing.days import local_day, zone_of
+from pacing.days import local_day
 from pacing.facts import Verdict
 from pacing.ledger.owners import OWNER_SHIFT
 from pacing.money import MAX_AMOUNT_MICROS
@@ -178,36 +181,24 @@ class RedisStore:
 
     # --- the contract -------------------------------------------------------------------------------------------
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        check_cap("daily_cap_micros", daily_cap_micros)
-        check_cap("total_cap_micros", total_cap_micros)
-        zone_of(zone)
-        day_key = local_day(now_ms, zone).day_key
+        campaign_id, creator_id, zone = caps.campaign_id, caps.creator_id, caps.zone
+        day_key = local_day(caps.now_ms, zone).day_key
         entry = _campaign_entry(campaign_id)
-        _, found = self._run([("SETNX", entry, creator_id) if opening else ("EXISTS", entry), ("GET", entry)])
+        _, found = self._run([("SETNX", entry, creator_id) if caps.opening else ("EXISTS", entry), ("GET", entry)])
         if found is None:
             raise AccountLost(campaign_id)
-        if int(found) != creator_id:
-            raise _opened_otherwise("creator_id", creator_id, campaign_id, int(found))
+        caps.check_opened_with("creator_id", int(found))
         keys = [_home(creator_id, "account", campaign_id), _epoch_key(creator_id)]
-        caps = (daily_cap_micros, total_cap_micros)
-        arguments = (self._quarantine_ms, creator_id, zone, *caps, day_key, revision, int(opening), now_ms)
+        arguments = (
+            self._quarantine_ms, creator_id, zone, caps.daily_cap_micros, caps.total_cap_micros, day_key,
+            caps.revision, int(caps.opening), caps.now_ms,
+        )  # fmt: skip
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
         if not stored_zone:
             raise AccountLost(campaign_id)
-        if stored_zone.decode() != zone:
-            raise _opened_otherwise("zone", zone, campaign_id, stored_zone.decode())
+        caps.check_opened_with("zone", stored_zone.decode())
         self._creators[campaign_id], self._zones[campaign_id] = creator_id, zone
         return EffectiveCaps(daily, total)
 
@@ -458,6 +449,15 @@ class RedisStore:
         (found,) = self._run([("HKEYS", _REOPENED)])
         return sorted(map(int, found))
 
+    def mark(self, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._run([mark_call(self._owner_id, judged_sequence)])
+
+    def marks(self) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        (answer,) = self._run([mark_call(self._owner_id, None)])
+        return marks_from(answer)
+
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
         with _told_as_unavailable():
@@ -494,7 +494,3 @@ def _told_as_unavailable() -> Iterator[None]:
         raise StoreRefused(str(error)) from None
     except RedisUnavailable as error:
         raise StoreUnavailable(str(error)) from None
-
-
-def _opened_otherwise(name: str, given: object, campaign_id: int, stored: object) -> ValueError:
-    return ValueError(f"{name} {given!r}: campaign {campaign_id} was opened with {stored!r}, for good")

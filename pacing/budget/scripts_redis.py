@@ -17,8 +17,9 @@ RESTATE = Script.beside(__file__, "days", "restate")
 REOPEN = Script.beside(__file__, "epoch", "reopen")
 RECLAIM = Script.beside(__file__, "reclaim")
 FORGET_DAYS = Script.beside(__file__, "forget_days")
+MARK = Script.beside(__file__, "mark")
 
-SCRIPTS = (SET_CAPS, ACQUIRE, NOTE_EPOCH, SETTLED_AGAIN, RELEASE, SETTLE, RESTATE, REOPEN, RECLAIM, FORGET_DAYS)
+SCRIPTS = (SET_CAPS, ACQUIRE, NOTE_EPOCH, SETTLED_AGAIN, RELEASE, SETTLE, RESTATE, REOPEN, RECLAIM, FORGET_DAYS, MARK)
 """All of them, for who loads them ahead."""
 
 

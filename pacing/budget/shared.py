@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -17,8 +17,10 @@ from pacing.budget.memory import MemoryStore
 from pacing.budget.store import (
     AccountLost,
     BudgetStore,
+    CapsRequest,
     Epoch,
     Grant,
+    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -63,6 +65,12 @@ class RemoteStore(BudgetStore, Protocol):
 
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of leases, in case their grants, or what was given back of them, are lost."""
+
+    def mark(self, judged_sequence: int) -> None:
+        """Note how far this owner's ledger is judged now."""
+
+    def marks(self) -> list[JudgedMark]:
+        """This owner's marks of the last hours, oldest first, without those that a failover lost."""
 
     def replication_ids(self) -> frozenset[str]:
         """Of what keeps the store; another set means that it may lack its last writes."""
@@ -146,26 +154,15 @@ class SharedStore:
         """Whether the store answered when it was last asked for a lease or anything else."""
         return not self._outage.stops(ACQUIRE)
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        arguments = (campaign_id, creator_id, zone, daily_cap_micros, total_cap_micros, now_ms, revision)
-        caps = self.ask("set_caps", lambda: self._remote.set_caps(*arguments, opening))
-        is_new = campaign_id not in self.mirror.accounts
-        self.mirror.set_caps(*arguments)
+        effective = self.ask("set_caps", lambda: self._remote.set_caps(caps))
+        is_new = caps.campaign_id not in self.mirror.accounts
+        self.mirror.set_caps(replace(caps, opening=True))
         if is_new:
-            self.mirror.accounts[campaign_id].opened_at_ms = now_ms if opening else 0
-        self.refresh([campaign_id])
-        return caps
+            self.mirror.accounts[caps.campaign_id].opened_at_ms = caps.now_ms if caps.opening else 0
+        self.refresh([caps.campaign_id])
+        return effective
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """See `BudgetStore.acquire`; while the store is away, nothing is granted, and what it may have granted without
@@ -284,8 +281,7 @@ class SharedStore:
         if unknown:
             now_ms = self._clock.wall_ms()
             for campaign_id, account in self.ask("accounts", lambda: self._remote.accounts(unknown)).items():
-                caps = (account.daily_cap_micros, account.flight.cap_micros)
-                self.mirror.set_caps(campaign_id, account.creator_id, account.zone, *caps, now_ms, account.revision)
+                self.mirror.set_caps(CapsRequest.again(account, now_ms, opening=True))
                 self.mirror.accounts[campaign_id].opened_at_ms = account.opened_at_ms
 
     def set_caps_again(self) -> None:
@@ -298,16 +294,11 @@ class SharedStore:
             accounts = list(self.mirror.accounts.values())
         for account in accounts:
             if account.revision:
+                caps = CapsRequest.again(account, self._clock.wall_ms(), opening=False)
                 try:
-                    self.ask("set_caps", partial(self._set_caps_again, account))
+                    self.ask("set_caps", partial(self._remote.set_caps, caps))
                 except AccountLost as lost:
                     logger.error("%s", lost)
-
-    def _set_caps_again(self, account: Account) -> None:
-        self._remote.set_caps(
-            account.campaign_id, account.creator_id, account.zone, account.daily_cap_micros, account.flight.cap_micros,
-            self._clock.wall_ms(), account.revision, opening=False,
-        )  # fmt: skip
 
     def settle_again(self, claims: np.ndarray) -> None:
         """Tell charges again that this ledger has, in case the store lost them.

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from pacing.budget.account import Account, EffectiveCaps
+from pacing.days import zone_of
 from pacing.money import MAX_AMOUNT_MICROS
 
 GRANT_SHARE = 2
@@ -55,6 +56,55 @@ class AccountLost(StoreUnavailable):
     def __init__(self, campaign_id: int) -> None:
         super().__init__(f"campaign_id {campaign_id}: the budget store has lost its account; put back what it held")
         self.campaign_id = campaign_id
+
+
+@dataclass(frozen=True, slots=True)
+class CapsRequest:
+    """A creator wants a campaign to spend no more than this.
+
+    Attributes:
+        zone: whose days have the daily cap; like `creator_id` the same at every request.
+        daily_cap_micros, total_cap_micros: 1..MAX_AMOUNT_MICROS.
+        now_ms: on the wall clock; past days keep their cap.
+        revision: of the caps; those of a lower revision than the store has change nothing. 0: of none.
+        opening: whether there may be no accounts yet.
+
+    Raises:
+        ValueError: a cap is out of range, or the zone unknown.
+    """
+
+    campaign_id: int
+    creator_id: int
+    zone: str
+    daily_cap_micros: int
+    total_cap_micros: int
+    now_ms: int
+    revision: int = 0
+    opening: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the caps and the zone."""
+        for name in ("daily_cap_micros", "total_cap_micros"):
+            micros = getattr(self, name)
+            if not 1 <= micros <= MAX_AMOUNT_MICROS:
+                raise ValueError(f"{name} {micros}: not in 1..{MAX_AMOUNT_MICROS}")
+        zone_of(self.zone)
+
+    def check_opened_with(self, name: str, opened_with: int | str) -> None:
+        """Hold our creator_id or zone against that of the account.
+
+        Raises:
+            ValueError: it is another.
+        """
+        given = getattr(self, name)
+        if given != opened_with:
+            raise ValueError(f"{name} {given!r}: campaign {self.campaign_id} was opened with {opened_with!r}, for good")
+
+    @classmethod
+    def again(cls, account: Account, now_ms: int, opening: bool) -> CapsRequest:
+        """What an account was told last."""
+        caps = (account.daily_cap_micros, account.flight.cap_micros)
+        return cls(account.campaign_id, account.creator_id, account.zone, *caps, now_ms, account.revision, opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +165,14 @@ class Epoch:
     owners_behind: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedMark:
+    """How far an owner's ledger was judged `age_ms` ago, by the clock of the store."""
+
+    judged_sequence: int
+    age_ms: int
+
+
 class BudgetStore(Protocol):
     """Accounts and leases. Every method is atomic, over both accounts of a campaign, and may be called from any thread.
 
@@ -124,28 +182,14 @@ class BudgetStore(Protocol):
     Every method raises StoreUnavailable when the store is another program that cannot be reached or does not answer.
     """
 
-    def set_caps(
-        self,
-        campaign_id: int,
-        creator_id: int,
-        zone: str,
-        daily_cap_micros: int,
-        total_cap_micros: int,
-        now_ms: int,
-        revision: int = 0,
-        opening: bool = True,
-    ) -> EffectiveCaps:
-        """Open a campaign's accounts, or change their caps from the day of `now_ms` on.
+    def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
+        """Open a campaign's accounts, or change their caps from the day of `caps.now_ms` on.
 
         A cut below S + L takes effect at S + L; the answer says so.
 
-        Args:
-            revision: of the caps; those of a lower revision than the store has change nothing. 0: of none.
-            opening: whether there may be no accounts yet.
-
         Raises:
-            ValueError: a cap is out of range, the zone unknown, or another zone or creator than at opening.
-            AccountLost: there are no accounts, and `opening` is not set.
+            ValueError: another zone or creator than at opening.
+            AccountLost: there are no accounts, and `caps.opening` is not set.
         """
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:

@@ -16,7 +16,7 @@ from auction.services import Services
 from auction.shared.redis_account import acl_line
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import CapsRequest, LeaseRequest
 
 ZONE = "UTC"
 
@@ -52,7 +52,7 @@ def test_a_lost_owner_keeps_nobody_waiting(
 ) -> None:
     Services(ServeConfig(data=tmp_path / "a", redis=server.url, no_rest=True, no_bridge=True)).close()
     store = RedisStore(server.url, 1, quarantine_ms=0)
-    store.set_caps(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000)
+    store.set_caps(CapsRequest(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000))
     (grant,) = store.acquire([LeaseRequest(1, 5, 20_500, 0, 10**13, 1_000)])
     assert grant is not None
     server.ask("DEBUG", "CHANGE-REPL-ID")
@@ -74,7 +74,7 @@ def test_a_lost_owner_keeps_nobody_waiting(
 
 def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
     store = RedisStore(server.url, 1, quarantine_ms=60_000)
-    store.set_caps(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000)
+    store.set_caps(CapsRequest(5, 9, ZONE, 10**6, 10**6, 1_772_000_000_000))
     server.ask("DEBUG", "CHANGE-REPL-ID")
     assert "no grants" not in run(capsys, "list", "--redis", server.url)[1]
     assert server.ask("HGET", "fanbid:{9}:epoch", "number") == b"1", "it is the servers that begin an epoch"

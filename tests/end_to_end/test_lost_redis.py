@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from benchmarks.redis_servers import redis_server
-from benchmarks.serving import start_server
+from benchmarks.serving import RunningServer, start_server
 from tests.end_to_end.test_two_servers import FLAGS, wait_for
 
 CAMPAIGN = {
@@ -17,6 +17,10 @@ CAMPAIGN = {
     "daily_budget_micros": 16_000_000, "total_budget_micros": 160_000_000, "creatives": [{"creative_id": "7001"}],
 }  # fmt: skip
 SERVING = {"status": "serving"}
+
+
+def log_of(server: RunningServer) -> str:
+    return server.child.log_path.read_text(encoding="utf-8")
 
 
 def test_health_and_refusals_say_what_is_wrong_with_redis(tmp_path: Path) -> None:
@@ -47,6 +51,7 @@ def test_health_and_refusals_say_what_is_wrong_with_redis(tmp_path: Path) -> Non
                 assert refused.status_code == 503
                 message = refused.json()["error"]["message"]
                 assert "has lost deployment" in message and "put back what it held" in message
+                wait_for(lambda: "ERROR auction.shared.deployment: " in log_of(server), "the log to say so")
                 for key in sorted(held, key=b"fanbid:deployment".__eq__):  # that one last
                     redis.ask("RESTORE", key, 0, held[key], "REPLACE")
                 wait_for(lambda: reason() == "failover", "its content, and that another master has it, to be noticed")
@@ -54,7 +59,7 @@ def test_health_and_refusals_say_what_is_wrong_with_redis(tmp_path: Path) -> Non
                 assert 200_000 < told["until_ms"] - time.time() * 1_000 < 300_000
                 made = client.post("/api/campaigns", json=CAMPAIGN | {"creator_id": "8"})
                 assert made.status_code == 201, made.text
-            log = server.child.log_path.read_text(encoding="utf-8")
+            log = log_of(server)
             for line in ("ERROR auction.shared.deployment: ", "budget store back", "no grants until"):
                 assert log.count(line) == 1, log
         finally:

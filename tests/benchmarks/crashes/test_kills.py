@@ -12,7 +12,7 @@ import fanbid
 from benchmarks.crashes.told import CLAIM, Caps, Told, charged_over, count_lost, hold_against_ledger
 from pacing.budget.memory import MemoryStore
 from pacing.budget.settle import SettleJudge
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import CapsRequest, LeaseRequest
 from pacing.facts import DECISION, OutcomeKind
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
@@ -68,7 +68,7 @@ def test_a_lease_or_sequence_used_twice_counts() -> None:
 def test_what_was_told_is_held_against_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger, store = Ledger(path), MemoryStore()
-    store.set_caps(1, 9, "Asia/Shanghai", 100, 100, START_MS)
+    store.set_caps(CapsRequest(1, 9, "Asia/Shanghai", 100, 100, START_MS))
     day = store.accounts[1].day_at(START_MS)
     store.acquire([LeaseRequest(1, 1, day.day_key, START_MS, day.end_at_ms, 50)])
     grant = money_rows(1)

@@ -15,7 +15,7 @@ from benchmarks.faults.answers import AnswerBook
 from benchmarks.faults.auditor import Auditor
 from benchmarks.faults.bids import BidTable
 from benchmarks.faults.clock import SteppingClock
-from benchmarks.faults.command import play_seed
+from benchmarks.faults.command import figures_of, play_seed
 from benchmarks.faults.differs import Differs
 from benchmarks.faults.disk import Crash, CrashPoint, Disk, FolderDisk, MemoryDisk
 from benchmarks.faults.drawing import draw_world
@@ -30,6 +30,9 @@ from tests.sources import ROOT
 
 SEEDS = range(300, 304)
 SHARED_SEEDS = (1, 2)
+SLICE = range(1_000, 1_192)
+"""About two minutes of worlds as `fanbid bench faults` draws them."""
+_CHUNK = 16
 
 
 class Silent:
@@ -49,6 +52,16 @@ def test_shipped_code_passes() -> None:
     assert [outcome.failure for outcome in outcomes] == [""] * len(SEEDS)
     assert sum(outcome.billed_micros for outcome in outcomes) > 0
     assert sum(outcome.faults["crashes in a commit"] for outcome in outcomes) > 0
+
+
+@pytest.mark.parametrize("first", SLICE[::_CHUNK])
+def test_a_slice_of_the_soak_passes(first: int) -> None:
+    outcomes = [play_seed(seed) for seed in range(first, first + _CHUNK)]
+    assert {outcome.seed: outcome.failure for outcome in outcomes if outcome.failure} == {}
+    figures = figures_of(outcomes, elapsed_s=1.0)
+    for name in ("lost_micros", "charged_over_micros", "over_delivered_micros"):
+        assert figures[name] == 0
+    assert int(figures["billed_micros"]) > 0
 
 
 def test_shipped_code_passes_on_several_servers() -> None:

@@ -12,7 +12,7 @@ from pacing.budget.epochs import EpochWatch
 from pacing.budget.quarantine import NoGrants, Quarantine, clock_time
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.shared import AWAY_MS, SharedStore
-from pacing.budget.store import Epoch, LeaseRequest
+from pacing.budget.store import CapsRequest, Epoch, LeaseRequest
 from pacing.clocks import SystemClock, VirtualClock
 from pacing.days import local_day
 from pacing.ledger.log import Ledger
@@ -45,7 +45,7 @@ def test_a_quarantine_is_told_when_it_begins_and_when_it_is_over(
     remote = RedisStore(server.url, 1, quarantine_ms=QUARANTINE_MS)
     store = SharedStore(remote, clock, 1)
     watch = EpochWatch(store, remote, ledger, clock)
-    store.set_caps(5, CREATOR, ZONE, 10**6, 10**6, clock.wall_ms())
+    store.set_caps(CapsRequest(5, CREATOR, ZONE, 10**6, 10**6, clock.wall_ms()))
     watch.tick()
     assert store.acquire([request(1)]) != [None]
     assert watch.quarantine.state is None and said(caplog, "grants") == []
@@ -88,7 +88,7 @@ def test_a_redis_that_refuses_scripts_is_told_once_though_it_answers_the_rest(
     clock = VirtualClock(START_MS)
     remote = RedisStore(server.url, 1, quarantine_ms=0)
     store = SharedStore(remote, clock, 1)
-    store.set_caps(5, CREATOR, ZONE, 10**6, 10**6, START_MS)
+    store.set_caps(CapsRequest(5, CREATOR, ZONE, 10**6, 10**6, START_MS))
 
     def rounds() -> None:
         for lease in range(10, 14):

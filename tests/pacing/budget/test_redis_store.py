@@ -11,7 +11,7 @@ import pytest
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server, wait_until
 from pacing.budget.account import Account, Balance
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, LeaseRequest, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, CapsRequest, LeaseRequest, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import RedisHome
@@ -28,7 +28,7 @@ def request(lease_id: int, want: int = 100, campaign_id: int = 1) -> LeaseReques
 
 
 def open_account(store: RedisStore, campaign_id: int = 1, creator_id: int = CREATOR) -> None:
-    store.set_caps(campaign_id, creator_id, ZONE, 1_000, 5_000, START_MS)
+    store.set_caps(CapsRequest(campaign_id, creator_id, ZONE, 1_000, 5_000, START_MS))
 
 
 def granted(store: RedisStore, lease_id: int) -> int:
@@ -44,7 +44,7 @@ def claims(*told: tuple[int, int, int], first_sequence: int = 1) -> np.ndarray:
 
 def every_call(store: RedisStore) -> list[Callable[[], object]]:
     return [
-        lambda: store.set_caps(2, CREATOR, ZONE, 1_000, 5_000, START_MS),
+        lambda: store.set_caps(CapsRequest(2, CREATOR, ZONE, 1_000, 5_000, START_MS)),
         lambda: store.acquire([request(7)]),
         lambda: store.release(1, 10, False, serial=1),
         lambda: store.settle(claims((1, 1, 10))),
@@ -155,7 +155,7 @@ def test_what_one_store_did_another_knows(shared_home: RedisHome) -> None:
     assert first.account(1) == second.account(1)
     assert first.unsettled_micros([1, 2]) == 140
     with pytest.raises(ValueError, match="creator_id 8"):
-        second.set_caps(1, 8, ZONE, 10, 10, START_MS)
+        second.set_caps(CapsRequest(1, 8, ZONE, 10, 10, START_MS))
     first.close()
     second.close()
 
@@ -271,7 +271,7 @@ def test_charges_told_again_count_once_and_whatever_the_caps(shared_home: RedisH
     open_account(store)
     assert granted(store, 1) == 100
     assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
-    store.set_caps(1, CREATOR, ZONE, 100, 100, START_MS)
+    store.set_caps(CapsRequest(1, CREATOR, ZONE, 100, 100, START_MS))
     lost = claims((8, 1, 50), first_sequence=2)
     assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
     assert store.settle_again(lost).tolist() == [CHARGED], "on a lease that is lost, beyond a cap that was cut"

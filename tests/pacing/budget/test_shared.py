@@ -17,7 +17,7 @@ from pacing.budget.owner_redis import OWNERS
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import NotDecided, StoreUnavailable
+from pacing.budget.store import JudgedMark, NotDecided, StoreUnavailable
 from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.facts import OutcomeKind, RowStatus, Verdict
 from pacing.ledger.followers import JudgeFollower
@@ -419,3 +419,37 @@ def test_charges_are_told_again_whatever_the_wall_clock_said_when_they_were_made
     assert deployment.amounts()[0] == 0
     here.epochs.tick()
     assert deployment.amounts()[0] == 4 * BID
+
+
+HOUR = MS_PER_HOUR
+
+
+@pytest.mark.parametrize(
+    ("ages_ms", "first_row"),
+    [
+        ((3 * HOUR, HOUR + 60_000, HOUR - 60_000, 0), 1),
+        ((3 * HOUR, 2 * HOUR, HOUR - 60_000, 0), 2),
+        ((5 * HOUR, 4 * HOUR, 3 * HOUR, 2 * HOUR), 4),
+        ((HOUR - 1, HOUR - 2, HOUR - 3, 0), 0),
+    ],
+    ids=["up all the time", "down an hour ago, and up since", "down until now", "no mark is old enough"],
+)
+def test_a_new_process_tells_what_was_judged_in_the_last_hour_of_the_store(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, ages_ms: tuple[int, ...], first_row: int
+) -> None:
+    """Four charges, with a mark before each; the wall clock, which was set back since, says that all are recent."""
+    here = deployment.servers[0]
+    here.open(400 * BID, 400 * BID)
+    here.epochs.tick()
+    marks = []
+    for bid, age_ms in zip(deployment.bid_all(here), ages_ms, strict=False):
+        marks.append(JudgedMark(here.ledger.judged_sequence, age_ms))
+        assert here.tell(BILLABLE, bid, BID) == ACCEPTED
+        here.judge.catch_up()
+    here.restart()
+    monkeypatch.setattr(here.remote, "marks", lambda: marks)
+    told: list[int] = []
+    monkeypatch.setattr(here.remote, "settle_again", lambda claims: told.extend(claims["sequence"].tolist()))
+    here.epochs.tick()
+    rows = here.ledger.read(0, 100)
+    assert told == rows["sequence"][rows["kind"] == BILLABLE].tolist()[first_row:]

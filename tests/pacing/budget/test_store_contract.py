@@ -12,7 +12,7 @@ import pytest
 
 from pacing.budget.account import KEPT_DAYS, Account, Balance, EffectiveCaps
 from pacing.budget.settle import SettleJudge
-from pacing.budget.store import GRANT_BIDS, SETTLEMENT, AccountLost, BudgetStore, LeaseRequest
+from pacing.budget.store import GRANT_BIDS, SETTLEMENT, AccountLost, BudgetStore, CapsRequest, LeaseRequest
 from pacing.clocks import MS_PER_DAY
 from pacing.days import local_day
 from pacing.facts import Verdict
@@ -43,8 +43,12 @@ def store(home: Home) -> Iterator[BudgetStore]:
     store.close()
 
 
+def caps(daily: int, total: int, now_ms: int = START_MS, revision: int = 0, opening: bool = True) -> CapsRequest:
+    return CapsRequest(1, 9, ZONE, daily, total, now_ms, revision, opening)
+
+
 def open_account(store: BudgetStore, daily: int, total: int) -> None:
-    assert store.set_caps(1, 9, ZONE, daily, total, START_MS) == EffectiveCaps(daily, total)
+    assert store.set_caps(caps(daily, total)) == EffectiveCaps(daily, total)
 
 
 def account_of(store: BudgetStore, campaign_id: int = 1) -> Account:
@@ -119,7 +123,7 @@ def test_a_lease_id_that_is_used_again_gets_nothing(store: BudgetStore) -> None:
 
 def test_requests_of_many_campaigns_are_answered_in_their_places(store: BudgetStore) -> None:
     for campaign_id in range(1, 9):
-        store.set_caps(campaign_id, campaign_id % 3, ZONE, 1_000, 1_000, START_MS)
+        store.set_caps(CapsRequest(campaign_id, campaign_id % 3, ZONE, 1_000, 1_000, START_MS))
     requests = [request(100 + i, 10 + i, campaign_id=1 + 5 * i % 8) for i in range(16)]
     grants = store.acquire(requests)
     assert [grant and (grant.request, grant.amount_micros) for grant in grants] == [
@@ -213,7 +217,7 @@ def test_claims_of_unknown_campaigns_charge_nobody(store: BudgetStore) -> None:
     assert settle(store, (1, 1, 10), campaign_id=5) == [OVER]
     lease(store, 1, 300)
     assert settle(store, (1, 1, 10), campaign_id=5) == [OVER]
-    store.set_caps(5, 9, ZONE, 1_000, 1_000, START_MS)
+    store.set_caps(CapsRequest(5, 9, ZONE, 1_000, 1_000, START_MS))
     assert settle(store, (1, 1, 10), campaign_id=5) == [OVER], "the lease is another campaign's"
     assert settle(store, (1, 1, 10)) == [CHARGED]
     assert account_of(store, 5) == Account(5, 9, ZONE, 1_000, Balance(1_000), {TODAY.day_key: Balance(1_000)}), (
@@ -226,36 +230,48 @@ def test_a_cut_takes_effect_at_what_is_spent_and_leased(store: BudgetStore) -> N
     open_account(store, 1_000, 5_000)
     lease(store, 1, 400)
     assert settle(store, (1, 1, 100)) == [CHARGED]
-    assert store.set_caps(1, 9, ZONE, 200, 250, START_MS) == EffectiveCaps(400, 400)
+    assert store.set_caps(caps(200, 250)) == EffectiveCaps(400, 400)
     assert lease(store, 2, 1) == 0
     assert settle(store, (1, 2, 300)) == [CHARGED], "leased money stays good"
     assert settle(store, (1, 3, 1)) == [OVER]
-    assert store.set_caps(1, 9, ZONE, 500, 5_000, START_MS) == EffectiveCaps(500, 5_000)
+    assert store.set_caps(caps(500, 5_000)) == EffectiveCaps(500, 5_000)
     assert lease(store, 3, 1_000, least=10) == 100
 
 
 def test_a_cut_leaves_past_days_alone(store: BudgetStore) -> None:
     open_account(store, 1_000, 5_000)
     lease(store, 1, 400)
-    store.set_caps(1, 9, ZONE, 100, 5_000, START_MS + MS_PER_DAY)
+    store.set_caps(caps(100, 5_000, START_MS + MS_PER_DAY))
     assert account_of(store).days[TODAY.day_key].cap_micros == 1_000
     assert settle(store, (1, 1, 300), (1, 2, 500)) == [CHARGED, CHARGED]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("zone", "daily", "total", "text"),
     [
-        ((1, 9, ZONE, 0, 10), "daily_cap_micros 0: not in 1"),
-        ((1, 9, ZONE, 10, 10**14 + 1), "total_cap_micros 100000000000001: not in 1"),
-        ((1, 9, "Asia/Atlantis", 10, 10), "zone 'Asia/Atlantis'"),
-        ((1, 9, "UTC", 10, 10), "zone 'UTC': campaign 1 was opened with 'Asia/Shanghai'"),
-        ((1, 8, ZONE, 10, 10), "creator_id 8: campaign 1 was opened with 9"),
+        (ZONE, 0, 10, "daily_cap_micros 0: not in 1"),
+        (ZONE, 10, 10**14 + 1, "total_cap_micros 100000000000001: not in 1"),
+        ("Asia/Atlantis", 10, 10, "zone 'Asia/Atlantis'"),
     ],
 )
-def test_bad_caps_change_nothing(store: BudgetStore, arguments: tuple[int, int, str, int, int], text: str) -> None:
+def test_bad_caps_cannot_be_asked_for(zone: str, daily: int, total: int, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        CapsRequest(1, 9, zone, daily, total, START_MS)
+
+
+@pytest.mark.parametrize(
+    ("creator_id", "zone", "text"),
+    [
+        (9, "UTC", "zone 'UTC': campaign 1 was opened with 'Asia/Shanghai'"),
+        (8, ZONE, "creator_id 8: campaign 1 was opened with 9"),
+    ],
+)
+def test_caps_for_another_zone_or_creator_change_nothing(
+    store: BudgetStore, creator_id: int, zone: str, text: str
+) -> None:
     open_account(store, 1_000, 5_000)
     with pytest.raises(ValueError, match=text):
-        store.set_caps(*arguments, START_MS)
+        store.set_caps(CapsRequest(1, creator_id, zone, 10, 10, START_MS))
     assert account_of(store) == Account(1, 9, ZONE, 1_000, Balance(5_000), {TODAY.day_key: Balance(1_000)}), (
         "the account is as it was"
     )
@@ -273,7 +289,7 @@ def test_amounts_and_ids_are_exact_to_their_limits(store: BudgetStore) -> None:
     highest, cap = 2**64 - 1, MAX_AMOUNT_MICROS
     campaigns = (highest, highest - 1)
     for campaign_id in campaigns:
-        store.set_caps(campaign_id, highest - 2, ZONE, cap, cap, START_MS)
+        store.set_caps(CapsRequest(campaign_id, highest - 2, ZONE, cap, cap, START_MS))
     leases = [2**53 + 1, 2**53, highest, highest - 1]
     wanted = [request(leases[0], cap, cap, campaign_id=campaigns[0])]
     wanted += [request(leases[i], cap // 4 - 1 - i, campaign_id=campaigns[1]) for i in (1, 2, 3)]
@@ -292,7 +308,7 @@ def test_amounts_and_ids_are_exact_to_their_limits(store: BudgetStore) -> None:
 
 def test_a_large_batch_is_decided_in_order(store: BudgetStore) -> None:
     open_account(store, 10_000, 10_000)
-    store.set_caps(2, 10, ZONE, 10_000, 10_000, START_MS)
+    store.set_caps(CapsRequest(2, 10, ZONE, 10_000, 10_000, START_MS))
     lease(store, 1, 1_000)
     rows = np.zeros(5_000, SETTLEMENT)
     rows["campaign_id"] = np.arange(5_000) % 2 + 1
@@ -366,19 +382,19 @@ def test_what_lost_holders_had_is_taken_back(store: BudgetStore) -> None:
 
 
 def test_caps_of_an_older_revision_change_nothing(store: BudgetStore) -> None:
-    store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=3)
-    assert store.set_caps(1, 9, ZONE, 700, 800, START_MS, revision=2) == EffectiveCaps(500, 900)
-    assert store.set_caps(1, 9, ZONE, 600, 950, START_MS, revision=3) == EffectiveCaps(600, 950), "told again"
-    assert store.set_caps(1, 9, ZONE, 400, 800, START_MS, revision=4) == EffectiveCaps(400, 800)
+    store.set_caps(caps(500, 900, revision=3))
+    assert store.set_caps(caps(700, 800, revision=2)) == EffectiveCaps(500, 900)
+    assert store.set_caps(caps(600, 950, revision=3)) == EffectiveCaps(600, 950), "told again"
+    assert store.set_caps(caps(400, 800, revision=4)) == EffectiveCaps(400, 800)
     assert lease(store, 1, 400) == 200
-    assert store.set_caps(1, 9, ZONE, 700, 800, START_MS, revision=2) == EffectiveCaps(400, 800)
-    assert store.set_caps(1, 9, ZONE, 100, 800, START_MS) == EffectiveCaps(200, 800), "without a revision, as asked"
+    assert store.set_caps(caps(700, 800, revision=2)) == EffectiveCaps(400, 800)
+    assert store.set_caps(caps(100, 800)) == EffectiveCaps(200, 800), "without a revision, as asked"
     assert account_of(store).revision == 4
 
 
 def test_accounts_are_opened_only_where_there_may_be_none(store: BudgetStore) -> None:
     with pytest.raises(AccountLost, match="campaign_id 1"):
-        store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=1, opening=False)
+        store.set_caps(caps(500, 900, revision=1, opening=False))
     assert store.account(1) is None
-    store.set_caps(1, 9, ZONE, 500, 900, START_MS, revision=1)
-    assert store.set_caps(1, 9, ZONE, 600, 900, START_MS, revision=2, opening=False) == EffectiveCaps(600, 900)
+    store.set_caps(caps(500, 900, revision=1))
+    assert store.set_caps(caps(600, 900, revision=2, opening=False)) == EffectiveCaps(600, 900)

@@ -14,7 +14,7 @@ from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.account import Account, Balance
 from pacing.budget.owner_redis import OWNERS
 from pacing.budget.redis_store import RedisStore
-from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest, LeaseState, NotDecided, StoreUnavailable
+from pacing.budget.store import SETTLEMENT, CapsRequest, Epoch, LeaseRequest, LeaseState, NotDecided, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
 from tests.pacing.budget.store_homes import SimulatedHome
@@ -108,7 +108,7 @@ def request(lease_id: int, want: int = 100) -> LeaseRequest:
 
 
 def open_account(store: SharedStore) -> None:
-    store.set_caps(1, CREATOR, ZONE, 1_000, 5_000, START_MS)
+    store.set_caps(CapsRequest(1, CREATOR, ZONE, 1_000, 5_000, START_MS))
 
 
 def granted(store: SharedStore, lease_id: int) -> int:
@@ -120,6 +120,19 @@ def claims(*told: tuple[int, int, int], first_sequence: int = 1) -> np.ndarray:
     rows = np.array([(1, lease_id, seq, amount, START_MS, 0) for lease_id, seq, amount in told], SETTLEMENT)
     rows["sequence"] = np.arange(first_sequence, first_sequence + len(rows))
     return rows
+
+
+def test_marks_are_told_with_their_age_to_their_owner(epoch_home: EpochHome) -> None:
+    mine, other = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
+    assert mine.marks() == []
+    mine.mark(2**52)
+    epoch_home.pass_ms(200)
+    mine.mark(2**52)
+    epoch_home.pass_ms(100)
+    old, young = mine.marks()
+    assert (old.judged_sequence, young.judged_sequence) == (2**52, 2**52)
+    assert 300 <= old.age_ms < 20_000 and 100 <= young.age_ms <= old.age_ms - 200
+    assert other.marks() == []
 
 
 def test_behind_a_new_master_nothing_is_granted_for_a_while(epoch_home: EpochHome) -> None:
@@ -215,7 +228,7 @@ def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHo
     open_account(store)
     assert granted(store, 1) == 100
     assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
-    store.set_caps(1, CREATOR, ZONE, 100, 100, START_MS)
+    store.set_caps(CapsRequest(1, CREATOR, ZONE, 100, 100, START_MS))
     lost = claims((8, 1, 50), first_sequence=2)
     for _ in range(2):
         assert store.settle_again(lost).tolist() == [CHARGED], "on a lease that is lost, beyond a cap that was cut"

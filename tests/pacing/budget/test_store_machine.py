@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, SETTLEMENT, LeaseRequest
+from pacing.budget.store import GRANT_BIDS, GRANT_SHARE, SETTLEMENT, CapsRequest, LeaseRequest
 from pacing.clocks import MS_PER_DAY
 from pacing.days import day_of_key, local_day
 from pacing.facts import Verdict
@@ -100,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
                 campaign.day_caps[key] = daily
         used_today = self.day_charges.get((campaign_id, day_key), 0) + self.leased(campaign_id, day_key)
         used = sum(amount for _, amount in campaign.charges) + self.leased(campaign_id)
-        effective = self.store.set_caps(campaign_id, CREATORS[campaign_id], ZONE, daily, total, at_ms)
+        effective = self.store.set_caps(CapsRequest(campaign_id, CREATORS[campaign_id], ZONE, daily, total, at_ms))
         assert (effective.daily_cap_micros, effective.total_cap_micros) == (max(daily, used_today), max(total, used))
 
     @rule(

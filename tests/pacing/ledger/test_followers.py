@@ -9,7 +9,7 @@ import pytest
 
 from pacing.budget.memory import MemoryStore
 from pacing.budget.settle import SettleJudge
-from pacing.budget.store import LeaseRequest
+from pacing.budget.store import CapsRequest, LeaseRequest
 from pacing.facts import JUDGEMENT, OutcomeKind, Verdict
 from pacing.ledger.followers import Follower, JudgeFollower
 from pacing.ledger.log import Ledger
@@ -40,7 +40,7 @@ class Clicks:
 def store_with(cap: int, leased: int) -> MemoryStore:
     store = MemoryStore()
     for campaign_id in (1, 2):
-        store.set_caps(campaign_id, 9, "Asia/Shanghai", cap, cap, START_MS)
+        store.set_caps(CapsRequest(campaign_id, 9, "Asia/Shanghai", cap, cap, START_MS))
         day = store.accounts[campaign_id].day_at(START_MS)
         store.acquire([LeaseRequest(campaign_id, campaign_id, day.day_key, START_MS, day.end_at_ms, leased)])
     return store
