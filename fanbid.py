@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parent
 SOURCE_FOLDERS = ("pacing", "targeting", "auction", "fanbridge", "benchmarks")
 STALE_CACHE_S = 14 * 86_400
 BRIDGE_PERIOD_VIRTUAL_MS = 30_000
+READY_FILE = "--ready-file"
+READY_FILE_COMMANDS = {"serve": "FANBID_READY_FILE", "rest": "", "fan-service": ""}
+"""What writes a file once it serves, with the variable that may name it."""
 EXIT_BAD_INPUT = 2
 REFUSED = (ValueError, FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What a command raises about a flag, a variable or a path that was given to it; anything else is a bug."""
@@ -357,6 +360,30 @@ def _explain(arguments: Sequence[str]) -> None:
     parser.parse_args(arguments or ["--help"])
 
 
+def _clear_ready_file(command: str, arguments: Sequence[str]) -> None:
+    """Remove what a killed program left, before anything that takes time: who waits must not take it for this one's.
+
+    Raises:
+        ValueError: that file could not be written either.
+    """
+    if command not in READY_FILE_COMMANDS or not {"-h", "--help"}.isdisjoint(arguments):
+        return
+    from protos.rpc.ready_file import clear_ready_file
+
+    variable = READY_FILE_COMMANDS[command]
+    named = [(variable, os.environ[variable])] if variable and variable in os.environ else []
+    for at, word in enumerate(arguments):
+        flag, equals, text = word.partition("=")
+        if flag == READY_FILE and (equals or at + 1 < len(arguments)):
+            named.append((READY_FILE, text if equals else arguments[at + 1]))
+    if named:
+        source, text = named[-1]
+        try:
+            clear_ready_file(text)
+        except ValueError as refused:
+            raise ValueError(f"{source} {text!r}: {refused}") from None
+
+
 def _stop_on_sigterm() -> None:
     """Let a polite kill unwind like Ctrl-C does, so that `finally` and context managers run."""
 
@@ -379,8 +406,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _explain(arguments)
         return EXIT_BAD_INPUT
     name, command, rest = chosen
-    prepare_kernel_cache()
     try:
+        _clear_ready_file(arguments[0], rest)
+        prepare_kernel_cache()
         _stop_on_sigterm()
         module = importlib.import_module(command.module)
         parser = argparse.ArgumentParser(prog=name, description=command.description, allow_abbrev=False)

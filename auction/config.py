@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pacing.days import zone_of
 from pacing.money import MAX_PRICE_MICROS
+from pacing.redis_url import shown_url
+from protos.rpc.ready_file import new_file
 from protos.rpc.tls import ClientTls, ServerTls
 
 ENVIRONMENT_PREFIX = "FANBID_"
-DATA_VARIABLE = ENVIRONMENT_PREFIX + "DATA"
 TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
 """No setting: `fanbid.py` reads it when a command is refused."""
 REDIS_ADMIN_VARIABLE = ENVIRONMENT_PREFIX + "REDIS_ADMIN"
@@ -136,22 +137,6 @@ def _existing_file(text: str) -> Path:
     return path
 
 
-def new_file(text: str) -> Path:
-    """The path of a file that is written only later, told now if that cannot be.
-
-    Raises:
-        ValueError: it is a folder, or its folder is not there or not writable.
-    """
-    path = _path(text)
-    if path.is_dir():
-        raise ValueError("a folder; must name a file")
-    if not path.parent.is_dir():
-        raise ValueError(f"its folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"its folder {path.parent} is not one in which this account may write")
-    return path
-
-
 def _zone(text: str) -> str:
     try:
         zone_of(text)
@@ -167,8 +152,7 @@ def _currency(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("not redis://HOST:PORT, rediss://HOST:PORT or unix://PATH")
+    shown_url(text)  # refuses what is none
     return text
 
 
@@ -183,7 +167,7 @@ _SETTINGS = (
     _Setting("redis", _redis_url, "URL", "share campaigns and budgets with all servers of this Redis; needs --data"),
     _Setting("listen", _address, "HOST:PORT", "where gRPC is served; port 0 takes a free one"),
     _Setting("rest_listen", _address, "HOST:PORT", "where the REST shim and the dashboard are served"),
-    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once the server is healthy"),
+    _Setting("ready_file", new_file, "FILE", "written, with the addresses as JSON, once healthy; removed at the start"),
     _Setting("no_rest", _switch, "", "start no REST shim"),
     _Setting("no_bridge", _switch, "", "exchange nothing with a fan service"),
     _Setting("fan_service", _address, "HOST:PORT", "the fan service to exchange tiers, events and outcomes with"),
@@ -266,7 +250,8 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
         try:
             chosen[setting.name] = setting.convert(text)
         except ValueError as refused:
-            raise BadSetting(f"{source} {text!r}: {refused}") from None
+            given = source if setting.convert is _redis_url else f"{source} {text!r}"  # a URL may hold a password
+            raise BadSetting(f"{given}: {refused}") from None
     config = ServeConfig(**chosen)  # type: ignore[arg-type]
     if config.billing_ms < config.win_notice_ms:
         raise BadSetting(f"--billing-ms {config.billing_ms}: less than --win-notice-ms {config.win_notice_ms}")

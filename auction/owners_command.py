@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 from auction.config import ServeConfig
-from auction.services import Services
+from auction.services import EPOCH_PERIOD_MS, Services
+from auction.shared.judged_redis import told_positions
 from auction.shared.redis_command import ADMIN_URL_VARIABLE, administrators_url
 from pacing.budget import owner_redis
 from pacing.budget.quarantine import FAILOVER, clock_time
-from pacing.budget.redis_store import RedisStore, creator_ids, noted_epochs
+from pacing.budget.redis_epochs import creator_ids, noted_epochs
+from pacing.budget.redis_store import RedisStore
+from pacing.facts import row_text
 from pacing.ledger.errors import LedgerInUse
 from pacing.redis_link import RedisLink, RedisUnavailable
 
 _PATIENCE_S = 60.0
 _STEP_S = 0.1
+_HAND_OVER_S = 10.0
+_QUIET_S = 2.0
+_LISTED_S = 2.0 * EPOCH_PERIOD_MS / 1_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     retire.add_argument(
         "--lost",
         action="store_true",
-        help="its directory is gone: grants wait for it no longer; what it accepted and did not settle is not charged",
+        help="with --owner: its directory is gone; grants wait for it no longer, what it accepted and did not settle "
+        "is not charged. With --data: it leaves although no other server has all of its rows",
     )
     for action in (listing, retire):
         action.add_argument(
@@ -56,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         try:
             if args.action == "list":
                 _print_owners(link)
-            elif args.lost:
+            elif args.lost and args.data is None:
                 _forget(link, args)
             else:
                 _retire(link, args)
@@ -82,8 +90,8 @@ def _print_owners(link: RedisLink) -> None:
 
 
 def _forget(link: RedisLink, args: argparse.Namespace) -> None:
-    if args.owner is None or args.data is not None:
-        raise ValueError("--lost: names the owner with --owner, and no --data")
+    if args.owner is None:
+        raise ValueError("--lost: names the owner with --owner, or its directory with --data")
     folder = owner_redis.owners(link).get(args.owner)
     if folder is None:
         raise ValueError(f"--owner {args.owner}: not one of this Redis; see fanbid owners list")
@@ -91,11 +99,16 @@ def _forget(link: RedisLink, args: argparse.Namespace) -> None:
         raise ValueError(f"--lost: its directory {folder} is there; stop its server, and retire it with --data")
     _leave(link, args.redis, args.owner)
     print(f"owner {args.owner} is forgotten; grants wait for it no longer")
+    stay = owner_redis.owners(link)
+    told = told_positions(link, [args.owner])[args.owner]
+    row, holder = max(((row, owner_id) for owner_id, row in told.items() if owner_id in stay), default=(0, 0))
+    kept = f"owner {holder} has its rows up to {row} and passes them on" if row else "no server has any row of it"
+    print(f"{kept}; what it judged and told nobody is in no statement")
 
 
 def _retire(link: RedisLink, args: argparse.Namespace) -> None:
     if args.data is None or args.owner is not None:
-        raise ValueError("retire: takes --data DIR or, where that directory is gone, --owner N --lost")
+        raise ValueError("retire: takes --data DIR, or --owner N --lost where that directory is gone; not both")
     if not owner_redis.is_shared(args.data):
         raise ValueError(f"--data {args.data}: no server with --redis ever used it")
     config = ServeConfig(data=args.data, redis=args.redis, no_rest=True, no_bridge=True)
@@ -107,11 +120,19 @@ def _retire(link: RedisLink, args: argparse.Namespace) -> None:
         _settle_everything(services)
         assert services.membership is not None
         owner_id = services.membership.owner.owner_id
+        only_here = _hand_over(services, link)
+        if only_here is not None and not args.lost:
+            raise ValueError(
+                f"row {row_text(only_here)} and what follows is at no other server; start one until it has them, or "
+                "say --lost to leave with them; nothing is retired"
+            )
     finally:
         services.close()
     _leave(link, args.redis, owner_id)
     owner_redis.mark_retired(args.data)
     print(f"owner {owner_id} has settled all that it accepted, and has left; its directory is history now")
+    if only_here is not None:
+        print(f"row {row_text(only_here)} and what follows is in no other server's statements")
 
 
 def _settle_everything(services: Services) -> None:
@@ -132,8 +153,32 @@ def _settle_everything(services: Services) -> None:
         time.sleep(_STEP_S)
 
 
+def _hand_over(services: Services, link: RedisLink) -> int | None:
+    """Tell the servers that stay every row that they lack; answers the first one that none of them has, or None.
+
+    Waits as long as they take rows, and a while for the first of them to come.
+    """
+    peers = services.peers
+    assert peers is not None and services.membership is not None
+    stay = owner_redis.owners(link).keys() - {services.membership.owner.owner_id}
+    before, end_s = peers.only_here(stay), time.monotonic() + _HAND_OVER_S
+    said_s = time.monotonic()
+    while (only_here := peers.only_here(stay)) is not None and stay and time.monotonic() < end_s:
+        if only_here != before:
+            before, end_s = only_here, time.monotonic() + _HAND_OVER_S
+        if time.monotonic() - said_s > _QUIET_S:
+            said_s = time.monotonic()
+            print(f"waiting for another server to take row {row_text(only_here)} and what follows", file=sys.stderr)
+        peers.step()
+        time.sleep(_STEP_S)
+    return only_here
+
+
 def _leave(link: RedisLink, url: str, owner_id: int) -> None:
+    """Let nobody wait for an owner; once more when no server has it on its list any more, and so enters it again."""
     store = RedisStore(url, owner_id)
     store.retire(creator_ids(link))
-    store.close()
     owner_redis.forget(link, owner_id)
+    time.sleep(_LISTED_S)
+    store.retire(creator_ids(link))
+    store.close()

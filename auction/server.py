@@ -8,23 +8,27 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from auction.bid.keyring import KEY_FILE
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import StoreUnavailable
 from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 from auction.services import Services, build_services
+from auction.shared.keys_redis import check_usable
 from auction.status import refuse
 from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
-from pacing.redis_link import RedisUnavailable
+from pacing.redis_link import RedisLink, RedisUnavailable
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from protos.rpc.health_service import (
     NO_GRANTS_METADATA,
@@ -33,6 +37,7 @@ from protos.rpc.health_service import (
     Status,
     add_health_and_reflection,
 )
+from protos.rpc.ready_file import remove_ready_file, write_ready_file
 from protos.rpc.server import RpcServer
 
 __all__ = ["Attachment", "Server", "build_services", "configure", "main"]
@@ -70,7 +75,20 @@ class Server:
         try:
             self._open(attach)
         except BaseException:
+            self.services.tell_what_stays()
             self._close()
+            raise
+
+    def start(self) -> str | None:
+        """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one.
+
+        Raises:
+            ValueError: the REST shim did not start.
+        """
+        try:
+            return self._start()
+        except Exception:
+            self.services.tell_what_stays()
             raise
 
     def _open(self, attach: Attach | None) -> None:
@@ -85,8 +103,7 @@ class Server:
             self._rest_socket = Path(tempfile.mkdtemp(prefix="fanbid-")) / "engine.sock"  # a folder for this account
             self._grpc.bind(f"unix:{self._rest_socket}")
 
-    def start(self) -> str | None:
-        """Serve: not healthy until the compiled steps are warm. Answers the REST address, or None without one."""
+    def _start(self) -> str | None:
         self._health.set(Status.NOT_SERVING, ("", *_service_names()))
         self._grpc.start()
         warm_up(self.services)
@@ -137,6 +154,8 @@ def _open_services(config: ServeConfig) -> Services:
         ValueError: a file is of no use.
     """
     try:
+        if config.data is not None and not (config.data / KEY_FILE).exists():
+            _refuse_before_anything_is_made(config)
         return build_services(config)
     except LedgerInUse:
         reason = "another server has this folder open; stop that one, or name another folder"
@@ -159,28 +178,38 @@ def _grants_note(services: Services) -> tuple[Note, ...]:
     return (NO_GRANTS_METADATA, refused.reason), (NO_GRANTS_UNTIL_METADATA, str(refused.until_ms))
 
 
+def _refuse_before_anything_is_made(config: ServeConfig) -> None:
+    """A start that cannot succeed must leave no folder behind, and above all no owner in a Redis.
+
+    Raises:
+        BadSetting: an address is taken, or no address of this machine.
+        ValueError, RedisUnavailable: the Redis cannot be used.
+    """
+    _check_free("--listen", config.listen)
+    if not config.no_rest:
+        _check_free("--rest-listen", config.rest_listen)
+    if config.redis:
+        with closing(RedisLink(config.redis)) as link:
+            check_usable(link)
+
+
+def _check_free(flag: str, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except socket.gaierror:
+        return  # a name that means no address of this family; whoever binds it will see
+    except OSError:
+        raise BadSetting(f"{flag} {address}: the address cannot be bound") from None
+
+
 def _service_names() -> tuple[str, ...]:
     return tuple(
         service.full_name
         for module in (bidding_pb2, campaigns_pb2, audience_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
     )
-
-
-def write_ready_file(path: Path, grpc_address: str, rest_address: str | None) -> None:
-    """Tell whoever waits for `path` that the server is healthy, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps({"grpc": grpc_address, "rest": rest_address, "pid": os.getpid()}), encoding="utf-8")
-    part.replace(path)
-
-
-def remove_ready_file(path: Path) -> None:
-    """Take back what `write_ready_file` wrote; what somebody else wrote since stays, and nothing is raised."""
-    try:
-        if json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid():
-            path.unlink()
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        logger.info("ready file %s: left as it is: %r", path, error)
 
 
 def _tell_where_nothing_stays(folder: Path) -> None:
@@ -201,7 +230,7 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
         if config.data is None:
             _tell_where_nothing_stays(server.services.folder)
         if config.ready_file is not None:
-            write_ready_file(config.ready_file, server.address, rest_address)
+            write_ready_file(config.ready_file, grpc=server.address, rest=rest_address)
         signal.pause()
     except KeyboardInterrupt:
         logger.info("stopping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from contextlib import suppress
@@ -50,10 +51,13 @@ from pacing.control.pacer import Pacer
 from pacing.control.settings import PacerSettings
 from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
+from pacing.ledger.owners import OWN
 from pacing.ledger.statement import StatementPage, explained, statement_page
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+
+_log = logging.getLogger(__name__)
 
 MONEY_PERIOD_MS = 200
 FOLLOW_PERIOD_MS = 500
@@ -85,15 +89,18 @@ class Services:
             LedgerInUse, LedgerDamaged: see `pacing.ledger`.
         """
         self.config = config
+        self._open_learning()  # before anything is made: a file that is of no use leaves nothing behind
         self._temporary: Path | None = None
         folder = config.data
         if folder is None:
             self._temporary = folder = Path(tempfile.mkdtemp(prefix="fanbid-"))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens, keys and figures: the account's own
         self.folder = folder
+        self._was_shared = is_shared(folder)
         try:
             self._open()
         except BaseException:
+            self.tell_what_stays()
             self._remove_temporary()
             raise
 
@@ -106,7 +113,6 @@ class Services:
         self._join()
         self._open_money()
         self._open_audience()
-        self._open_learning()
         self._open_bidding()
         self._open_calls()
         self._recover()
@@ -170,7 +176,7 @@ class Services:
         )  # fmt: skip
         self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
         self.feedback = FeedbackQueue()
-        self.book = ReportBook(self.store.get)
+        self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None
         self.control = Control(
             config,
@@ -312,6 +318,14 @@ class Services:
             self.scheduler.start()
         if self.membership is not None:
             self.membership.start()
+
+    def tell_what_stays(self) -> None:
+        """After a start that failed: what it made and nobody takes back, since others may count on it already."""
+        if self.config.redis and is_shared(self.folder) and not self._was_shared:
+            _log.warning(
+                "%s: has joined the servers of this Redis, and stays one of them: start again with it, or let it leave "
+                "with `fanbid owners retire --data %s`", self.folder, self.folder,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Stop periodic work, write everything down, close the files."""

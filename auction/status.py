@@ -24,9 +24,6 @@ RETRY_AFTER_METADATA = "retry-after"
 PUSHBACK_METADATA = "grpc-retry-pushback-ms"
 """The same in milliseconds, under the name that gRPC's own retries heed."""
 
-TOLD_METADATA = "fanbid-unavailable"
-"""Trailing metadata of what is UNAVAILABLE by the server's own word: its text is for the caller."""
-
 _LOG = logging.getLogger("fanbid.status")
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -34,22 +31,23 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (NoSuchCampaign, grpc.StatusCode.NOT_FOUND),
     (CampaignLimit, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
     (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (ValueError, grpc.StatusCode.INVALID_ARGUMENT),
 )
 
 
 def refusal_of(exc: Exception) -> Refused:
-    """What the caller is told about an exception; one that nobody foresaw is logged here with its trace."""
+    """What the caller is told about an exception; what is not told of one is logged here."""
     if isinstance(exc, Refused):
         return exc
     if isinstance(exc, RateLimited):
         return _try_later(exc)
+    if isinstance(exc, StoreUnavailable):
+        _LOG.error("a call failed: %s", exc)
+        return Refused(grpc.StatusCode.UNAVAILABLE, exc.told)
     for kind, code in _CODES:
         if isinstance(exc, kind):
-            trailers = ((TOLD_METADATA, "told"),) if code is grpc.StatusCode.UNAVAILABLE else ()
-            return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""), trailers)
+            return Refused(code, str(exc) or kind.__name__, getattr(exc, "field", ""))
     _LOG.error("a call failed", exc_info=exc)
     return Refused(grpc.StatusCode.UNAVAILABLE, "the server could not answer this call; its log says why")
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from auction.config import new_file
+from protos.rpc.ready_file import new_file
 
 Scalar = str | int | float | bool | None
 
@@ -26,7 +26,7 @@ _PLAIN_INTERVAL_S = 5.0
 
 
 class ProgressBar(Protocol):
-    """How far a piece of work has come."""
+    """How far a piece of work has come; never further than its total, also where that was reckoned too small."""
 
     def advance(self, n: float = 1, note: str = "") -> None:
         """Count `n` more units as done; a note that is not empty replaces the one shown."""
@@ -49,61 +49,66 @@ def _json_file(text: str) -> Path:
 
 class _RichBar:
     def __init__(self, progress: Progress, label: str, total: float) -> None:
-        self._progress = progress
+        self._progress, self._total = progress, total
+        self._done = 0.0
         self._task = progress.add_task(label, total=total, note="")
 
     def advance(self, n: float = 1, note: str = "") -> None:
+        self._done = min(self._done + n, self._total)
         if note:
-            self._progress.update(self._task, advance=n, note=note)
+            self._progress.update(self._task, completed=self._done, note=note)
         else:
-            self._progress.update(self._task, advance=n)
+            self._progress.update(self._task, completed=self._done)
 
 
 class _PlainBar:
     """One line at most every few seconds, for logs and pipes."""
 
-    def __init__(self, label: str, total: float) -> None:
-        self._label, self._total = label, total
-        self._done, self._note = 0.0, ""
+    def __init__(self, label: str, total: float, even: bool) -> None:
+        self._label, self._total, self._even = label, total, even
+        self._done, self._note, self._shown = 0.0, "", ""
         self._shown_at_s = self._began_at_s = time.monotonic()
 
     def advance(self, n: float = 1, note: str = "") -> None:
-        self._done += n
+        self._done = min(self._done + n, self._total)
         self._note = note or self._note
         if time.monotonic() - self._shown_at_s >= _PLAIN_INTERVAL_S:
             self.show()
 
     def show(self) -> None:
+        """Print how far it is, unless that is what the last line says."""
         self._shown_at_s = time.monotonic()
-        share = 100 * self._done / self._total if self._total else 100
-        parts = [f"{self._label}: {share:.0f} %", self._time_left(), self._note]
-        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        share = math.floor(100 * self._done / self._total) if self._total else 100
+        parts = [f"{self._label}: {share} %", self._time_left(), self._note]
+        line = "  ".join(part for part in parts if part)
+        if line != self._shown:
+            print(line, file=sys.stderr, flush=True)
+        self._shown = line
 
     def _time_left(self) -> str:
         """What the rest takes at the pace so far; nothing before there is one, or when all is done."""
-        if not 0 < self._done < self._total:
+        if not self._even or not 0 < self._done < self._total:
             return ""
         left_s = (time.monotonic() - self._began_at_s) * (self._total - self._done) / self._done
         return f"{left_s / 60:.0f} min left" if left_s >= 120 else f"{left_s:.0f} s left"
 
 
 @contextmanager
-def progress(total: float, label: str) -> Iterator[ProgressBar]:
-    """Show how far a piece of work of `total` units has come: a bar on a terminal, else a line every few seconds."""
+def progress(total: float, label: str, even: bool = True) -> Iterator[ProgressBar]:
+    """Show how far a piece of work of `total` units has come: a bar on a terminal, else a line every few seconds.
+
+    Args:
+        even: units take about the same time each, so that what is left can be told.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        bar = _PlainBar(label, total)
+        bar = _PlainBar(label, total, even)
         yield bar
         bar.show()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns += [TimeRemainingColumn()] if even else []
+    columns += [TextColumn("{task.fields[note]}")]
     with Progress(*columns, console=console) as shown:
         yield _RichBar(shown, label, total)
 

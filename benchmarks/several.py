@@ -37,6 +37,7 @@ _PAUSE_S = 0.05
 _KILL_S = (2.0, 8.0)
 _END_S = 300.0
 _SETTLE_S = 60.0
+_QUIET_S = 2.0
 _FLAGS = ("--no-rest", "--no-bridge", "--policy", "fixed", "--fixed-bid-micros", str(BID_MICROS), "--calls-per-s", "0")
 _TIMES = ("--win-notice-ms", "500", "--billing-ms", "2000")
 EXIT_WRONG = 1
@@ -61,11 +62,15 @@ class Told:
 class Cluster:
     """The servers, each on its folder; one may be away for a moment."""
 
-    def __init__(self, url: str, folder: Path, count: int) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self._url, self._folder = url, folder
-        self.servers: list[RunningServer | None] = [self._start(i) for i in range(count)]
+        self.servers: list[RunningServer | None] = []
         self.restarts = 0
         self._killed: list[RunningServer] = []
+
+    def add(self) -> None:
+        """Start one more."""
+        self.servers.append(self._start(len(self.servers)))
 
     def _start(self, i: int) -> RunningServer:
         return start_server(self._folder / str(i), "--redis", self._url, *_FLAGS, *_TIMES)
@@ -185,7 +190,7 @@ class Spent:
         return (self.budget_micros - self.settled_micros) // BID_MICROS
 
 
-def play(kills: int, budget_bids: int, seed: int, bar: ProgressBar, to_the_end: bool = True) -> Spent:
+def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True) -> Spent:
     """Spend a budget from all servers, killing one of them `kills` times; `to_the_end`: wait for the last bid."""
     budget_micros = budget_bids * BID_MICROS + SPARE_MICROS
     draw, told, stop = random.Random(seed), Told(), threading.Event()
@@ -194,28 +199,40 @@ def play(kills: int, budget_bids: int, seed: int, bar: ProgressBar, to_the_end: 
         tempfile.TemporaryDirectory(prefix="fanbid-several-") as folder,
         ExitStack() as ending,
     ):
-        cluster = Cluster(redis.url, Path(folder), SERVERS)
+        cluster = Cluster(redis.url, Path(folder))
         ending.callback(cluster.close)
+        with progress(SERVERS, "servers start") as bar:
+            for _ in range(SERVERS):
+                cluster.add()
+                bar.advance(1)
         campaign_id = _create(cluster, budget_micros)
         clients = [Client(cluster, i, told, stop, seed * 100 + i) for i in range(SERVERS)]
         for client in clients:
             client.start()
-        for _ in range(kills):
-            time.sleep(draw.uniform(*_KILL_S))
-            cluster.kill(draw.randrange(SERVERS))
-            bar.advance(1)
+        with progress(kills, "kills") as bar:
+            for _ in range(kills):
+                time.sleep(draw.uniform(*_KILL_S))
+                cluster.kill(draw.randrange(SERVERS))
+                bar.advance(1)
         store = RedisStore(redis.url, 0)
         ending.callback(store.close)
         if to_the_end:
-            _wait_until_spent(store, campaign_id, budget_micros, clients)
+            with progress(budget_bids, "bids settled", even=False) as bar:
+                _wait_until_spent(store, campaign_id, budget_micros, clients, bar)
         stop.set()
         for client in clients:
             client.join()
-        settled = _wait_until_settled(store, campaign_id)
-        reported = tuple(_reported(server, campaign_id, settled) for server in cluster.servers if server is not None)
+        with progress(1 + SERVERS, "settling, then reports of all servers") as bar:
+            settled = _wait_until_settled(store, campaign_id)
+            bar.advance(1)
+            reported = []
+            for server in cluster.servers:
+                if server is not None:
+                    reported.append(_reported(server, campaign_id, settled))
+                bar.advance(1)
     return Spent(
         budget_micros, sum(client.bids for client in clients), cluster.restarts, told.accepted_micros,
-        told.unknown_micros, settled, reported, tuple(told.strange),
+        told.unknown_micros, settled, tuple(reported), tuple(told.strange),
     )  # fmt: skip
 
 
@@ -236,12 +253,26 @@ def _settled_micros(store: RedisStore, campaign_id: int) -> int:
     return 0 if account is None else account.flight.settled_micros
 
 
-def _wait_until_spent(store: RedisStore, campaign_id: int, budget_micros: int, clients: Sequence[Client]) -> None:
+def _wait_until_spent(
+    store: RedisStore, campaign_id: int, budget_micros: int, clients: Sequence[Client], bar: ProgressBar
+) -> None:
     """Until the budget is spent to the last bid, or nobody got a bid for so long that it never will be."""
-    while budget_micros - _settled_micros(store, campaign_id) >= BID_MICROS:
-        if time.monotonic() - max(client.bid_at_s for client in clients) > _END_S:
+    shown = 0
+    while True:
+        settled = _settled_micros(store, campaign_id)
+        quiet_s = time.monotonic() - max(client.bid_at_s for client in clients)
+        bar.advance(settled // BID_MICROS - shown, _what_is_waited_for(quiet_s))
+        shown = settled // BID_MICROS
+        if budget_micros - settled < BID_MICROS or quiet_s > _END_S:
             return
         time.sleep(0.2)
+
+
+def _what_is_waited_for(quiet_s: float) -> str:
+    """Why nothing goes on: a killed server's leases come back when nobody can claim them any more."""
+    if quiet_s < _QUIET_S:
+        return "bidding"
+    return f"no bid for {quiet_s:.0f} s: what killed servers had leased comes back after some minutes"
 
 
 def _wait_until_settled(store: RedisStore, campaign_id: int) -> int:
@@ -284,8 +315,7 @@ def main(args: argparse.Namespace) -> int:
     kills = args.kills if args.kills is not None else QUICK_KILLS if args.quick else KILLS
     if kills < 0:
         raise ValueError(f"--kills {kills}: must be 0 or more")
-    with progress(max(kills, 1), "kills") as bar:
-        spent = play(kills, QUICK_BUDGET_BIDS if args.quick else BUDGET_BIDS, args.seed, bar)
+    spent = play(kills, QUICK_BUDGET_BIDS if args.quick else BUDGET_BIDS, args.seed)
     figures: dict[str, Scalar] = {
         "servers": SERVERS,
         "kills": spent.restarts,

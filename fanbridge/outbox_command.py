@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fanbridge.delivery import DELIVERY_FILE, Delivery, Waiting
 from pacing.clocks import SystemClock
+from pacing.data_folder import add_data_argument, data_folder
 from pacing.facts import OutcomeKind
 
 MAX_LISTED = 1_000
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="this one, as listed; may be given several times; without it, all that are dead",
     )
     for action in (listing, retry):
-        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        add_data_argument(action)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         ValueError: a flag is out of range, or names an outcome that is not dead.
         FileNotFoundError: the server of this folder never had a fan service.
     """
-    path = args.data / DELIVERY_FILE
+    path = data_folder(args) / DELIVERY_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; the server of this folder has not spoken to a fan service")
     if args.action == "list" and not 1 <= args.limit <= MAX_LISTED:

@@ -16,6 +16,19 @@ MAX_FEATURES = 16
 TOKEN_VERSION = 2
 FIRST_DERIVABLE_VERSION = 2
 """From this version on a decision states p as it was used, so that its bid can be derived again to the bit."""
+OWNER_SHIFT = 48
+"""Where ledgers meet, a row is called by its owner's id and, below this many bits, its sequence; so are leases and
+holds, by their owner's id and a count."""
+SEQUENCE_MASK = 2**OWNER_SHIFT - 1
+
+
+def row_text(sequence: int) -> str:
+    """What a row of the ledger is called where people read it: 123, or owner#row, such as 4#123, where ledgers meet.
+
+    A spreadsheet takes it for text. It would cut the digits of a number of 16 digits, and take 4:12 for a time of day.
+    """
+    owner_id, row = sequence >> OWNER_SHIFT, sequence & SEQUENCE_MASK
+    return f"{owner_id}#{row}" if owner_id else str(row)
 
 
 class AuctionType(IntEnum):

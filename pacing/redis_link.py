@@ -36,6 +36,8 @@ NOT_LOADED = (
     "run `fanbid redis load` under an account that may"
 )
 
+_NO_SELECT = "SELECT is not allowed in cluster mode"
+
 Command = tuple[Any, ...]
 
 
@@ -125,6 +127,8 @@ class RedisLink:
                 self._client.close()
                 self._client = RedisCluster.from_url(url, **options)
         except (RedisError, RedisClusterException, OSError) as error:
+            if _NO_SELECT in str(error):
+                raise ValueError(f"redis URL {self.address!r}: names a database; a Redis Cluster has only 0") from None
             raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
     @property

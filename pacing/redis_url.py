@@ -26,8 +26,11 @@ def shown_url(url: str) -> str:
             f"redis URL '{scheme}://...': must be {scheme}://NAME:PASSWORD@HOST:PORT, with a port in 1..65535; "
             "other characters than letters and digits in name and password must be written as %40 and the like"
         )
-    address = parts.netloc.rpartition("@")[2]
-    return f"{scheme}://{address}{parts.path}"
+    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    database = parts.path.removeprefix("/")
+    if database and not (database.isascii() and database.isdigit()):
+        raise ValueError(f"redis URL {shown!r}: after the address only the number of a database, such as /3")
+    return shown
 
 
 def _cut(url: str) -> str:

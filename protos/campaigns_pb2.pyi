@@ -731,9 +731,10 @@ class CampaignReport(_message.Message):
     TOTAL_BUDGET_MICROS_FIELD_NUMBER: _builtins.int
     MULTIPLIER_MICROS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    TRUE_AT_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.int
     ledger_sequence: _builtins.int
-    """every figure is true at this row of the ledger"""
+    """every figure is true at this row of the ledger; with --redis: of the asked server's own"""
     at_ms: _builtins.int
     over_delivered_micros: _builtins.int
     """served but not charged: the platform's loss"""
@@ -753,6 +754,10 @@ class CampaignReport(_message.Message):
     def hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___HourFigures]:
         """oldest first; hours with nothing are left out"""
 
+    @_builtins.property
+    def true_at(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """with --redis: the row of every server's ledger, 2^48 times its owner id plus the row, ascending"""
+
     def __init__(
         self,
         *,
@@ -767,10 +772,11 @@ class CampaignReport(_message.Message):
         total_budget_micros: _builtins.int = ...,
         multiplier_micros: _builtins.float = ...,
         status: Global___CampaignStatus.ValueType = ...,
+        true_at: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["today", b"today", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "campaign_id", b"campaign_id", "daily_budget_micros", b"daily_budget_micros", "hours", b"hours", "ledger_sequence", b"ledger_sequence", "multiplier_micros", b"multiplier_micros", "over_delivered_micros", b"over_delivered_micros", "status", b"status", "today", b"today", "total", b"total", "total_budget_micros", b"total_budget_micros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "campaign_id", b"campaign_id", "daily_budget_micros", b"daily_budget_micros", "hours", b"hours", "ledger_sequence", b"ledger_sequence", "multiplier_micros", b"multiplier_micros", "over_delivered_micros", b"over_delivered_micros", "status", b"status", "today", b"today", "total", b"total", "total_budget_micros", b"total_budget_micros", "true_at", b"true_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,6 +82,55 @@ def test_a_refused_value_is_one_line_and_exit_2(command: ModuleType, capsys: pyt
     assert capsys.readouterr().err == "fanbid act: --count 7: not in 1..3\n"
 
 
+@pytest.mark.parametrize("name", fanbid.READY_FILE_COMMANDS)
+@pytest.mark.parametrize("form", ["--ready-file FILE", "--ready-file=FILE", "variable"])
+def test_what_a_killed_program_left_as_its_ready_file_is_gone_before_anything_else(
+    name: str, form: str, command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = tmp_path / "ready.json"
+    stale.write_text('{"pid": 1}')
+    seen: list[bool] = []
+    monkeypatch.setattr(fanbid, "prepare_kernel_cache", lambda: seen.append(stale.exists()))
+    monkeypatch.setitem(fanbid.COMMANDS, name, fanbid.COMMANDS["act"])
+    command.configure = lambda parser: parser.add_argument(fanbid.READY_FILE)  # type: ignore[attr-defined]
+    command.main = lambda *_: 0  # type: ignore[attr-defined]
+    monkeypatch.setenv("FANBID_READY_FILE", str(stale if form == "variable" else tmp_path / "other.json"))
+    words = [] if form == "variable" else form.replace("FILE", str(stale)).split()
+    assert fanbid.main([name, *words]) == 0
+    assert seen == [form == "variable" and name != "serve"]  # the variable is one of `serve` alone
+
+
+@pytest.mark.parametrize("name", fanbid.READY_FILE_COMMANDS)
+def test_a_ready_file_that_cannot_be_written_is_refused_before_anything_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fanbid, "prepare_kernel_cache", lambda: pytest.fail("too late"))
+    for path, why in (
+        (tmp_path / "none" / "ready", f"its folder {tmp_path / 'none'} does not exist"),
+        (tmp_path, "a folder; must name a file"),
+        (Path("/dev/null"), "no plain file; must name one, there or to be made"),
+    ):
+        assert fanbid.main([name, "--ready-file", str(path)]) == 2
+        assert capsys.readouterr().err == f"fanbid {name}: --ready-file '{path}': {why}\n"
+    monkeypatch.setenv("FANBID_READY_FILE", "")
+    if name == "serve":
+        assert fanbid.main([name]) == 2
+        assert capsys.readouterr().err == "fanbid serve: FANBID_READY_FILE '': empty; must name a path\n"
+
+
+@pytest.mark.parametrize("words", ["token list", "keys list", "ledger verify", "ledger show 1", "outbox list"])
+def test_what_works_beside_a_server_reads_the_variable_of_its_folder(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fanbid, "_stop_on_sigterm", lambda: None)
+    monkeypatch.delenv("FANBID_DATA", raising=False)
+    assert fanbid.main(words.split()) == 2
+    assert ": --data: required, the data directory of the server; or set FANBID_DATA" in capsys.readouterr().err
+    monkeypatch.setenv("FANBID_DATA", str(tmp_path / "named"))
+    assert fanbid.main(words.split()) in (1, 2)  # nothing is there
+    assert str(tmp_path / "named") in capsys.readouterr().err
+
+
 def test_a_bug_is_not_hidden(command: ModuleType) -> None:
     def fail(args: object) -> int:
         raise ZeroDivisionError

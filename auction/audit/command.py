@@ -7,22 +7,34 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from auction.audit.lines import HEADER, line_of
 from auction.audit.verify import KEYS_FILE, LEDGER_FILE, Verified, verify
+from pacing.budget.owner_redis import is_shared, owner_of
+from pacing.data_folder import add_data_argument, data_folder
+from pacing.facts import row_text
 from pacing.ledger.errors import LedgerError
+from pacing.ledger.listed import ListedFiles
+from pacing.ledger.owners import qualified
 from pacing.ledger.reading import LedgerFile
 from pacing.ledger.statement import EXPLAINED, MAX_PAGE, StatementPage, explained, statement_page
 from pacing.money import text_from_micros
 
 QUIET_S = 2.0
+Page = tuple[StatementPage, np.ndarray]
+"""A page of a statement, and its charges as EXPLAINED[n]."""
+Statement = Callable[[int, int, int, int], Page]
+"""statement(campaign_id, after, limit, at_place), as `pacing.ledger.statement.statement_page`."""
 _DEFAULT_LIMIT = 50
 _TABLE = (
-    ("sequence", 10), ("when (UTC)", 19), ("viewer", 20), ("creative", 12), ("bid", 12), ("paid", 12), ("auction", 7),
+    ("row", 12), ("when (UTC)", 19), ("viewer", 20), ("creative", 12), ("bid", 12), ("paid", 12), ("auction", 7),
     ("floor", 12), ("p", 12), ("alpha", 14), ("value", 14), ("shade", 7), ("verdict", 13),
 )  # fmt: skip
 
@@ -32,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="list a campaign's charges, each with bid, floor, p, alpha, value and shade")
     show.add_argument("campaign_id", type=int, metavar="CAMPAIGN", help="the campaign's id")
-    show.add_argument("--after", type=int, default=0, metavar="SEQ", help="begin behind this row of the ledger")
+    show.add_argument("--after", type=int, default=0, metavar="PLACE", help="begin behind this place of the list")
     show.add_argument(
         "--limit", type=int, metavar="N", help=f"at most so many charges; default {_DEFAULT_LIMIT}, with --csv all"
     )
@@ -41,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--json", action="store_true", help="one JSON object a line, with whole micros")
     check = actions.add_parser("verify", help="derive every charge and bid again; the first difference ends it with 1")
     for action in (show, check):
-        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        add_data_argument(action)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -51,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         0: shown, or nothing differs; 1: a difference, or the ledger cannot be read.
     """
     try:
-        return _verify(args.data) if args.action == "verify" else _show(args)
+        return _verify(data_folder(args)) if args.action == "verify" else _show(args)
     except LedgerError as error:
         print(f"fanbid ledger: {error}", file=sys.stderr)
         return 1
@@ -65,54 +77,86 @@ def _show(args: argparse.Namespace) -> int:
         raise ValueError(f"--limit {limit}: at least 1")
     if not 0 <= args.after < 2**63:
         raise ValueError(f"--after {args.after}: not in 0..{2**63 - 1}")
-    ledger = LedgerFile(args.data / LEDGER_FILE)
-    try:
-        pages = _pages(ledger, args.campaign_id, args.after, limit)
+    with _opened(data_folder(args)) as shown:
+        pages = _pages(shown.statement, args.campaign_id, args.after, limit)
         if args.csv:
-            _print_csv(ledger, pages)
+            _print_csv(pages)
         elif args.json:
-            _print_json(ledger, pages)
+            _print_json(pages)
         else:
-            _print_table(ledger, pages)
-    finally:
-        ledger.close()
+            _print_table(pages, shown.place)
     return 0
 
 
-def _pages(ledger: LedgerFile, campaign_id: int, after: int, limit: int) -> Iterator[StatementPage]:
-    """Pages of up to `limit` charges in all, at one row of the ledger; one page at least."""
+class _Shown(NamedTuple):
+    """A statement to show, and words for the place in the ledgers where a page of it is true."""
+
+    statement: Statement
+    place: Callable[[StatementPage], str]
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[_Shown]:
+    """The charges that a server of this folder lists: where it joined others, with theirs that it copied."""
+    ledger = LedgerFile(folder / LEDGER_FILE)
+    listed = None
+    try:
+        if not is_shared(folder):
+            yield _alone(ledger)
+            return
+        listed = ListedFiles(folder, owner_of(folder).owner_id, ledger)
+        rows = ", ".join(row_text(qualified(*place)) for place in listed.true_at.items()) or "none"
+        yield _Shown(listed.statement, lambda _: f"as far as this server knew: up to rows {rows} of the ledgers")
+    finally:
+        if listed is not None:
+            listed.close()
+        ledger.close()
+
+
+def _alone(ledger: LedgerFile) -> _Shown:
+    def statement(campaign_id: int, after: int, limit: int, at_sequence: int) -> Page:
+        page = statement_page(ledger, campaign_id, after, limit, at_sequence)
+        return page, explained(ledger, page.charges)
+
+    return _Shown(statement, lambda page: f"at row {page.ledger_sequence} of the ledger")
+
+
+def _pages(statement: Statement, campaign_id: int, after: int, limit: int) -> Iterator[Page]:
+    """Pages of up to `limit` charges in all, at one place of the list; one page at least."""
+    at_place = 0
     while True:
-        page = statement_page(ledger, campaign_id, after, min(limit, MAX_PAGE))
-        yield page
-        limit -= len(page.charges)
-        after = page.next_after
+        page, lines = statement(campaign_id, after, min(limit, MAX_PAGE), at_place)
+        yield page, lines
+        limit -= len(lines)
+        after, at_place = page.next_after, page.ledger_sequence
         if not after or limit <= 0:
             return
 
 
-def _explained(ledger: LedgerFile, page: StatementPage) -> Iterator[dict[str, Any]]:
-    for charge in explained(ledger, page.charges):
-        yield dict(zip(EXPLAINED.names or (), charge.item(), strict=True))
+def _fields(lines: np.ndarray) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        yield dict(zip(EXPLAINED.names or (), line.item(), strict=True))
 
 
-def _print_csv(ledger: LedgerFile, pages: Iterator[StatementPage]) -> None:
+def _print_csv(pages: Iterator[Page]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(HEADER)
-    for page in pages:
-        writer.writerows(line_of(charge) for charge in _explained(ledger, page))
+    for _, lines in pages:
+        writer.writerows(line_of(charge) for charge in _fields(lines))
 
 
-def _print_json(ledger: LedgerFile, pages: Iterator[StatementPage]) -> None:
-    for page in pages:
-        for charge in _explained(ledger, page):
-            print(json.dumps(charge))
+def _print_json(pages: Iterator[Page]) -> None:
+    for _, lines in pages:
+        for charge in _fields(lines):
+            print(json.dumps(charge | {"sequence": row_text(charge["sequence"])}))
 
 
-def _print_table(ledger: LedgerFile, pages: Iterator[StatementPage]) -> None:
+def _print_table(pages: Iterator[Page], place: Callable[[StatementPage], str]) -> None:
     print("  ".join(f"{name:>{width}}" for name, width in _TABLE))
     page = None
-    for page in pages:
-        for charge in _explained(ledger, page):
+    for part in pages:
+        page, lines = part
+        for charge in _fields(lines):
             by_name = dict(zip(HEADER, line_of(charge), strict=True))
             cells = (by_name[column] for column in _COLUMNS)
             print("  ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _TABLE, strict=True)))
@@ -120,7 +164,7 @@ def _print_table(ledger: LedgerFile, pages: Iterator[StatementPage]) -> None:
     if page.next_after:
         print(f"more: --after {page.next_after}")
     charged, over = text_from_micros(page.charged_micros), text_from_micros(page.over_delivered_micros)
-    print(f"charged {charged} in all, over-delivered {over}, at row {page.ledger_sequence} of the ledger")
+    print(f"charged {charged} in all, over-delivered {over}, {place(page)}")
 
 
 _COLUMNS = (

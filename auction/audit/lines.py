@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pacing.facts import AuctionType, Verdict
+from pacing.facts import AuctionType, Verdict, row_text
 from pacing.money import text_from_micros
 
 VERDICT_WORDS = {
@@ -30,7 +30,7 @@ def line_of(charge: Mapping[str, Any]) -> tuple[str, ...]:
     """
     seen = datetime.fromtimestamp(charge["occurred_at_ms"] / 1000, UTC)
     return (
-        str(charge["sequence"]),
+        row_text(charge["sequence"]),
         seen.strftime("%Y-%m-%d %H:%M:%S"),
         str(charge["viewer_id"]),
         str(charge["creative_id"]),

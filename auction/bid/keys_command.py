@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from pathlib import Path
 
 from auction.bid.keyring import KEPT_MS, KEY_FILE, change_keys, retired
 from auction.bid.token import TokenKeys
+from auction.shared.keys_redis import SIGN_DELAY_MS
 from pacing.budget.owner_redis import is_shared
 from pacing.clocks import MS_PER_DAY, SystemClock
+from pacing.data_folder import add_data_argument, data_folder
+
+_WHEN_SHARED = "this folder's server tells Redis within a second, or when both are back"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     retire.add_argument("--id", type=int, required=True, metavar="N", dest="key_id", help="the key's id, as listed")
     retire.add_argument("--early", action="store_true", help="although outcomes of its tokens may still come")
     for action in (listing, rotate, retire):
-        action.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        add_data_argument(action)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -32,19 +35,22 @@ def main(args: argparse.Namespace) -> int:
         ValueError: the key file is none, or the key may not be retired.
         FileNotFoundError: there is no key file.
     """
-    now_ms = SystemClock().wall_ms()
+    now_ms, folder = SystemClock().wall_ms(), data_folder(args)
     if args.action == "rotate":
-        keys = change_keys(args.data, lambda keys: keys.rotated(now_ms))
-        if is_shared(args.data):
-            print("a new key signs on every server 3 seconds from now; `fanbid keys list` then shows its id")
+        keys = change_keys(folder, lambda keys: keys.rotated(now_ms))
+        if is_shared(folder):
+            print(f"a new key signs on every server {SIGN_DELAY_MS // 1000} seconds after Redis has it; {_WHEN_SHARED}")
+            print("`fanbid keys list` then shows its id")
         else:
             print(f"key {keys.active_id} signs; a running server takes it over within a second")
     elif args.action == "retire":
-        change_keys(args.data, lambda keys: retired(keys, args.key_id, now_ms, args.early))
-        who = "every server" if is_shared(args.data) else "a running server"
-        print(f"key {args.key_id} is forgotten; {who} refuses its tokens within a second")
+        change_keys(folder, lambda keys: retired(keys, args.key_id, now_ms, args.early))
+        if is_shared(folder):
+            print(f"every server refuses the tokens of key {args.key_id} a second after Redis knows; {_WHEN_SHARED}")
+        else:
+            print(f"key {args.key_id} is forgotten; a running server refuses its tokens within a second")
     else:
-        _print_keys(TokenKeys.load(args.data / KEY_FILE), now_ms)
+        _print_keys(TokenKeys.load(folder / KEY_FILE), now_ms)
     return 0
 
 

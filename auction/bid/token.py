@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from auction.bid.mac.kernels import KEY_BYTES, TOKEN_WORDS, absorb_key, sign_tokens, verify_tokens
+from pacing.durable import sync_folder
 from pacing.facts import DECISION, TOKEN_VERSION
 
 MAX_KEY_ID = 255
@@ -153,11 +154,7 @@ def write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _instants(name: str, instants: Mapping[int, int] | None, keys: Mapping[int, bytes]) -> dict[int, int]:

@@ -23,7 +23,7 @@ from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR
 from pacing.days import local_day
 from pacing.facts import GOAL_OF_KIND, Goal, OutcomeKind, Verdict
-from pacing.ledger.owners import OWN, Positions
+from pacing.ledger.owners import OWN, Positions, qualified
 
 MAX_HOURS = 744
 """Hours that a campaign's figures are kept by: 31 days."""
@@ -78,11 +78,13 @@ class BookedFigures:
     """One campaign's figures, all true at one row of the ledger.
 
     Attributes:
+        true_at: of several servers, the row of each one's ledger, as qualified sequences, ascending; alone: none.
         hours: (start of the hour in ms, figures), oldest first, without empty hours.
         over_delivered_micros: served but not charged.
     """
 
     ledger_sequence: int
+    true_at: list[int]
     total: Figures
     today: Figures
     hours: list[tuple[int, Figures]]
@@ -142,13 +144,15 @@ class _Book:
 class ReportBook:
     """Follows the judged ledger. Any thread may call every method; `follow` is called in ledger order."""
 
-    def __init__(self, campaign_of: Callable[[int], Campaign]) -> None:
+    def __init__(self, campaign_of: Callable[[int], Campaign], owner_id: int = OWN) -> None:
         """Start empty, before the ledger's first row.
 
         Args:
             campaign_of: looks a campaign up; raises NoSuchCampaign. Only zone and goal are used, which never change.
+            owner_id: of this server's ledger; OWN where it is the only one.
         """
         self._campaign_of = campaign_of
+        self._owner_id = owner_id
         self._books: dict[int, _Book] = {}
         self._positions = Positions()
         self._revision = 0
@@ -237,6 +241,7 @@ class ReportBook:
             now_hour = now_ms // MS_PER_HOUR
             return BookedFigures(
                 ledger_sequence=self._positions[OWN],
+                true_at=self._true_at(),
                 total=_figures(book.total, 0),
                 today=_figures(book.days, today),
                 hours=[
@@ -246,6 +251,11 @@ class ReportBook:
                 ],
                 over_delivered_micros=book.over_delivered_micros,
             )
+
+    def _true_at(self) -> list[int]:
+        if not self._owner_id:
+            return []
+        return [qualified(*place) for place in self._positions.named(self._owner_id).items()]
 
     def wait_for_change(self, revision: int, timeout_s: float) -> int:
         """Wait until anything changed after `revision`, at most `timeout_s`; answers with the present revision."""

@@ -287,4 +287,5 @@ def _content(report: pb.CampaignReport) -> pb.CampaignReport:
     content.CopyFrom(report)
     content.ClearField("at_ms")
     content.ClearField("ledger_sequence")
+    content.ClearField("true_at")
     return content

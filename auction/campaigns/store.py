@@ -98,7 +98,15 @@ _SELECT_TOKENS = "SELECT token_id, secret_hash, role, creator_id, created_at_ms,
 
 
 class StoreUnavailable(RuntimeError):
-    """The file cannot be read or written now: disk full, locked for too long, or damaged."""
+    """The file cannot be read or written now: disk full, locked for too long, or damaged.
+
+    Attributes:
+        told: what a caller may know of it; the text may have paths and addresses, for who runs the server.
+    """
+
+    def __init__(self, text: str, told: str = "the store of campaigns cannot be used now; try again later") -> None:
+        super().__init__(text)
+        self.told = told
 
 
 class NoSuchCampaign(LookupError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +10,16 @@ from pathlib import Path
 from auction.campaigns.access import Access, Role
 from auction.campaigns.model import MAX_ID
 from auction.campaigns.store import CampaignStore, StoreUnavailable
-from auction.config import DATA_VARIABLE, BadSetting
+from auction.config import BadSetting
+from pacing.budget.owner_redis import is_shared
 from pacing.clocks import SystemClock
+from pacing.data_folder import add_data_argument, data_folder
 
 STORE_FILE = "campaigns.sqlite"
+_WHEN_SHARED = (
+    "at this folder's server within a second; at the others a second after that server has told Redis, "
+    "which waits until both are back"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,19 +38,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     revoke = actions.add_parser("revoke", help="make a token invalid; a running server notices within a second")
     revoke.add_argument("--id", type=int, required=True, metavar="N", dest="token_id", help="the token's id, as listed")
     for action in (create, listing, revoke):
-        action.add_argument(
-            "--data", type=Path, metavar="DIR", help=f"the server's data directory; without it, {DATA_VARIABLE}"
-        )
+        add_data_argument(action)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; 0 when done.
 
     Raises:
-        BadSetting: a flag cannot be used, or the data directory or its store cannot.
+        ValueError: a flag cannot be used, or the data directory or its store cannot.
         FileNotFoundError: there is no store, and none is to be made.
     """
-    folder = _data_folder(args)
+    folder = data_folder(args)
     if args.action == "create":
         _check_creator(args.role, args.creator)
         _make_folder(folder)
@@ -54,18 +57,11 @@ def main(args: argparse.Namespace) -> int:
     try:
         store = CampaignStore(folder / STORE_FILE)
         try:
-            return _run(args, store)
+            return _run(args, store, folder)
         finally:
             store.close()
     except StoreUnavailable as error:
         raise BadSetting(f"--data {folder}: {error}") from error
-
-
-def _data_folder(args: argparse.Namespace) -> Path:
-    text = args.data or os.environ.get(DATA_VARIABLE)
-    if not text:
-        raise BadSetting(f"--data: required, the data directory of the server; or set {DATA_VARIABLE}")
-    return Path(text)
 
 
 def _check_creator(role: str, creator_id: int | None) -> None:
@@ -89,14 +85,16 @@ def _make_folder(folder: Path) -> None:
         print(f"{folder}: had no {STORE_FILE}, so a new one is made; no server has used this folder", file=sys.stderr)
 
 
-def _run(args: argparse.Namespace, store: CampaignStore) -> int:
+def _run(args: argparse.Namespace, store: CampaignStore, folder: Path) -> int:
     now_ms = SystemClock().wall_ms()
     if args.action == "create":
         print(Access(store).create_token(args.role, args.creator or 0, now_ms))
+        if is_shared(folder):
+            print(f"valid {_WHEN_SHARED}", file=sys.stderr)
     elif args.action == "revoke":
         if not Access(store).revoke(args.token_id, now_ms):
             raise BadSetting(f"--id {args.token_id}: no valid token of this id")
-        print(f"token {args.token_id} revoked")
+        print(f"token {args.token_id} revoked" + (f", {_WHEN_SHARED}" if is_shared(folder) else ""))
     else:
         _print_tokens(store)
     return 0

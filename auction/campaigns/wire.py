@@ -192,6 +192,7 @@ def report_to_message(campaign: Campaign, booked: BookedFigures, live: LiveFigur
         total_budget_micros=live.caps.total_budget_micros,
         multiplier_micros=live.multiplier_micros,
         status=campaign.status.value,  # type: ignore[arg-type]
+        true_at=booked.true_at,
     )
 
 

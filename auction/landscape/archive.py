@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from auction.landscape.kernels import Landscape, build_envelope
 from auction.landscape.segments import HOUR_BLOCKS, HOURS_PER_BLOCK, leaves_of_blocks
 from pacing.clocks import MS_PER_DAY, MS_PER_SECOND, Clock
 from pacing.days import local_hour
+from pacing.durable import sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +133,7 @@ class LandscapeArchive:
         self._day = day
         self._kept.clear()
         self._address = b""
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self._folder)
         _forget_old(self._folder, day)
 
     def _write(self, raw: bytes) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -25,6 +24,7 @@ from auction.rest import errors
 from auction.rest.connections import MAX_CONNECTIONS, PatientProtocol
 from auction.rest.guards import BodyLimit, BrowserHeaders
 from auction.rest.routes import Engine, public_router, router
+from protos.rpc.ready_file import remove_ready_file, write_ready_file
 from protos.rpc.tls import ClientTls, ServerTls
 
 STATIC = Path(__file__).parent / "static"
@@ -125,9 +125,7 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
             scheme = "https" if self.config.is_ssl else "http"
-            part = self._ready_file.with_name(f"{self._ready_file.name}.part")
-            part.write_text(json.dumps({"rest": f"{scheme}://{address}:{port}", "pid": os.getpid()}))
-            part.replace(self._ready_file)
+            write_ready_file(self._ready_file, rest=f"{scheme}://{address}:{port}")
 
     async def main_loop(self) -> None:
         """Serve until told to stop, or until the parent is gone."""
@@ -136,6 +134,8 @@ class _Server(uvicorn.Server):
             await super().main_loop()
         finally:
             watch.cancel()
+            if self._ready_file is not None:
+                remove_ready_file(self._ready_file)
 
     async def _watch_parent(self) -> None:
         while self._parent_pid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auction.rest.shapes import CampaignChange, CreativeShape, NewCampaign, TargetingShape
+from pacing.facts import row_text
 from protos import campaigns_pb2 as pb
 
 _CHARGE_FIELDS = tuple(field.name for field in pb.Charge.DESCRIPTOR.fields)
@@ -133,6 +134,7 @@ def report_json(report: pb.CampaignReport) -> dict[str, Any]:
     return {
         "campaign_id": str(report.campaign_id),
         "ledger_sequence": str(report.ledger_sequence),
+        "true_at": [row_text(sequence) for sequence in report.true_at],
         "at_ms": report.at_ms,
         "total": _figures_json(report.total),
         "today": _figures_json(report.today),
@@ -165,7 +167,8 @@ def charges_json(page: pb.ListChargesResponse) -> dict[str, Any]:
 
 def _charge_json(charge: pb.Charge) -> dict[str, Any]:
     fields = charge_fields(charge)
-    fields |= {name: str(fields[name]) for name in ("sequence", "viewer_id", "creative_id")}
+    fields |= {name: str(fields[name]) for name in ("viewer_id", "creative_id")}
+    fields["sequence"] = row_text(charge.sequence)
     return fields | {"at": _AUCTIONS[charge.at], "verdict": _VERDICTS[charge.verdict]}
 
 

@@ -14,10 +14,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from auction.rest.shapes import MEANING_OF_PATTERN, CampaignShape, ErrorShape
+from protos.rpc.refusals import FIELD_METADATA, TOLD_METADATA
 
-FIELD_METADATA = "fanbid-field"
 RETRY_AFTER_METADATA = "retry-after"
-TOLD_METADATA = "fanbid-unavailable"
 _MAX_SHOWN = 80
 _LOG = logging.getLogger("fanbid.rest")
 
@@ -63,7 +62,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorShape, "description": "The body is too large."},
     422: {"model": ErrorShape, "description": "A field is missing, unknown or out of range; `field` names it."},
     429: {"model": ErrorShape, "description": "Too many: try again later."},
-    503: {"model": ErrorShape, "description": "The engine does not answer now."},
+    503: {"model": ErrorShape, "description": "The engine does not answer now, or says why it cannot."},
 }
 
 
@@ -73,15 +72,14 @@ def error_json(code: str, message: str, field: str | None = None) -> dict[str, A
 
 
 def error_of_call(error: grpc.RpcError) -> tuple[int, dict[str, Any]]:
-    """HTTP status and body that tell a failed gRPC call."""
+    """HTTP status and body that tell a failed gRPC call; what gRPC says itself about a connection is not shown."""
     code = error.code()
     status = _HTTP_STATUS.get(code, 503)
     trailers = {key: str(value) for key, value in error.trailing_metadata() or ()}
     if status == 503:
-        told = error.details() if TOLD_METADATA in trailers else ""
+        told = error.details() if TOLD_METADATA in trailers else None
         return status, error_json("unavailable", told or "the engine does not answer now; try again in a moment")
-    field = trailers.get(FIELD_METADATA)
-    return status, error_json(code.name.lower(), error.details() or code.name.lower(), field)
+    return status, error_json(code.name.lower(), error.details() or code.name.lower(), trailers.get(FIELD_METADATA))
 
 
 def _headers_of(status: int, error: grpc.RpcError) -> dict[str, str] | None:

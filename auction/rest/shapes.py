@@ -235,10 +235,14 @@ class HourShape(BaseModel):
 
 
 class ReportShape(BaseModel):
-    """A campaign's figures; every one is true at row `ledger_sequence` of the ledger."""
+    """A campaign's figures; every one is true at row `ledger_sequence` of the ledger and, with --redis, at the rows
+    `true_at` of all servers' ledgers."""
 
     campaign_id: str
-    ledger_sequence: str
+    ledger_sequence: Annotated[str, Field(description="with --redis a row of the asked server's own ledger")]
+    true_at: Annotated[
+        list[str], Field(description="with --redis the row of each server's ledger: its owner, # and the row")
+    ]
     at_ms: int
     total: FiguresShape
     today: FiguresShape
@@ -254,7 +258,7 @@ class ChargeShape(BaseModel):
     """One impression with its price, and the why of its bid: value = alpha * p, and in first price a share of that."""
 
     sequence: Annotated[
-        str, Field(description="its row of the ledger; with --redis 2^48 times the ledger's owner id, plus the row")
+        str, Field(description="its row of the ledger; with --redis the ledger's owner, # and the row, such as 4#123")
     ]
     occurred_at_ms: int
     recorded_at_ms: int
@@ -277,7 +281,8 @@ class ChargeShape(BaseModel):
 
 
 class ChargePage(BaseModel):
-    """One page of charges; `next_after` is empty on the last. All is true at row `ledger_sequence` of the ledger."""
+    """One page of charges; `next_after` is empty on the last. All is true at row `ledger_sequence` of the ledger; with
+    --redis that is a place in the list of the server that was asked."""
 
     charges: list[ChargeShape]
     next_after: str

@@ -93,7 +93,8 @@ class SharedCampaigns:
             if put.result is PutResult.DONE:
                 self._keep(record, put, "was changed, and its budgets follow")
                 return after, self._desk.live(campaign_id).caps
-        raise StoreUnavailable(f"campaign_id {campaign_id}: others keep changing it; try again")
+        text = f"campaign_id {campaign_id}: others keep changing it; try again"
+        raise StoreUnavailable(text, told=text)
 
     def _keep(self, record: Record, put: Put, what: str) -> None:
         """Take in what was put."""
@@ -117,7 +118,7 @@ class SharedCampaigns:
             return self._current(campaign_id).campaign
         except NoSuchCampaign:
             text = f"campaign_id {campaign_id}: made with this key, but Redis lost it; the server that made it has it"
-            raise StoreUnavailable(text) from None
+            raise StoreUnavailable(text, told=text) from None
 
     def _put_new(self, record: Record) -> Put:
         """Write a new campaign to Redis; if it was not done, the engine forgets it."""
@@ -138,7 +139,8 @@ class SharedCampaigns:
                 return self._holder(put.detail)
         if put.result is PutResult.LIMIT:
             self._check_limit(campaign.creator_id, put.detail)
-        raise StoreUnavailable(f"campaign_id {campaign.campaign_id}: Redis has another campaign of this id")
+        text = f"campaign_id {campaign.campaign_id}: Redis has another campaign of this id"
+        raise StoreUnavailable(text, told=text)
 
     def _check_limit(self, creator_id: int, open_count: int) -> None:
         if open_count >= MAX_OPEN_CAMPAIGNS_PER_CREATOR:
@@ -293,4 +295,5 @@ def _refused_while_away(what: str) -> Iterator[None]:
     except RedisForeign as error:
         raise StoreUnavailable(f"the Redis of all servers is not the one that they share ({error}): {what}") from None
     except (RedisUnavailable, BudgetsAway) as error:
-        raise StoreUnavailable(f"the Redis that all servers share does not answer now ({error}): {what}") from None
+        away = "the Redis that all servers share does not answer now"
+        raise StoreUnavailable(f"{away} ({error}): {what}", told=f"{away}: {what}") from None

@@ -5,6 +5,8 @@ since it is new, was away, or Redis lost them, is told them from the ledger in a
 until it is back in the common one. What is to be told follows from two facts, asked anew at every step: where streams
 begin and end, and up to where each consumer says that its copy goes. So Redis may lose any of it at any time.
 
+Whoever holds all rows of an origin may stand in for it (`judged_relay.py`): entries are the same, whoever writes them.
+
 Entries carry the rows first..last of the origin's ledger under the id "last-first". Within a stream each begins where
 the one before it ended.
 """
@@ -12,14 +14,13 @@ the one before it ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger.copies import Copies, GapInRows, JudgedPart
-from pacing.ledger.reading import JudgedReads
 from pacing.redis_link import RedisLink, Script
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ WINDOW_SEQUENCES = 32_768
 LIVE_MS = 10_000
 """A consumer that was not heard of for so long is told nothing until it comes back."""
 _OWN_STREAM_TTL_MS = 6 * LIVE_MS
+ORIGINS = "fanbid:judged:origins"
+"""Hash of every owner of whom anybody has rows, also of those that left: nothing but its fields counts."""
 
 _SPAN = Script.beside(__file__, "judged_span")
 _APPEND = Script.beside(__file__, "judged_append")
@@ -76,10 +79,63 @@ def _rows_of(entry_id: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-class JudgedPublisher:
-    """Tells what one ledger judged. One thread at a time."""
+def list_origins(link: RedisLink, known: Collection[int]) -> set[int]:
+    """Every owner of whom anybody has rows. The list is whole again though Redis lost it: who knows more adds that.
 
-    def __init__(self, ledger: JudgedReads, link: RedisLink, owner_id: int, monotonic_ms: Callable[[], int]) -> None:
+    Args:
+        known: owners of whom this server has rows, itself among them.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (answer,) = link.run([("HGETALL", ORIGINS)])
+    listed = {int(origin_id) for origin_id in _by_field(answer)}
+    missing = sorted(set(known) - listed)
+    if missing:
+        link.run([("HSET", ORIGINS, *(word for origin_id in missing for word in (origin_id, 1)))])
+    return listed | set(known)
+
+
+def told_positions(link: RedisLink, origin_ids: Iterable[int]) -> dict[int, dict[int, int]]:
+    """By origin, up to where each consumer last said that its copy goes, be it there now or not.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    ids = list(origin_ids)
+    answers = link.run([("HGETALL", _positions_key(origin_id)) for origin_id in ids]) if ids else []
+    return {
+        origin_id: {int(consumer): int(word.split()[0]) for consumer, word in _by_field(answer).items()}
+        for origin_id, answer in zip(ids, answers, strict=True)
+    }
+
+
+def _by_field(answer: Any) -> dict[bytes, bytes]:
+    """What HGETALL answered, in either protocol."""
+    return dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
+
+
+class Judged(Protocol):
+    """Rows with verdicts, with sequences as their origin has them."""
+
+    @property
+    def judged_sequence(self) -> int:
+        """Every row up to this one has its verdict."""
+
+    def read_judged(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `limit` rows behind sequence `after`, as OUTCOME[n] and JUDGEMENT[n]."""
+
+
+class JudgedPublisher:
+    """Tells what one ledger judged. One thread at a time.
+
+    Attributes:
+        present: the servers that were heard of lately, at the last step.
+    """
+
+    present: Collection[int] = ()
+
+    def __init__(self, ledger: Judged, link: RedisLink, owner_id: int, monotonic_ms: Callable[[], int]) -> None:
         self._ledger = ledger
         self._link = link
         self._owner_id = owner_id
@@ -94,13 +150,24 @@ class JudgedPublisher:
             RedisUnavailable: any of it may have been written; the next step sees what was.
             LedgerDamaged: what is stored is not what was acknowledged.
         """
-        judged = self._ledger.judged_sequence
         positions = self._live_positions()
+        self.present = frozenset(positions)
+        return self.tell(positions, self._check_ends)
+
+    def tell(self, positions: Mapping[int, int], check: Callable[[int, Sequence[int]], None] | None = None) -> int:
+        """Tell the next rows to everybody, and to these consumers what they lack; answers and raises as `step`.
+
+        Args:
+            positions: by consumer, up to where its copy goes.
+            check: is told how far this ledger is judged and up to where others have rows of it.
+        """
+        judged = self._ledger.judged_sequence
         consumers = list(positions)
         keys = [_stream_key(self._owner_id), *(_stream_key(self._owner_id, consumer) for consumer in consumers)]
         (found,) = self._link.run([_SPAN.call(keys, [])])
         common, *owned = map(_span, found)
-        self._check_ends(judged, [common.last if common else 0, *positions.values()])
+        if check is not None:
+            check(judged, [common.last if common else 0, *positions.values()])
         count, common = self._publish(keys[0], common, judged)
         for consumer, key, span in zip(consumers, keys[1:], owned, strict=True):
             count += self._help(key, span, common, min(positions[consumer], judged), judged)
@@ -109,7 +176,7 @@ class JudgedPublisher:
     def _live_positions(self) -> dict[int, int]:
         """Up to where the copies of the consumers go that were heard of lately."""
         (answer,) = self._link.run([("HGETALL", _positions_key(self._owner_id))])
-        words = dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
+        words = _by_field(answer)
         now_ms = self._monotonic_ms()
         positions: dict[int, int] = {}
         for name, word in words.items():

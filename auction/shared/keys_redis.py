@@ -30,6 +30,15 @@ SCRIPTS = (READ_KEYS, PUT_KEYS)
 """All of them, for who loads them ahead."""
 
 
+def check_usable(link: RedisLink) -> None:
+    """Ask something that changes nothing, as a server will.
+
+    Raises:
+        RedisUnavailable: nobody answers, or the scripts of this version are not loaded.
+    """
+    link.run([READ_KEYS.call([_DOCUMENT], [""])])
+
+
 class SharedKeys:
     """Keeps one key ring as all servers agree. One thread calls `poll`.
 

@@ -80,8 +80,8 @@ TOKENS = {
 }
 
 JUDGED = {
-    "hgetall": "how far the others' copies of the judged rows go",
-    "hset": "how far this server's copies go",
+    "hgetall": "how far the others' copies of the judged rows go; of which owners there are any",
+    "hset": "how far this server's copies go; of which owners it has rows",
     "del": "a stream for one server that is back in the common one",
 }
 
@@ -143,6 +143,8 @@ OPERATING = {
 }
 """What only an operator's commands send. No server's account may: SCAN shows the names of everybody's keys."""
 
+MIN_PASSWORD = 16
+"""Characters: a hash of the password is in the line that is printed, and must not be worth guessing at."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -163,8 +165,8 @@ def acl_line(account: str, password: str, may_load: bool = False) -> str:
         raise ValueError(f"account {account!r}: must be 1 to 64 letters, digits, and any of _ . -")
     if account == "default":
         raise ValueError("account 'default': is the administrator's; name another one")
-    if len(password) < 16:
-        raise ValueError(f"a password of {len(password)} characters: must be 16 or more")
+    if len(password) < MIN_PASSWORD:
+        raise ValueError(f"a password of {len(password)} characters: must be {MIN_PASSWORD} or more")
     digest = hashlib.sha256(password.encode("utf-8")).hexdigest()
     rights = " ".join(f"+{name}" for name in commands(may_load))
     return f"ACL SETUSER {account} reset on #{digest} resetchannels ~{KEY_PATTERN} -@all {rights}"

@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from auction.shared.redis_account import SCRIPTS, acl_line
+from auction.shared.redis_account import MIN_PASSWORD, SCRIPTS, acl_line
 from pacing.redis_link import RedisLink, RedisUnavailable
 
 ADMIN_URL_VARIABLE = "FANBID_REDIS_ADMIN"
@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="the password is the first line of this file; without it, one is made and shown once, on stderr",
+        help=f"the password, {MIN_PASSWORD} characters or more, is the first line of this file; without it, one is "
+        "made and shown once, on stderr",
     )
     account.add_argument(
         "--may-load", action="store_true", help="let the account load scripts itself; it may then run any script"
@@ -52,19 +53,24 @@ def main(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: a flag cannot be used.
-        FileNotFoundError: there is no password file.
     """
     if args.action == "load":
         return _load(administrators_url(args.redis))
-    if args.password_file is None:
-        password = secrets.token_urlsafe(32)
-    else:
-        password = args.password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
+    password = secrets.token_urlsafe(32) if args.password_file is None else _password_in(args.password_file)
     line = acl_line(args.name, password, args.may_load)
     if args.password_file is None:
         print(f"redis://{args.name}:{password}@HOST:PORT", file=sys.stderr)
     print(line)
     return 0
+
+
+def _password_in(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except OSError as error:
+        raise ValueError(f"--password-file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"--password-file {path}: not text in UTF-8") from None
 
 
 def administrators_url(given: str | None) -> str:

@@ -53,9 +53,13 @@ def main(args: argparse.Namespace) -> int:
         for some in finished:
             results += some
             bar.advance(1, some[0].scenario)
-    tick_ms = _tick_ms(args.quick)
-    shown = tables.figures(results, len(seeds), tick_ms)
-    _print(results, tick_ms, args.quick)
+    campaigns = ticks.QUICK_CAMPAIGNS if args.quick else ticks.CAMPAIGNS
+    tick_ms = _tick_ms(campaigns, ticks.QUICK_TICKS if args.quick else ticks.TICKS)
+    shown = tables.figures(results, len(seeds), {ticks.figure_name(campaigns): tick_ms})
+    _print(results)
+    print(f"one tick of {campaigns:,} campaigns: {tick_ms:.1f} ms")
+    if args.quick:
+        print("--quick is too small for the goals: they are of whole days, over several seeds; leave --quick out.")
     write_json(args.json, shown)
     if args.plots is not None:
         from benchmarks.bidding import plots
@@ -64,23 +68,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(results: Sequence[Result], tick_ms: float, quick: bool) -> None:
+def _print(results: Sequence[Result]) -> None:
     for mode in MODES:
         print_table(*tables.standing(results, mode))
     print_table(*tables.pace(results))
     for mode, pricing in tables.comparisons(results):
         print_table(*tables.rivals(results, mode, pricing))
-    count = ticks.QUICK_CAMPAIGNS if quick else ticks.CAMPAIGNS
-    print(f"one tick of {count:,} campaigns: {tick_ms:.1f} ms")
-    if quick:
-        print("--quick is too small for the goals: they are of whole days, over several seeds; leave --quick out.")
 
 
-def _tick_ms(quick: bool) -> float:
-    past = past_days(SCENARIOS[USUAL], 0, QUICK_AUCTIONS)
-    if quick:
-        return ticks.median_tick_ms(past, ticks.QUICK_CAMPAIGNS, ticks.QUICK_TICKS)
-    return ticks.median_tick_ms(past, ticks.CAMPAIGNS, ticks.TICKS)
+def _tick_ms(campaigns: int, count: int) -> float:
+    return ticks.median_tick_ms(past_days(SCENARIOS[USUAL], 0, QUICK_AUCTIONS), campaigns, count)
 
 
 def _scenarios(args: argparse.Namespace) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,9 +69,9 @@ def _scenarios(results: Sequence[Result]) -> list[str]:
     return [name for name in SCENARIOS if name in present]
 
 
-def figures(results: Sequence[Result], seeds: int, tick_ms: float) -> dict[str, Scalar]:
+def figures(results: Sequence[Result], seeds: int, ticks: Mapping[str, float]) -> dict[str, Scalar]:
     """The study as one flat object: SCENARIO.MODE.PRICE.FIGURE, and SCENARIO.MODE.PRICE.METHOD.FIGURE of rivals."""
-    shown: dict[str, Scalar] = {"seeds": seeds, "tick_100k_ms": tick_ms}
+    shown: dict[str, Scalar] = {"seeds": seeds, **ticks}
     shown["overspend_micros_max"] = max(r.overspend_micros for r in results)
     keys = dict.fromkeys((r.scenario, r.mode, r.pricing, r.method) for r in results)
     for scenario, mode, pricing, method in sorted(keys):

@@ -17,6 +17,11 @@ _FEEDBACK_ROWS = 20_000  # decided auctions between two ticks
 _SUPPLY = 200
 
 
+def figure_name(campaigns: int) -> str:
+    """What the time of a tick of so many campaigns is called, such as "tick_100k_ms"."""
+    return f"tick_{campaigns // 1_000}k_ms"
+
+
 def median_tick_ms(past: Past, campaigns: int, ticks: int) -> float:
     """Median milliseconds of a tick, at the server's period of one second, an hour into the campaigns' day.
 

@@ -12,7 +12,6 @@ import argparse
 import multiprocessing
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -76,12 +75,10 @@ def _tallies(files: dict[str, bytes], every: list[Damage], workers: int) -> Iter
 
 def run(files: dict[str, bytes], every: list[Damage], workers: int, bar: ProgressBar) -> Tally:
     """Open a copy for every damage."""
-    total, began_s = Tally(), time.monotonic()
+    total = Tally()
     for tally in _tallies(files, every, workers):
         total.add(tally)
-        done = total.counts.total()
-        left_s = (time.monotonic() - began_s) / done * (len(every) - done)
-        bar.advance(tally.counts.total(), f"{len(total.wrong)} silently wrong, about {left_s:.0f} s left")
+        bar.advance(tally.counts.total(), f"{len(total.wrong)} silently wrong")
     return total
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.crashes.lives import Killing, Lives
+from benchmarks.crashes.lives import Killing, Lives, compile_kernels
 from benchmarks.crashes.told import sums
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 
@@ -29,27 +28,24 @@ _SHOWN_PROBLEMS = 20
 
 
 class _Count:
-    """Kills of all workers, on one bar, with the time that is left."""
+    """Kills of all workers, on one bar."""
 
-    def __init__(self, bar: ProgressBar, kills: int) -> None:
+    def __init__(self, bar: ProgressBar) -> None:
         self._bar = bar
-        self._kills = kills
         self._done = 0
         self._lock = threading.Lock()
-        self._began_s = time.monotonic()
 
     def killed(self) -> None:
         """Count one."""
         with self._lock:
             self._done += 1
-            left_s = (time.monotonic() - self._began_s) / self._done * (self._kills - self._done)
-            self._bar.advance(1, f"{self._done} kills, about {left_s:.0f} s left")
+            self._bar.advance(1, f"{self._done} kills")
 
 
 def run(kills: int, workers: int, seed: int, folder: Path, bar: ProgressBar) -> list[Lives]:
     """Kill so often in all, on as many folders side by side as there are workers. An interrupt ends the killing early,
     and what was told until then is held against the ledgers; a second one ends that too."""
-    count, stopping = _Count(bar, kills), threading.Event()
+    count, stopping = _Count(bar), threading.Event()
     shares = [kills // workers + (k < kills % workers) for k in range(workers)]
     with ThreadPoolExecutor(workers) as pool:
         killings = [Killing(folder / f"{k}", seed + 1_000 * k, count.killed, stopping) for k in range(workers)]
@@ -101,8 +97,12 @@ def main(args: argparse.Namespace) -> int:
     for flag, value, most in (("--kills", kills, 10**6), ("--workers", args.workers, 64)):
         if not 1 <= value <= most:
             raise ValueError(f"{flag} {value}: not in 1..{most}")
-    with tempfile.TemporaryDirectory(prefix="fanbid-kills-") as name, progress(kills, "killing") as bar:
-        every = run(kills, min(args.workers, kills), args.seed, Path(name), bar)
+    with tempfile.TemporaryDirectory(prefix="fanbid-kills-") as name:
+        with progress(1, "a first start, kernels compiled") as bar:
+            compile_kernels(Path(name) / "first")
+            bar.advance(1)
+        with progress(kills, "killing") as bar:
+            every = run(kills, min(args.workers, kills), args.seed, Path(name), bar)
     problems = Counter(problem for lives in every for problem in lives.problems)
     for problem, times in problems.most_common(_SHOWN_PROBLEMS):
         print(f"{problem} ({times} times)" if times > 1 else problem)

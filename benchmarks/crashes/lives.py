@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from auction.audit.verify import verify
 from auction.campaigns.access import Role
 from benchmarks.crashes.load import Client, Feed, create_campaign, make_tokens, send
 from benchmarks.crashes.told import Caps, Held, Told, hold_against_ledger
-from benchmarks.serving import Child, NotReady, await_ready, spawn_child
+from benchmarks.serving import Child, NotReady, await_ready, spawn_child, start_child
 from benchmarks.transport import CHANNEL_OPTIONS, GrpcTransport
 from pacing.ledger.reading import LedgerFile
 from protos import campaigns_pb2
@@ -53,6 +54,15 @@ class Lives:
     statuses: dict[str, int] = field(default_factory=dict)
     used_twice: int = 0
     held: Held = field(default_factory=lambda: Held(0, 0, 0, 0, 0))
+
+
+def compile_kernels(folder: Path) -> None:
+    """Let a server start once, so that no start that is measured compiles what this machine never compiled before.
+
+    One that does not come up is no news from here: those that are measured will not either, and that is told of them.
+    """
+    with suppress(NotReady):
+        start_child("serve", ["serve", "--data", str(folder), *FLAGS], folder).stop()
 
 
 class Killing:

@@ -9,6 +9,7 @@ are settled, and the time until they are settled again is measured.
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import tempfile
 import time
@@ -82,6 +83,7 @@ def play(kills: int, seed: int, bar: ProgressBar) -> Spent:
             time.sleep(draw.uniform(*_LIVES_S))
             resumed_s.append(_kill(pair, spenders, draw.uniform(*_CUT_S)))
             bar.advance(1)
+        bar.advance(0, "waiting for the last verdicts")
         _drain(spenders)
         return _audit(pair, spenders, tuple(resumed_s))
 
@@ -174,6 +176,15 @@ def cluster_resumes_s() -> float:
         return time.monotonic() - killed_at_s
 
 
+def _cluster_kills(kills: int) -> list[float]:
+    resumed_s = []
+    with progress(kills, "kills in a cluster") as bar:
+        for _ in range(kills):
+            resumed_s.append(cluster_resumes_s())
+            bar.advance(1)
+    return resumed_s
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `bench failover`."""
     add_output_arguments(parser)
@@ -191,14 +202,14 @@ def main(args: argparse.Namespace) -> int:
     kills = args.kills if args.kills is not None else QUICK_KILLS if args.quick else KILLS
     if kills < 1:
         raise ValueError(f"--kills {kills}: must be 1 or more")
-    with progress(kills, "kills") as bar:
-        spent = play(kills, args.seed, bar)
     clusters = QUICK_CLUSTER_KILLS if args.quick else CLUSTER_KILLS
-    resumed_s = []
-    with progress(clusters, "kills in a cluster") as bar:
-        for _ in range(clusters):
-            resumed_s.append(cluster_resumes_s())
-            bar.advance(1)
+    logging.disable(logging.ERROR)  # that Redis is away is what is made here, and told again and again
+    try:
+        with progress(kills, "kills") as bar:
+            spent = play(kills, args.seed, bar)
+        resumed_s = _cluster_kills(clusters)
+    finally:
+        logging.disable(logging.NOTSET)
     figures: dict[str, Scalar] = {
         "kills": kills,
         "acknowledged": spent.acknowledged,

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 
 from benchmarks.faults.drawing import MAX_SERVERS, draw_world
 from benchmarks.faults.parts import PARTS, without
@@ -29,6 +31,8 @@ SEEDS, QUICK_SEEDS = 400, 12
 REQUESTS = 120
 _CHUNK_SEEDS = 5
 _SHOWN_FAILURES = 5
+_SIGNAL_S = 0.2
+EXIT_INTERRUPTED = 130
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,31 +69,73 @@ def play_seed(seed: int, requests: int = REQUESTS, servers: int | None = None) -
         return world.outcome(f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})")
 
 
-def _play_chunk(seeds: Sequence[int], parts: Sequence[str], servers: int | None) -> list[Outcome]:
-    with without(parts):
-        return [play_seed(seed, servers=servers) for seed in seeds]
+class _Playing:
+    """Worlds under way in processes of their own, some in each call; in this process if there is one worker."""
 
+    def __init__(self, seeds: range, parts: Sequence[str], servers: int | None, workers: int) -> None:
+        """Begin; every worker is forked here, before a progress bar starts a thread."""
+        self._seeds, self._parts, self._servers = seeds, parts, servers
+        self._pool: ProcessPoolExecutor | None = None
+        self._futures: list[Future[list[Outcome]]] = []
+        if workers > 1:
+            context = get_context("fork")
+            self._stopping = context.Event()
+            self._pool = ProcessPoolExecutor(workers, context, _begin_worker, (self._stopping,))
+            for at in range(0, len(seeds), _CHUNK_SEEDS):
+                chunk = seeds[at : at + _CHUNK_SEEDS]
+                self._futures.append(self._pool.submit(_play_chunk, chunk, parts, servers))
 
-@contextmanager
-def _playing(
-    seeds: range, parts: Sequence[str], servers: int | None, workers: int
-) -> Iterator[Iterator[list[Outcome]]]:
-    """The outcomes of all seeds, some at a time, in any order."""
-    chunks = [seeds[at : at + _CHUNK_SEEDS] for at in range(0, len(seeds), _CHUNK_SEEDS)]
-    if workers == 1:
-        yield (_play_chunk(chunk, parts, servers) for chunk in chunks)
-        return
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(partial(_play_chunk, chunk, parts, servers)) for chunk in chunks]
+    def outcomes(self) -> Iterator[list[Outcome]]:
+        """Of all worlds, some at a time, in any order."""
+        if self._pool is None:
+            for seed in self._seeds:
+                with without(self._parts):
+                    yield [play_seed(seed, servers=self._servers)]
         try:
-            yield (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
+            for future in as_completed(self._futures):
+                yield future.result()
+        except BrokenProcessPool:
+            time.sleep(_SIGNAL_S)  # a signal to all of us may have ended the workers: then this process has it too
+            raise
+
+    def give_up(self) -> list[Outcome]:
+        """Begin no other world; the outcomes of all that were played."""
+        if self._pool is None:
+            return []
+        self._stopping.set()
+        self._pool.shutdown(cancel_futures=True)
+        ended = [future for future in self._futures if not future.cancelled() and future.exception() is None]
+        return [outcome for future in ended for outcome in future.result()]
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self.give_up()
+
+
+_stopping: Event | None = None
+"""In a worker: set when no other world is to be begun."""
+
+
+def _begin_worker(stopping: Event) -> None:
+    """Ctrl-C reaches all processes of a terminal; the one that shows the outcomes tells its workers to end."""
+    global _stopping
+    _stopping = stopping
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _play_chunk(seeds: Sequence[int], parts: Sequence[str], servers: int | None) -> list[Outcome]:
+    outcomes = []
+    with without(parts):
+        for seed in seeds:
+            if _stopping is not None and _stopping.is_set():
+                break
+            outcomes.append(play_seed(seed, servers=servers))
+    return outcomes
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the simulation; 1 when a world failed.
+    """Run the simulation; 1 when a world failed, 130 when interrupted.
 
     Raises:
         ValueError: a flag is out of range.
@@ -110,21 +156,28 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace, seeds: range, workers: int) -> int:
-    """Play the worlds and show what they came to; the exit code."""
-    outcomes: list[Outcome] = []
+    """Play the worlds and show what they came to, also when interrupted; the exit code."""
+    outcomes: dict[int, Outcome] = {}
+    is_interrupted = False
     began_s = time.perf_counter()
     with (
-        _playing(seeds, args.without, args.servers, min(workers, len(seeds))) as played,
+        closing(_Playing(seeds, args.without, args.servers, min(workers, len(seeds)))) as playing,
         progress(len(seeds), "worlds") as bar,
     ):
         try:
-            for some in played:
-                outcomes += some
-                bar.advance(len(some), _note(outcomes))
+            for some in playing.outcomes():
+                outcomes |= {outcome.seed: outcome for outcome in some}
+                bar.advance(len(some), _note(list(outcomes.values())))
         except KeyboardInterrupt:  # what was played until now counts
-            if not outcomes:
-                raise
-    return _conclude(args, sorted(outcomes, key=lambda o: o.seed), time.perf_counter() - began_s)
+            is_interrupted = True
+            bar.advance(0, "interrupted: worlds that are under way come to their end")
+            outcomes |= {outcome.seed: outcome for outcome in playing.give_up()}
+    if is_interrupted:
+        print(f"interrupted after {len(outcomes)} of {len(seeds)} worlds")
+    if not outcomes:
+        return EXIT_INTERRUPTED
+    code = _conclude(args, [outcomes[seed] for seed in sorted(outcomes)], time.perf_counter() - began_s)
+    return EXIT_INTERRUPTED if is_interrupted else code
 
 
 def _seeds_of(args: argparse.Namespace) -> range:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.faults.scenario import Burst, Scenario, draw_scenario
 from benchmarks.faults.shared_scenario import ClockStep, Failover, Partition, SharedPlan
-from pacing.budget.redis_store import CLOCK_ERROR_MS
+from pacing.budget.redis_places import CLOCK_ERROR_MS
 from pacing.budget.settings import BankSettings
 from pacing.clocks import MS_PER_HOUR
 

@@ -86,7 +86,9 @@ class StoreTruth:
         if act is not None:
             act(answer, *arguments)
 
-    def _change_caps(self, told: EffectiveCaps, quarantine_ms: int, asked: CapsRequest) -> None:
+    def _change_caps(
+        self, told: EffectiveCaps, quarantine_ms: int, asked: CapsRequest, owner_id: int, joined: list[int]
+    ) -> None:
         campaign_id, caps = asked.campaign_id, (asked.daily_cap_micros, asked.total_cap_micros)
         if asked.revision < self._revisions[campaign_id]:
             return

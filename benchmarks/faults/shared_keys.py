@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pacing.budget.account import Account, Balance, EffectiveCaps
 from pacing.budget.marks_redis import MARKS_KEPT_MS
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
-from pacing.budget.redis_store import CLOCK_ERROR_MS
+from pacing.budget.redis_places import CLOCK_ERROR_MS
 from pacing.budget.store import CapsRequest, Epoch, JudgedMark, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Verdict
@@ -129,11 +129,16 @@ class SharedKeys(MemoryStore):
 
     # --- the contract -------------------------------------------------------------------------------------------
 
-    def change_caps(self, at: At, quarantine_ms: int, caps: CapsRequest) -> EffectiveCaps:
+    def change_caps(
+        self, at: At, quarantine_ms: int, caps: CapsRequest, owner_id: int, joined: Sequence[int]
+    ) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
         effective = self.set_caps(caps)
-        if not 0 < caps.revision < self.accounts[caps.campaign_id].revision:
-            self._note_epoch(at, caps.creator_id, quarantine_ms)
+        epoch = self._note_epoch(at, caps.creator_id, quarantine_ms)
+        is_open = at.at_ms < epoch.refuse_until_ms or not epoch.is_told
+        for joined_id in (owner_id, *joined):
+            has_told = not is_open or (joined_id == owner_id and caps.is_stranger)
+            epoch.owners.setdefault(joined_id, epoch.number - (not has_told))
         return effective
 
     def reopen(self, at: At, quarantine_ms: int, lost: Account, owners: Sequence[int]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.redis_store import KEPT_MS, QUARANTINE_MS
+from pacing.budget.redis_places import KEPT_MS, QUARANTINE_MS
 from pacing.budget.store import (
     AccountLost,
     CapsRequest,
@@ -28,8 +28,7 @@ from pacing.budget.store import (
     StoreUnavailable,
     check_claims,
 )
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 
 _LISTED_AT = 0
 """Key by which the master is chosen that lists the accounts that were opened anew."""
@@ -199,7 +198,9 @@ class SimulatedStore:
         if found is None:
             raise AccountLost(campaign_id)
         caps.check_opened_with("creator_id", found)
-        effective: EffectiveCaps = self._change(creator_id, "change_caps", self._quarantine_ms, caps)
+        effective: EffectiveCaps = self._change(
+            creator_id, "change_caps", self._quarantine_ms, caps, self._owner_id, sorted(self._masters.owners)
+        )
         self._creators[campaign_id], self._zones[campaign_id] = creator_id, caps.zone
         return effective
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from fanbridge.service.store import FanStore
 from pacing.clocks import MS_PER_DAY, Clock, SystemClock, VirtualClock
 from protos import fans_pb2  # noqa: F401  (reflection finds the service's descriptor once its module is loaded)
 from protos.rpc.health_service import Status, add_health_and_reflection
+from protos.rpc.ready_file import remove_ready_file, write_ready_file
 from protos.rpc.server import RpcServer
 from protos.rpc.tls import ServerTls
 
@@ -133,9 +132,11 @@ def main(args: argparse.Namespace) -> int:
     service = RunningService(settings)
     try:
         if args.ready_file is not None:
-            write_ready_file(args.ready_file, service.address)
+            write_ready_file(args.ready_file, grpc=service.address)
         stop.wait()
     finally:
+        if args.ready_file is not None:
+            remove_ready_file(args.ready_file)
         service.stop()
     return 0
 
@@ -151,10 +152,3 @@ def _tls_of(args: argparse.Namespace) -> ServerTls | None:
     except ValueError as error:
         raise ValueError(f"--tls-cert, --tls-key, --tls-client-ca: {error}") from None
     return tls
-
-
-def write_ready_file(path: Path, address: str) -> None:
-    """Tell whoever waits that calls are answered at `address`; the file appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({"grpc": address, "pid": os.getpid()}))
-    part.replace(path)

@@ -21,10 +21,9 @@ from pacing.budget.settle import SettleJudge
 from pacing.budget.shared import SharedStore
 from pacing.budget.store import AccountLost, CapsRequest, StoreUnavailable
 from pacing.clocks import MS_PER_SECOND, Clock
-from pacing.facts import OutcomeKind, RowStatus
+from pacing.facts import OWNER_SHIFT, OutcomeKind, RowStatus
 from pacing.ledger.errors import LedgerDamaged, LedgerError
 from pacing.ledger.log import Ledger
-from pacing.ledger.owners import OWNER_SHIFT
 
 logger = logging.getLogger(__name__)
 

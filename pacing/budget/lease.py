@@ -14,9 +14,9 @@ from pacing.budget.recovery import Counters
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
 from pacing.budget.store import Grant, LeaseRequest, StoreUnavailable
+from pacing.facts import OWNER_SHIFT, SEQUENCE_MASK
 from pacing.ledger.errors import LedgerUnavailable
 from pacing.ledger.log import Ledger
-from pacing.ledger.owners import OWNER_SHIFT, SEQUENCE_MASK
 from pacing.ledger.rows import MONEY, MoneyKind, money_rows
 
 SEQ_BLOCK = 2**28

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacing.durable import sync_folder
 from pacing.redis_link import Guard, RedisLink
 
 OWNER_FILE = "owner.json"
@@ -161,6 +162,15 @@ def holds_deployment(link: RedisLink, owner: Owner) -> bool:
     return found is None or found.decode() == owner.deployment_id
 
 
+def owner_of(folder: Path) -> Owner:
+    """The owner whose data folder this is, be it retired or not.
+
+    Raises:
+        ForeignFolder: its file cannot be read.
+    """
+    return _read(folder / OWNER_FILE)
+
+
 def is_shared(folder: Path) -> bool:
     """Whether the folder is one whose budgets are in a Redis."""
     return (folder / OWNER_FILE).is_file()
@@ -189,8 +199,4 @@ def _write(path: Path, owner: Owner, is_retired: bool = False) -> None:
         out.flush()
         os.fsync(out.fileno())
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

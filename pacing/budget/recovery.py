@@ -13,9 +13,8 @@ from pacing.budget.account import Account, Balance
 from pacing.budget.memory import MemoryStore, StoredLease
 from pacing.budget.settle import settlements_of
 from pacing.budget.store import CapsRequest, LeaseRequest
-from pacing.facts import OutcomeKind
+from pacing.facts import OWNER_SHIFT, SEQUENCE_MASK, OutcomeKind
 from pacing.ledger.errors import LedgerDamaged
-from pacing.ledger.owners import OWNER_SHIFT, SEQUENCE_MASK
 from pacing.ledger.reading import LedgerReads
 from pacing.ledger.rows import MoneyKind
 

@@ -28,8 +28,7 @@ from pacing.budget.store import (
     StoreUnavailable,
 )
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
-from pacing.facts import Verdict
-from pacing.ledger.owners import OWNER_SHIFT
+from pacing.facts import OWNER_SHIFT, Verdict
 from pacing.money import MAX_AMOUNT_MICROS
 from pacing.outage import Outage
 
@@ -114,6 +113,7 @@ class SharedStore:
         self.owner_id = owner_id
         self._clock = clock
         self.mirror = MemoryStore()
+        self._known_creators: set[int] = set()
         self._lock = threading.RLock()
         self._accounts: dict[int, Account] = {}
         self._untold: deque[_Release] = deque()
@@ -124,6 +124,7 @@ class SharedStore:
     def begin(self, mirror: MemoryStore) -> None:
         """Start from what the ledger has."""
         self.mirror = mirror
+        self._known_creators = {account.creator_id for account in mirror.accounts.values()}
 
     def ask(self, call: str, question: Callable[[], _Answer]) -> _Answer:
         """Put a question to the store, unless it was away a moment ago. `call` names the question in the log.
@@ -156,9 +157,11 @@ class SharedStore:
 
     def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        effective = self.ask("set_caps", lambda: self._remote.set_caps(caps))
+        is_stranger = caps.creator_id not in self._known_creators
+        effective = self.ask("set_caps", lambda: self._remote.set_caps(replace(caps, is_stranger=is_stranger)))
         is_new = caps.campaign_id not in self.mirror.accounts
         self.mirror.set_caps(replace(caps, opening=True))
+        self._known_creators.add(caps.creator_id)
         if is_new:
             self.mirror.accounts[caps.campaign_id].opened_at_ms = caps.now_ms if caps.opening else 0
         self.refresh([caps.campaign_id])
@@ -282,6 +285,7 @@ class SharedStore:
             now_ms = self._clock.wall_ms()
             for campaign_id, account in self.ask("accounts", lambda: self._remote.accounts(unknown)).items():
                 self.mirror.set_caps(CapsRequest.again(account, now_ms, opening=True))
+                self._known_creators.add(account.creator_id)
                 self.mirror.accounts[campaign_id].opened_at_ms = account.opened_at_ms
 
     def set_caps_again(self) -> None:

@@ -20,12 +20,65 @@ from pacing.facts import OutcomeKind
 from pacing.ledger import index
 from pacing.ledger.errors import LedgerDamaged, LedgerUnavailable
 from pacing.ledger.owners import Positions
+from pacing.ledger.reading import open_read_only
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS arrivals (arrival INTEGER PRIMARY KEY, row INTEGER NOT NULL);"
 _PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 67108864")
 
 
-class Arrivals:
+class ArrivalReads:
+    """Questions to the list. Any thread may ask.
+
+    Attributes:
+        positions: how far each ledger is in the list.
+    """
+
+    path: Path
+    positions: Positions
+    _last: int
+    _reader: sqlite3.Connection
+    _read_lock: threading.Lock
+
+    @property
+    def judged_sequence(self) -> int:
+        """The last number of arrival; named as in a ledger, whose statement is read by the same code."""
+        return self._last
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._read_lock:
+            try:
+                yield self._reader
+            except sqlite3.Error as error:
+                raise LedgerDamaged(f"list of charges {self.path}: {error}") from error
+
+    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
+        """A campaign's charges behind a number of arrival, as CHARGE[n]; `sequence` is that number."""
+        with self._reading() as db:
+            return index.charges_of(db, campaign_id, after, limit)
+
+    def charged_at(self, campaign_id: int, arrival: int) -> tuple[int, int]:
+        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `arrival`."""
+        with self._reading() as db:
+            return index.charged_at(db, campaign_id, arrival)
+
+    def rows_of(self, arrivals: np.ndarray) -> np.ndarray:
+        """The qualified sequences, u8[n], of charges with these numbers of arrival, u8[n].
+
+        Raises:
+            LedgerDamaged: there is no such number.
+        """
+        found = np.zeros(len(arrivals), np.int64)
+        with self._reading() as db:
+            for i, arrival in enumerate(arrivals.tolist()):
+                row = db.execute("SELECT row FROM arrivals WHERE arrival = ?", (arrival,)).fetchone()
+                if row is None:
+                    raise LedgerDamaged(f"list of charges {self.path}: no charge has number {arrival}")
+                found[i] = row[0]
+        return found.view(np.uint64)
+
+
+class Arrivals(ArrivalReads):
     """The list and how far each ledger is in it. One thread adds, any thread reads."""
 
     def __init__(self, path: Path) -> None:
@@ -42,20 +95,13 @@ class Arrivals:
     def _open(self) -> None:
         self._db, self._reader = self._connect(), self._connect()
         self._db.executescript(_SCHEMA + index.SCHEMA)
-        self._last = int(self._db.execute("SELECT coalesce(max(arrival), 0) FROM arrivals").fetchone()[0])
-        found = self._db.execute("SELECT follower, sequence FROM positions").fetchall()
-        self.positions = Positions({int(owner_id): int(sequence) for owner_id, sequence in found})
+        self._last, self.positions = _ends(self._db)
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         for pragma in _PRAGMAS:
             db.execute(pragma)
         return db
-
-    @property
-    def judged_sequence(self) -> int:
-        """The last number of arrival; named as in a ledger, whose statement is read by the same code."""
-        return self._last
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Number the charges among judged rows; those that came before are passed over.
@@ -99,41 +145,45 @@ class Arrivals:
                 self._db.execute("ROLLBACK")
             raise
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._read_lock:
-            try:
-                yield self._reader
-            except sqlite3.Error as error:
-                raise LedgerDamaged(f"list of charges {self.path}: {error}") from error
-
-    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
-        """A campaign's charges behind a number of arrival, as CHARGE[n]; `sequence` is that number."""
-        with self._reading() as db:
-            return index.charges_of(db, campaign_id, after, limit)
-
-    def charged_at(self, campaign_id: int, arrival: int) -> tuple[int, int]:
-        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `arrival`."""
-        with self._reading() as db:
-            return index.charged_at(db, campaign_id, arrival)
-
-    def rows_of(self, arrivals: np.ndarray) -> np.ndarray:
-        """The qualified sequences, u8[n], of charges with these numbers of arrival, u8[n].
-
-        Raises:
-            LedgerDamaged: there is no such number.
-        """
-        found = np.zeros(len(arrivals), np.int64)
-        with self._reading() as db:
-            for i, arrival in enumerate(arrivals.tolist()):
-                row = db.execute("SELECT row FROM arrivals WHERE arrival = ?", (arrival,)).fetchone()
-                if row is None:
-                    raise LedgerDamaged(f"list of charges {self.path}: no charge has number {arrival}")
-                found[i] = row[0]
-        return found.view(np.uint64)
-
     def close(self) -> None:
         """Close the file."""
         with self._read_lock:
             self._reader.close()
         self._db.close()
+
+
+class ArrivalsFile(ArrivalReads):
+    """The list as it was when this was opened, read only, whether or not a server is adding to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the list in the file `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            LedgerDamaged: it cannot be read.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no list of charges here; a server with --redis makes it when it starts")
+        self.path = path
+        self._read_lock = threading.Lock()
+        self._reader = open_read_only(path)
+        try:
+            with self._reading() as db:
+                db.execute("BEGIN")
+                self._last, self.positions = _ends(db)
+                db.execute("COMMIT")
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._read_lock:
+            self._reader.close()
+
+
+def _ends(db: sqlite3.Connection) -> tuple[int, Positions]:
+    """The last number of arrival, and how far each ledger is in the list."""
+    (last,) = db.execute("SELECT coalesce(max(arrival), 0) FROM arrivals").fetchone()
+    found = db.execute("SELECT follower, sequence FROM positions").fetchall()
+    return int(last), Positions({int(owner_id): int(sequence) for owner_id, sequence in found})

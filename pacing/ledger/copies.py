@@ -1,6 +1,7 @@
 """Durable copies of what other owners' ledgers have judged, one file each, in the order of the origin and without gaps.
 
-A copy is not the truth, its origin's ledger is: it has no anchor, and one that is damaged is fetched again.
+A copy is not the truth, its origin's ledger is: it has no anchor, and one that is damaged is fetched again, from the
+origin or, once that is gone, from another copy.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger.anchor import Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
-from pacing.ledger.owners import as_seen_from, qualified
-from pacing.ledger.reading import JUDGED, ROWS, JudgedReads
+from pacing.ledger.owners import SEQUENCE_MASK, as_seen_from, qualified
+from pacing.ledger.reading import JUDGED, ROWS, JudgedReads, open_read_only
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +160,55 @@ class JudgedCopy(JudgedReads):
             table["sequence"] |= np.uint64(qualified(self.origin_id, 0))
         return rows, judgements
 
+    def read_as_told(self, after: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """`read_judged` with every sequence as the origin has it: what `take` was given, for who passes it on."""
+        rows, judgements = self.read_judged(after, limit)
+        for table in (rows, judgements):
+            table["sequence"] &= np.uint64(SEQUENCE_MASK)
+        judgements["billed_sequence"] = as_seen_from(self.origin_id, self._own_id, judgements["billed_sequence"])
+        return rows, judgements
+
     def close(self) -> None:
         """Close the file."""
         with self._read_lock:
             self._reader.close()
         self._db.close()
+
+
+class CopyFile:
+    """Rows of a copy that another process may be writing, read only."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the copy in the file `path`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            LedgerDamaged: it cannot be opened.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no copy here")
+        self.path = path
+        self._reader = open_read_only(path)
+
+    def rows_at(self, sequences: np.ndarray) -> np.ndarray:
+        """The rows of these sequences of the origin (u8[n], ascending), as OUTCOME[n].
+
+        Raises:
+            LedgerDamaged: one is not there, or what is stored is not what was taken.
+        """
+        try:
+            return ROWS.rows_at(self._reader, sequences)
+        except (sqlite3.Error, LedgerDamaged) as error:
+            raise LedgerDamaged(f"copy {self.path}: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+def copy_path(folder: Path, origin_id: int) -> Path:
+    """The file of the copy of an owner's rows."""
+    return folder / f"owner-{origin_id}.sqlite"
 
 
 class Copies:
@@ -188,7 +233,7 @@ class Copies:
         """The copy of an owner's rows, made where there is none."""
         copy = self._copies.get(origin_id)
         if copy is None:
-            copy = self._opened(self._folder / f"owner-{origin_id}.sqlite", origin_id)
+            copy = self._opened(copy_path(self._folder, origin_id), origin_id)
             self._copies = {**self._copies, origin_id: copy}
         return copy
 
@@ -196,7 +241,7 @@ class Copies:
         try:
             return JudgedCopy(path, origin_id, self._own_id)
         except LedgerDamaged as damage:
-            logger.warning("%s; set aside as %s.damaged, and fetched again from its owner", damage, path.name)
+            logger.warning("%s; set aside as %s.damaged, and fetched again", damage, path.name)
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             path.replace(path.with_name(f"{path.name}.damaged"))

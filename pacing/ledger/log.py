@@ -7,7 +7,6 @@ waiting. A commit is two syncs, the write-ahead log's and then the anchor's; a c
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pacing.durable import sync_folder
 from pacing.ledger import index
 from pacing.ledger.anchor import EMPTY_HEAD, Anchor, Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
@@ -105,7 +105,7 @@ class Ledger(LedgerReads):
         self._mark = self._checked_mark(mark)
         if self._anchor is not None and (self._mark.revision != mark.revision or self._anchor.was_torn or is_new):
             self._anchor.write(self._mark)
-            _sync_folder(self._anchor.path.parent)
+            sync_folder(self._anchor.path.parent)
 
     @staticmethod
     def _connect(path: Path | None) -> sqlite3.Connection:
@@ -335,11 +335,3 @@ def _fresh_rows(db: sqlite3.Connection, ticket: _Ticket) -> np.ndarray:
 
 def _fields(mark: Mark) -> dict[str, Any]:
     return {name: getattr(mark, name) for name in Mark.__slots__}
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

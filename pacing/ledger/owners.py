@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-OWNER_SHIFT = 48
-"""Ids of leases and sequences of holds, too, are their owner's id and, below this many bits, a count."""
-SEQUENCE_MASK = 2**OWNER_SHIFT - 1
+from pacing.facts import OWNER_SHIFT, SEQUENCE_MASK
+
 OWN = 0
 
 
@@ -56,6 +55,10 @@ class Positions:
     def begun(self) -> dict[int, int]:
         """By owner, the positions that are not 0."""
         return {owner_id: sequence for owner_id, sequence in sorted(self._read_to.items()) if sequence}
+
+    def named(self, own_id: int) -> dict[int, int]:
+        """`begun`, with the own ledger under its owner's id."""
+        return dict(sorted((owner_id or own_id, sequence) for owner_id, sequence in self.begun().items()))
 
     def fresh(self, sequences: np.ndarray) -> np.ndarray:
         """Which of these qualified sequences (u8[n]) lie behind the positions, b1[n]."""

@@ -24,6 +24,20 @@ JUDGED = ChainedTable("judgements", JUDGEMENT)
 _BATCHES_AT_A_TIME = 256
 
 
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that neither changes a file nor keeps its writer out.
+
+    Raises:
+        LedgerDamaged: SQLite cannot open it.
+    """
+    try:
+        return sqlite3.connect(
+            f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+        )
+    except sqlite3.Error as error:
+        raise LedgerDamaged(f"ledger {path}: {error}") from None
+
+
 class JudgedReads:
     """Questions to rows and verdicts up to their mark. Any thread may ask."""
 
@@ -153,12 +167,7 @@ class LedgerFile(LedgerReads):
         self.path = path
         self._mark = read_mark(path.with_suffix(".anchor"))
         self._read_lock = threading.Lock()
-        try:
-            self._reader = sqlite3.connect(
-                f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise LedgerDamaged(f"ledger {path}: {error}") from None
+        self._reader = open_read_only(path)
         try:
             self._check_ends()
         except BaseException:

@@ -10,6 +10,9 @@ import grpc
 FIELD_METADATA = "fanbid-field"
 """Trailing metadata of a refusal: path of the field that was wrong."""
 
+TOLD_METADATA = "fanbid-told"
+"""Trailing metadata of every refusal: its text was written here for the caller, not by gRPC about a connection."""
+
 MAX_MESSAGE_CHARACTERS = 1_000
 
 
@@ -42,11 +45,10 @@ class MessageMissing(Refused):
 
 def abort(context: grpc.ServicerContext, refused: Refused) -> NoReturn:
     """End the call so."""
-    trailers = list(refused.trailers)
+    trailers = [*refused.trailers, (TOLD_METADATA, "1")]
     if refused.field:
         trailers.append((FIELD_METADATA, refused.field.encode("ascii", "backslashreplace").decode()))
-    if trailers:
-        context.set_trailing_metadata(tuple(trailers))
+    context.set_trailing_metadata(tuple(trailers))
     context.abort(refused.code, refused.message.encode("utf-8", "replace").decode())
     raise AssertionError("abort raises")
 

@@ -111,6 +111,14 @@ def test_errors_name_key_value_and_range(name: str, text: str, why: str) -> None
         assert str(error.value).startswith(f"{key} {text!r}: ") and why in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["unix://name:hush@x", "hush", "redis://name:hush@127.0.0.1:x"])
+def test_a_url_of_no_redis_is_refused_without_its_password(url: str) -> None:
+    for key, refused in (("--redis", lambda: parse("--redis", url)), ("FANBID_REDIS", lambda: parse(FANBID_REDIS=url))):
+        with pytest.raises(BadSetting, match=f"^{key}: redis URL '.*") as error:
+            refused()
+        assert "hush" not in str(error.value)
+
+
 def test_a_switch_that_is_none() -> None:
     with pytest.raises(BadSetting, match="FANBID_NO_BRIDGE 'perhaps': not one of 0, 1, false, true, no, yes"):
         parse(FANBID_NO_BRIDGE="perhaps")

@@ -12,7 +12,6 @@ import fanbid
 from auction.array_files import load_arrays
 from auction.config import BadSetting, ServeConfig
 from auction.predictor.predictor import Predictor
-from auction.server import remove_ready_file, write_ready_file
 from auction.services import build_services
 from fanbridge.delivery import DELIVERY_FILE
 
@@ -118,15 +117,3 @@ def test_a_delivery_state_that_is_none_is_named(
         told = capsys.readouterr().err.splitlines()
         assert told == [f"fanbid {words[0]}: delivery state {folder / DELIVERY_FILE}: file is not a database"]
     build_services(ServeConfig(data=folder)).close()  # the refused start gave the ledger up
-
-
-def test_a_ready_file_of_another_server_stays(tmp_path: Path) -> None:
-    path = tmp_path / "ready.json"
-    remove_ready_file(path)
-    for foreign in ('{"grpc": "127.0.0.1:1", "rest": null, "pid": 1}', "{}", "[]", "7", "notes"):
-        path.write_text(foreign)
-        remove_ready_file(path)
-        assert path.read_text() == foreign
-    write_ready_file(path, "127.0.0.1:2", None)
-    remove_ready_file(path)
-    assert not path.exists()

@@ -25,7 +25,6 @@ CODE = grpc.StatusCode
         (Forbidden("no"), CODE.PERMISSION_DENIED),
         (NoSuchCampaign(3), CODE.NOT_FOUND),
         (CampaignLimit("full"), CODE.RESOURCE_EXHAUSTED),
-        (StoreUnavailable("disk"), CODE.UNAVAILABLE),
         (TimeoutError("late"), CODE.DEADLINE_EXCEEDED),
         (Refused(CODE.ABORTED, "again", "version"), CODE.ABORTED),
     ],
@@ -44,6 +43,13 @@ def test_what_nobody_foresaw_is_logged_and_not_told(error, caplog):
     assert refused.code is CODE.UNAVAILABLE
     assert "secret" not in refused.message
     assert caplog.records[0].exc_info[1] is error
+
+
+def test_what_a_store_says_about_files_and_addresses_is_logged_and_not_told(caplog):
+    refused = refusal_of(StoreUnavailable("/srv/a.sqlite: disk is full", told="nothing was changed"))
+    assert (refused.code, refused.message) == (CODE.UNAVAILABLE, "nothing was changed")
+    assert "/srv/a.sqlite: disk is full" in caplog.text
+    assert "/srv" not in refusal_of(StoreUnavailable("/srv/a.sqlite: disk is full")).message
 
 
 def test_messages_are_bounded():

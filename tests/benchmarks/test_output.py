@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import output
 from benchmarks.output import add_output_arguments, make_table, print_table, progress, write_json
 
 
@@ -74,6 +75,47 @@ def test_progress_in_a_log_ends_with_its_last_note(capsys: pytest.CaptureFixture
         bar.advance(3, "last")
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["auctions: 100 %  last"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log gets a line at every step."""
+    monkeypatch.setattr(output, "_PLAIN_INTERVAL_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_progress_in_a_log_says_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(200, "auctions", even=False) as bar:
+        bar.advance(199)
+        bar.advance(1, "last")
+        bar.advance(0)
+    assert capsys.readouterr().err.splitlines() == ["auctions: 99 %", "auctions: 100 %  last"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_progress_goes_no_further_than_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(100, "inputs") as bar:
+        bar.advance(101)
+    assert capsys.readouterr().err.splitlines() == ["inputs: 100 %"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_time_left_is_told_where_units_take_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:
+    for even in (True, False):
+        with progress(2, "bids", even) as bar:
+            bar.advance(1)
+            bar.advance(1)
+        assert ("s left" in capsys.readouterr().err) is even
+
+
+def test_a_bar_on_a_terminal_goes_no_further_than_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress(3, "inputs", even=False) as bar:
+        bar.advance(2, "half")
+        bar.advance(2)
+    assert "3/3" in (shown := capsys.readouterr().err) and "4/3" not in shown
 
 
 def test_progress_passes_an_error_on() -> None:

@@ -131,7 +131,7 @@ def test_what_is_shown_adds_up(stopped: tuple[Path, int, int]) -> None:
     lines = list(csv.DictReader(io.StringIO(out)))
     code, out = ledger("show", str(campaign_id), "--data", str(folder), "--json", "--limit", "100000")
     charges = [json.loads(line) for line in out.splitlines()]
-    assert [int(line["ledger row"]) for line in lines] == [charge["sequence"] for charge in charges]
+    assert [line["ledger row"] for line in lines] == [charge["sequence"] for charge in charges]
     total = sum(charge["amount_micros"] for charge in charges if charge["verdict"] == 1)
     assert charges[-1]["charged_micros"] == total > 0
     for charge in charges:
@@ -139,7 +139,7 @@ def test_what_is_shown_adds_up(stopped: tuple[Path, int, int]) -> None:
         assert charge["floor_micros"] <= charge["amount_micros"] <= charge["bid_micros"] <= charge["value_micros"]
         assert charge["shade"] == (charge["bid_micros"] / charge["value_micros"] if charge["at"] == 1 else 0.0)
     assert {charge["at"] for charge in charges} == {1, 2}
-    again = ledger("show", str(campaign_id), "--data", str(folder), "--json", "--after", str(charges[9]["sequence"]))[1]
+    again = ledger("show", str(campaign_id), "--data", str(folder), "--json", "--after", charges[9]["sequence"])[1]
     assert [json.loads(line) for line in again.splitlines()] == charges[10:60]
 
 
@@ -148,7 +148,7 @@ def test_one_altered_byte_is_the_first_difference(stopped: tuple[Path, int, int]
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     code, out = ledger("show", str(campaign_id), "--data", str(folder), "--json", "--limit", "20")
-    sequence = json.loads(out.splitlines()[19])["sequence"]
+    sequence = int(json.loads(out.splitlines()[19])["sequence"])
     path = copy / "ledger.sqlite"
     raw = bytearray(path.read_bytes())
     place = raw.find(sequence.to_bytes(8, "little") + bytes([OutcomeKind.BILLABLE, 1]))

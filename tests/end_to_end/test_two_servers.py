@@ -17,7 +17,7 @@ import pytest
 from auction.bid.keyring import KEY_FILE
 from benchmarks.redis_servers import redis_server
 from benchmarks.serving import RunningServer, start_server
-from pacing.facts import OutcomeKind, RowStatus
+from pacing.facts import OutcomeKind, RowStatus, row_text
 from protos import bidding_pb2, campaigns_pb2
 from tests.auction.bid.engines import a_campaign, a_request, tokens_of
 
@@ -148,8 +148,8 @@ def test_each_shows_everything_and_one_goes_on_while_the_other_is_dead(pair: Pai
     alone = pair.whole(1, 40)
     with urllib.request.urlopen(rest_request(pair)) as answer:
         lines = list(csv.DictReader(io.StringIO(answer.read().decode())))
-    assert {int(line["ledger row"]): int(line["viewer"]) for line in lines} == {
-        sequence: viewer_id for sequence, (viewer_id, _) in alone.items()
+    assert {line["ledger row"]: int(line["viewer"]) for line in lines} == {
+        row_text(sequence): viewer_id for sequence, (viewer_id, _) in alone.items()
     }
     assert float(lines[-1]["charged so far"]) == pytest.approx(0.06)
 

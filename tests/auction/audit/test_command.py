@@ -69,7 +69,7 @@ def test_a_table_pages_and_adds_up(served: tuple[Path, int], capsys: pytest.Capt
     while True:
         assert run("show", campaign_id, "--data", folder, "--limit", 20, "--after", after) == 0
         head, *page, last = capsys.readouterr().out.splitlines()
-        assert head.split()[0] == "sequence"
+        assert head.split()[0] == "row"
         lines += [line for line in page if not line.startswith("more")]
         if not page[-1].startswith("more: --after "):
             break

@@ -12,6 +12,8 @@ from auction.attribution import CLICK_WINDOW_MS, LATENESS_MS, PAIR_WINDOW_MS
 from auction.bid.keyring import KEPT_MS, KEY_FILE, KeyRing, change_keys, retired
 from auction.bid.outcomes import MAX_AGE_MS
 from auction.bid.token import TokenKeys
+from auction.shared.keys_redis import SIGN_DELAY_MS
+from pacing.budget.owner_redis import OWNER_FILE
 from pacing.facts import OutcomeKind, RowStatus
 from tests.auction.bid.engines import Engine, decisions_of, tokens_of
 
@@ -130,3 +132,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "may still come for 40 days; --early refuses them" in capsys.readouterr().err
     assert fanbid.main(["keys", "retire", "--id", "1", "--early", *at]) == 0
     assert set(TokenKeys.load(tmp_path / KEY_FILE).keys) == {2}
+
+
+def test_the_command_promises_no_more_of_a_shared_folder_than_is_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KeyRing(tmp_path)
+    (tmp_path / OWNER_FILE).write_text("{}")
+    assert fanbid.main(["keys", "rotate", "--data", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"{SIGN_DELAY_MS // 1000} seconds after Redis has it" in told and "or when both are back" in told
+    assert fanbid.main(["keys", "retire", "--id", "1", "--early", "--data", str(tmp_path)]) == 0
+    assert "a second after Redis knows" in capsys.readouterr().out

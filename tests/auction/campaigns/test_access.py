@@ -12,6 +12,7 @@ from auction.campaigns import token_command
 from auction.campaigns.access import Access, Forbidden, Principal, Role, Unauthenticated, roles_for
 from auction.campaigns.store import CampaignStore
 from auction.config import BadSetting
+from pacing.budget.owner_redis import OWNER_FILE
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 from tests.auction.campaigns.figures import NOON_MS
 
@@ -188,7 +189,7 @@ def test_a_new_folder_is_told_once_and_is_the_accounts_own(tmp_path, capsys):
 
 def test_the_folder_may_come_from_the_environment(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FANBID_DATA", raising=False)
-    with pytest.raises(BadSetting, match=r"--data: required, .* FANBID_DATA"):
+    with pytest.raises(ValueError, match=r"--data: required, .* FANBID_DATA"):
         run("list")
     monkeypatch.setenv("FANBID_DATA", str(tmp_path / "of_the_environment"))
     run("create", "--role", "feed")
@@ -205,3 +206,13 @@ def test_a_store_or_folder_that_is_none_is_one_line_and_exit_2(name, tmp_path, m
         assert fanbid.main(["token", *words, "--data", str(folder)]) == 2
         told = capsys.readouterr().err.splitlines()
         assert told[-1].startswith(f"fanbid token: --data {folder}: ") and "campaigns.sqlite" in told[-1]
+
+
+def test_of_a_shared_folder_it_is_told_that_other_servers_hear_of_tokens_through_redis(tmp_path, capsys):
+    (tmp_path / OWNER_FILE).write_text("{}")
+    run("create", "--role", "feed", "--data", str(tmp_path))
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1 and "once" not in shown.out
+    assert "at the others a second after that server has told Redis" in shown.err
+    run("revoke", "--id", "1", "--data", str(tmp_path))
+    assert "at the others a second after that server has told Redis" in capsys.readouterr().out

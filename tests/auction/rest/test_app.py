@@ -54,6 +54,7 @@ def test_it_says_where_it_serves_and_stops_when_told(tmp_path):
         shim.send_signal(signal.SIGTERM)
         shim.wait(WAIT_S)
     assert not answers(told["rest"])
+    assert not ready.exists()
 
 
 def test_it_ends_when_its_parent_is_gone(tmp_path):

@@ -202,6 +202,19 @@ def test_both_languages_are_complete_and_remembered(open_page, creator_token):
     assert "Spent today" in desk(page).get_by_test_id("tile-spend").inner_text()
 
 
+def test_where_several_ledgers_stood_is_told_in_both_languages(open_page, engine, creator_token, monkeypatch):
+    monkeypatch.setattr(engine.book, "_owner_id", 3)  # as a server with --redis has it
+    engine.book._positions[5] = 77
+    try:
+        page = desk(open_page(f"/#token={creator_token}"))
+        truth, rows = page.get_by_test_id("truth"), f"3#{engine.book.ledger_sequence}, 5#77"
+        expect(truth).to_contain_text(f"at these rows of the servers' ledgers (server#row): {rows}, ")
+        page.get_by_test_id("language-toggle").click()
+        expect(truth).to_contain_text(f"截至各服务器账本的以下行（服务器#行）：{rows}，")
+    finally:
+        del engine.book._positions._read_to[5]
+
+
 def test_every_sentence_exists_in_both_languages_with_the_same_gaps():
     english, chinese = (STATIC / "js" / "words.js").read_text("utf-8").split("\n  zh: {")
     sentences = [dict(re.findall(r'(?<=[ {])(\w+): "([^"]*)"', half)) for half in (english, chinese)]

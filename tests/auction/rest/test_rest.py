@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from auction.campaigns.access import Role
 from auction.campaigns.limits import RateLimits
+from auction.campaigns.store import StoreUnavailable
 from auction.rest.guards import MAX_BODY_BYTES
 from auction.rest.shapes import NewCampaign
 from pacing.facts import OutcomeKind, Verdict
@@ -363,6 +364,14 @@ def test_without_an_engine_the_shim_says_so():
         assert nowhere not in message
         fails(httpx.get(f"{address}/api/live?campaign_id=1", headers=headers), 503, "unavailable")
         assert httpx.get(f"{address}/").status_code == 200
+
+
+def test_why_the_engine_cannot_answer_is_told_without_its_inside(engine, client, monkeypatch):
+    def away(*_):
+        raise StoreUnavailable("redis 10.0.0.9:6379 refused: nothing was changed", told="away: nothing was changed")
+
+    monkeypatch.setattr(engine.store, "get", away)
+    assert fails(client.get("/api/campaigns/5"), 503, "unavailable") == "away: nothing was changed"
 
 
 def test_pages_need_no_other_host(client):

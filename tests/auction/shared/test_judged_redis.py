@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from auction.shared import judged_redis
-from auction.shared.judged_redis import LIVE_MS, JudgedConsumer, JudgedPublisher
+from auction.shared.judged_redis import LIVE_MS, JudgedConsumer, JudgedPublisher, list_origins
+from auction.shared.judged_relay import JudgedRelay
 from benchmarks.redis_servers import RedisServer, redis_cluster, redis_server
 from pacing.clocks import VirtualClock
+from pacing.facts import JUDGEMENT, OutcomeKind, Verdict
 from pacing.ledger.copies import Copies
 from pacing.ledger.log import Ledger
 from pacing.ledger.owners import as_seen_from, qualified
@@ -51,6 +53,7 @@ class Server:
         self._link, self._clock = link, clock
         folder.mkdir()
         self.told = 0
+        self.is_away = False
         self.open()
 
     def open(self) -> None:
@@ -58,6 +61,7 @@ class Server:
         self.copies = Copies(self.folder / "peers", self.owner_id)
         self.publisher = JudgedPublisher(self.ledger, self._link, self.owner_id, self._clock.monotonic_ms)
         self.consumer = JudgedConsumer(self.copies, self._link, self.owner_id)
+        self.relay = JudgedRelay(self.copies, self._link, self.owner_id, self._clock.monotonic_ms)
 
     def close(self) -> None:
         self.ledger.close()
@@ -102,23 +106,46 @@ class Exchange(RuleBasedStateMachine):
 
     redis: RedisServer
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(leaver=st.integers(0, 3))
+    def begin(self, leaver: int) -> None:
+        self.leaver = leaver
         self.redis.ask("FLUSHALL")
         self.folder = TemporaryDirectory(prefix="fanbid-judged-")
         self.clock = VirtualClock(START_MS)
         self.link = RedisLink(self.redis.url)
         self.servers: list[Server] = []
         self.noted: list[tuple[bytes, Any]] = []
-        self.join()
-        self.join()
+        for _ in range(3):
+            self.join()
 
     def join(self) -> None:
         number = len(self.servers) + 1
         self.servers.append(Server(Path(self.folder.name) / str(number), self.link, number, self.clock))
 
     def one(self, which: int) -> Server:
-        return self.servers[which % len(self.servers)]
+        """One of those that are there."""
+        here = self.here()
+        return here[which % len(here)]
+
+    def here(self) -> list[Server]:
+        return [server for server in self.servers if not server.is_away]
+
+    @precondition(lambda self: len(self.here()) > 1)
+    @rule(which=st.integers(0, 3))
+    def one_goes_away(self, which: int) -> None:
+        self.one(which).is_away = True
+
+    @precondition(lambda self: len(self.here()) < len(self.servers))
+    @rule()
+    def all_come_back(self) -> None:
+        for server in self.servers:
+            server.is_away = False
+
+    @rule(which=st.integers(0, 3))
+    def one_tells_for_others(self, which: int) -> None:
+        """Those that are away; or, as it has not heard of them for long enough, some that are there."""
+        self.one(which).publisher.step()
+        self.one(which).relay.step(self.one(which).publisher.present)
 
     @precondition(lambda self: len(self.servers) < MOST_OWNERS)
     @rule()
@@ -187,25 +214,38 @@ class Exchange(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "servers"):
             return
+        # One leaves for good, when only one other has its last rows.
+        if len(self.here()) > 1:
+            leaver = self.one(self.leaver)
+            leaver.judge(5)
+            leaver.is_away = True
+            for _ in range(100):
+                leaver.publisher.step()
+                self.one(self.leaver).consumer.step([leaver.owner_id])
+            for key in self.redis.ask("KEYS", f"*judged:{leaver.owner_id}}}:rows*"):
+                self.redis.ask("DEL", key)
+        here = self.here()
+        # Of who is away comes as much as anybody has who is there; of the others all.
+        pairs = [(server, origin) for server in here for origin in self.servers if origin is not server]
+        expected = {origin.owner_id: origin.ledger.judged_sequence for origin in here}
+        for server, origin in pairs:
+            if origin.is_away:
+                held = server.copies.of(origin.owner_id).judged_sequence
+                expected[origin.owner_id] = max(expected.get(origin.owner_id, 0), held)
         for _ in range(400):
-            moved = 0
-            for server in self.servers:
-                moved += server.consumer.step([s.owner_id for s in self.servers if s is not server])
-                moved += server.publisher.step()
-            behind = [
-                (server.owner_id, origin.owner_id)
-                for server in self.servers
-                for origin in self.servers
-                if origin is not server
-                and server.copies.of(origin.owner_id).judged_sequence != origin.ledger.judged_sequence
-            ]
-            if not behind:
+            self.clock.advance_to(self.clock.wall_ms() + LIVE_MS // 10)
+            for server in here:
+                server.consumer.step([s.owner_id for s in self.servers if s is not server])
+                server.publisher.step()
+                server.relay.step(server.publisher.present)
+            ends = [server.copies.of(origin.owner_id).judged_sequence for server, origin in pairs]
+            wanted = [expected[origin.owner_id] for _, origin in pairs]
+            if all(end >= want for end, want in zip(ends, wanted, strict=True)):
                 break
-        assert behind == []
-        for server in self.servers:
-            for origin in self.servers:
-                if origin is not server:
-                    server.check(origin, is_whole=True)
+        # What an owner that is away had written to Redis, and nobody had taken, comes too.
+        assert all(end >= want for end, want in zip(ends, wanted, strict=True)), (ends, wanted)
+        for server, origin in pairs:
+            server.check(origin, is_whole=not origin.is_away)
         for server in self.servers:
             server.close()
         self.link.close()
@@ -325,6 +365,69 @@ def test_an_older_folder_in_place_of_what_was_published_is_told(
     assert len(told) == 1
     assert "judged up to row 10, but others have rows up to 300" in told[0]
     older.close()
+
+
+def leave(origin: Server, redis: RedisServer) -> None:
+    """Stop for good, with nothing left in Redis and the folder gone."""
+    origin.close()
+    shutil.rmtree(origin.folder)
+    redis.ask("FLUSHALL")
+
+
+def test_who_stays_tells_for_one_that_left(redis: RedisServer, pair: tuple[Server, Server], tmp_path: Path) -> None:
+    origin, stays = pair
+    while stays.copies.of(1).judged_sequence < 300:
+        stays.consumer.step([1])
+        origin.publisher.step()
+    expected = stays.copies.of(1).read_judged(0, 1_000)
+    link, clock = stays._link, stays._clock
+    leave(origin, redis)
+    other = Server(tmp_path / "3", link, 3, clock)
+    late = Server(tmp_path / "4", link, 4, clock)
+    assert list_origins(link, [2, *stays.copies.origins()]) == {1, 2}
+    longest, known = 0, list_origins(link, [3])
+    assert known == {1, 2, 3}
+    for step in range(60):
+        for server in (stays, other, *([late] if step > 20 else [])):
+            server.consumer.step([i for i in (1, 2, 3, 4) if i != server.owner_id])
+            server.publisher.step()
+            server.relay.step(server.publisher.present)
+        longest = max(longest, sum(redis.ask("XLEN", key) for key in redis.ask("KEYS", "*judged:1}:rows*")))
+    for server in (other, late):
+        for found, wanted in zip(server.copies.of(1).read_judged(0, 1_000), expected, strict=True):
+            assert np.array_equal(found, wanted)
+    assert longest * judged_redis.ENTRY_ROWS <= 24 + 2 * 20 + 4 * judged_redis.ENTRY_ROWS
+    assert redis.ask("KEYS", "*judged:1}:rows:*") == []
+    for server in (other, late):
+        server.close()
+
+
+def test_rows_that_name_rows_of_the_teller_are_passed_on_as_they_were(
+    redis: RedisServer, pair: tuple[Server, Server], tmp_path: Path
+) -> None:
+    origin, stays = pair
+    rows = origin.ledger.read_judged(0, 4)[0]
+    rows["sequence"] += 300
+    rows["kind"], rows["decision"]["hold_seq"] = OutcomeKind.CLICK, rows["decision"]["hold_seq"] + 1_000
+    origin.ledger.append(rows)
+    words = np.zeros(4, JUDGEMENT)
+    words["sequence"], words["verdict"] = rows["sequence"], Verdict.ATTRIBUTED
+    words["billed_sequence"] = [0, 7, qualified(2, 8), qualified(3, 9)]  # of none, of 1, of who stays, of who joins
+    origin.ledger.append_judgements(origin.ledger.last_sequence, rows, words)
+    while stays.copies.of(1).judged_sequence < 304:
+        stays.consumer.step([1])
+        origin.publisher.step()
+    link, clock = stays._link, stays._clock
+    leave(origin, redis)
+    late = Server(tmp_path / "3", link, 3, clock)
+    for _ in range(40):
+        late.consumer.step([1, 2])
+        stays.consumer.step([1, 3])
+        stays.publisher.step()
+        stays.relay.step(stays.publisher.present)
+    told = [server.copies.of(1).read_judged(300, 10)[1]["billed_sequence"].tolist() for server in (stays, late)]
+    assert told == [[0, qualified(1, 7), 8, qualified(3, 9)], [0, qualified(1, 7), qualified(2, 8), 9]]
+    late.close()
 
 
 def test_on_a_cluster(tmp_path: Path) -> None:

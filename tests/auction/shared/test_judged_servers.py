@@ -3,6 +3,10 @@ and audiences of all, once."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +16,14 @@ import numpy as np
 import pytest
 
 import fanbid
+from auction import owners_command
 from auction.bid.keyring import KEY_FILE
 from auction.campaigns.access import Role
 from auction.status import Refused
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.facts import OutcomeKind, RowStatus, Verdict
+from pacing.ledger.owners import qualified
+from pacing.money import text_from_micros
 from protos import campaigns_pb2
 from targeting.expressions import fans_segment
 from tests.auction.bid.engines import NOON_MS, Engine, tokens_of
@@ -110,7 +117,7 @@ class Servers:
         for figures in (report.total, report.today, *(hour.figures for hour in report.hours)):
             figures.ClearField("bids")
             figures.ClearField("planned_spend_micros")
-        for name in ("ledger_sequence", "at_ms", "multiplier_micros"):
+        for name in ("ledger_sequence", "true_at", "at_ms", "multiplier_micros"):
             report.ClearField(name)
         return report
 
@@ -150,6 +157,39 @@ def test_statements_and_reports_are_whole_and_equal(servers: Servers) -> None:
     assert servers.figures(0) == servers.figures(1)
     assert servers.figures(0).total.impressions == 18
     assert servers.figures(0).today.spend_micros == 24_500
+    for engine in servers.engines:
+        report = engine.campaign_report(servers.campaign_id)
+        assert [sequence >> 48 for sequence in report.true_at] == owners
+        own = qualified(engine.services.membership.owner.owner_id, report.ledger_sequence)
+        assert own in report.true_at
+        mine = charges_of(servers.statement(servers.engines.index(engine)))
+        assert all(any(c.sequence >> 48 == at >> 48 and c.sequence <= at for at in report.true_at) for c in mine)
+
+
+def test_ledger_show_lists_what_the_server_lists(servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    servers.sell(0, range(1, 8), 1_000)
+    servers.meet()
+    servers.sell(1, range(101, 106), 2_000)
+    servers.meet()
+    for number, engine in enumerate(servers.engines):
+        show = ["ledger", "show", str(servers.campaign_id), "--data", str(engine.services.folder)]
+        listed = charges_of(servers.statement(number))
+        assert fanbid.main([*show, "--csv"]) == 0
+        lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        names = [f"{charge.sequence >> 48}#{charge.sequence & 2**48 - 1}" for charge in listed]
+        assert [line["ledger row"] for line in lines] == names
+        assert [line["charged so far"] for line in lines] == [text_from_micros(c.charged_micros) for c in listed]
+        assert fanbid.main([*show, "--json", "--limit", "5"]) == 0
+        assert [json.loads(line)["sequence"] for line in capsys.readouterr().out.splitlines()] == names[:5]
+        assert fanbid.main([*show, "--limit", "5"]) == 0
+        *_, more, last = capsys.readouterr().out.splitlines()
+        assert more.startswith("more: --after ")
+        highest = {name.partition("#")[0]: name for name in sorted(names, key=lambda name: int(name.split("#")[1]))}
+        rows = ", ".join(highest[owner] for owner in sorted(highest))
+        assert last.startswith("charged 0.017 in all, over-delivered 0.00, ")
+        assert last.endswith(f", as far as this server knew: up to rows {rows} of the ledgers")
+        assert fanbid.main([*show, "--after", more.split()[-1]]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == names[5:]
 
 
 def test_a_list_that_is_being_read_does_not_move(servers: Servers) -> None:
@@ -299,3 +339,65 @@ def test_an_impression_told_to_two_servers_is_no_difference_to_verify(servers: S
     for number, engine in enumerate(servers.engines[:2]):
         engine.services.save()
         assert fanbid.main(["ledger", "verify", "--data", str(engine.services.folder)]) == 0, number
+
+
+def test_a_new_server_is_told_what_a_retired_one_judged(
+    servers: Servers, redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners_command, "_HAND_OVER_S", 0.2)
+    servers.sell(0, range(1, 11), 1_000)
+    servers.sell(1, range(101, 104), 2_000)
+    servers.meet()
+    servers.sell(1, range(104, 106), 2_000)
+    servers.engines[1].go_round()
+    folder = servers.engines[1].services.folder
+    owner_ids = [engine.services.membership.owner.owner_id for engine in servers.engines if engine.services.membership]
+    servers.engines.pop(1).close()
+    retire = ["owners", "retire", "--redis", redis.url, "--data", str(folder)]
+    # Nobody takes its last rows, as the other server is not at work: it must not leave, or they are nowhere.
+    assert fanbid.main(retire) == fanbid.EXIT_BAD_INPUT
+    assert f"row {owner_ids[1]}#" in capsys.readouterr().err
+    stays = servers.engines[0].services
+    assert stays.peers is not None
+    stays.peers.start()
+    assert fanbid.main(retire) == 0
+    assert f"owner {owner_ids[1]} has settled all" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    for key in redis.ask("KEYS", "*judged:*rows*"):
+        redis.ask("DEL", key)
+    stays.peers._stopping.set()
+    assert stays.peers._thread is not None
+    stays.peers._thread.join()
+    servers.engines[0].jump(20_000)  # the one that left is not heard of
+    servers.add(2)
+    servers.bring(1, servers.campaign_id)
+    servers.meet()
+    lists = [charges_of(servers.statement(number)) for number in (0, 1)]
+    names = [{(charge.sequence, charge.viewer_id, charge.amount_micros) for charge in charges} for charges in lists]
+    assert len(names[0]) == 15 and names[0] == names[1]
+    assert {sequence >> 48 for sequence, _, _ in names[0]} == set(owner_ids)
+    assert servers.figures(0) == servers.figures(1)
+    assert servers.figures(1).total.impressions == 15
+
+
+def test_the_last_server_that_has_rows_of_a_retired_one_does_not_leave_unasked(
+    servers: Servers, redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners_command, "_HAND_OVER_S", 0.2)
+    servers.sell(0, range(1, 4))
+    servers.meet()
+    servers.add(2)
+    first, second = (engine.services.folder for engine in servers.engines[:2])
+    for engine in servers.engines:
+        engine.close()
+    servers.engines.clear()
+    retire = ["owners", "retire", "--redis", redis.url, "--data"]
+    assert fanbid.main([*retire, str(first)]) == 0
+    capsys.readouterr()
+    assert fanbid.main([*retire, str(second)]) == fanbid.EXIT_BAD_INPUT
+    told = capsys.readouterr().err
+    assert re.search(r"row 1#\d+ and what follows is at no other server; .* nothing is retired", told), told
+    assert fanbid.main(["owners", "list", "--redis", redis.url]) == 0
+    assert str(second) in capsys.readouterr().out
+    assert fanbid.main([*retire, str(second), "--lost"]) == 0
+    assert re.search(r"row 1#\d+ and what follows is in no other server's statements", capsys.readouterr().out)

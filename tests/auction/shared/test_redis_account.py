@@ -280,6 +280,20 @@ def test_a_url_that_cannot_be_used_keeps_its_secrets(url: str) -> None:
     assert "hush" not in str(failure.value)
 
 
+def test_a_url_may_name_a_database_of_one_redis_and_none_of_a_cluster(
+    one_redis: list[RedisServer], cluster: list[RedisServer]
+) -> None:
+    links = [RedisLink(one_redis[0].url + database) for database in ("/3", "/4", "/3")]
+    links[0].run([("SET", "fanbid:here", "3")])
+    assert [link.run([("GET", "fanbid:here")]) for link in links] == [[b"3"], [None], [b"3"]]
+    links[0].run([("DEL", "fanbid:here")])
+    for link in links:
+        link.close()
+    RedisLink(cluster[0].url + "/0").close()
+    with pytest.raises(ValueError, match="names a database; a Redis Cluster has only 0"):
+        RedisLink(cluster[0].url + "/3")
+
+
 @contextmanager
 def behind_tls(port: int, folder: Path) -> Iterator[tuple[int, Path]]:
     """A port that speaks TLS and hands on what it hears to a plain one; and the authority that vouches for it."""
@@ -367,9 +381,11 @@ def test_what_cannot_be_used_is_refused(
     for flags, text in (
         (["account", "--name", "a b"], "account 'a b'"),
         (["account", "--password-file", str(tmp_path / "short")], "a password of 4 characters: must be 16 or more"),
-        (["account", "--password-file", str(tmp_path / "none")], "none"),
+        (["account", "--password-file", str(tmp_path / "none")], f"--password-file {tmp_path / 'none'}: No such file"),
+        (["account", "--password-file", str(tmp_path)], f"--password-file {tmp_path}: Is a directory"),
         (["load"], "--redis: missing"),
         (["load", "--redis", "ftp://x"], "redis URL 'ftp://x'"),
+        (["load", "--redis", "redis://127.0.0.1:1/x"], "after the address only the number of a database, such as /3"),
     ):
         assert fanbid.main(["redis", *flags]) == fanbid.EXIT_BAD_INPUT
         shown = capsys.readouterr().err

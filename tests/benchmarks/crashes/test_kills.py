@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import fanbid
+from benchmarks.crashes import kills, lives
 from benchmarks.crashes.told import CLAIM, Caps, Told, charged_over, count_lost, hold_against_ledger
+from benchmarks.serving import NotReady
 from pacing.budget.memory import MemoryStore
 from pacing.budget.settle import SettleJudge
 from pacing.budget.store import CapsRequest, LeaseRequest
@@ -19,6 +21,8 @@ from pacing.ledger.log import Ledger
 from pacing.ledger.rows import MoneyKind, money_rows
 from tests.pacing.rows import START_MS, billables
 
+MUST_BE_0 = ("acknowledged_lost", "charged_over_micros", "over_delivered_micros", "used_twice", "problems")
+
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "figures.json"
@@ -27,9 +31,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     figures = json.loads(path.read_text())
     assert figures["kills"] == 2 and figures["acknowledged"] > 0 and figures["charged_micros"] > 0
     assert 0 < figures["restart_s_p50"] <= figures["restart_s_max"]
-    for name in ("acknowledged_lost", "charged_over_micros", "over_delivered_micros", "used_twice", "problems"):
+    for name in MUST_BE_0:
         assert figures[name] == 0
     assert fanbid.main(["bench", "kills", "--kills", "0"]) == fanbid.EXIT_BAD_INPUT
+
+
+def test_what_is_compiled_once_is_compiled_before_a_start_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(kills, "compile_kernels", lambda _: order.append("compiled"))
+    monkeypatch.setattr(kills, "run", lambda *_: order.append("measured") or [])
+    monkeypatch.setattr(kills, "figures_of", lambda _: dict.fromkeys(["acknowledged"], 0) | dict.fromkeys(MUST_BE_0, 0))
+    fanbid.main(["bench", "kills", "--quick"])
+    assert order == ["compiled", "measured"]
+    monkeypatch.setattr(lives, "start_child", never_ready)
+    lives.compile_kernels(tmp_path)
+
+
+def never_ready(*_: object) -> None:
+    raise NotReady("no")
 
 
 def claims(*rows: tuple[int, int, int, int]) -> np.ndarray:

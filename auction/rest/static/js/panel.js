@@ -108,7 +108,9 @@ export class Panel {
     paintPill(this.pill, stateOf(this.campaign, report.at_ms));
     this.fillTiles(report);
     const over = report.over_delivered_micros > 0 ? ` ${word("overDelivered", { amount: money(report.over_delivered_micros, this.campaign.cur) })}` : "";
-    setText(this.truth, word("trueAt", { row: count(Number(report.ledger_sequence)), time: instant(report.at_ms, this.campaign.zone) }) + over);
+    const time = instant(report.at_ms, this.campaign.zone);
+    const several = report.true_at.length > 0;
+    setText(this.truth, (several ? word("trueAtAll", { rows: report.true_at.join(", "), time }) : word("trueAt", { row: count(Number(report.ledger_sequence)), time })) + over);
     this.charts.show(report, this.hours);
     if (this.tableCard.open) this.fillTable();
   }

@@ -1,0 +1,136 @@
+"""What is asked of a shared budget store in Redis after a failover, and noted for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pacing.budget.account import Account
+from pacing.budget.marks_redis import mark_call, marks_from
+from pacing.budget.owner_redis import OWNERS
+from pacing.budget.redis_places import RedisPlaces, campaign_entry, epoch_key, home_key, told_as_unavailable
+from pacing.budget.scripts_redis import NOTE_EPOCH, REOPEN, RESTATE, SETTLED_AGAIN, NotedEpoch, epoch_from
+from pacing.budget.store import Epoch, JudgedMark, LeaseState
+from pacing.redis_link import Command, RedisLink
+
+CALL_LEASES = 500
+"""Leases in one call, at most."""
+_REOPENED = "fanbid:reopened"
+
+
+class RedisEpochs(RedisPlaces):
+    """Epochs: the time during which one master has the keys of a creator."""
+
+    _seen_ids: frozenset[str] = frozenset()
+    _joined: frozenset[int] = frozenset()
+
+    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
+        """In which epoch the keys of each creator are.
+
+        A new one begins when another Redis has taken over the keys, or the same one was started again. `acquire`
+        notices that by itself; this is for owners, who then settle again what they settled lately.
+        """
+        wanted = list(creator_ids)
+        calls = [NOTE_EPOCH.call([epoch_key(creator_id)], [self._quarantine_ms]) for creator_id in wanted]
+        return {
+            creator_id: Epoch(number, refused_ms, tuple(sorted(behind)))
+            for creator_id, (number, refused_ms, behind) in zip(wanted, self._run(calls), strict=True)
+        }
+
+    def settled_again(self, creator_id: int, epoch_number: int) -> int:
+        """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
+
+        Grants wait for every owner that ever had one from the creator's keys.
+        """
+        arguments = (self._quarantine_ms, self._owner_id, epoch_number)
+        (number,) = self._run([SETTLED_AGAIN.call([epoch_key(creator_id)], arguments)])
+        return int(number)
+
+    def restate(self, leases: Sequence[LeaseState]) -> None:
+        """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
+
+        Charges that may be lost are to be told before. The directory of leases is told again too.
+        """
+        creators = self._find_creators(lease.campaign_id for lease in leases)
+        by_campaign: dict[int, list[LeaseState]] = {}
+        for lease in leases:
+            if lease.campaign_id in creators:
+                by_campaign.setdefault(lease.campaign_id, []).append(lease)
+        calls = [self._entry_call(lease) for mine in by_campaign.values() for lease in mine]
+        for campaign_id, mine in by_campaign.items():
+            for first in range(0, len(mine), CALL_LEASES):
+                calls.append(self._restate_call(campaign_id, creators[campaign_id], mine[first : first + CALL_LEASES]))
+        self._run(calls)
+
+    def _restate_call(self, campaign_id: int, creator_id: int, leases: Sequence[LeaseState]) -> Command:
+        keys = [home_key(creator_id, "account", campaign_id), home_key(creator_id, "ends", campaign_id)]
+        arguments: list[Any] = [campaign_id, self._kept_ms]
+        for lease in leases:
+            keys.append(home_key(creator_id, "lease", lease.lease_id))
+            arguments += (lease.lease_id, lease.day_key, lease.amount_micros, lease.remaining_micros)
+            arguments += (lease.start_at_ms, lease.end_at_ms, int(lease.closed))
+        return RESTATE.call(keys, arguments)
+
+    def reopen(self, account: Account) -> bool:
+        """See `RemoteStore.reopen`."""
+        campaign_id, creator_id = account.campaign_id, account.creator_id
+        entry, key = campaign_entry(campaign_id), home_key(creator_id, "account", campaign_id)
+        _, found, is_there = self._run([("SETNX", entry, creator_id), ("GET", entry), ("EXISTS", key)])
+        if is_there or int(found) != creator_id:
+            return False
+        listed = ("HSET", _REOPENED, creator_id, account.opened_at_ms)
+        self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms)])
+        owners = self._find_joined() | {self._owner_id}
+        caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
+        arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))
+        (opened,) = self._run([REOPEN.call([key, epoch_key(creator_id)], arguments)])
+        return bool(opened)
+
+    def reopened(self) -> list[int]:
+        """See `RemoteStore.reopened`."""
+        (found,) = self._run([("HKEYS", _REOPENED)])
+        return sorted(map(int, found))
+
+    def mark(self, judged_sequence: int) -> None:
+        """See `RemoteStore.mark`."""
+        self._run([mark_call(self._owner_id, judged_sequence)])
+
+    def marks(self) -> list[JudgedMark]:
+        """See `RemoteStore.marks`."""
+        (answer,) = self._run([mark_call(self._owner_id, None)])
+        return marks_from(answer)
+
+    def replication_ids(self) -> frozenset[str]:
+        """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
+        with told_as_unavailable():
+            found = self._link.replication_ids()
+        if found == self._seen_ids:
+            self._joined = self._listed()
+        self._seen_ids = found
+        return found
+
+    def _find_joined(self) -> frozenset[int]:
+        """Every owner that is listed, and those that were until the last failover: it may have lost some."""
+        return self._joined | self._listed()
+
+    def _listed(self) -> frozenset[int]:
+        (found,) = self._run([("HKEYS", OWNERS)])
+        return frozenset(map(int, found))
+
+    def retire(self, creator_ids: Iterable[int]) -> None:
+        """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""
+        self._run([("HDEL", epoch_key(creator_id), f"owner:{self._owner_id}") for creator_id in creator_ids])
+
+
+def noted_epochs(link: RedisLink, creator_ids: Sequence[int]) -> list[NotedEpoch]:
+    """What servers noted of each creator's keys; no epoch begins by this. Raises RedisUnavailable: no answer."""
+    return [epoch_from(stored) for stored in link.run([("HGETALL", epoch_key(number)) for number in creator_ids])]
+
+
+def creator_ids(link: RedisLink) -> list[int]:
+    """Every creator who has accounts in this Redis, found by looking at all keys.
+
+    Raises:
+        RedisUnavailable: it does not answer.
+    """
+    return sorted(int(key.split("{")[1].split("}")[0]) for key in link.scan("fanbid:{*}:epoch"))
