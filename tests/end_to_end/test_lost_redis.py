@@ -50,7 +50,7 @@ def test_health_and_refusals_say_what_is_wrong_with_redis(tmp_path: Path) -> Non
                 refused = client.post("/api/campaigns", json=CAMPAIGN)
                 assert refused.status_code == 503
                 message = refused.json()["error"]["message"]
-                assert "has lost deployment" in message and "put back what it held" in message
+                assert "has lost what it held, or is another one" in message and "no campaign was made" in message
                 wait_for(lambda: "ERROR auction.shared.deployment: " in log_of(server), "the log to say so")
                 for key in sorted(held, key=b"fanbid:deployment".__eq__):  # that one last
                     redis.ask("RESTORE", key, 0, held[key], "REPLACE")
