@@ -86,7 +86,7 @@ def _print_owners(link: RedisLink) -> None:
     ends_at_ms = [epoch.refuse_until_ms for epoch in epochs if epoch.refuse_until_ms > time.time() * 1_000]
     if ends_at_ms:
         until = clock_time(max(ends_at_ms))
-        print(f"no grants until {until} to {len(ends_at_ms)} creators: {FAILOVER}")
+        print(f"no grants until {until} (creators: {len(ends_at_ms)}): {FAILOVER}")
 
 
 def _forget(link: RedisLink, args: argparse.Namespace) -> None:

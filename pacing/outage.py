@@ -6,7 +6,7 @@ import threading
 
 from pacing.clocks import MS_PER_MINUTE
 
-_REMEMBERED_MS = 10 * MS_PER_MINUTE
+_REMEMBERED_MS = 2 * MS_PER_MINUTE
 _MAX_REASONS = 100
 
 
@@ -15,7 +15,7 @@ class Outage:
 
     Where the other program is away, it is over with the first answer. Where it refuses some calls only (an account may
     not run some script), others are answered all the time; so it is over when each of those was answered, but for such
-    as were not made again for ten minutes.
+    as were not made again for two minutes.
     """
 
     def __init__(self) -> None:

@@ -50,15 +50,7 @@ class RedisRefused(RedisUnavailable):
 
 
 class RedisForeign(RedisUnavailable):
-    """Redis answers, but is not the one that it should be, or has lost what it held.
-
-    Attributes:
-        why: the same without the address.
-    """
-
-    def __init__(self, address: str, why: str) -> None:
-        super().__init__(f"redis {address}: {why}")
-        self.why = why
+    """Redis answers, but is not the one that it should be, or has lost what it held."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +177,7 @@ class RedisLink:
 
     def _refuse_foreign(self) -> None:
         if self._foreign is not None:
-            raise RedisForeign(self.address, self._foreign)
+            raise RedisForeign(f"redis {self.address}: {self._foreign}")
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and answer what each answered, in order; those of one slot run in order.

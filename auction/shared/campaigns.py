@@ -293,7 +293,9 @@ def _refused_while_away(what: str) -> Iterator[None]:
     try:
         yield
     except RedisForeign as error:
-        raise StoreUnavailable(f"{error}: {what}", told=f"the Redis of all servers: {error.why}: {what}") from None
+        lost = "the Redis that all servers share has lost what it held, or is another one"
+        told = f"{lost}; an operator must put that right, as the server's log says: {what}"
+        raise StoreUnavailable(f"{lost} ({error}): {what}", told=told) from None
     except (RedisUnavailable, BudgetsAway) as error:
         away = "the Redis that all servers share does not answer now"
         raise StoreUnavailable(f"{away} ({error}): {what}", told=f"{away}: {what}") from None

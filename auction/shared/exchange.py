@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from auction.campaigns.store import StoreUnavailable
 from pacing.budget.store import StoreUnavailable as BudgetsAway
 from pacing.outage import Outage
-from pacing.redis_link import RedisUnavailable
+from pacing.redis_link import RedisForeign, RedisUnavailable
 
 PERIOD_MS = 250
 """How long after a change reached Redis another server asks for it, at most; beside what asking takes."""
@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """Calls each of some tasks again and again, from a thread of its own, since any may wait for Redis.
 
-    A task that fails is called again at the next turn. Each reason is told once, until it succeeds.
+    A task that fails is called again at the next turn. Each reason is told once, until it succeeds; that Redis is
+    another one is told by the task that looks for that.
     """
 
     def __init__(self, tasks: Mapping[str, Callable[[], object]]) -> None:
@@ -36,7 +37,7 @@ class Exchange:
             try:
                 task()
             except Exception as error:
-                if self._outages[name].failed(str(error)):
+                if not isinstance(error, RedisForeign) and self._outages[name].failed(str(error)):
                     foreseen = isinstance(error, RedisUnavailable | StoreUnavailable | BudgetsAway)
                     reason = None if foreseen else error
                     _log.error("%s are not exchanged with the other servers now: %s", name, error, exc_info=reason)

@@ -22,7 +22,7 @@ from pacing.ledger.owners import OWN, Positions, qualified
 from pacing.ledger.reading import JudgedReads
 from pacing.ledger.statement import StatementPage
 from pacing.outage import Outage
-from pacing.redis_link import RedisLink, RedisUnavailable
+from pacing.redis_link import RedisForeign, RedisLink, RedisUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class PeerRows:
                 if not moved:
                     self._stopping.wait(_IDLE_S)
             except (RedisUnavailable, LedgerError) as error:
-                if self._outage.failed(str(error)):
+                if not isinstance(error, RedisForeign) and self._outage.failed(str(error)):
                     logger.warning("judged rows: %s; goes on with what is here, and catches up later", error)
                 self._stopping.wait(_AWAY_S)
             except Exception:

@@ -23,7 +23,7 @@ from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
 from pacing.control.saved import PacerMemory
 from pacing.outage import Outage
-from pacing.redis_link import RedisUnavailable
+from pacing.redis_link import RedisForeign, RedisUnavailable
 
 MEMORY_PERIOD_MS = 10_000
 """A successor goes on from what was remembered at most so long ago, or a little more where there is very much of it."""
@@ -299,7 +299,7 @@ class SharedPacer:
         try:
             self.step()
         except RedisUnavailable as error:
-            if self._outage.failed(str(error)):
+            if not isinstance(error, RedisForeign) and self._outage.failed(str(error)):
                 logger.warning("pacing: %s; multipliers stay as they are", error)
         else:
             if self._outage.answered():

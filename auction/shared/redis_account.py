@@ -42,19 +42,31 @@ CONNECTING = {
 }
 """What the way to Redis sends, and the client under it."""
 
-BUDGETS = {
+PLACES = {
     "get": "the directories of campaigns and leases",
     "set": "the directory of leases, with its expiry",
+    "hget": "the zone of an account",
+}
+
+BUDGETS = {
+    "get": "whose a campaign is",
     "setnx": "a campaign is opened once",
     "exists": "the same, when it is only looked for",
-    "hget": "the zone of an account; what is left of a lease",
-    "hgetall": "an account; an epoch",
-    "hdel": "an owner retires",
+    "hget": "what is left of a lease",
+    "hgetall": "an account",
+    "zcount": "which campaigns have leases that ended",
+    "zrangebyscore": "which leases ended",
+}
+
+EPOCHS = {
+    "get": "whose a campaign is",
+    "setnx": "a campaign is opened anew after a failover, once",
+    "exists": "whether the failover lost its account",
     "hset": "creators of whose accounts one was opened anew after a failover",
     "hkeys": "the same, and who may have charged to it",
     "pexpire": "until when anybody may need to know",
-    "zcount": "which campaigns have leases that ended",
-    "zrangebyscore": "which leases ended",
+    "hgetall": "an epoch",
+    "hdel": "an owner retires",
 }
 
 OWNERS = {
@@ -150,7 +162,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 def commands(may_load: bool = False) -> list[str]:
     """What an account needs, each once."""
-    sent = (CONNECTING, BUDGETS, OWNERS, CAMPAIGNS, TOKENS, JUDGED)
+    sent = (CONNECTING, PLACES, BUDGETS, EPOCHS, OWNERS, CAMPAIGNS, TOKENS, JUDGED)
     groups: Iterable[dict[str, str]] = (*sent, BUDGET_SCRIPTS, SHARED_SCRIPTS, *([LOADING] if may_load else []))
     return list(dict.fromkeys(name for group in groups for name in group))
 

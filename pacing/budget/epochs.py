@@ -71,8 +71,8 @@ class EpochWatch:
         """Look, and go on with what is to be told again; while the store is away, nothing happens."""
         self._mark()
         try:
-            self._mark_in_store()
             found = self._store.ask("replication_ids", self._remote.replication_ids)
+            self._mark_in_store()  # behind that question, which a store that is another one does not answer
             is_new = found != self._settled_ids and found != self._owed
             if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)

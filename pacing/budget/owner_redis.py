@@ -63,7 +63,7 @@ def join(link: RedisLink, folder: Path) -> Owner:
     if found is None or found.startswith(_LOST.encode()):
         raise ForeignFolder(
             f"the Redis at {link.address} {_holds(found)}, whose servers ran since: put back what it "
-            f"held. To begin anew with new folders, stop all of its servers, then delete the key {_DEPLOYMENT}"
+            f"held. To begin anew with new folders, stop all of its servers, then delete all keys fanbid:*"
         )
     owner = Owner(found.decode(), _draw(link))
     link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])

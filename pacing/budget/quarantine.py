@@ -65,12 +65,12 @@ class Quarantine:
             self.state = NoGrants("failover", until_ms)
             if before is not None and abs(before.until_ms - until_ms) < MS_PER_SECOND:
                 return
-            logger.warning("no grants until %s to %d creators: %s", clock_time(until_ms), len(self._refused), FAILOVER)
+            logger.warning("no grants until %s (creators: %d): %s", clock_time(until_ms), len(self._refused), FAILOVER)
         else:
             self.state = NoGrants("owners")
             if before is None or before.reason != "owners":
                 behind = sorted({owner_id for epoch in self._refused.values() for owner_id in epoch.owners_behind})
-                waits = "no grants to %d creators until owners %s have told what they settled; see `fanbid owners list`"
+                waits = "no grants (creators: %d) until owners %s have told what they settled; see `fanbid owners list`"
                 logger.warning(waits, len(self._refused), behind)
 
 

@@ -82,7 +82,7 @@ def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pyt
     (epoch,) = store.epochs([9]).values()
     assert (epoch.number, 59_000 < epoch.refused_ms <= 60_000) == (2, True)
     (line,) = [line for line in run(capsys, "list", "--redis", server.url)[1].splitlines() if "no grants" in line]
-    assert re.fullmatch(r"no grants until \d\d:\d\d:\d\d to 1 creators: Redis was restarted.*", line)
+    assert re.fullmatch(r"no grants until \d\d:\d\d:\d\d \(creators: 1\): Redis was restarted.*", line)
     server.ask("SET", "fanbid:deployment", "lost 12ab")
     assert f"{server.url} lost deployment 12ab" in run(capsys, "list", "--redis", server.url)[1]
     store.close()

@@ -29,5 +29,5 @@ def test_a_refused_call_is_over_when_that_call_is_answered() -> None:
 def test_a_refused_call_that_nobody_repeats_counts_no_longer() -> None:
     outage = Outage()
     outage.failed("no script", "set_caps", 0)
-    assert not outage.answered("accounts", 10 * MS_PER_MINUTE)
-    assert outage.answered("accounts", 10 * MS_PER_MINUTE + 1)
+    assert not outage.answered("accounts", 2 * MS_PER_MINUTE)
+    assert outage.answered("accounts", 2 * MS_PER_MINUTE + 1)

@@ -345,7 +345,7 @@ def test_an_engine_that_is_away_is_said_so(open_page, address):
         ("zh-CN", "failover", r"\d\d:\d\d:\d\d 之前不发放新的出价额度"),
         ("en-US", "foreign", "has lost what it held, or is another one"),
         ("zh-CN", "owners", "每台服务器报清已花金额之前"),
-        ("en-US", "away", "does not answer"),
+        ("en-US", "away", "cannot be used now"),
     ],
 )
 def test_a_banner_says_why_no_new_money_is_granted(open_page, engine, creator_token, locale, reason, words):

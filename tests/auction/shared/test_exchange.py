@@ -1,4 +1,4 @@
-"""The thread of exchanges: one that fails stops no other, and is told once."""
+"""The thread of exchanges: one that fails stops no other, and each reason is told once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pacing.redis_link import RedisUnavailable
 
 def test_a_failing_task_stops_no_other_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
-    failures = [RedisUnavailable("away"), RedisUnavailable("away"), None, ValueError("broken")]
+    texts = ["away", "away", "refused", "away"]
+    failures: list[Exception | None] = [*(RedisUnavailable(text) for text in texts), None, ValueError("broken")]
 
     def failing() -> None:
         failure = failures.pop(0)
@@ -22,16 +23,19 @@ def test_a_failing_task_stops_no_other_and_is_told_once(caplog: pytest.LogCaptur
 
     exchange = Exchange({"campaigns": failing, "tokens": lambda: done.append("t")})
     with caplog.at_level(logging.INFO):
-        for _ in range(4):
+        for _ in range(6):
             exchange.tick()
-    assert done == ["t"] * 4
+    assert done == ["t"] * 6
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         "campaigns are not exchanged with the other servers now: away",
+        "campaigns are not exchanged with the other servers now: refused",
         "campaigns are exchanged again",
         "campaigns are not exchanged with the other servers now: broken",
     ]
-    assert [record.exc_info is None for record in caplog.records] == [True, True, False], "only what nobody foresaw"
+    assert [record.exc_info is None for record in caplog.records] == [True, True, True, False], (
+        "only what nobody foresaw"
+    )
 
 
 def test_it_runs_until_it_is_stopped() -> None:

@@ -34,7 +34,9 @@ from tests.sources import ROOT, Source, python_sources
 
 PASSWORD = "another password"
 SENDERS = {
+    "pacing/budget/redis_places.py": redis_account.PLACES,
     "pacing/budget/redis_store.py": redis_account.BUDGETS,
+    "pacing/budget/redis_epochs.py": redis_account.EPOCHS,
     "pacing/budget/owner_redis.py": redis_account.OWNERS,
     "auction/shared/campaigns_redis.py": redis_account.CAMPAIGNS,
     "auction/shared/tokens_redis.py": redis_account.TOKENS,

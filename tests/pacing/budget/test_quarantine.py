@@ -57,7 +57,7 @@ def test_a_quarantine_is_told_when_it_begins_and_when_it_is_over(
     assert state is not None and state.reason == "failover"
     assert begun_ms + QUARANTINE_MS - 100 <= state.until_ms <= clock.wall_ms() + QUARANTINE_MS
     (line,) = said(caplog, "no grants until")
-    assert line.startswith(f"no grants until {clock_time(state.until_ms)} to 1 creators: Redis was restarted")
+    assert line.startswith(f"no grants until {clock_time(state.until_ms)} (creators: 1): Redis was restarted")
     assert store.acquire([request(2)]) == [None]
     time.sleep(max(0.0, (state.until_ms - clock.wall_ms()) / 1_000))
     wait_until(lambda: watch.tick() or watch.quarantine.state is None, "the quarantine to be over")
@@ -77,7 +77,7 @@ def test_owners_that_grants_wait_for_are_named(caplog: pytest.LogCaptureFixture)
     for _ in range(2):
         quarantine.note({CREATOR: Epoch(2, 0, (2,)), 8: Epoch(2, 0, ())})
     assert quarantine.state == NoGrants("owners")
-    assert len(said(caplog, "no grants to 1 creators until owners [2] have told")) == 1
+    assert len(said(caplog, "no grants (creators: 1) until owners [2] have told")) == 1
     quarantine.note({CREATOR: Epoch(2, 0, ())})
     assert quarantine.state is None and len(said(caplog, "granting again")) == 1
 
