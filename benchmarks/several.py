@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ import grpc
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.redis_servers import redis_server
 from benchmarks.serving import RunningServer, start_server
+from benchmarks.several_edits import edits_seen_ms
 from pacing.budget.redis_store import RedisStore
 from pacing.facts import DECISION, OutcomeKind, RowStatus
 from protos import bidding_pb2, campaigns_pb2
@@ -30,6 +32,7 @@ SERVERS = 4
 KILLS, QUICK_KILLS = 12, 1
 BID_MICROS = 20_000
 BUDGET_BIDS, QUICK_BUDGET_BIDS = 3_000, 300
+EDITS, QUICK_EDITS = 20, 2
 SPARE_MICROS = 7_000
 """Of the budget: less than one bid, so that it can never be spent."""
 _VIEWERS = 2
@@ -163,7 +166,7 @@ class Client(threading.Thread):
 
 @dataclass
 class Spent:
-    """What it came to, in micros but for `bids` and `restarts`."""
+    """What it came to, in micros but for `bids` and `restarts`; `edits_seen_ms` see `several_edits`."""
 
     budget_micros: int
     bids: int
@@ -173,6 +176,7 @@ class Spent:
     settled_micros: int
     reported_micros: tuple[int, ...]
     strange: tuple[str, ...]
+    edits_seen_ms: tuple[float, ...]
 
     @property
     def lost_micros(self) -> int:
@@ -190,8 +194,11 @@ class Spent:
         return (self.budget_micros - self.settled_micros) // BID_MICROS
 
 
-def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True) -> Spent:
-    """Spend a budget from all servers, killing one of them `kills` times; `to_the_end`: wait for the last bid."""
+def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True, edits: int = 1) -> Spent:
+    """Spend a budget from all servers, killing one of them `kills` times; `to_the_end`: wait for the last bid.
+
+    Ahead of that, `edits` rounds of changes of another campaign are timed.
+    """
     budget_micros = budget_bids * BID_MICROS + SPARE_MICROS
     draw, told, stop = random.Random(seed), Told(), threading.Event()
     with (
@@ -205,6 +212,7 @@ def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True) -> Sp
             for _ in range(SERVERS):
                 cluster.add()
                 bar.advance(1)
+        seen_ms = edits_seen_ms([server for server in cluster.servers if server is not None], edits, seed)
         campaign_id = _create(cluster, budget_micros)
         clients = [Client(cluster, i, told, stop, seed * 100 + i) for i in range(SERVERS)]
         for client in clients:
@@ -232,7 +240,7 @@ def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True) -> Sp
                 bar.advance(1)
     return Spent(
         budget_micros, sum(client.bids for client in clients), cluster.restarts, told.accepted_micros,
-        told.unknown_micros, settled, tuple(reported), tuple(told.strange),
+        told.unknown_micros, settled, tuple(reported), tuple(told.strange), tuple(seen_ms),
     )  # fmt: skip
 
 
@@ -315,7 +323,8 @@ def main(args: argparse.Namespace) -> int:
     kills = args.kills if args.kills is not None else QUICK_KILLS if args.quick else KILLS
     if kills < 0:
         raise ValueError(f"--kills {kills}: must be 0 or more")
-    spent = play(kills, QUICK_BUDGET_BIDS if args.quick else BUDGET_BIDS, args.seed)
+    edits = QUICK_EDITS if args.quick else EDITS
+    spent = play(kills, QUICK_BUDGET_BIDS if args.quick else BUDGET_BIDS, args.seed, edits=edits)
     figures: dict[str, Scalar] = {
         "servers": SERVERS,
         "kills": spent.restarts,
@@ -327,6 +336,8 @@ def main(args: argparse.Namespace) -> int:
         "charged_over_micros": spent.charged_over_micros,
         "reports_differ_micros": sum(abs(micros - spent.settled_micros) for micros in spent.reported_micros),
         "strange_answers": len(spent.strange),
+        "edit_seen_ms": round(statistics.median(spent.edits_seen_ms)),
+        "edit_seen_max_ms": round(max(spent.edits_seen_ms)),
     }
     print_table("several servers, one budget", ("figure", "value"), [[name, value] for name, value in figures.items()])
     for line in spent.strange[:10]:
