@@ -83,12 +83,12 @@ class _Probe:
 
 
 def edits_seen_ms(servers: Sequence[RunningServer], rounds: int, seed: int) -> list[float]:
-    """Milliseconds from the answer of the server that made a change until each other one acts by it; NEVER_MS: none did.
+    """Milliseconds from the answer of who made a change until each other server acts by it; NEVER_MS: it did not.
 
-    A round is an edit of the budget, a pause and a resumption; ahead of them all, a campaign is created.
+    A round is an edit of the budget, a pause and a resumption; ahead of them all a campaign is created, and behind them paused.
     """
     probe = _Probe(servers, random.Random(seed))
-    with progress(1 + 3 * rounds, "changes seen elsewhere") as bar:
+    with progress(2 + 3 * rounds, "changes seen elsewhere") as bar:
         campaign = probe.create()
         bar.advance(1)
         for number in range(rounds):
@@ -98,5 +98,6 @@ def edits_seen_ms(servers: Sequence[RunningServer], rounds: int, seed: int) -> l
             bar.advance(1)
             probe.switch(campaign.campaign_id, is_running=True)
             bar.advance(1)
-    probe.switch(campaign.campaign_id, is_running=False)
+        probe.switch(campaign.campaign_id, is_running=False)
+        bar.advance(1)
     return probe.seen_ms
