@@ -85,7 +85,7 @@ class _Probe:
 def edits_seen_ms(servers: Sequence[RunningServer], rounds: int, seed: int) -> list[float]:
     """Milliseconds from the answer of who made a change until each other server acts by it; NEVER_MS: it did not.
 
-    A round is an edit of the budget, a pause and a resumption; ahead of them all a campaign is created, and behind them paused.
+    A round is an edit of the budget, a pause and a resumption; ahead of them a campaign is created, behind them paused.
     """
     probe = _Probe(servers, random.Random(seed))
     with progress(2 + 3 * rounds, "changes seen elsewhere") as bar:
