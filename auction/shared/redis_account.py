@@ -43,8 +43,7 @@ CONNECTING = {
 """What the way to Redis sends, and the client under it."""
 
 PLACES = {
-    "get": "the directories of campaigns and leases",
-    "set": "the directory of leases, with its expiry",
+    "get": "the directory of campaigns",
     "hget": "the zone of an account",
 }
 
@@ -52,7 +51,7 @@ BUDGETS = {
     "get": "whose a campaign is",
     "setnx": "a campaign is opened once",
     "exists": "the same, when it is only looked for",
-    "hget": "what is left of a lease",
+    "hmget": "what is left of a lease",
     "hgetall": "an account",
     "zcount": "which campaigns have leases that ended",
     "zrangebyscore": "which leases ended",

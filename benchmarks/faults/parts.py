@@ -51,10 +51,10 @@ class _NoWaitingForVerdicts(LeaseKeeper):
 class _NoLeaseTombstones(MemoryStore):
     """A closed lease is forgotten at once, and what accepted claims still need of it is free again."""
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         if not closed:
-            return super().release(lease_id, amount_micros, closed, serial)
-        released = super().release(lease_id, 2**62, closed, serial)
+            return super().release(campaign_id, lease_id, amount_micros, closed, serial)
+        released = super().release(campaign_id, lease_id, 2**62, closed, serial)
         self.leases.pop(lease_id, None)
         return released
 

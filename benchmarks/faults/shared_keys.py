@@ -53,13 +53,12 @@ class SharedKeys(MemoryStore):
     """The keys of one master. Used by one thread.
 
     Attributes:
-        creators, campaigns: directories: the creator of a campaign, and (campaign, expiry) of a lease.
+        creators: by campaign.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.creators: dict[int, int] = {}
-        self.campaigns: dict[int, tuple[int, int]] = {}
         self._reopened: dict[int, int] = {}
         self._marks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._epochs: dict[int, _CreatorEpoch] = {}
@@ -73,15 +72,6 @@ class SharedKeys(MemoryStore):
     def enter_campaign(self, at: At, campaign_id: int, creator_id: int) -> int:
         """Whose the campaign is: the first creator that was entered."""
         return self.creators.setdefault(campaign_id, creator_id)
-
-    def enter_lease(self, at: At, lease_id: int, campaign_id: int, kept_ms: int) -> None:
-        """Say of which campaign a lease is, for a while."""
-        self.campaigns[lease_id] = (campaign_id, at.at_ms + kept_ms)
-
-    def campaign_of(self, at: At, lease_id: int) -> int | None:
-        """Of which campaign a lease is."""
-        campaign_id, expires_at_ms = self.campaigns.get(lease_id, (0, 0))
-        return campaign_id if at.at_ms < expires_at_ms else None
 
     def list_reopened(self, at: At, creator_id: int, kept_ms: int) -> None:
         """Say that one of a creator's accounts is opened anew, for a while."""
@@ -211,8 +201,10 @@ class SharedKeys(MemoryStore):
         """See `BudgetStore.release`."""
         self._expire(lease_id, at)
         lease = self.leases.get(lease_id)
+        if lease is not None and lease.campaign_id != campaign_id:
+            return 0
         is_repeated = lease is not None and 0 < serial <= lease.release_serial
-        released = self.release(lease_id, amount_micros, closed, serial)
+        released = self.release(campaign_id, lease_id, amount_micros, closed, serial)
         if lease is not None and not is_repeated:
             self._bury_if_over(lease, at, kept_ms)
         return released
@@ -342,10 +334,10 @@ class SharedKeys(MemoryStore):
         if account is not None:
             account.forget_days(before_at_ms - MS_PER_DAY)
 
-    def left_micros(self, at: At, lease_id: int) -> int:
+    def left_micros(self, at: At, campaign_id: int, lease_id: int) -> int:
         """What is left of a lease."""
         self._expire(lease_id, at)
-        return self.unsettled_micros([lease_id])
+        return self.unsettled_micros(campaign_id, [lease_id])
 
     def copied_account(self, campaign_id: int) -> Account | None:
         """A campaign's accounts as they are now."""

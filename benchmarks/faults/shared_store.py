@@ -145,7 +145,6 @@ class SimulatedStore:
         self._quarantine_ms = quarantine_ms
         self._creators: dict[int, int] = {}
         self._zones: dict[int, str] = {}
-        self._campaigns: dict[int, int] = {}
         self.mishap: Callable[[], Lost | None] = lambda: None
 
     def _reach(self, number: int) -> Lost | None:
@@ -175,18 +174,6 @@ class SimulatedStore:
             if creator_id is not None:
                 self._creators[campaign_id] = creator_id
         return creator_id
-
-    def _home_of(self, lease_id: int) -> tuple[int, int] | None:
-        """(campaign_id, creator_id) of a lease."""
-        campaign_id = self._campaigns.get(lease_id)
-        if campaign_id is None:
-            keys, at = self._look(lease_id)
-            campaign_id = keys.campaign_of(at, lease_id)
-            if campaign_id is None:
-                return None
-            self._campaigns[lease_id] = campaign_id
-        creator_id = self._creator_of(campaign_id)
-        return None if creator_id is None else (campaign_id, creator_id)
 
     def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
@@ -218,24 +205,16 @@ class SimulatedStore:
             amounts = self._change(
                 creator_id, "grant", creator_id, self._quarantine_ms, campaign_id, self._owner_id, asked
             )
-            for request in asked:
-                self._enter_lease(request)
             for i, amount in zip(at, amounts, strict=True):
                 if amount:
                     grants[i] = Grant(requests[i], amount)
-                    self._campaigns[requests[i].lease_id] = campaign_id
         return grants
 
-    def _enter_lease(self, lease: LeaseRequest | LeaseState) -> None:
-        kept_ms = max(0, lease.end_at_ms - lease.start_at_ms) + 2 * self._kept_ms
-        self._change(lease.lease_id, "enter_lease", lease.lease_id, lease.campaign_id, kept_ms)
-
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
-        home = self._home_of(lease_id)
-        if home is None:
+        creator_id = self._creator_of(campaign_id)
+        if creator_id is None:
             return 0
-        campaign_id, creator_id = home
         told = (campaign_id, lease_id, amount_micros, closed, serial)
         released: int = self._change(creator_id, "give_back", *told, self._kept_ms)
         return released
@@ -288,15 +267,13 @@ class SimulatedStore:
         found = {campaign_id: self.account(campaign_id) for campaign_id in campaign_ids}
         return {campaign_id: account for campaign_id, account in found.items() if account is not None}
 
-    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+    def unsettled_micros(self, campaign_id: int, lease_ids: Iterable[int]) -> int:
         """See `BudgetStore.unsettled_micros`."""
-        left = 0
-        for lease_id in lease_ids:
-            home = self._home_of(lease_id)
-            if home is not None:
-                keys, at = self._look(home[1])
-                left += keys.left_micros(at, lease_id)
-        return left
+        creator_id = self._creator_of(campaign_id)
+        if creator_id is None:
+            return 0
+        keys, at = self._look(creator_id)
+        return sum(keys.left_micros(at, campaign_id, lease_id) for lease_id in lease_ids)
 
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`; about campaigns that this store has seen."""
@@ -337,8 +314,6 @@ class SimulatedStore:
         for campaign_id, mine in by_campaign.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None:
-                for lease in mine:
-                    self._enter_lease(lease)
                 self._change(creator_id, "restate", campaign_id, mine, self._kept_ms)
 
     def reopen(self, account: Account) -> bool:

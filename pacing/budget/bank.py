@@ -399,7 +399,7 @@ class Bank:
             for lease_id, (campaign_id, day_key) in quarantined.items():
                 i = places.get(campaign_id)
                 if i is not None:
-                    left = self._store.unsettled_micros([lease_id])
+                    left = self._store.unsettled_micros(campaign_id, [lease_id])
                     in_flight[i] += left
                     in_day[i] += left if day_key == accounts["day_key"][i] else 0
         return in_day, in_flight

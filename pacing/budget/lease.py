@@ -180,7 +180,8 @@ class LeaseKeeper:
             self._write([self._grant_row(grant, bound, wall_ms) for _, grant, _ in granted])
         except LedgerUnavailable:
             for _, grant, _ in granted:
-                self._store.release(grant.request.lease_id, grant.amount_micros, closed=True)
+                request = grant.request
+                self._store.release(request.campaign_id, request.lease_id, grant.amount_micros, closed=True)
             raise
         if granted:
             self.counters.seq_bound = bound & SEQUENCE_MASK
@@ -223,7 +224,8 @@ class LeaseKeeper:
                 until_ms = wall_ms + self._settings.doubt_ms
                 self.quarantine(taken.lease_id, lease.campaign_id, lease.day_key, until_ms)
             if taken.amount_micros or closed:
-                released = self._store.release(taken.lease_id, taken.amount_micros, closed)
+                campaign_id = self._store.mirror.campaign_of(taken.lease_id)
+                released = self._store.release(campaign_id, taken.lease_id, taken.amount_micros, closed)
                 self._note_release(taken.lease_id, released, closed, wall_ms)
 
     def _note_release(self, lease_id: int, released_micros: int, closed: bool, wall_ms: int) -> None:
@@ -241,7 +243,7 @@ class LeaseKeeper:
                 lease.judged_after = max(1, self._ledger.last_sequence)
             if self._ledger.judged_sequence >= min(lease.judged_after, self._ledger.last_sequence):
                 try:
-                    released = self._store.finish(lease_id)
+                    released = self._store.finish(lease.campaign_id, lease_id)
                 except StoreUnavailable:
                     return
                 del self._quarantine[lease_id]

@@ -117,11 +117,11 @@ class MemoryStore:
             if request.lease_id not in self.leases and request.campaign_id in self.accounts:
                 self._open(request, amount_micros)
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
         with self._lock:
             lease = self.leases.get(lease_id)
-            if lease is None:
+            if lease is None or lease.campaign_id != campaign_id:
                 return 0
             if serial and serial <= lease.release_serial:
                 return lease.released_micros if serial == lease.release_serial else 0
@@ -130,9 +130,14 @@ class MemoryStore:
                 lease.release_serial, lease.released_micros = serial, released
             return released
 
-    def finish(self, lease_id: int) -> int:
+    def finish(self, campaign_id: int, lease_id: int) -> int:
         """Close a lease and give back all that is left of it; answers how much that was."""
-        return self.release(lease_id, self.unsettled_micros([lease_id]), closed=True)
+        return self.release(campaign_id, lease_id, self.unsettled_micros(campaign_id, [lease_id]), closed=True)
+
+    def campaign_of(self, lease_id: int) -> int:
+        """Whose a lease is; 0: unknown."""
+        lease = self.leases.get(lease_id)
+        return 0 if lease is None else lease.campaign_id
 
     def _take_back(self, lease: StoredLease, amount_micros: int, closed: bool) -> int:
         released = min(amount_micros, lease.remaining_micros)
@@ -226,10 +231,11 @@ class MemoryStore:
         """See `BudgetStore.account`."""
         return self.accounts.get(campaign_id)
 
-    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+    def unsettled_micros(self, campaign_id: int, lease_ids: Iterable[int]) -> int:
         """See `BudgetStore.unsettled_micros`."""
         with self._lock:
-            return sum(self.leases[lease_id].remaining_micros for lease_id in lease_ids if lease_id in self.leases)
+            found = (self.leases.get(lease_id) for lease_id in lease_ids)
+            return sum(lease.remaining_micros for lease in found if lease and lease.campaign_id == campaign_id)
 
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`."""

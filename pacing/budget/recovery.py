@@ -114,7 +114,8 @@ def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
             state.counters.next_lease = max(state.counters.next_lease, (lease_id & SEQUENCE_MASK) + 1)
             state.counters.seq_bound = max(state.counters.seq_bound, int(row["seq_bound"]) & SEQUENCE_MASK)
     elif kind == MoneyKind.RELEASE:
-        state.store.release(lease_id, int(row["amount_micros"]), bool(row["closed"]))
+        released = int(row["amount_micros"])
+        state.store.release(state.store.campaign_of(lease_id), lease_id, released, bool(row["closed"]))
 
 
 _ACCOUNTS = np.dtype(

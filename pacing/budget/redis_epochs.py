@@ -49,14 +49,14 @@ class RedisEpochs(RedisPlaces):
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
 
-        Charges that may be lost are to be told before. The directory of leases is told again too.
+        Charges that may be lost are to be told before.
         """
         creators = self._find_creators(lease.campaign_id for lease in leases)
         by_campaign: dict[int, list[LeaseState]] = {}
         for lease in leases:
             if lease.campaign_id in creators:
                 by_campaign.setdefault(lease.campaign_id, []).append(lease)
-        calls = [self._entry_call(lease) for mine in by_campaign.values() for lease in mine]
+        calls: list[Command] = []
         for campaign_id, mine in by_campaign.items():
             for first in range(0, len(mine), CALL_LEASES):
                 calls.append(self._restate_call(campaign_id, creators[campaign_id], mine[first : first + CALL_LEASES]))

@@ -1,19 +1,17 @@
 """Where a creator's accounts and leases lie in Redis or Redis Cluster, and the way there.
 
-All keys of a creator carry one hash tag, so they lie in one slot and a script may touch several of them. Where a
-campaign or a lease is at home is told by two directories, which lie anywhere. Scripts are `lua/*.lua`; they hold the
+All keys of a creator carry one hash tag, so they lie in one slot and a script may touch several of them. Whose a
+campaign is, is told by a directory, which lies anywhere. Scripts are `lua/*.lua`; they hold the
 layouts of what is stored.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pacing.budget.store import LeaseRequest, LeaseState, StoreRefused, StoreUnavailable
+from pacing.budget.store import StoreRefused, StoreUnavailable
 from pacing.clocks import MS_PER_HOUR
 from pacing.redis_link import TIMEOUT_MS, Command, RedisLink, RedisRefused, RedisUnavailable
 
@@ -24,17 +22,10 @@ QUARANTINE_MS = MS_PER_HOUR + 5 * 60_000
 CLOCK_ERROR_MS = 5_000
 """By how much a server's clock may differ from that of Redis, where a bid is from before or after a failover."""
 
-REMEMBERED_LEASES = 2**16
-
 
 def campaign_entry(campaign_id: int) -> str:
     """Key of the directory's answer to: whose is this campaign?"""
     return f"fanbid:campaign:{campaign_id}"
-
-
-def lease_entry(lease_id: int) -> str:
-    """Key of the directory's answer to: of which campaign is this lease?"""
-    return f"fanbid:lease:{lease_id}"
 
 
 def home_key(creator_id: int, noun: str, number: int | str) -> str:
@@ -48,7 +39,7 @@ def epoch_key(creator_id: int) -> str:
 
 
 class RedisPlaces:
-    """The directories, and the connection. Any thread may call any method."""
+    """The directory, and the connection. Any thread may call any method."""
 
     def __init__(
         self,
@@ -80,8 +71,6 @@ class RedisPlaces:
         self._quarantine_ms = quarantine_ms
         self._creators: dict[int, int] = {}
         self._zones: dict[int, str] = {}
-        self._campaigns: OrderedDict[int, int] = OrderedDict()  # of leases
-        self._lock = threading.Lock()
         with told_as_unavailable():
             self._link = RedisLink(url, timeout_ms) if isinstance(url, str) else url
 
@@ -108,33 +97,6 @@ class RedisPlaces:
             if found is not None:
                 self._zones[campaign_id] = found.decode()
         return {campaign_id: self._zones[campaign_id] for campaign_id in creators if campaign_id in self._zones}
-
-    def _remember_lease(self, lease_id: int, campaign_id: int) -> None:
-        with self._lock:
-            self._campaigns[lease_id] = campaign_id
-            if len(self._campaigns) > REMEMBERED_LEASES:
-                self._campaigns.popitem(last=False)
-
-    def _find_leases(self, lease_ids: Iterable[int]) -> list[tuple[int, int, int]]:
-        """(lease_id, campaign_id, creator_id) of the leases that are known."""
-        wanted = list(lease_ids)
-        missing = [lease_id for lease_id in wanted if lease_id not in self._campaigns]
-        for lease_id, found in zip(
-            missing, self._run([("GET", lease_entry(lease_id)) for lease_id in missing]), strict=True
-        ):
-            if found is not None:
-                self._remember_lease(lease_id, int(found))
-        known = [(lease_id, self._campaigns.get(lease_id)) for lease_id in wanted]
-        creators = self._find_creators(campaign_id for _, campaign_id in known if campaign_id is not None)
-        return [
-            (lease_id, campaign_id, creators[campaign_id])
-            for lease_id, campaign_id in known
-            if campaign_id is not None and campaign_id in creators
-        ]
-
-    def _entry_call(self, lease: LeaseRequest | LeaseState) -> Command:
-        expiry_ms = max(0, lease.end_at_ms - lease.start_at_ms) + 2 * self._kept_ms
-        return ("SET", lease_entry(lease.lease_id), lease.campaign_id, "PX", expiry_ms)
 
     def close(self) -> None:
         """See `BudgetStore.close`."""

@@ -78,14 +78,12 @@ class RedisStore(RedisEpochs):
             self._acquire_call(campaign_id, creators[campaign_id], [requests[i] for i in at])
             for campaign_id, at in places.items()
         ]
-        asked = [requests[i] for at in places.values() for i in at]
-        answers = self._run([*calls, *(self._entry_call(request) for request in asked)])
+        answers = self._run(calls)
         grants: list[Grant | None] = [None] * len(requests)
-        for at, amounts in zip(places.values(), answers, strict=False):
+        for at, amounts in zip(places.values(), answers, strict=True):
             for i, amount in zip(at, amounts, strict=True):
                 if amount:
                     grants[i] = Grant(requests[i], amount)
-                    self._remember_lease(requests[i].lease_id, requests[i].campaign_id)
         return grants
 
     def _acquire_call(self, campaign_id: int, creator_id: int, requests: Sequence[LeaseRequest]) -> Command:
@@ -107,18 +105,21 @@ class RedisStore(RedisEpochs):
             )
         return ACQUIRE.call(keys, arguments)
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`."""
-        for _, campaign_id, creator_id in self._find_leases([lease_id]):
-            keys = [
-                home_key(creator_id, "account", campaign_id),
-                home_key(creator_id, "ends", campaign_id),
-                home_key(creator_id, "lease", lease_id),
-            ]
-            arguments = (lease_id, min(amount_micros, MAX_AMOUNT_MICROS), int(closed), serial, self._kept_ms)
-            (released,) = self._run([RELEASE.call(keys, arguments)])
-            return int(released)
-        return 0
+        creator_id = self._find_creators([campaign_id]).get(campaign_id)
+        if creator_id is None:
+            return 0
+        keys = [
+            home_key(creator_id, "account", campaign_id),
+            home_key(creator_id, "ends", campaign_id),
+            home_key(creator_id, "lease", lease_id),
+        ]
+        amount = min(amount_micros, MAX_AMOUNT_MICROS)
+        (released,) = self._run(
+            [RELEASE.call(keys, (lease_id, amount, int(closed), serial, self._kept_ms, campaign_id))]
+        )
+        return int(released)
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
@@ -190,13 +191,14 @@ class RedisStore(RedisEpochs):
         accounts = ((campaign_id, account_from(campaign_id, fields)) for campaign_id, fields in found)
         return {campaign_id: account for campaign_id, account in accounts if account is not None}
 
-    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+    def unsettled_micros(self, campaign_id: int, lease_ids: Iterable[int]) -> int:
         """See `BudgetStore.unsettled_micros`."""
-        commands = [
-            ("HGET", home_key(creator_id, "lease", lease_id), "remaining")
-            for lease_id, _, creator_id in self._find_leases(lease_ids)
-        ]
-        return sum(int(left) for left in self._run(commands) if left is not None)
+        creator_id = self._find_creators([campaign_id]).get(campaign_id)
+        if creator_id is None:
+            return 0
+        keys = [home_key(creator_id, "lease", lease_id) for lease_id in lease_ids]
+        found = self._run([("HMGET", key, "campaign_id", "remaining") for key in keys])
+        return sum(int(left) for owner, left in found if owner is not None and int(owner) == campaign_id)
 
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`; about campaigns that this store has seen. Tombstones expire by themselves."""

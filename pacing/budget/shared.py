@@ -92,6 +92,7 @@ class RemoteStore(BudgetStore, Protocol):
 class _Release:
     """One release as the store must hear it, once."""
 
+    campaign_id: int
     lease_id: int
     amount_micros: int
     closed: bool
@@ -176,7 +177,9 @@ class SharedStore:
             grants = self.ask(ACQUIRE, lambda: self._remote.acquire(requests))
         except StoreUnavailable:
             with self._lock:
-                self._untold.extend(self._numbered(r.lease_id, MAX_AMOUNT_MICROS, closed=True) for r in requests)
+                self._untold.extend(
+                    self._numbered(r.campaign_id, r.lease_id, MAX_AMOUNT_MICROS, True) for r in requests
+                )
             return [None] * len(requests)
         with self._lock:
             for grant in grants:
@@ -190,40 +193,40 @@ class SharedStore:
         if account is not None:
             account.lease(day_key, leased_micros)
 
-    def _numbered(self, lease_id: int, amount_micros: int, closed: bool) -> _Release:
+    def _numbered(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool) -> _Release:
         serial = self._serials[lease_id] = self._serials.get(lease_id, 0) + 1
         if closed:
             del self._serials[lease_id]
-        return _Release(lease_id, amount_micros, closed, serial)
+        return _Release(campaign_id, lease_id, amount_micros, closed, serial)
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """See `BudgetStore.release`; told at once or, while the store is away, later. `serial` is not used: this store
         numbers releases itself."""
         with self._lock:
-            self._untold.append(self._numbered(lease_id, amount_micros, closed))
-            released = self.mirror.release(lease_id, amount_micros, closed)
+            self._untold.append(self._numbered(campaign_id, lease_id, amount_micros, closed))
+            released = self.mirror.release(campaign_id, lease_id, amount_micros, closed)
             lease = self.mirror.leases.get(lease_id)
             if lease is not None:
                 self._move(lease.campaign_id, lease.day_key, -released)
         self.tell()
         return released
 
-    def finish(self, lease_id: int) -> int:
+    def finish(self, campaign_id: int, lease_id: int) -> int:
         """Close a lease on which no claim can come any more, and give back what the store has left of it; answers what
         this ledger has left of it. The difference was billed at other servers.
 
         Raises:
             StoreUnavailable: ask again.
         """
-        self.ask("release", lambda: self._remote.release(lease_id, MAX_AMOUNT_MICROS, closed=True))
-        return self.mirror.finish(lease_id)
+        self.ask("release", lambda: self._remote.release(campaign_id, lease_id, MAX_AMOUNT_MICROS, closed=True))
+        return self.mirror.finish(campaign_id, lease_id)
 
     def tell(self) -> None:
         """Tell the store what it has not heard yet, in order; what it cannot hear now is told later."""
         with self._lock:
             while self._untold:
                 first = self._untold[0]
-                told = (first.lease_id, first.amount_micros, first.closed, first.serial)
+                told = (first.campaign_id, first.lease_id, first.amount_micros, first.closed, first.serial)
                 try:
                     self.ask("release", lambda told=told: self._remote.release(*told))  # type: ignore[misc]
                 except StoreUnavailable:
@@ -356,9 +359,9 @@ class SharedStore:
         """The accounts as last read; None: unknown."""
         return self._accounts.get(campaign_id)
 
-    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
+    def unsettled_micros(self, campaign_id: int, lease_ids: Iterable[int]) -> int:
         """What this server's own ledger has left of leases."""
-        return self.mirror.unsettled_micros(lease_ids)
+        return self.mirror.unsettled_micros(campaign_id, lease_ids)
 
     def forget(self, before_at_ms: int) -> None:
         """See `BudgetStore.forget`."""

@@ -203,14 +203,14 @@ class BudgetStore(Protocol):
         `g_max` is the store's bound on one lease, a share of the cap.
         """
 
-    def release(self, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
+    def release(self, campaign_id: int, lease_id: int, amount_micros: int, closed: bool, serial: int = 0) -> int:
         """Give back up to `amount_micros` of a lease; answers how much that was.
 
         `closed` promises that nothing is held on the lease any more; claims that are accepted and not settled yet stay
-        covered. An unknown lease gives back 0.
+        covered. A lease that is unknown, or another campaign's, gives back 0.
 
         Args:
-            lease_id: which lease.
+            campaign_id, lease_id: which lease. An id whose grant nobody heard of may be another campaign's as well.
             amount_micros: at least 0.
             closed: see above.
             serial: the holder numbers the releases of a lease 1, 2, ...; the last one told again moves nothing and gets
@@ -241,8 +241,8 @@ class BudgetStore(Protocol):
     def account(self, campaign_id: int) -> Account | None:
         """The present accounts of a campaign, not to be changed; None: unknown."""
 
-    def unsettled_micros(self, lease_ids: Iterable[int]) -> int:
-        """What is left of some leases, in total: neither settled nor released."""
+    def unsettled_micros(self, campaign_id: int, lease_ids: Iterable[int]) -> int:
+        """What is left of some leases of a campaign, in total: neither settled nor released."""
 
     def forget(self, before_at_ms: int) -> None:
         """Drop days and tombstones that no claim can ask for any more.

@@ -2,14 +2,15 @@
 --
 -- KEYS: 1 account, 2 ends, 3 lease.
 -- ARGV: 1 lease_id, 2 amount, 3 closed (0, 1), 4 serial of this release of this lease (0: not numbered),
---       5 how long a tombstone is kept, in ms.
--- Answer: the amount given back. The last serial told again gets its answer again and moves nothing.
+--       5 how long a tombstone is kept, in ms, 6 campaign_id.
+-- Answer: the amount given back; 0 where the lease is unknown, or another campaign's: an id whose grant nobody heard of may be
+-- asked for again. The last serial told again gets its answer again and moves nothing.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends, lease = KEYS[1], KEYS[2], KEYS[3]
 local serial = tonumber(ARGV[4])
-local found = redis.call('HMGET', lease, 'day_key', 'remaining', 'closed', 'serial', 'answer')
-if not found[1] then
+local found = redis.call('HMGET', lease, 'day_key', 'remaining', 'closed', 'serial', 'answer', 'campaign_id')
+if not found[1] or found[6] ~= ARGV[6] then
     return 0
 end
 local last = tonumber(found[4] or 0)

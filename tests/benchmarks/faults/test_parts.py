@@ -19,9 +19,9 @@ SHARED_SEEDS = {
     "failover-quarantine": 19,
     "settling-again": 7,
     "shared-tombstones": 4,
-    "reclaim-grace": 13,
-    "waiting-claims": 19,
-    "release-numbers": 0,
+    "reclaim-grace": 1,
+    "waiting-claims": 7,
+    "release-numbers": 24,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 

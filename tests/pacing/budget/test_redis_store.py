@@ -46,10 +46,10 @@ def every_call(store: RedisStore) -> list[Callable[[], object]]:
     return [
         lambda: store.set_caps(CapsRequest(2, CREATOR, ZONE, 1_000, 5_000, START_MS)),
         lambda: store.acquire([request(7)]),
-        lambda: store.release(1, 10, False, serial=1),
+        lambda: store.release(1, 1, 10, False, serial=1),
         lambda: store.settle(claims((1, 1, 10))),
         lambda: store.account(1),
-        lambda: store.unsettled_micros([1]),
+        lambda: store.unsettled_micros(1, [1]),
         lambda: store.forget(START_MS),
         lambda: store.reclaim(START_MS),
         lambda: store.epochs([CREATOR]),
@@ -94,12 +94,12 @@ def test_answers_that_come_too_late_may_be_asked_for_again(redis_home: RedisHome
     open_account(store)
     assert granted(store, 1) == 100
     store.settle(claims((1, 9, 0)))  # all scripts are there
-    assert store.release(1, 0, False) == 0
+    assert store.release(1, 1, 0, False) == 0
     rows = claims((1, 1, 30), (1, 2, 900), (1, 3, 900), first_sequence=2)
     calls: list[tuple[Callable[[], object], object, tuple[int, int]]] = [
         (lambda: store.settle(rows).tolist(), [CHARGED, CHARGED, Verdict.OVER_DELIVERY], (930, 0)),
         (lambda: granted(store, 2), 64, (930, 64)),
-        (lambda: store.release(2, 5, False, serial=1), 5, (930, 59)),
+        (lambda: store.release(1, 2, 5, False, serial=1), 5, (930, 59)),
     ]
     for call, answer, balances in calls:
         with redis_home.masters[0].suspended(), pytest.raises(StoreUnavailable):
@@ -149,11 +149,11 @@ def test_what_one_store_did_another_knows(shared_home: RedisHome) -> None:
     assert first.settle(claims((1, 1, 30))).tolist() == [CHARGED]
     assert second.settle(claims((1, 1, 30), (1, 2, 10))).tolist() == [DUPLICATE, CHARGED], "its row 1 is another row"
     assert first.settle(claims((1, 1, 30), (1, 2, 10))).tolist() == [CHARGED, DUPLICATE]
-    assert second.unsettled_micros([1, 2]) == 60
-    assert second.release(1, 20, False, serial=1) == 20
+    assert second.unsettled_micros(1, [1, 2]) == 60
+    assert second.release(1, 1, 20, False, serial=1) == 20
     assert granted(second, 1) == 100 and granted(second, 2) == 100
     assert first.account(1) == second.account(1)
-    assert first.unsettled_micros([1, 2]) == 140
+    assert first.unsettled_micros(1, [1, 2]) == 140
     with pytest.raises(ValueError, match="creator_id 8"):
         second.set_caps(CapsRequest(1, 8, ZONE, 10, 10, START_MS))
     first.close()
@@ -169,7 +169,7 @@ def test_many_threads_never_grant_or_charge_too_much(shared_home: RedisHome) -> 
             lease_id = 100 * number + i
             granted(store, lease_id)
             store.settle(claims((lease_id, 1, 7), (1, number * 50 + i, 5), first_sequence=1_000 * number + 2 * i + 1))
-            store.release(lease_id, 90, True, serial=1)
+            store.release(1, lease_id, 90, True, serial=1)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
     for thread in threads:
@@ -198,8 +198,8 @@ def test_tombstones_expire_once_nothing_is_left(shared_home: RedisHome) -> None:
     store = shared_home.fresh(kept_ms=1_500, quarantine_ms=0)
     open_account(store)
     assert [granted(store, lease_id) for lease_id in (1, 2, 3)] == [100] * 3
-    store.release(1, 60, True)
-    store.release(2, 100, True)
+    store.release(1, 1, 60, True)
+    store.release(1, 2, 100, True)
     store.settle(claims((3, 1, 100), (77, 1, 5)))
     lives = keys(shared_home, "fanbid:{9}:lease:*")
     assert {key for key, life in lives.items() if life == -1} == {"fanbid:{9}:lease:1", "fanbid:{9}:lease:3"}
@@ -258,7 +258,7 @@ def master_of(masters: list[RedisServer], key: str) -> RedisServer:
 
 
 def test_more_leases_than_one_call_takes_are_taken_back(redis_home: RedisHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pacing.budget.redis_store._RECLAIMED_LEASES", 2)
+    monkeypatch.setattr("pacing.budget.redis_store.CALL_LEASES", 2)
     store = redis_home.fresh()
     open_account(store)
     assert [grant and grant.amount_micros for grant in store.acquire([request(i, 10) for i in range(1, 8)])] == [10] * 7

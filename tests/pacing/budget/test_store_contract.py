@@ -129,7 +129,8 @@ def test_requests_of_many_campaigns_are_answered_in_their_places(store: BudgetSt
     assert [grant and (grant.request, grant.amount_micros) for grant in grants] == [
         (wanted, wanted.want_micros) for wanted in requests
     ]
-    assert store.unsettled_micros([100, 103, 115, 999]) == 10 + 13 + 25
+    assert [store.unsettled_micros(r.campaign_id, [r.lease_id, 999]) for r in requests] == list(range(10, 26))
+    assert store.unsettled_micros(1, [100, 103, 115]) == 10, "the others are not its own"
     assert [account_of(store, i).flight.leased_micros for i in (1, 6)] == [10 + 18, 11 + 19]
 
 
@@ -137,8 +138,8 @@ def test_release_gives_back_at_most_what_is_left(store: BudgetStore) -> None:
     open_account(store, 1_000, 1_000)
     lease(store, 1, 300)
     assert settle(store, (1, 1, 100)) == [CHARGED]
-    assert [store.release(1, 150, False), store.release(1, 150, True), store.release(1, 1, True)] == [150, 50, 0]
-    assert store.release(2, 5, True) == 0
+    assert [store.release(1, 1, *told) for told in ((150, False), (150, True), (1, True))] == [150, 50, 0]
+    assert store.release(1, 2, 5, True) == 0
     flight = account_of(store).flight
     assert (flight.settled_micros, flight.leased_micros, flight.free_micros) == (100, 0, 900)
 
@@ -146,9 +147,9 @@ def test_release_gives_back_at_most_what_is_left(store: BudgetStore) -> None:
 def test_a_numbered_release_counts_once(store: BudgetStore) -> None:
     open_account(store, 1_000, 1_000)
     lease(store, 1, 300)
-    assert [store.release(1, 100, False, serial) for serial in (1, 1, 2, 1, 2)] == [100, 100, 100, 0, 100]
+    assert [store.release(1, 1, 100, False, serial) for serial in (1, 1, 2, 1, 2)] == [100, 100, 100, 0, 100]
     assert account_of(store).flight.leased_micros == 100
-    assert store.release(1, 500, True, serial=7) == 100
+    assert store.release(1, 1, 500, True, serial=7) == 100
 
 
 def test_claims_are_settled_once(store: BudgetStore) -> None:
@@ -301,9 +302,21 @@ def test_amounts_and_ids_are_exact_to_their_limits(store: BudgetStore) -> None:
     assert (first.flight.settled_micros, first.flight.leased_micros) == (cap, 0)
     assert first.over_delivered_micros == 2 * cap
     assert second.flight.leased_micros == 3 * (cap // 4 - 1) - 6
-    assert store.unsettled_micros(leases) == second.flight.leased_micros
-    assert store.release(highest, 1, False) == 1
-    assert store.unsettled_micros([highest]) == cap // 4 - 4
+    assert store.unsettled_micros(campaigns[1], leases) == second.flight.leased_micros
+    assert store.release(campaigns[1], highest, 1, False) == 1
+    assert store.unsettled_micros(campaigns[1], [highest]) == cap // 4 - 4
+
+
+@pytest.mark.parametrize("creator_id", [9, 10], ids=["of the same creator", "of another"])
+def test_a_lease_is_given_back_by_its_own_campaign_alone(store: BudgetStore, creator_id: int) -> None:
+    open_account(store, 1_000, 5_000)
+    store.set_caps(CapsRequest(2, creator_id, ZONE, 1_000, 5_000, START_MS))
+    assert lease(store, 1, 100) == 100
+    store.acquire([request(2, 50, campaign_id=2)])
+    assert store.release(2, 1, 100, True, serial=1) == 0
+    assert [account_of(store, number).flight.leased_micros for number in (1, 2)] == [100, 50]
+    assert store.release(1, 1, 100, True, serial=1) == 100
+    assert [account_of(store, number).flight.leased_micros for number in (1, 2)] == [0, 50]
 
 
 def test_a_large_batch_is_decided_in_order(store: BudgetStore) -> None:
@@ -328,24 +341,24 @@ def test_forgetting_waits_for_settlement(store: BudgetStore) -> None:
     lease(store, 1, 100)
     lease(store, 2, 100)
     settle(store, (1, 1, 40))
-    store.release(1, 60, True)
-    store.release(2, 60, True)  # 40 are billed and not settled yet
+    store.release(1, 1, 60, True)
+    store.release(1, 2, 60, True)  # 40 are billed and not settled yet
     long_after = TODAY.end_at_ms + 10 * MS_PER_DAY
     store.forget(TODAY.end_at_ms)
     store.forget(long_after)
     assert set(account_of(store).days) == {TODAY.day_key}
-    assert store.unsettled_micros([1, 2]) == 40
+    assert store.unsettled_micros(1, [1, 2]) == 40
     assert settle(store, (2, 7, 40)) == [CHARGED]
     store.forget(long_after)
     assert account_of(store).flight.settled_micros == 80
-    assert store.release(1, 5, True) == 0
+    assert store.release(1, 1, 5, True) == 0
 
 
 def test_a_day_is_not_granted_anew_when_the_clock_was_days_ahead_for_a_while(store: BudgetStore) -> None:
     open_account(store, 100, 5_000)
     assert lease(store, 1, 100, least=10) == 100
     assert settle(store, (1, 1, 100)) == [CHARGED]
-    store.release(1, 0, True)
+    store.release(1, 1, 0, True)
     store.forget(START_MS + 3 * MS_PER_DAY)
     assert lease(store, 2, 50, at_ms=START_MS + 3 * MS_PER_DAY) == 50
     assert lease(store, 3, 100) == 0, "the clock is right again, and the day is spent"
@@ -358,7 +371,7 @@ def test_days_long_gone_are_forgotten_but_for_the_newest(store: BudgetStore) -> 
         at_ms = START_MS + number * MS_PER_DAY
         assert lease(store, number + 1, 10, at_ms=at_ms) == 10
         if number:
-            store.release(number + 1, 10, True)
+            store.release(1, number + 1, 10, True)
     keys = sorted(account_of(store).days)
     store.forget(START_MS + 100 * MS_PER_DAY)
     assert sorted(account_of(store).days) == [keys[0], *keys[3:]], "the first has money out"
@@ -370,11 +383,11 @@ def test_what_lost_holders_had_is_taken_back(store: BudgetStore) -> None:
     lease(store, 2, 100)
     lease(store, 3, 100, at_ms=START_MS + MS_PER_DAY)
     settle(store, (1, 1, 40))
-    store.release(2, 70, True)
+    store.release(1, 2, 70, True)
     assert store.reclaim(TODAY.end_at_ms) == 0
     assert store.reclaim(TODAY.end_at_ms + 1) == 60 + 30
     assert store.reclaim(TODAY.end_at_ms + 1) == 0
-    assert store.unsettled_micros([1, 2, 3]) == 100
+    assert store.unsettled_micros(1, [1, 2, 3]) == 100
     account = account_of(store)
     assert account.days[TODAY.day_key] == Balance(1_000, 40, 0)
     assert account.flight == Balance(5_000, 40, 100)

@@ -180,13 +180,13 @@ def test_claims_are_told_apart_behind_a_new_master(epoch_home: EpochHome) -> Non
     open_account(first)
     assert granted(first, 1) == 100
     assert first.settle(claims((1, 1, 30), (1, 2, 10))).tolist() == [CHARGED, CHARGED]
-    assert first.release(1, 20, False, serial=1) == 20
+    assert first.release(1, 1, 20, False, serial=1) == 20
     epoch_home.lose_master()
     first.settled_again(CREATOR, 2)
     assert second.settle(claims((1, 1, 30), (1, 3, 5))).tolist() == [DUPLICATE, CHARGED]
     assert first.settle(claims((1, 1, 30), (1, 2, 10), (1, 3, 5))).tolist() == [CHARGED, CHARGED, DUPLICATE]
-    assert first.release(1, 20, False, serial=1) == 20, "and so are releases"
-    assert first.unsettled_micros([1]) == 35
+    assert first.release(1, 1, 20, False, serial=1) == 20, "and so are releases"
+    assert first.unsettled_micros(1, [1]) == 35
 
 
 def test_behind_a_new_master_claims_wait_until_every_owner_has_told_its_charges_again(epoch_home: EpochHome) -> None:
@@ -285,8 +285,8 @@ def test_a_replica_lacks_what_was_written_last() -> None:
     home.pass_ms(1_000)
     assert granted(store, 2) == 100
     assert store.settle(claims((1, 2, 20), first_sequence=2)).tolist() == [CHARGED]
-    assert store.release(1, 50, True, serial=1) == 50
-    assert home.masters.fail_over(0, lost_ms=500) == 4, "the lease, its entry, the claim and the release"
+    assert store.release(1, 1, 50, True, serial=1) == 50
+    assert home.masters.fail_over(0, lost_ms=500) == 3, "the lease, the claim and the release"
     account = store.account(1)
     assert account is not None and (account.flight.settled_micros, account.flight.leased_micros) == (30, 70)
     assert granted(store, 2) == 0, "it is not known any more, and there are no grants"
@@ -315,4 +315,4 @@ def test_a_master_that_is_away_and_calls_that_get_lost_are_one_exception() -> No
     with pytest.raises(StoreUnavailable):
         other.account(1)
     masters.set_down(CREATOR % 3, is_down=False)
-    assert other.unsettled_micros([1]) == 100
+    assert other.unsettled_micros(1, [1]) == 100

@@ -151,7 +151,9 @@ class StoreMachine(RuleBasedStateMachine):
         lease.is_closed |= closed
         lease.releases.append((amount, closed, given))
         for _ in range(repeats):
-            assert self.store.release(lease_id, amount, closed, serial=len(lease.releases)) == given
+            told = (lease_id, amount, closed, len(lease.releases))
+            assert self.store.release(siblings[lease.campaign_id], *told) == 0, "another campaign has no such lease"
+            assert self.store.release(lease.campaign_id, *told) == given
 
     def claim(self, data: Any) -> tuple[int, int, int, int, int, int]:
         lost = [lease_id for lease_id in LOST_LEASES if lease_id not in self.forgotten]
@@ -256,8 +258,9 @@ class StoreMachine(RuleBasedStateMachine):
                     cap, self.day_charges.get((campaign_id, day_key), 0), self.leased(campaign_id, day_key),
                 )  # fmt: skip
         assert self.store.account(UNKNOWN) is None
-        left = sum(lease.left for lease in self.leases.values())
-        assert self.store.unsettled_micros([*self.leases, 5]) == left
+        for campaign_id in {lease.campaign_id for lease in self.leases.values()}:
+            left = sum(lease.left for lease in self.leases.values() if lease.campaign_id == campaign_id)
+            assert self.store.unsettled_micros(campaign_id, [*self.leases, 5]) == left
 
 
 def test_the_store_agrees_with_the_model(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
