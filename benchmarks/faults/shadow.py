@@ -87,7 +87,8 @@ class ShadowAccounts:
         today = self.date_key(campaign_id, wall_ms)
         self._total[campaign_id] = total
         self._asked[campaign_id].append((today, daily))
-        for key in [(campaign_id, FLIGHT), (campaign_id, today), *self._limit]:
+        # A clock that is set back makes the day begun already, with leases of its own, a day to come.
+        for key in {(campaign_id, FLIGHT), (campaign_id, today), *self._limit, *self.leased}:
             if key[0] == campaign_id and (key[1] == FLIGHT or key[1] >= today):
                 self._limit[key] = max(self.cap(key), self.bound(key))
         return self._limit[campaign_id, today], self._limit[campaign_id, FLIGHT]
