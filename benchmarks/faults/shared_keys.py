@@ -127,8 +127,7 @@ class SharedKeys(MemoryStore):
         epoch = self._note_epoch(at, caps.creator_id, quarantine_ms)
         is_open = at.at_ms < epoch.refuse_until_ms or not epoch.is_told
         for joined_id in (owner_id, *joined):
-            has_told = not is_open or (joined_id == owner_id and caps.is_stranger)
-            epoch.owners.setdefault(joined_id, epoch.number - (not has_told))
+            epoch.owners.setdefault(joined_id, epoch.number - is_open)
         return effective
 
     def reopen(self, at: At, quarantine_ms: int, lost: Account, owners: Sequence[int]) -> bool:

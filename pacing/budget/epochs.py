@@ -78,6 +78,8 @@ class EpochWatch:
                 self._begin(found)
             if self._owed is not None:
                 self._go_on()
+            elif self._store.new_creators:
+                self._join_epochs(found)
             self.quarantine.note(self._epochs(self.quarantine.due()))
         except StoreUnavailable:
             return
@@ -105,12 +107,25 @@ class EpochWatch:
         epochs = self._epochs(creators)
         return any(self._store.owner_id in epoch.owners_behind for epoch in epochs.values())
 
+    def _join_epochs(self, found: frozenset[str]) -> None:
+        """Say of creators that this server has met since it told everything that nothing more is to be told of them."""
+        met = sorted(self._store.new_creators)
+        epochs = self._epochs(met)
+        if self._store.ask("replication_ids", self._remote.replication_ids) != found:
+            return  # told was another master
+        reopened = self._store.ask("reopened", self._remote.reopened)
+        for creator_id, epoch in epochs.items():
+            if self._store.owner_id in epoch.owners_behind and creator_id not in reopened:
+                self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, epoch.number))
+        self._store.new_creators.difference_update(met)
+
     def _begin(self, found: frozenset[str]) -> None:
         """Restore accounts that are lost, and the caps; then note in which epochs the accounts are now: only what is
         told after that counts for them."""
         self._store.reopen_lost()
         self._store.set_caps_again()
         creators = {account.creator_id for account in list(self._store.mirror.accounts.values())}
+        self._store.new_creators.difference_update(creators)
         creators.update(self._store.ask("reopened", self._remote.reopened))
         epochs = self._epochs(sorted(creators))
         self.quarantine.note(epochs)

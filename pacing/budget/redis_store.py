@@ -57,7 +57,7 @@ class RedisStore(RedisEpochs):
         keys = [home_key(creator_id, "account", campaign_id), epoch_key(creator_id)]
         arguments = (
             self._quarantine_ms, creator_id, zone, caps.daily_cap_micros, caps.total_cap_micros, day_key,
-            caps.revision, int(caps.opening), caps.now_ms, int(caps.is_stranger), self._owner_id,
+            caps.revision, int(caps.opening), caps.now_ms, self._owner_id,
             *(self._find_joined() - {self._owner_id}),
         )  # fmt: skip
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])

@@ -106,6 +106,9 @@ class SharedStore:
     by what this server did since. `mirror` is what this server's own ledger leads to: its leases, and what it settled.
 
     Any thread may call any method; a call waits for the store only where its contract says that it may be away.
+
+    Attributes:
+        new_creators: whom this server met since its epoch watch last looked here.
     """
 
     def __init__(self, remote: RemoteStore, clock: Clock, owner_id: int) -> None:
@@ -114,7 +117,8 @@ class SharedStore:
         self.owner_id = owner_id
         self._clock = clock
         self.mirror = MemoryStore()
-        self._known_creators: set[int] = set()
+        self._creators: set[int] = set()
+        self.new_creators: set[int] = set()
         self._lock = threading.RLock()
         self._accounts: dict[int, Account] = {}
         self._untold: deque[_Release] = deque()
@@ -125,7 +129,7 @@ class SharedStore:
     def begin(self, mirror: MemoryStore) -> None:
         """Start from what the ledger has."""
         self.mirror = mirror
-        self._known_creators = {account.creator_id for account in mirror.accounts.values()}
+        self._creators = {account.creator_id for account in mirror.accounts.values()}
 
     def ask(self, call: str, question: Callable[[], _Answer]) -> _Answer:
         """Put a question to the store, unless it was away a moment ago. `call` names the question in the log.
@@ -158,15 +162,19 @@ class SharedStore:
 
     def set_caps(self, caps: CapsRequest) -> EffectiveCaps:
         """See `BudgetStore.set_caps`."""
-        is_stranger = caps.creator_id not in self._known_creators
-        effective = self.ask("set_caps", lambda: self._remote.set_caps(replace(caps, is_stranger=is_stranger)))
+        effective = self.ask("set_caps", lambda: self._remote.set_caps(caps))
         is_new = caps.campaign_id not in self.mirror.accounts
         self.mirror.set_caps(replace(caps, opening=True))
-        self._known_creators.add(caps.creator_id)
+        self._meet(caps.creator_id)
         if is_new:
             self.mirror.accounts[caps.campaign_id].opened_at_ms = caps.now_ms if caps.opening else 0
         self.refresh([caps.campaign_id])
         return effective
+
+    def _meet(self, creator_id: int) -> None:
+        if creator_id not in self._creators:
+            self._creators.add(creator_id)
+            self.new_creators.add(creator_id)
 
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """See `BudgetStore.acquire`; while the store is away, nothing is granted, and what it may have granted without
@@ -288,7 +296,7 @@ class SharedStore:
             now_ms = self._clock.wall_ms()
             for campaign_id, account in self.ask("accounts", lambda: self._remote.accounts(unknown)).items():
                 self.mirror.set_caps(CapsRequest.again(account, now_ms, opening=True))
-                self._known_creators.add(account.creator_id)
+                self._meet(account.creator_id)
                 self.mirror.accounts[campaign_id].opened_at_ms = account.opened_at_ms
 
     def set_caps_again(self) -> None:

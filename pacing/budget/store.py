@@ -68,7 +68,6 @@ class CapsRequest:
         now_ms: on the wall clock; past days keep their cap.
         revision: of the caps; those of a lower revision than the store has change nothing. 0: of none.
         opening: whether there may be no accounts yet.
-        is_stranger: whether who asks never had to do with the creator, so has nothing to tell after a failover.
 
     Raises:
         ValueError: a cap is out of range, or the zone unknown.
@@ -82,7 +81,6 @@ class CapsRequest:
     now_ms: int
     revision: int = 0
     opening: bool = True
-    is_stranger: bool = False
 
     def __post_init__(self) -> None:
         """Check the caps and the zone."""

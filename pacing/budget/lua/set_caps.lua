@@ -3,8 +3,7 @@
 -- KEYS: 1 account, 2 epoch.
 -- ARGV: 1 quarantine in ms, 2 creator_id, 3 zone, 4 daily cap, 5 total cap, 6 first day whose cap changes,
 --       7 revision of the caps (0: of none), 8 whether there may be no account yet (0, 1), 9 the present instant in ms,
---       10 whether the asker never had to do with this creator (0, 1), then the owner_id of the asker and of everybody else
---       who joined.
+--       then the owner_id of everybody who joined.
 -- Answer: {zone of the account, daily cap in force, total cap in force}. Nothing is written when the zone is another, or when
 -- there is no account and may not be none (the zone is then empty); of the caps, nothing when the account has some of a higher
 -- revision.
@@ -43,11 +42,10 @@ end
 local epoch = note_epoch(KEYS[2], tonumber(ARGV[1]))
 local is_open = epoch.refused_ms > 0 or #epoch.behind > 0
 local joined = {}
-for i = 11, #ARGV do
+for i = 10, #ARGV do
     if not epoch.owners[ARGV[i]] then
-        local has_told = not is_open or (i == 11 and ARGV[10] == '1')
         joined[#joined + 1] = 'owner:' .. ARGV[i]
-        joined[#joined + 1] = has_told and epoch.number or epoch.number - 1
+        joined[#joined + 1] = is_open and epoch.number - 1 or epoch.number
     end
 end
 if #joined > 0 then
