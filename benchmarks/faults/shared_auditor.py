@@ -168,7 +168,9 @@ class StoreTruth:
             self.charged[claim] = amount
             self.accounts.charge(campaign_id, lease_id, issued_at_ms, amount)
 
-    def _take_back(self, taken: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> None:
+    def _take_back(self, taken: int, quarantine_ms: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> None:
+        if taken < 0:
+            return
         for lease_id in list(self._open[campaign_id]):
             self._end_if_before(campaign_id, lease_id, before_at_ms)
 

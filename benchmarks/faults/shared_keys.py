@@ -313,8 +313,11 @@ class SharedKeys(MemoryStore):
         for hold_seq in self._seqs_told.pop(lease_id, ()):
             del self._told[lease_id, hold_seq]
 
-    def take_back(self, at: At, campaign_id: int, before_at_ms: int, kept_ms: int) -> int:
-        """See `BudgetStore.reclaim`; of one campaign."""
+    def take_back(self, at: At, quarantine_ms: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> int:
+        """See `BudgetStore.reclaim`; of one campaign; -1: nothing now, as it is after a failover."""
+        epoch = self._note_epoch(at, self.accounts[campaign_id].creator_id, quarantine_ms)
+        if self.is_refused(epoch.standing(at.at_ms)):
+            return -1
         taken = 0
         for lease_id, end_at_ms in list(self._ends[campaign_id].items()):
             if end_at_ms < before_at_ms:

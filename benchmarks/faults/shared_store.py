@@ -285,7 +285,8 @@ class SimulatedStore:
         taken = 0
         for campaign_id, creator_id in list(self._creators.items()):
             if self._look(creator_id)[0].has_ended(campaign_id, before_at_ms):
-                taken += self._change(creator_id, "take_back", campaign_id, before_at_ms, self._kept_ms)
+                home = (self._quarantine_ms, campaign_id)
+                taken += max(0, self._change(creator_id, "take_back", *home, before_at_ms, self._kept_ms))
         return taken
 
     def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:

@@ -236,6 +236,8 @@ class RedisStore(RedisEpochs):
             if not lease_ids:
                 return reclaimed
             leases = [home_key(creator_id, "lease", lease_id.decode()) for lease_id in lease_ids]
-            arguments = (before_at_ms, self._kept_ms, *lease_ids)
-            (taken,) = self._run([RECLAIM.call([account, ends, *leases], arguments)])
+            arguments = (before_at_ms, self._kept_ms, self._quarantine_ms, *lease_ids)
+            (taken,) = self._run([RECLAIM.call([account, ends, epoch_key(creator_id), *leases], arguments)])
+            if taken < 0:
+                return reclaimed
             reclaimed += taken

@@ -15,7 +15,7 @@ RELEASE = Script.beside(__file__, "release")
 SETTLE = Script.beside(__file__, "epoch", "days", "settle")
 RESTATE = Script.beside(__file__, "days", "restate")
 REOPEN = Script.beside(__file__, "epoch", "reopen")
-RECLAIM = Script.beside(__file__, "reclaim")
+RECLAIM = Script.beside(__file__, "epoch", "reclaim")
 FORGET_DAYS = Script.beside(__file__, "forget_days")
 MARK = Script.beside(__file__, "mark")
 

@@ -251,7 +251,8 @@ class BudgetStore(Protocol):
 
     def reclaim(self, before_at_ms: int) -> int:
         """Take back what is left of leases that ended before an instant, because their holders are gone; answers how
-        much. Later claims on them are charged from the free pool."""
+        much. Later claims on them are charged from the free pool. After a failover nothing is, for as long as nothing
+        is granted: claims that wait are charged to their leases."""
 
     def close(self) -> None:
         """Give up connections; nothing may be asked afterwards."""

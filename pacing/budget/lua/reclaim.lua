@@ -1,13 +1,17 @@
--- Takes back what is left of leases of one campaign that ended before an instant, and closes them.
+-- Takes back what is left of leases of one campaign that ended before an instant, and closes them; behind epoch.lua.
 --
--- KEYS: 1 account, 2 ends, then leases.
--- ARGV: 1 the instant in ms, 2 how long a tombstone is kept, in ms, then the lease_id of each lease.
--- Answer: the amount taken back.
+-- KEYS: 1 account, 2 ends, 3 epoch, then leases.
+-- ARGV: 1 the instant in ms, 2 how long a tombstone is kept, in ms, 3 quarantine in ms, then the lease_id of each lease.
+-- Answer: the amount taken back; -1: nothing now. After a failover claims wait, and what is leased is what they are charged to.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
 local before_ms, reclaimed = tonumber(ARGV[1]), 0
-for i = 3, #KEYS do
+local epoch = note_epoch(KEYS[3], tonumber(ARGV[3]))
+if epoch.refused_ms > 0 or #epoch.behind > 0 then
+    return -1
+end
+for i = 4, #KEYS do
     local found = redis.call('HMGET', KEYS[i], 'day_key', 'remaining', 'end')
     if not found[1] then
         redis.call('ZREM', ends, ARGV[i])

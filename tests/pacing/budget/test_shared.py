@@ -453,3 +453,42 @@ def test_a_new_process_tells_what_was_judged_in_the_last_hour_of_the_store(
     here.epochs.tick()
     rows = here.ledger.read(0, 100)
     assert told == rows["sequence"][rows["kind"] == BILLABLE].tolist()[first_row:]
+
+
+def test_who_meets_a_creator_during_a_failover_is_not_waited_for(deployment: Deployment) -> None:
+    here, there = deployment.servers[:2]
+    for server in (here, there):
+        deployment.home.masters[0].ask("HSET", OWNERS, str(server.settings.owner_id), "folder")
+        server.epochs.tick()
+    here.open(10 * BID, 10 * BID)
+    here.epochs.tick()
+    deployment.fail_over(deployment.remember())
+    for server in (here, there):
+        server.epochs.tick()
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.owners_behind == (there.settings.owner_id,), "it was on the list when the account was opened"
+    there.open(10 * BID, 10 * BID, opening=False)
+    there.epochs.tick()
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.owners_behind == ()
+
+
+def test_an_owner_whose_first_bid_a_failover_lost_is_waited_for(deployment: Deployment) -> None:
+    here, there = deployment.servers[:2]
+    for server in (here, there):
+        deployment.home.masters[0].ask("HSET", OWNERS, str(server.settings.owner_id), "folder")
+    here.open(400 * BID, 400 * BID)
+    there.open(400 * BID, 400 * BID, opening=False)
+    for server in (here, there):
+        server.epochs.tick()
+    replica = deployment.remember()
+    (bid,) = deployment.bid_all(there)[:1]
+    assert [server.tell(BILLABLE, bid, BID) for server in (there, here)] == [ACCEPTED] * 2
+    there.judge.catch_up()
+    deployment.fail_over(replica)
+    here.epochs.tick()
+    with pytest.raises(NotDecided):
+        here.judge.catch_up()
+    there.epochs.tick()
+    here.judge.catch_up()
+    assert (there.verdicts(), here.verdicts()) == ([Verdict.CHARGED], [Verdict.DUPLICATE])

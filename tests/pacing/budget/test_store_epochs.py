@@ -276,6 +276,19 @@ def test_who_asks_in_vain_is_heard(epoch_home: EpochHome) -> None:
     assert (account.hunger, account.hungry_owner) == (1, 5)
 
 
+def test_behind_a_new_master_leases_are_not_taken_back_while_claims_may_wait(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=400)
+    open_account(store)
+    assert granted(store, 1) == 100
+    epoch_home.lose_master()
+    assert store.reclaim(START_MS + 60_001) == 0, "the owner has not told again"
+    (epoch,) = store.epochs([CREATOR]).values()
+    store.settled_again(CREATOR, epoch.number)
+    assert store.reclaim(START_MS + 60_001) == 0, "and nothing is granted yet"
+    epoch_home.pass_ms(500)
+    assert store.reclaim(START_MS + 60_001) == 100
+
+
 def test_a_replica_lacks_what_was_written_last() -> None:
     home = SimulatedHome()
     store = home.fresh(quarantine_ms=5_000)
