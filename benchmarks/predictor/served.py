@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 
 from auction.learning import Learner
-from auction.predictor.predictor import Predictor
+from auction.predictor.predictor import Predictor, goal_row
 from benchmarks.predictor.stream import Stream
 from pacing.clocks import MS_PER_MINUTE
-from pacing.facts import JUDGEMENT, MAX_FEATURES, OUTCOME, Goal, OutcomeKind, Verdict
+from pacing.facts import EARLIER_SHIFT, JUDGEMENT, MAX_FEATURES, OUTCOME, Goal, OutcomeKind, Verdict
 
 LEAST_STEP_MS = 2 * MS_PER_MINUTE
 _ROWS_A_STEP = 100
@@ -30,7 +30,8 @@ def serve_stream(stream: Stream, features: np.ndarray | None = None) -> np.ndarr
         shown = slice(*np.searchsorted(stream.at_ms, [low_ms, now_ms]).tolist())
         raw, _ = learner.predictor.predict(int(Goal.FANS), hashes[shown])
         factors = learner.predictor.calibration_factors(goals, ids)
-        predicted[shown] = np.minimum(raw * factors[stream.campaign[shown]], 1.0)
+        discounts = learner.predictor.earlier_discounts().by_goal[goal_row(Goal.FANS)][stream.earlier[shown]]
+        predicted[shown] = np.minimum(raw * factors[stream.campaign[shown]], 1.0) * discounts
         learner.learn(*ledger.told(shown, now_ms), now_ms)
     return predicted
 
@@ -68,6 +69,7 @@ class _Ledger:
         decisions = billed["decision"]
         decisions["campaign_id"] = stream.campaigns.ids[stream.campaign[shown]]
         decisions["feature_count"], decisions["features"] = MAX_FEATURES, self._features[shown]
+        decisions["flags"] = stream.earlier[shown] << EARLIER_SHIFT
         self._sequences[shown] = billed["sequence"]
         follows["kind"], follows["occurred_at_ms"] = OutcomeKind.FOLLOW, self._arrivals[self._told : until]
         judged["verdict"][count:] = Verdict.ATTRIBUTED
