@@ -162,6 +162,8 @@ class Calibration:
             raise ValueError(f"calibration: shapes {goals.shape}, {keys.shape}, {sums.shape} do not fit")
         if not (np.isfinite(goals).all() and np.isfinite(sums).all() and np.isfinite(earlier).all()):
             raise ValueError("calibration: a sum is not finite")
+        if (earlier < 0).any():
+            raise ValueError("calibration: a sum by earlier impressions is negative")
         self._goals[...] = goals
         self._earlier[...] = earlier
         self._campaigns = {

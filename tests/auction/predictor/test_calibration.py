@@ -97,6 +97,8 @@ def test_campaigns_are_bounded_and_state_comes_back() -> None:
     np.testing.assert_array_equal(other.earlier_factors(FANS), calibration.earlier_factors(FANS))
     with pytest.raises(ValueError, match="calibration: earlier"):
         other.restore({**state, "earlier": state["earlier"][:, :2]})
+    with pytest.raises(ValueError, match="is negative"):
+        other.restore({**state, "earlier": -state["earlier"]})
     with pytest.raises(ValueError, match="calibration: shapes"):
         other.restore({**state, "sums": state["sums"][:1]})
     with pytest.raises(ValueError, match="not positive"):
