@@ -15,7 +15,7 @@ from multiprocessing import get_context
 
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.predictor.rivals import MODULES, RIVER, VOWPAL_WABBIT, installed
-from benchmarks.predictor.run import FIRST_IMPRESSIONS, SHIPPED, run_seed
+from benchmarks.predictor.run import FIRST_IMPRESSIONS, PARTS, SHIPPED, run_part
 from benchmarks.predictor.timing import time_learners
 from benchmarks.shading.command import interval
 
@@ -57,8 +57,9 @@ def main(args: argparse.Namespace) -> int:
     rivals = installed()
     for name in sorted(set(MODULES) - set(rivals)):
         print(f"{_NAMES[name]}: not compared, {MODULES[name]} is not installed; pip install 'fanbid[learners]'")
+    print(f"{seeds} streams of {rows:,} impressions, {workers} workers", flush=True)
     times = time_learners(min(rows, _TIMED_ROWS), rivals, _QUICK_TIMED_ROUNDS if args.quick else _TIMED_ROUNDS)
-    found = _figures(_play(range(args.first_seed, args.first_seed + seeds), rows, rivals, min(workers, seeds)))
+    found = _figures(_play(range(args.first_seed, args.first_seed + seeds), rows, rivals, workers))
     found |= times | {"rows": rows, "seeds": seeds}
     _show(found, rivals)
     verdicts = claims(found) if rows >= JUDGED_ROWS else {}
@@ -68,24 +69,35 @@ def main(args: argparse.Namespace) -> int:
     return 0 if all(verdicts.values()) else EXIT_NOT_HELD
 
 
+Job = tuple[str, int, int, list[str]]
+"""Part of a run, seed, rows, rivals."""
+
+
 def _play(seeds: Sequence[int], rows: int, rivals: list[str], workers: int) -> list[dict[str, float]]:
-    with _playing(seeds, rows, rivals, workers) as played, progress(len(seeds), "streams") as bar:
-        runs = []
-        for run in played:
-            runs.append(run)
+    """The figures of each stream."""
+    jobs = [(part, seed, rows, rivals) for seed in seeds for part in PARTS]
+    found: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
+    with _playing(jobs, min(workers, len(jobs))) as played, progress(len(jobs), "streams") as bar:
+        for seed, part in played:
+            found[seed] |= part
             bar.advance(1)
-    return runs
+    # In the same order whoever came first, so that figures and their sums are the same.
+    return [{name: run[name] for name in sorted(run)} for run in found.values()]
+
+
+def _one(job: Job) -> tuple[int, dict[str, float]]:
+    return job[1], run_part(*job)
 
 
 @contextmanager
-def _playing(seeds: Sequence[int], rows: int, rivals: list[str], workers: int) -> Iterator[Iterator[dict[str, float]]]:
-    """All streams, in any order."""
+def _playing(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[int, dict[str, float]]]]:
+    """All parts, in any order."""
     if workers == 1:
-        yield (run_seed(seed, rows, rivals) for seed in seeds)
+        yield map(_one, jobs)
         return
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
         # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(run_seed, seed, rows, rivals) for seed in seeds]
+        futures = [pool.submit(_one, job) for job in jobs]
         try:
             yield (future.result() for future in as_completed(futures))
         finally:

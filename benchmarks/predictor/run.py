@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from auction.predictor.features import VIEWER_FEATURES
 from auction.predictor.kernels import hash_feature
 from auction.predictor.predictor import Predictor
-from benchmarks.predictor.rivals import RIVER, VOWPAL_WABBIT, best_vowpal_wabbit, river, vowpal_wabbit_delayed
+from benchmarks.predictor.rivals import ALPHA, RIVER, VOWPAL_WABBIT, best_vowpal_wabbit, river, vowpal_wabbit_delayed
 from benchmarks.predictor.scores import bias, calibration_error, excess_log_loss, first_rows, log_loss, settled_rows
 from benchmarks.predictor.served import serve_stream
 from benchmarks.predictor.stream import Stream, draw_stream
@@ -17,18 +19,15 @@ SHIPPED = "fanbid"
 FIRST_IMPRESSIONS = 1_000
 """Of a new campaign: what its first fans are bought with."""
 _ALONE_SALT = 63
-_DEFAULT_ALPHA = 0.1
 
 
-def run_seed(seed: int, rows: int, rivals: list[str]) -> dict[str, float]:
-    """Figures of one stream, by the names of the table in the documentation less what is made of several seeds."""
-    stream = draw_stream(seed, rows)
-    found, alpha = _settled(stream, rivals)
-    return found | _delayed(stream, rivals, alpha)
+def run_part(part: str, seed: int, rows: int, rivals: list[str]) -> dict[str, float]:
+    """Figures of one of `PARTS` on one stream, by the names of the documentation less what is made of several seeds."""
+    return PARTS[part](draw_stream(seed, rows), rivals)
 
 
-def _settled(stream: Stream, rivals: list[str]) -> tuple[dict[str, float], float]:
-    """Every label known at once: what the learners alone are worth. And the learning rate that FTRL did best with."""
+def _settled(stream: Stream, rivals: list[str]) -> dict[str, float]:
+    """Every label known at once: what the learners alone are worth."""
     judged = settled_rows(stream)
     labels, truth = stream.labels[judged], stream.truth[judged]
 
@@ -36,7 +35,7 @@ def _settled(stream: Stream, rivals: list[str]) -> tuple[dict[str, float], float
         return log_loss(predicted[judged], labels)
 
     predicted = {SHIPPED: Predictor().train(int(Goal.FANS), stream.features, stream.labels)}
-    alpha = _DEFAULT_ALPHA
+    alpha = ALPHA
     if VOWPAL_WABBIT in rivals:
         alpha, predicted[VOWPAL_WABBIT] = best_vowpal_wabbit(stream.features, stream.labels, loss)
     if RIVER in rivals:
@@ -47,7 +46,7 @@ def _settled(stream: Stream, rivals: list[str]) -> tuple[dict[str, float], float
         found[f"settled.{name}_bias"] = bias(p[judged], truth)
         if name != SHIPPED:
             found[f"settled.{name}_less_fanbid_log_loss"] = loss(p) - found[f"settled.{SHIPPED}_log_loss"]
-    return found, alpha
+    return found
 
 
 def _base_loss(labels: np.ndarray) -> float:
@@ -55,7 +54,7 @@ def _base_loss(labels: np.ndarray) -> float:
     return log_loss(np.full(len(labels), labels.mean()), labels)
 
 
-def _delayed(stream: Stream, rivals: list[str], alpha: float) -> dict[str, float]:
+def _delayed(stream: Stream, rivals: list[str]) -> dict[str, float]:
     """Events come when they come: the predictions that bids would have been made with."""
     judged = settled_rows(stream)
     labels, truth = stream.labels[judged], stream.truth[judged]
@@ -65,7 +64,7 @@ def _delayed(stream: Stream, rivals: list[str], alpha: float) -> dict[str, float
     for name, segments in stream.segments.items():
         found[f"delayed.calibration_error.{name}"] = calibration_error(p, truth, segments[judged])
     if VOWPAL_WABBIT in rivals:
-        naive = vowpal_wabbit_delayed(stream, alpha)[judged]
+        naive = vowpal_wabbit_delayed(stream, ALPHA)[judged]
         found["delayed.vowpal_wabbit_log_loss"] = log_loss(naive, labels)
         found["delayed.vowpal_wabbit_bias"] = bias(naive, truth)
     alone = serve_stream(stream, alone_features(stream))
@@ -100,3 +99,7 @@ def _new_campaigns(stream: Stream, predictions: dict[str, np.ndarray]) -> dict[s
         gain = found[f"new.{group}.alone_excess_log_loss"] - found[f"new.{group}.pooled_excess_log_loss"]
         found[f"new.{group}.pooled_gain_log_loss"] = gain
     return found
+
+
+PARTS: dict[str, Callable[[Stream, list[str]], dict[str, float]]] = {"settled": _settled, "delayed": _delayed}
+"""Each is a piece of work of its own."""

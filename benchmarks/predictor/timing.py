@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from auction.predictor.predictor import Predictor
-from benchmarks.predictor.rivals import RIVER, VOWPAL_WABBIT, VowpalWabbit, river
+from benchmarks.output import progress
+from benchmarks.predictor.rivals import ALPHA, RIVER, VOWPAL_WABBIT, VowpalWabbit, river
 from benchmarks.predictor.stream import draw_stream
 from pacing.facts import Goal
 
 _RIVER_ROWS = 20_000
-_ALPHA = 0.1
 
 
 def time_learners(rows: int, rivals: list[str], rounds: int) -> dict[str, float]:
@@ -31,14 +31,15 @@ def time_learners(rows: int, rivals: list[str], rounds: int) -> dict[str, float]
         }
         if VOWPAL_WABBIT in rivals:
             reader = VowpalWabbit(features, labels, Path(folder))
-            sides[VOWPAL_WABBIT] = (len(stream), lambda: reader.learn(_ALPHA))
+            sides[VOWPAL_WABBIT] = (len(stream), lambda: reader.learn(ALPHA))
         if RIVER in rivals:
-            sides[RIVER] = (len(labels[some]), lambda: river(features[some], labels[some], _ALPHA))
+            sides[RIVER] = (len(labels[some]), lambda: river(features[some], labels[some], ALPHA))
         fastest: dict[str, float] = {}
-        for _ in range(rounds):
-            for name, (count, learn) in sides.items():
+        with progress(rounds * len(sides), "timing") as bar:
+            for name, (count, learn) in [*sides.items()] * rounds:
                 started_s = time.perf_counter()
                 learn()
                 rate = count / (time.perf_counter() - started_s)
                 fastest[name] = max(fastest.get(name, rate), rate)
+                bar.advance(1, name)
     return {f"{name}_examples_per_s": rate for name, rate in fastest.items()}
