@@ -207,6 +207,8 @@ def test_a_bid_says_how_often_the_viewer_had_the_creator_and_is_discounted_by_it
         assert earlier_of(decisions_of(second)).tolist() == [1, 0]
         discounts = predictor.earlier_discounts().by_goal[goal_row(Goal.FANS)]
         assert discounts[1] < 0.8
+        snapshot = engine.services.engine.snapshot
+        assert snapshot is not None and discounts[1] < snapshot.mean_discounts[0] < 1
         assert seen["probability"] == pytest.approx(unseen["probability"] * discounts[1], rel=1e-6)
         told = engine.bid([601], **predictions([0], [1], [0.25]))
         assert decisions_of(told)["probability"].tolist() == [0.25]

@@ -269,25 +269,24 @@ def test_the_callers_prediction_replaces_the_models_and_may_be_zero() -> None:
     assert scored.out.out_bids_micros[0, 0] == 500_000 and scored.out.out_caller[0, 0] == 1
 
 
+def certain(campaign_id: int, alpha_micros: float) -> ReferenceCampaign:
+    """A campaign whose event is certain, but for the discount."""
+    return campaign(campaign_id, alpha_micros=alpha_micros, base_micros=0.0, calibration=1e9, frequency_cap=9)
+
+
 def test_who_saw_the_creator_today_is_worth_less_and_may_fall_behind() -> None:
-    same = {"alpha_micros": 1e6, "base_micros": 0.0, "frequency_cap": 9, "category": 0}
-    campaigns = [campaign(1, calibration=1e9, **same), campaign(2, calibration=1e9, alpha_micros=0.9e6, **_less(same))]
+    campaigns = [certain(1, 1e6), certain(2, 0.9e6)]
     fresh = score_compiled(world(campaigns))
     again = score_compiled(world(campaigns, seen=((5, 101, "shown"),)))
     assert ranked_ids(fresh) == [1, 2] and ranked_ids(again) == [2, 1]
     assert again.out.out_earlier[0, :2].tolist() == [0, 1]
-    discounts = EARLIER_DISCOUNTS[1]
-    assert again.out.out_probabilities[0, :2].tolist() == pytest.approx([discounts[0], discounts[1]], rel=1e-7)
+    assert again.out.out_probabilities[0, :2].tolist() == pytest.approx(EARLIER_DISCOUNTS[1][:2], rel=1e-7)
     often = score_compiled(world(campaigns[:1], seen=((5, 101, "shown"),) * 8))
     assert often.out.out_earlier[0, 0] == MOST_EARLIER
 
 
-def _less(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name != "alpha_micros"}
-
-
 def test_what_a_discount_brings_under_the_floor_is_no_bid() -> None:
-    one = campaign(1, alpha_micros=1e6, base_micros=0.0, calibration=1e9, frequency_cap=9)
+    one = certain(1, 1e6)
     floor = round(1e6 * (EARLIER_DISCOUNTS[1][0] + EARLIER_DISCOUNTS[1][1]) / 2)
     assert ranked_ids(score_compiled(world([one], viewer(5, floor)))) == [1]
     seen = score_compiled(world([one], viewer(5, floor), seen=((5, 101, "shown"),)))
