@@ -178,6 +178,12 @@ BENCHES = {
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
         "Settle claims and grant leases on Redis, and append to the ledger, beside raw Redis and raw SQLite.",
     ),
+    "predictor": Command(
+        "benchmarks.predictor.command",
+        "log-loss, bias under delay and calibration of the predictor, beside other learners",
+        "Teach the shipped predictor seeded streams of impressions, at once and with follows that come late, beside "
+        "FTRL of Vowpal Wabbit and of river. Exits with 1 if a run of full size shows that a claim does not hold.",
+    ),
     "several": Command(
         "benchmarks.several",
         "four servers of one Redis spend one budget to the last bid, killed again and again",

@@ -28,6 +28,7 @@ PACKAGES = [
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.market",
+    "benchmarks.predictor",
     "benchmarks.shading",
     "benchmarks.suite",
     "fanbridge",
@@ -72,6 +73,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "fuzz": ["atheris"],
+    "learners": ["river", "vowpalwabbit"],
     "plots": ["matplotlib"],
     "dev": [
         "cryptography",

@@ -108,7 +108,7 @@ class Control:
         for campaign_id, made in zip(ids.tolist(), bids.tolist(), strict=True):
             if made:
                 self._bids[campaign_id] = self._bids.get(campaign_id, 0) + made
-        self._pacer.observe_supply(ids, eligible, expected, self._clock.wall_ms())
+        self._pacer.observe_supply(ids, eligible, expected * snapshot.mean_discounts, self._clock.wall_ms())
 
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns

@@ -14,7 +14,15 @@ from auction.predictor.predictor import Predictor, write_state
 from auction.predictor.waiting.waiting import Released, WaitingRoom
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
-from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, MAX_FEATURES, Goal, OutcomeKind, Verdict
+from pacing.facts import (
+    FLAG_CALLER_PREDICTION,
+    GOAL_OF_KIND,
+    MAX_FEATURES,
+    Goal,
+    OutcomeKind,
+    Verdict,
+    earlier_of,
+)
 from pacing.ledger.owners import SEQUENCE_MASK, Positions, owners_of
 
 __all__ = ["LandscapeLearner", "Learner"]
@@ -22,7 +30,7 @@ __all__ = ["LandscapeLearner", "Learner"]
 LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
 """Every goal that has an event of its own; each billed impression teaches all of them."""
 
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
 _GOLDEN = 0.6180339887498949
@@ -30,12 +38,14 @@ _SILVER = 0.4142135623730951
 
 
 class _Lessons(NamedTuple):
-    """n examples of one goal: when i8[n], campaign_ids u8[n], features u4[n, 16], labels f8[n]."""
+    """n examples of one goal: when i8[n], campaign_ids u8[n], features u4[n, 16], earlier impressions u1[n], labels
+    f8[n]."""
 
     goal: Goal
     at_ms: np.ndarray
     campaign_ids: np.ndarray
     features: np.ndarray
+    earlier: np.ndarray
     labels: np.ndarray
 
 
@@ -103,7 +113,8 @@ class Learner:
             curve.add_impressions(latest_ms, float(probabilities.sum()))
             due_ms[:, column] = at_ms + curve.delays_at(np.modf(draws + 0.17 * column)[0])
         campaign_ids = rows["decision"]["campaign_id"]
-        self._room.add(rows["sequence"], campaign_ids, at_ms, features, np.array(LEARNED_GOALS), due_ms)
+        earlier, goals = earlier_of(rows["decision"]), np.array(LEARNED_GOALS)
+        self._room.add(rows["sequence"], campaign_ids, at_ms, features, earlier, goals, due_ms)
         return displaced
 
     def _negatives(self, released: Released) -> list[_Lessons]:
@@ -113,8 +124,9 @@ class Learner:
             chosen = released.goals == goal
             if chosen.any():
                 slots = released.slots[chosen]
-                features, campaign_ids = self._room.features[slots], self._room.campaign_ids[slots]
-                lessons.append(_Lessons(goal, released.due_ms[chosen], campaign_ids, features, np.zeros(len(slots))))
+                room = self._room
+                columns = room.campaign_ids[slots], room.features[slots], room.earlier[slots]
+                lessons.append(_Lessons(goal, released.due_ms[chosen], *columns, np.zeros(len(slots))))
         return lessons
 
     def _positives(self, goal: Goal, rows: np.ndarray, judgements: np.ndarray) -> _Lessons:
@@ -130,7 +142,8 @@ class Learner:
         at_ms = np.concatenate([rows["occurred_at_ms"][remembered], rows["occurred_at_ms"][told]])
         campaign_ids = np.concatenate([self._room.campaign_ids[slots], judgements["campaign_id"][told]])
         features = np.concatenate([self._room.features[slots], rows["decision"]["features"][told]])
-        return _Lessons(goal, at_ms, campaign_ids, features, np.ones(len(features)))
+        earlier = np.concatenate([self._room.earlier[slots], earlier_of(rows["decision"][told])])
+        return _Lessons(goal, at_ms, campaign_ids, features, earlier, np.ones(len(features)))
 
     def _teach(self, lessons: list[_Lessons]) -> None:
         """Train each goal in the order of time: a run of negatives before their positives would swing the weights."""
@@ -142,11 +155,14 @@ class Learner:
             order = np.argsort(at_ms, kind="stable")
             campaign_ids = np.concatenate([part.campaign_ids for part in parts])[order]
             features = np.concatenate([part.features for part in parts])[order]
+            earlier = np.concatenate([part.earlier for part in parts])[order]
             labels = np.concatenate([part.labels for part in parts])[order]
             probabilities, spread = self.predictor.predict(goal, features)
             negative = labels < 0.5
-            self.predictor.count_expected(goal, campaign_ids[negative], probabilities[negative], spread[negative])
-            self.predictor.count_observed(goal, campaign_ids[~negative], spread[~negative])
+            self.predictor.count_expected(
+                goal, campaign_ids[negative], probabilities[negative], spread[negative], earlier[negative]
+            )
+            self.predictor.count_observed(goal, campaign_ids[~negative], spread[~negative], earlier[~negative])
             self.predictor.train(goal, features, labels, fake_negatives=True)
 
     def _keep_time(self, now_ms: int) -> None:

@@ -89,7 +89,8 @@ class Publisher:
         campaigns = self._indexed.campaigns
         creative_ids = np.array([self._draw_creative(campaign) for campaign in campaigns], np.uint64)
         goals = np.array([campaign.goal for campaign in campaigns], np.uint8)
-        columns = self._columns(campaigns, goals, worth)
+        earlier = self._predictor.earlier_discounts()
+        columns = self._columns(campaigns, goals, worth, earlier.by_goal)
         assert self._indexed.index is not None
         snapshot = Snapshot(
             version=self._next_version(landscape),
@@ -109,6 +110,7 @@ class Publisher:
             memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
             mark_count=marks_needed(columns),
+            mean_discounts=earlier.means[columns.goal_rows],
             supply=SupplyCounters(len(campaigns)),
         )
         self._engine.snapshot = snapshot
@@ -124,7 +126,9 @@ class Publisher:
         index = build_index([clauses for _, clauses in running], self._segments.segment_idx)
         self._indexed = _Indexed(revision, campaigns, index)
 
-    def _columns(self, campaigns: list[Campaign], goals: np.ndarray, worth: Worth) -> CampaignColumns:
+    def _columns(
+        self, campaigns: list[Campaign], goals: np.ndarray, worth: Worth, earlier_discounts: np.ndarray
+    ) -> CampaignColumns:
         worths = np.array([worth(campaign) for campaign in campaigns], np.float64).reshape(-1, 2)
         assert not worths.all(axis=1).any(), "a decision has room for alpha or base, not for both"
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
@@ -141,6 +145,7 @@ class Publisher:
                 [self._segments.segment_idx(f"laotie:{campaign.creator_id}") for campaign in campaigns], np.int32
             ),
             calibration=self._predictor.calibration_factors(goals, ids),
+            earlier_discounts=earlier_discounts,
             tie_seed=self._tie_seed,
         )
 

@@ -24,12 +24,13 @@ from auction.bid.reference import (
 )
 from auction.landscape.kernels import Landscape
 from auction.landscape.landscape import LandscapeLearner, landscape_idx
+from auction.predictor.features import GOAL_COUNT
 from auction.predictor.kernels import CDF_TOLERANCE, Model
 from auction.predictor.predictor import Predictor, goal_row
 from auction.predictor.reference import ReferenceModel
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.workload import Audience, draw_targetings, make_audience, segment_name
-from pacing.facts import AuctionType, Goal
+from pacing.facts import EARLIER_LEVELS, AuctionType, Goal
 from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT, Dimension
 from targeting.expressions import Expression, ViewerFacts, compile_clauses, fans_segment, laotie_segment
 from targeting.match.index import build_index
@@ -44,6 +45,7 @@ HOUR, PLACEMENT, CONTENT_CATEGORY = 20, 1, 7
 NOW_MS, DAY = 1_772_467_200_000, 20260303
 FREQUENCY_CAP = 4
 _SEED = 9
+_EARLIER_DISCOUNTS = 0.9 ** np.arange(EARLIER_LEVELS)
 _GOALS = (Goal.FANS, Goal.FANS, Goal.FANS, Goal.PLAYS, Goal.PROFILE_VISITS)
 
 
@@ -75,6 +77,7 @@ class Workload:
             out_campaign_idx=np.empty(shape, np.int32),
             out_probabilities=np.empty(shape, np.float64),
             out_caller=np.empty(shape, np.uint8),
+            out_earlier=np.empty(shape, np.uint8),
             out_values_micros=np.empty(shape, np.float64),
             out_bids_micros=np.empty(shape, np.int64),
             out_nbr=np.empty(n, np.int32),
@@ -139,6 +142,7 @@ def _campaign_columns(
             [segments.segment_idx(laotie_segment(creator)) for creator in creator_ids.tolist()], np.int32
         ),
         calibration=rng.uniform(0.9, 1.1, count),
+        earlier_discounts=np.tile(_EARLIER_DISCOUNTS, (GOAL_COUNT, 1)),
         tie_seed=np.uint64(12345),
     )
 
@@ -200,6 +204,7 @@ def _plain_campaigns(
             base_micros=0.0,
             frequency_cap=FREQUENCY_CAP,
             calibration=float(columns.calibration[c]),
+            earlier_discounts=columns.earlier_discounts[columns.goal_rows[c]].tolist(),
             targeting=targeting,
             include_fans=False,
         )

@@ -140,6 +140,18 @@ worth of the impression is alpha * v, and `bid_micros` is what was bid for it (s
 FLAG_CALLER_PREDICTION = 1  # DECISION.flags: p came with the request, so the engine's predictor must not learn from it
 FLAG_FLAT_WORTH = 2  # DECISION.flags: alpha_micros is what the impression is worth, whatever its p (policy "fixed")
 
+EARLIER_SHIFT = 2
+MOST_EARLIER = 7
+"""DECISION.flags, three bits from EARLIER_SHIFT on: impressions of the creator that the viewer had been shown or
+offered that day; 7: that or more."""
+EARLIER_LEVELS = MOST_EARLIER + 1
+
+
+def earlier_of(decisions: np.ndarray) -> np.ndarray:
+    """How many impressions of the creator came before each of DECISION[n]: u1[n], 0..MOST_EARLIER."""
+    levels: np.ndarray = (decisions["flags"] >> EARLIER_SHIFT) & MOST_EARLIER
+    return levels
+
 
 def worth_micros(decisions: np.ndarray) -> np.ndarray:
     """What each impression of DECISION[n] was worth to its campaign: f8[n], to the bit what ranked and priced it."""

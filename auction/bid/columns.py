@@ -26,7 +26,9 @@ class CampaignColumns(NamedTuple):
             one is 0: a decision has room for one of them.
         frequency_caps: i4[C], impressions per viewer and day.
         laotie_segments: i4[C], segment of the creator's friends of fans.
-        calibration: f8[C], factor on the model's probability.
+        calibration: f8[C], factor on the model's probability of the viewers who answer best.
+        earlier_discounts: f8[G, EARLIER_LEVELS], within 0..1: by goal row, what becomes of it when the viewer had
+            impressions of the creator that day.
         tie_seed: u8.
     """
 
@@ -38,6 +40,7 @@ class CampaignColumns(NamedTuple):
     frequency_caps: np.ndarray
     laotie_segments: np.ndarray
     calibration: np.ndarray
+    earlier_discounts: np.ndarray
     tie_seed: np.uint64
 
 
@@ -86,11 +89,12 @@ class ScoreColumns(NamedTuple):
         out_campaign_idx: i4[n, R], best first; -1: none.
         out_probabilities: f8[n, R].
         out_caller: u1[n, R], 1 where the probability is the caller's.
+        out_earlier: u1[n, R], impressions of the creator that were counted against the probability.
         out_values_micros: f8[n, R], alpha times probability.
         out_bids_micros: i8[n, R], what to bid; 0: none.
         out_nbr: i4[n], 0 where there is a candidate.
         out_eligible: i8[C], added to: viewers that the campaign could bid for.
-        out_expected: f8[C], added to: the sum of their probabilities.
+        out_expected: f8[C], added to: the sum of their probabilities, as if they had seen nothing of the creator.
         matched: i4[C + 1], scratch: a viewer's candidates.
         probabilities: f8[C + 1], scratch: theirs.
         marks: u1[highest laotie segment + 1], scratch, zeros: which segments the viewer is in.
@@ -100,6 +104,7 @@ class ScoreColumns(NamedTuple):
     out_campaign_idx: np.ndarray
     out_probabilities: np.ndarray
     out_caller: np.ndarray
+    out_earlier: np.ndarray
     out_values_micros: np.ndarray
     out_bids_micros: np.ndarray
     out_nbr: np.ndarray

@@ -21,6 +21,7 @@ from pacing.clocks import Clock
 from pacing.days import local_hour
 from pacing.facts import (
     DECISION,
+    EARLIER_SHIFT,
     FLAG_CALLER_PREDICTION,
     FLAG_FLAT_WORTH,
     MAX_FEATURES,
@@ -79,6 +80,7 @@ class _Scratch(threading.local):
             out = ScoreColumns(
                 np.empty(shape, np.int32),
                 np.empty(shape, np.float64),
+                np.empty(shape, np.uint8),
                 np.empty(shape, np.uint8),
                 np.empty(shape, np.float64),
                 np.empty(shape, np.int64),
@@ -210,6 +212,7 @@ class BidEngine:
         base = campaigns.base_micros[campaign_idx]
         decisions["flags"] = np.where(out.out_caller[viewer_idx, rank] == 1, FLAG_CALLER_PREDICTION, 0)
         decisions["flags"] |= np.where(base != 0.0, FLAG_FLAT_WORTH, 0).astype(np.uint8)
+        decisions["flags"] |= out.out_earlier[viewer_idx, rank] << EARLIER_SHIFT
         decisions["campaign_id"] = campaigns.campaign_ids[campaign_idx]
         decisions["creative_id"] = snapshot.creative_ids[campaign_idx]
         decisions["creator_id"] = campaigns.creator_ids[campaign_idx]

@@ -18,7 +18,7 @@ from auction.bid.nobid import (
 from auction.landscape.kernels import Landscape, shade_bid
 from auction.predictor.features import VIEWER_KEYS
 from auction.predictor.kernels import Model, candidate_probability, feature_hashes, viewer_keys, viewer_sums
-from pacing.facts import AuctionType
+from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
 from targeting.match.kernels import MatchIndex, match_viewer
 
@@ -126,6 +126,7 @@ def _price_ranked(out: ScoreColumns, batch: BatchColumns, landscape: Landscape, 
         out.out_values_micros[i, kept] = out.out_values_micros[i, r]
         out.out_probabilities[i, kept] = out.out_probabilities[i, r]
         out.out_caller[i, kept] = out.out_caller[i, r]
+        out.out_earlier[i, kept] = out.out_earlier[i, r]
         out.out_bids_micros[i, kept] = bid
         kept += 1
     for r in range(kept, out.out_campaign_idx.shape[1]):
@@ -170,6 +171,9 @@ def _predict_matched(
 ) -> None:
     """Probabilities of viewer i's first `matched` candidates, the caller's where there are any; counts the supply.
 
+    They are those of a viewer who saw nothing of the creator that day: the most that they can be. Who did is looked up
+    only for candidates that might be ranked.
+
     The hot loop: it reads plain arrays, since handing a tuple of arrays to a function counts each of its references.
     """
     mask = batch.interest_masks[i]
@@ -210,13 +214,18 @@ def _drop_blocked(campaigns: CampaignColumns, batch: BatchColumns, found: np.nda
 def _rank_matched(
     campaigns: CampaignColumns, caps: CapTable, batch: BatchColumns, out: ScoreColumns, i: int, kept: int
 ) -> tuple[int, int, int]:
-    """Rank viewer i's first `kept` candidates; how many pacing, the floor and the frequency cap stopped."""
+    """Rank viewer i's first `kept` candidates; how many pacing, the floor and the frequency cap stopped.
+
+    A candidate whose probability would not do even without earlier impressions is passed over before these are looked
+    up; discounts are at most 1, so nobody is passed over who would have been ranked.
+    """
     viewer_id, floor, now_ms, day = batch.viewer_ids[i], batch.floors_micros[i], batch.now_ms, batch.day
     alpha, base, tie_seed = campaigns.alpha_micros, campaigns.base_micros, campaigns.tie_seed
     campaign_ids, creator_ids, caps_per_day = campaigns.campaign_ids, campaigns.creator_ids, campaigns.frequency_caps
     found, probabilities = out.matched, out.probabilities
     ranked, values = out.out_campaign_idx[i], out.out_values_micros[i]
-    ranked_p, callers = out.out_probabilities[i], out.out_caller[i]
+    ranked_p, callers, ranked_earlier = out.out_probabilities[i], out.out_caller[i], out.out_earlier[i]
+    discounts, goal_rows = campaigns.earlier_discounts, campaigns.goal_rows
     last = ranked.shape[0] - 1
     told = batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]
     paced_out, below, capped = 0, 0, 0
@@ -235,18 +244,36 @@ def _rank_matched(
         place, dropped = _place_of(campaign_ids, creator_ids, tie_seed, viewer_id, ranked, values, c, value)
         if place < 0:
             continue
-        if times_seen(caps, pair_key(viewer_id, creator_ids[c]), day, now_ms) >= caps_per_day[c]:
+        seen = times_seen(caps, pair_key(viewer_id, creator_ids[c]), day, now_ms)
+        earlier = min(seen, MOST_EARLIER)
+        by_caller = told and _caller_prediction(batch, i, c) >= 0.0
+        discount = discounts[goal_rows[c], earlier]
+        if discount < 1.0 and not by_caller:
+            p = np.float64(np.float32(p * discount))
+            value = alpha[c] * p + base[c]
+            if value < 1.0:
+                paced_out += 1
+                continue
+            if value < floor:
+                below += 1
+                continue
+            place, dropped = _place_of(campaign_ids, creator_ids, tie_seed, viewer_id, ranked, values, c, value)
+        if seen >= caps_per_day[c]:
             capped += 1
+            continue
+        if place < 0:
             continue
         for r in range(dropped, place, -1):
             ranked[r] = ranked[r - 1]
             values[r] = values[r - 1]
             ranked_p[r] = ranked_p[r - 1]
             callers[r] = callers[r - 1]
+            ranked_earlier[r] = ranked_earlier[r - 1]
         ranked[place] = c
         values[place] = value
         ranked_p[place] = p
-        callers[place] = 1 if told and _caller_prediction(batch, i, c) >= 0.0 else 0
+        callers[place] = 1 if by_caller else 0
+        ranked_earlier[place] = earlier
     return paced_out, below, capped
 
 
@@ -292,7 +319,8 @@ def score_batch(
 ) -> None:
     """Rank and price up to R candidates for each of n viewers.
 
-    Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`; a viewer's candidates are ordered by it, one per
+    Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`, p discounted by what the viewer saw of the creator
+    that day; a viewer's candidates are ordered by it, one per
     creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid. In a first-price auction the value
     is shaded, once the order stands, by the price landscape of the request.
 

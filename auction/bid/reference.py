@@ -19,7 +19,7 @@ from auction.bid.nobid import (
 )
 from auction.landscape.reference import best_bid
 from auction.predictor.reference import Impression, ReferenceModel, features_of
-from pacing.facts import AuctionType
+from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
 from targeting.expressions import Expression, ViewerFacts, fans_segment, laotie_segment, matches
 
@@ -39,6 +39,7 @@ class ReferenceCampaign:
     base_micros: float
     frequency_cap: int
     calibration: float
+    earlier_discounts: Sequence[float]  # by impressions of the creator that day
     targeting: Expression
     include_fans: bool
 
@@ -75,6 +76,7 @@ class ReferenceCandidate:
 
     campaign_id: int
     probability: float
+    earlier: int
     value_micros: float
     bid_micros: int
 
@@ -97,7 +99,7 @@ def wants(campaign: ReferenceCampaign, viewer: ReferenceViewer) -> bool:
 def probability_of(
     campaign: ReferenceCampaign, viewer: ReferenceViewer, request: ReferenceRequest, models: Sequence[ReferenceModel]
 ) -> float:
-    """The caller's probability, or the model's, calibrated."""
+    """The caller's probability, or the model's, calibrated, for a viewer who saw nothing of the creator that day."""
     told = viewer.predictions.get(campaign.campaign_id)
     if told is not None:
         return told
@@ -116,9 +118,21 @@ def probability_of(
         category=campaign.category,
         laotie=laotie_segment(campaign.creator_id) in viewer.facts.segments,
     )
-    calibrated = min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0)
-    rounded: float = struct.unpack("<f", struct.pack("<f", calibrated))[0]
+    return _single(min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0))
+
+
+def _single(x: float) -> float:
+    """`x` as a decision can record it."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", x))[0]
     return rounded
+
+
+def discounted(campaign: ReferenceCampaign, viewer: ReferenceViewer, probability: float, seen: int) -> float:
+    """The probability of a viewer who saw so much of the creator that day; a caller knows it already."""
+    if campaign.campaign_id in viewer.predictions:
+        return probability
+    discounts = campaign.earlier_discounts
+    return _single(probability * discounts[min(seen, len(discounts) - 1)])
 
 
 def _priced(value_micros: float, floor_micros: int, request: ReferenceRequest) -> int:
@@ -126,6 +140,13 @@ def _priced(value_micros: float, floor_micros: int, request: ReferenceRequest) -
     if request.at == AuctionType.SECOND_PRICE:
         return math.floor(value_micros)
     return best_bid(request.edges, request.win_probs, value_micros, floor_micros)[0]
+
+
+def _stopped(value_micros: float, viewer: ReferenceViewer) -> int:
+    """Why a worth does not do, or 0."""
+    if value_micros < 1:
+        return NBR_PACED_OUT
+    return NBR_BELOW_FLOOR if value_micros < viewer.floor_micros else 0
 
 
 def score_viewer(
@@ -146,25 +167,26 @@ def score_viewer(
     scored = []
     reasons = set()
     for campaign in free:
-        p = probability_of(campaign, viewer, request, models)
-        value = campaign.alpha_micros * p + campaign.base_micros
         seen = caps.times_seen(viewer.viewer_id, campaign.creator_id, request.day, request.now_ms)
-        if value < 1:
-            reasons.add(NBR_PACED_OUT)
-        elif value < viewer.floor_micros:
-            reasons.add(NBR_BELOW_FLOOR)
+        unseen_p = probability_of(campaign, viewer, request, models)
+        p = discounted(campaign, viewer, unseen_p, seen)
+        value = campaign.alpha_micros * p + campaign.base_micros
+        # What would stop it even if the viewer had seen nothing is the reason, whatever was seen.
+        stopped = _stopped(campaign.alpha_micros * unseen_p + campaign.base_micros, viewer) or _stopped(value, viewer)
+        if stopped:
+            reasons.add(stopped)
         elif seen >= campaign.frequency_cap:
             reasons.add(NBR_FREQUENCY_CAP)
         else:
             tie = pair_hash(viewer.viewer_id ^ request.tie_seed, campaign.campaign_id)
-            scored.append((value, tie, campaign, p))
+            scored.append((value, tie, campaign, p, min(seen, MOST_EARLIER)))
     scored.sort(key=lambda entry: entry[:2], reverse=True)
-    best_of_creator: dict[int, tuple[float, int, ReferenceCampaign, float]] = {}
+    best_of_creator: dict[int, tuple[float, int, ReferenceCampaign, float, int]] = {}
     for entry in scored:
         best_of_creator.setdefault(entry[2].creator_id, entry)
     ranked = [
-        ReferenceCandidate(campaign.campaign_id, p, value, _priced(value, viewer.floor_micros, request))
-        for value, _, campaign, p in list(best_of_creator.values())[:depth]
+        ReferenceCandidate(campaign.campaign_id, p, earlier, value, _priced(value, viewer.floor_micros, request))
+        for value, _, campaign, p, earlier in list(best_of_creator.values())[:depth]
     ]
     kept = [c for c in ranked if c.bid_micros > 0 and c.bid_micros >= viewer.floor_micros]
     if kept:

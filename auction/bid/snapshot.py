@@ -67,6 +67,7 @@ class Snapshot:
         known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told
             from a campaign that ended.
         mark_count: see `marks_needed`.
+        mean_discounts: f8[C], what `supply` counts too much: it takes every viewer for one who saw nothing before.
     """
 
     version: int
@@ -80,4 +81,5 @@ class Snapshot:
     memberships: Memberships
     known_campaign_ids: np.ndarray
     mark_count: int
+    mean_discounts: np.ndarray
     supply: SupplyCounters = field(compare=False)

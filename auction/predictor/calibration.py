@@ -1,5 +1,5 @@
-"""A factor per campaign that brings the predictor's sum of p to what was observed, leaning on its goal while it
-knows little."""
+"""Factors that bring the predictor's sum of p to what was observed: one per campaign, leaning on its goal while it
+knows little, and one for how many impressions of the creator the viewer had before, which no feature tells."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacing.facts import Goal
+from pacing.facts import EARLIER_LEVELS, Goal
 
 _LOWEST_FACTOR = 0.2
 _HIGHEST_FACTOR = 5.0
 _GOAL_MEMORY = 4.0  # a goal's evidence lasts so many times longer than a campaign's
+_EARLIER_MEMORY = 16.0  # that of earlier impressions, of all campaigns of a goal together
+_EARLIER_STRENGTH = 50.0  # expected events that the number before counts for
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,21 @@ class CalibrationSettings:
 
 
 class Calibration:
-    """Observed over expected events, by goal and by campaign.
+    """Observed over expected events, by goal, by campaign and by earlier impressions.
 
     Expected events are counted when an impression's wait is over and observed ones when they arrive, where
     impressions wait as long as events do (`DelayCurve`): so both sums see the same share of every impression's
     events, however late these are. Gamma-Poisson: factor = (strength * parent + observed) / (strength + expected).
-    One thread at a time.
+    A row's p is multiplied by its campaign's factor and by that of its earlier impressions, so each of the two is
+    learned from what the other one expects (raking: Deming and Stephan, "On a Least Squares Adjustment of a Sampled
+    Frequency Table When the Expected Marginal Totals are Known", 1940). One thread at a time.
     """
 
     def __init__(self, settings: CalibrationSettings | None = None) -> None:
         self.settings = settings or CalibrationSettings()
         self._goals = np.zeros((len(Goal) + 1, 2))
         self._campaigns: dict[tuple[int, int], list[float]] = {}
+        self._earlier = np.zeros((len(Goal) + 1, EARLIER_LEVELS, 2))
 
     def row_weights(self, spread: np.ndarray) -> np.ndarray:
         """How much rows count whose probability has this relative standard deviation (f8[n])."""
@@ -56,13 +61,30 @@ class Calibration:
         weights: np.ndarray = 1.0 / (1.0 + ratio * ratio)
         return weights
 
-    def add_expected(self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray) -> None:
-        """Impressions (u8[n], f8[n], f8[n]) whose wait for an event of this goal is over."""
-        self._add(goal, campaign_ids, self.row_weights(spread) * probabilities, 1)
+    def add_expected(
+        self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray, earlier: np.ndarray
+    ) -> None:
+        """Impressions (u8[n], f8[n], f8[n], u1[n] of 0..MOST_EARLIER) whose wait for an event of this goal is over."""
+        amounts = self.row_weights(spread) * probabilities
+        if not len(amounts):
+            return
+        ids, places = np.unique(campaign_ids, return_inverse=True)
+        by_campaign = np.array([self.factor(goal, campaign_id) for campaign_id in ids.tolist()])[places]
+        by_earlier = self.earlier_factors(goal)[earlier]
+        self._add_earlier(goal, amounts * by_campaign, earlier, 1)
+        self._add(goal, campaign_ids, amounts * by_earlier, 1)
 
-    def add_observed(self, goal: int, campaign_ids: np.ndarray, spread: np.ndarray) -> None:
-        """Events (u8[n]) of impressions with this spread (f8[n])."""
-        self._add(goal, campaign_ids, self.row_weights(spread), 0)
+    def add_observed(self, goal: int, campaign_ids: np.ndarray, spread: np.ndarray, earlier: np.ndarray) -> None:
+        """Events (u8[n]) of impressions with this spread (f8[n]), after so many earlier ones (u1[n])."""
+        amounts = self.row_weights(spread)
+        self._add_earlier(goal, amounts, earlier, 0)
+        self._add(goal, campaign_ids, amounts, 0)
+
+    def _add_earlier(self, goal: int, amounts: np.ndarray, earlier: np.ndarray, column: int) -> None:
+        if column == 1:
+            memory = _EARLIER_MEMORY * self.settings.half_life
+            self._earlier[goal] *= 0.5 ** (float(amounts.sum()) / memory)
+        self._earlier[goal, :, column] += np.bincount(earlier, amounts, EARLIER_LEVELS)
 
     def _add(self, goal: int, campaign_ids: np.ndarray, amounts: np.ndarray, column: int) -> None:
         if not len(campaign_ids):
@@ -96,6 +118,26 @@ class Calibration:
         observed, expected = self._campaigns.get((goal, campaign_id), (0.0, 0.0))
         return self._ratio(parent, observed, expected)
 
+    def earlier_factors(self, goal: int) -> np.ndarray:
+        """What to multiply by for each number of earlier impressions, f8[EARLIER_LEVELS].
+
+        A number leans on the one before it while little is known of it, the first on all together. On average over
+        what was expected they are 1: what is wrong with all of them is for the campaigns' factors.
+        """
+        observed, expected = self._earlier[goal].T
+        if not expected.any():
+            return np.ones(EARLIER_LEVELS)
+        ratios = np.empty(EARLIER_LEVELS)
+        parent = (_EARLIER_STRENGTH + observed.sum()) / (_EARLIER_STRENGTH + expected.sum())
+        for level in range(EARLIER_LEVELS):
+            parent = (_EARLIER_STRENGTH * parent + observed[level]) / (_EARLIER_STRENGTH + expected[level])
+            ratios[level] = parent
+        return np.clip(ratios * expected.sum() / (expected @ ratios), _LOWEST_FACTOR, _HIGHEST_FACTOR)
+
+    def earlier_expected(self, goal: int) -> np.ndarray:
+        """Events that were expected by number of earlier impressions, had these not mattered: f8[EARLIER_LEVELS]."""
+        return self._earlier[goal, :, 1].copy()
+
     def _ratio(self, parent: float, observed: float, expected: float) -> float:
         strength = self.settings.strength
         ratio = (strength * parent + observed) / (strength + expected)
@@ -105,7 +147,7 @@ class Calibration:
         """Everything held, as arrays."""
         keys = np.array(list(self._campaigns), np.uint64).reshape(-1, 2)
         sums = np.array(list(self._campaigns.values()), np.float64).reshape(-1, 2)
-        return {"goals": self._goals.copy(), "keys": keys, "sums": sums}
+        return {"goals": self._goals.copy(), "keys": keys, "sums": sums, "earlier": self._earlier.copy()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` gave.
@@ -113,12 +155,17 @@ class Calibration:
         Raises:
             ValueError: shapes do not fit; nothing is changed then.
         """
-        goals, keys, sums = state["goals"], state["keys"], state["sums"]
+        goals, keys, sums, earlier = state["goals"], state["keys"], state["sums"], state["earlier"]
+        if earlier.shape != self._earlier.shape:
+            raise ValueError(f"calibration: earlier {earlier.shape}: not {self._earlier.shape}")
         if goals.shape != self._goals.shape or keys.shape != sums.shape or keys.shape[1:] != (2,):
             raise ValueError(f"calibration: shapes {goals.shape}, {keys.shape}, {sums.shape} do not fit")
-        if not (np.isfinite(goals).all() and np.isfinite(sums).all()):
+        if not (np.isfinite(goals).all() and np.isfinite(sums).all() and np.isfinite(earlier).all()):
             raise ValueError("calibration: a sum is not finite")
+        if (earlier < 0).any():
+            raise ValueError("calibration: a sum by earlier impressions is negative")
         self._goals[...] = goals
+        self._earlier[...] = earlier
         self._campaigns = {
             (int(goal), int(campaign_id)): [float(observed), float(expected)]
             for (goal, campaign_id), (observed, expected) in zip(keys, sums, strict=True)

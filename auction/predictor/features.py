@@ -86,7 +86,7 @@ PRIOR_SD = (
     0.05,  # region
     0.05,  # age band
     0.05,  # gender
-    0.05,  # hour
+    0.10,  # hour
     0.05,  # placement
     0.04,  # campaign
     0.18,  # creator

@@ -61,8 +61,10 @@ CATEGORY_AGE_SALT = 22
 CONTENT_SALT = 23
 
 
-MOST_AVERAGED_ROWS = 100_000.0
-"""An average goes back no further than this many rows of its slot (about a third of them weigh most)."""
+AVERAGE_DECAY = 2.0
+"""Power by which later means of a slot weigh more."""
+MOST_AVERAGED_ROWS = 30_000.0
+"""An average goes back no further than this many rows of its slot (about a quarter of them weigh most)."""
 
 CDF_LIMIT = 8.0
 CDF_STEPS = 64  # intervals per unit: two columns of 1,025 rows stay in the first-level cache
@@ -374,7 +376,8 @@ def train_batch(
             table[slot, SLOT_VARIANCE] = v * (1.0 - min(weight * scale * scale * v / variance * shrink, 0.99))
             rows = min(table[slot, SLOT_ROWS] + 1.0, MOST_AVERAGED_ROWS)
             table[slot, SLOT_ROWS] = rows
-            table[slot, SLOT_AVERAGE] += 2.0 / (rows + 1.0) * (table[slot, SLOT_MEAN] - table[slot, SLOT_AVERAGE])
+            share = (AVERAGE_DECAY + 1.0) / (rows + AVERAGE_DECAY)
+            table[slot, SLOT_AVERAGE] += share * (table[slot, SLOT_MEAN] - table[slot, SLOT_AVERAGE])
 
 
 @njit(cache=True, nogil=True)

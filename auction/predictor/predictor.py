@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,9 +41,9 @@ from auction.predictor.kernels import (
 )
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_DAY
-from pacing.facts import Goal
+from pacing.facts import EARLIER_LEVELS, Goal
 
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 _BIAS_HASH = int(hash_feature(int(Feature.BIAS), np.uint64(0)))
 
 INITIAL_RATES = {
@@ -91,6 +92,18 @@ def goal_row(goal: int) -> int:
     """
     wanted = Goal(goal)
     return int(Goal.FANS if wanted is Goal.KEPT_FANS else wanted) - 1
+
+
+class EarlierDiscounts(NamedTuple):
+    """What becomes of a probability when the viewer had impressions of the creator that day.
+
+    Attributes:
+        by_goal: f8[G, EARLIER_LEVELS], within 0..1, by goal row; of a probability for the viewers who answer best.
+        means: f8[G], the same on average over the impressions that were learned from.
+    """
+
+    by_goal: np.ndarray
+    means: np.ndarray
 
 
 class Predictor:
@@ -207,27 +220,38 @@ class Predictor:
         return Model(weights, keys, sums, category_column)
 
     def calibration_factors(self, goals: np.ndarray, campaign_ids: np.ndarray) -> np.ndarray:
-        """What each campaign's probabilities are to be multiplied by, f8[C]; clip the product to 1."""
+        """What each campaign's probabilities are to be multiplied by, f8[C], before `earlier_discounts`; clip the
+        product to 1."""
         factors = np.ones(len(campaign_ids))
         with self._lock:
-            for i, (goal, campaign_id) in enumerate(zip(goals.tolist(), campaign_ids.tolist(), strict=True)):
-                if goal == Goal.KEPT_FANS:
-                    factors[i] = self.settings.kept_share * self.calibration.factor(int(Goal.FANS), campaign_id)
-                else:
-                    factors[i] = self.calibration.factor(goal, campaign_id)
-        return factors
+            most = {goal: float(self.calibration.earlier_factors(goal).max()) for goal in set(_event_goals(goals))}
+            for i, (goal, campaign_id) in enumerate(zip(_event_goals(goals), campaign_ids.tolist(), strict=True)):
+                factors[i] = self.calibration.factor(goal, campaign_id) * most[goal]
+        return np.where(np.asarray(goals) == Goal.KEPT_FANS, self.settings.kept_share, 1.0) * factors
+
+    def earlier_discounts(self) -> EarlierDiscounts:
+        """What the viewer's earlier impressions of the creator take off, as far as is known."""
+        by_goal, means = np.ones((GOAL_COUNT, EARLIER_LEVELS)), np.ones(GOAL_COUNT)
+        with self._lock:
+            for goal in set(_event_goals(np.array(Goal))):
+                factors = self.calibration.earlier_factors(goal)
+                discounts = factors / factors.max()
+                expected = self.calibration.earlier_expected(goal)
+                by_goal[goal_row(goal)] = discounts
+                means[goal_row(goal)] = expected @ discounts / expected.sum() if expected.any() else discounts[0]
+        return EarlierDiscounts(by_goal, means)
 
     def count_expected(
-        self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray
+        self, goal: int, campaign_ids: np.ndarray, probabilities: np.ndarray, spread: np.ndarray, earlier: np.ndarray
     ) -> None:
         """Calibrate: see `Calibration.add_expected`."""
         with self._lock:
-            self.calibration.add_expected(goal, campaign_ids, probabilities, spread)
+            self.calibration.add_expected(goal, campaign_ids, probabilities, spread, earlier)
 
-    def count_observed(self, goal: int, campaign_ids: np.ndarray, spread: np.ndarray) -> None:
+    def count_observed(self, goal: int, campaign_ids: np.ndarray, spread: np.ndarray, earlier: np.ndarray) -> None:
         """Calibrate: see `Calibration.add_observed`."""
         with self._lock:
-            self.calibration.add_observed(goal, campaign_ids, spread)
+            self.calibration.add_observed(goal, campaign_ids, spread, earlier)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything learned, as arrays; only slots that were ever touched are held."""
@@ -272,7 +296,7 @@ class Predictor:
         if not np.isfinite(weights).all() or (weights[:, :, SLOT_VARIANCE] <= 0).any():
             raise ValueError("predictor state: a mean is not finite or a variance not positive")
         calibration = Calibration(self.settings.calibration)
-        calibration.restore({name: state[f"calibration_{name}"] for name in ("goals", "keys", "sums")})
+        calibration.restore({name: state[f"calibration_{name}"] for name in ("goals", "keys", "sums", "earlier")})
         with self._lock:
             self._weights, self.calibration, self._published = weights, calibration, None
             self.trained = int(state["trained"])
@@ -291,6 +315,11 @@ class Predictor:
         saved = arrays_from(path.read_bytes())
         check_like(saved, self.state())
         self.restore(saved)
+
+
+def _event_goals(goals: np.ndarray) -> list[int]:
+    """The goal whose events calibrate each: kept fans are predicted as fans."""
+    return [goal_row(goal) + 1 for goal in goals.tolist()]
 
 
 def goal_rows(goals: np.ndarray) -> np.ndarray:

@@ -81,11 +81,12 @@ class ReferenceModel:
         return self.weights.get(feature % self.slots, (0.0, PRIOR_VARIANCE))
 
     def _average(self, feature: int) -> float:
-        """The n means that a slot had, the k-th of them weighing k."""
+        """The n means that a slot had, the k-th of them weighing k (k + 1)."""
         had = self.means.get(feature % self.slots)
         if not had:
             return self._weight(feature)[0]
-        return math.fsum(k * mean for k, mean in enumerate(had, 1)) / (len(had) * (len(had) + 1) / 2)
+        weights = [k * (k + 1) for k in range(1, len(had) + 1)]
+        return math.fsum(weight * mean for weight, mean in zip(weights, had, strict=True)) / sum(weights)
 
     def score(self, features: list[int]) -> tuple[float, float]:
         """Mean and variance of the score, noise included, by the present means."""

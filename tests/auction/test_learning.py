@@ -10,9 +10,18 @@ import pytest
 from auction.learning import Learner
 from auction.predictor.features import Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import Predictor
+from auction.predictor.predictor import Predictor, goal_row
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
-from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, MAX_FEATURES, OUTCOME, Goal, OutcomeKind, Verdict
+from pacing.facts import (
+    EARLIER_SHIFT,
+    FLAG_CALLER_PREDICTION,
+    JUDGEMENT,
+    MAX_FEATURES,
+    OUTCOME,
+    Goal,
+    OutcomeKind,
+    Verdict,
+)
 from pacing.ledger.owners import Positions
 
 START_MS = 1_800_000_000_000
@@ -125,6 +134,22 @@ def test_late_follows_do_not_bias_a_young_day() -> None:
     assert told[0] == pytest.approx(1.0, abs=0.12)
     assert told[1] == pytest.approx(1.0, abs=0.06)
     assert np.mean(predicted) == pytest.approx(np.mean(RATES), rel=0.12)
+
+
+def test_what_viewers_saw_before_is_learned_from_the_tokens() -> None:
+    rng, learner, first = np.random.default_rng(5), Learner(Predictor()), 1
+    for minute in range(200):
+        now_ms = START_MS + (minute + 1) * MS_PER_MINUTE
+        rows, judged = billed_rows(first, np.full(300, now_ms - 30_000), rng.integers(0, 3, 300))
+        earlier = rng.integers(0, 3, 300)
+        rows["decision"]["flags"] = earlier << EARLIER_SHIFT
+        came = np.flatnonzero(rng.random(300) < np.array([0.08, 0.06, 0.04])[earlier])
+        more_rows, more_judged = follow_rows(first + 300, np.full(len(came), now_ms), rows["sequence"][came])
+        first += 300 + len(came)
+        learner.learn(np.concatenate([rows, more_rows]), np.concatenate([judged, more_judged]), now_ms)
+    discounts = learner.predictor.earlier_discounts().by_goal[goal_row(Goal.FANS)]
+    assert discounts[0] == 1.0
+    np.testing.assert_allclose(discounts[1:3], [0.75, 0.5], atol=0.1)
 
 
 def test_only_charged_impressions_with_the_engines_own_prediction_teach() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 
 from auction.predictor.features import FEATURE_COUNT
 from auction.predictor.waiting.kernels import pop_due, push_all
+from pacing.facts import MOST_EARLIER
 
 _GOALS_PER_TICKET = 8
 _MAX_TICKET = 2**59
 _MAX_ITEM = _MAX_TICKET * _GOALS_PER_TICKET
-_PER_IMPRESSION = ("sequences", "campaign_ids", "at_ms", "features", "pending")
+_PER_IMPRESSION = ("sequences", "campaign_ids", "at_ms", "features", "earlier", "pending")
 _POP_AT_ONCE = 65_536
 
 
@@ -35,6 +36,7 @@ class WaitingRoom:
         features: u4[capacity, 16].
         campaign_ids: u8[capacity].
         at_ms: i8[capacity].
+        earlier: u1[capacity], impressions of the creator that the viewer had before, 0..MOST_EARLIER.
     """
 
     def __init__(self, capacity: int = 2**18) -> None:
@@ -44,6 +46,7 @@ class WaitingRoom:
         self.features = np.zeros((capacity, FEATURE_COUNT), np.uint32)
         self.campaign_ids = np.zeros(capacity, np.uint64)
         self.at_ms = np.zeros(capacity, np.int64)
+        self.earlier = np.zeros(capacity, np.uint8)
         self._sequences = np.zeros(capacity, np.uint64)
         self._pending = np.zeros(capacity, np.uint8)  # bit goal: not yet released
         self._slot_of: dict[int, int] = {}  # of those that came since the last restore; the others are found below
@@ -83,6 +86,7 @@ class WaitingRoom:
         campaign_ids: np.ndarray,
         at_ms: np.ndarray,
         features: np.ndarray,
+        earlier: np.ndarray,
         goals: np.ndarray,
         due_ms: np.ndarray,
     ) -> None:
@@ -91,6 +95,7 @@ class WaitingRoom:
         Args:
             sequences, campaign_ids, at_ms: u8[n], u8[n], i8[n]; n at most `capacity`.
             features: u4[n, 16].
+            earlier: u1[n].
             goals: [g], each within 1..7.
             due_ms: i8[n, g].
 
@@ -108,6 +113,7 @@ class WaitingRoom:
         self.campaign_ids[slots] = campaign_ids
         self.at_ms[slots] = at_ms
         self.features[slots] = features
+        self.earlier[slots] = earlier
         self._pending[slots] = sum(1 << int(goal) for goal in goals)
         self._slot_of.update(zip(sequences.tolist(), slots.tolist(), strict=True))
         self._next_ticket += n
@@ -163,6 +169,7 @@ class WaitingRoom:
             "campaign_ids": self.campaign_ids[slots],
             "at_ms": self.at_ms[slots],
             "features": self.features[slots],
+            "earlier": self.earlier[slots],
             "pending": self._pending[slots],
             "due_ms": self._due_ms[: self._size].copy(),
             "items": self._items[: self._size].copy(),
@@ -189,11 +196,15 @@ class WaitingRoom:
             FEATURE_COUNT,
         ):
             raise ValueError(f"waiting impressions: {len(state['sequences'])} rows, not {count}")
+        most = int(state["earlier"].max(initial=0))
+        if most > MOST_EARLIER:
+            raise ValueError(f"waiting impressions: earlier {most}; not in 0..{MOST_EARLIER}")
         slots = (next_ticket - count + np.arange(count)) % self.capacity
         self._sequences[slots] = state["sequences"]
         self.campaign_ids[slots] = state["campaign_ids"]
         self.at_ms[slots] = state["at_ms"]
         self.features[slots] = state["features"]
+        self.earlier[slots] = state["earlier"]
         self._pending[:] = 0
         self._pending[slots] = state["pending"]
         self._slot_of = {}

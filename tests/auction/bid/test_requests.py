@@ -12,8 +12,9 @@ import pytest
 from auction.bid.nobid import NBR_BELOW_FLOOR, NBR_BID, NBR_BLOCKED_CREATOR, NBR_FREQUENCY_CAP, NBR_NO_CAMPAIGN
 from auction.bid.token import verify_batch
 from auction.campaigns.access import Role
+from auction.predictor.predictor import goal_row
 from auction.status import refusal_of
-from pacing.facts import FLAG_CALLER_PREDICTION, FLAG_FLAT_WORTH, AuctionType, Goal, OutcomeKind, RowStatus
+from pacing.facts import FLAG_CALLER_PREDICTION, FLAG_FLAT_WORTH, AuctionType, Goal, OutcomeKind, RowStatus, earlier_of
 from pacing.money import MAX_PRICE_MICROS
 from protos import bidding_pb2
 from tests.auction.bid.engines import FIXED_BID_MICROS, Engine, a_request, decisions_of, tokens_of
@@ -182,6 +183,36 @@ def test_what_the_request_says_of_a_viewer_wins_over_what_is_known() -> None:
         assert list(engine.bid([5]).nbr) == [NBR_BID]
         assert list(engine.bid([5], **viewers(ids=[5], genders=[2])).nbr) == [501]
         assert list(engine.bid([6], **viewers(ids=[6], genders=[1])).nbr) == [NBR_BID]
+    finally:
+        engine.close()
+
+
+def test_a_bid_says_how_often_the_viewer_had_the_creator_and_is_discounted_by_it() -> None:
+    engine = Engine()
+    try:
+        engine.create(frequency_cap_per_day=9)
+        predictor, rows = engine.services.predictor, 2_000
+        ids, sure = np.ones(rows, np.uint64), np.full(rows, 0.001)
+        earlier = (np.arange(rows) % 2).astype(np.uint8)
+        predictor.count_expected(Goal.FANS, ids, np.full(rows, 0.5), sure, earlier)
+        seen_before = np.repeat(np.array([0, 1], np.uint8), [500, 300])
+        predictor.count_observed(Goal.FANS, ids[:800], sure[:800], seen_before)
+        engine.go_round()
+        first = engine.bid([601])
+        engine.status(OutcomeKind.WIN, tokens_of(first)[0])
+        engine.status(OutcomeKind.BILLABLE, tokens_of(first)[0], FIXED_BID_MICROS)
+        second = engine.bid([601, 602])
+        seen, unseen = decisions_of(second)
+        assert earlier_of(decisions_of(first)).tolist() == [0]
+        assert earlier_of(decisions_of(second)).tolist() == [1, 0]
+        discounts = predictor.earlier_discounts().by_goal[goal_row(Goal.FANS)]
+        assert discounts[1] < 0.8
+        snapshot = engine.services.engine.snapshot
+        assert snapshot is not None and discounts[1] < snapshot.mean_discounts[0] < 1
+        assert seen["probability"] == pytest.approx(unseen["probability"] * discounts[1], rel=1e-6)
+        told = engine.bid([601], **predictions([0], [1], [0.25]))
+        assert decisions_of(told)["probability"].tolist() == [0.25]
+        assert earlier_of(decisions_of(told)).tolist() == [2]
     finally:
         engine.close()
 

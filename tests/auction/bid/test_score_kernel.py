@@ -32,10 +32,11 @@ from auction.bid.reference import (
 from auction.landscape.reference import best_bid
 from auction.predictor.features import FEATURE_COUNT
 from auction.predictor.reference import Impression, features_of
-from pacing.facts import AuctionType
+from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
 from targeting.expressions import EVERYBODY, Interests, ViewerFacts, fans_segment, laotie_segment
 from tests.auction.bid.worlds import (
+    EARLIER_DISCOUNTS,
     EDGES,
     NOW_MS,
     TIE_SEED,
@@ -79,6 +80,7 @@ def campaign(campaign_id: int, **changes: object) -> ReferenceCampaign:
         "base_micros": 20_000.0,
         "frequency_cap": 1,
         "calibration": 1.0,
+        "earlier_discounts": EARLIER_DISCOUNTS[1],
         "targeting": EVERYBODY,
         "include_fans": False,
     }
@@ -139,6 +141,8 @@ def test_kernel_is_the_reference(world_: World) -> None:
             assert getattr(scored.out, column)[i, :count].tolist() == pytest.approx(expected, rel=CDF_ERROR, abs=1e-12)
         told = world_.viewers[i].predictions
         assert scored.out.out_caller[i, :count].tolist() == [int(campaign_id in told) for campaign_id in ids]
+        seen = [int(scored.out.out_earlier[i, r]) for r in range(count)]
+        assert seen == [candidate.earlier for candidate in candidates]
         bids = scored.out.out_bids_micros[i]
         for bid, candidate in zip(bids[:count].tolist(), candidates, strict=True):
             if world_.request.at == AuctionType.SECOND_PRICE:
@@ -263,6 +267,32 @@ def test_the_callers_prediction_replaces_the_models_and_may_be_zero() -> None:
     scored = score_compiled(world(campaigns, viewer(5, c1=0.5, c2=0.0)))
     assert ranked_ids(scored) == [1]
     assert scored.out.out_bids_micros[0, 0] == 500_000 and scored.out.out_caller[0, 0] == 1
+
+
+def certain(campaign_id: int, alpha_micros: float) -> ReferenceCampaign:
+    """A campaign whose event is certain, but for the discount."""
+    return campaign(campaign_id, alpha_micros=alpha_micros, base_micros=0.0, calibration=1e9, frequency_cap=9)
+
+
+def test_who_saw_the_creator_today_is_worth_less_and_may_fall_behind() -> None:
+    campaigns = [certain(1, 1e6), certain(2, 0.9e6)]
+    fresh = score_compiled(world(campaigns))
+    again = score_compiled(world(campaigns, seen=((5, 101, "shown"),)))
+    assert ranked_ids(fresh) == [1, 2] and ranked_ids(again) == [2, 1]
+    assert again.out.out_earlier[0, :2].tolist() == [0, 1]
+    assert again.out.out_probabilities[0, :2].tolist() == pytest.approx(EARLIER_DISCOUNTS[1][:2], rel=1e-7)
+    often = score_compiled(world(campaigns[:1], seen=((5, 101, "shown"),) * 8))
+    assert often.out.out_earlier[0, 0] == MOST_EARLIER
+
+
+def test_what_a_discount_brings_under_the_floor_is_no_bid() -> None:
+    one = certain(1, 1e6)
+    floor = round(1e6 * (EARLIER_DISCOUNTS[1][0] + EARLIER_DISCOUNTS[1][1]) / 2)
+    assert ranked_ids(score_compiled(world([one], viewer(5, floor)))) == [1]
+    seen = score_compiled(world([one], viewer(5, floor), seen=((5, 101, "shown"),)))
+    assert seen.out.out_nbr.tolist() == [NBR_BELOW_FLOOR]
+    told = score_compiled(world([one], viewer(5, floor, c1=1.0), seen=((5, 101, "shown"),)))
+    assert ranked_ids(told) == [1] and told.out.out_probabilities[0, 0] == 1.0
 
 
 def test_a_bid_never_passes_the_highest_amount() -> None:

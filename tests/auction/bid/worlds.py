@@ -22,7 +22,7 @@ from auction.landscape.kernels import Landscape, build_envelope
 from auction.predictor.features import CAMPAIGN_KEYS, GOAL_COUNT
 from auction.predictor.kernels import Model, fill_campaign_keys, fill_campaign_sums
 from auction.predictor.reference import ReferenceModel
-from pacing.facts import AuctionType
+from pacing.facts import EARLIER_LEVELS, AuctionType
 from targeting.attributes import Dimension
 from targeting.expressions import EVERYBODY, Expression, compile_clauses, laotie_segment
 from targeting.match.index import build_index
@@ -37,6 +37,10 @@ WORTHS = (0.0, 0.5, 1.0, 999.0, 20_000.0, 20_000.5)  # of an impression, whateve
 FLOORS = (0, 1, 999, 1_000, 20_000, 20_001, 10**10)
 EDGES = (500, 1_000, 5_000, 20_000, 60_000)
 TIE_SEED = 4_242
+EARLIER_DISCOUNTS = [
+    [1.0 - 0.03 * row - (0.12 if row % 2 else 0.0) * seen for seen in range(EARLIER_LEVELS)]
+    for row in range(GOAL_COUNT)
+]
 _SLOTS = 64
 
 
@@ -73,16 +77,18 @@ def _campaigns(draw: st.DrawFn, limit: int) -> tuple[ReferenceCampaign, ...]:
             creator_id=draw(st.sampled_from(CREATORS)),
             creative_id=draw(st.integers(1, 2**64 - 1)),
             category=draw(st.integers(0, 3)),
-            goal_row=draw(st.integers(0, GOAL_COUNT - 1)),
+            goal_row=goal_row,
             # Drawn wide and odd, so that two campaigns are only ever worth the same when both are worth a base.
             alpha_micros=draw(st.sampled_from((0.0, 0.0, 1.0, float(random.lognormal(11, 2))))),
             base_micros=draw(st.sampled_from(WORTHS)),
             frequency_cap=draw(st.integers(1, 3)),
             calibration=draw(st.sampled_from((0.7, 1.0, 1.3, 1e6))),
+            earlier_discounts=EARLIER_DISCOUNTS[goal_row],
             targeting=draw(audiences),
             include_fans=draw(st.booleans()),
         )
         for campaign_id in ids
+        for goal_row in [draw(st.integers(0, GOAL_COUNT - 1))]
     )
 
 
@@ -151,6 +157,7 @@ def campaign_columns(
         frequency_caps=np.array([c.frequency_cap for c in campaigns], np.int32),
         laotie_segments=np.array(laotie, np.int32),
         calibration=np.array([c.calibration for c in campaigns], np.float64),
+        earlier_discounts=np.array(EARLIER_DISCOUNTS),
         tie_seed=np.uint64(tie_seed),
     )
 
@@ -215,6 +222,7 @@ def score_columns(viewer_count: int, campaign_count: int, scratch_words: int, ma
         out_campaign_idx=np.full(shape, 77, np.int32),
         out_probabilities=np.full(shape, np.nan),
         out_caller=np.full(shape, 9, np.uint8),
+        out_earlier=np.full(shape, 9, np.uint8),
         out_values_micros=np.full(shape, np.nan),
         out_bids_micros=np.full(shape, -5, np.int64),
         out_nbr=np.full(viewer_count, -5, np.int32),

@@ -8,16 +8,18 @@ import pytest
 from auction.predictor.calibration import Calibration, CalibrationSettings
 from auction.predictor.delay import DelayCurve, remaining_probability
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
-from pacing.facts import Goal
+from pacing.facts import EARLIER_LEVELS, Goal
 
 FANS = int(Goal.FANS)
 SURE = 0.001
 
 
-def fill(calibration: Calibration, campaign_id: int, expected: float, observed: int, spread: float = SURE) -> None:
-    ids = np.full(100, campaign_id, np.uint64)
-    calibration.add_expected(FANS, ids, np.full(100, expected / 100), np.full(100, spread))
-    calibration.add_observed(FANS, ids[:1].repeat(observed), np.full(observed, spread))
+def fill(
+    calibration: Calibration, campaign_id: int, expected: float, observed: int, spread: float = SURE, earlier: int = 0
+) -> None:
+    ids, levels = np.full(100, campaign_id, np.uint64), np.full(max(100, observed), earlier, np.uint8)
+    calibration.add_expected(FANS, ids, np.full(100, expected / 100), np.full(100, spread), levels[:100])
+    calibration.add_observed(FANS, ids[:1].repeat(observed), np.full(observed, spread), levels[:observed])
 
 
 def test_factors_come_to_observed_over_expected_as_evidence_grows() -> None:
@@ -54,6 +56,35 @@ def test_old_evidence_fades() -> None:
     assert calibration.factor(FANS, 1) == pytest.approx(1.0, abs=0.1)
 
 
+def test_earlier_impressions_and_campaigns_are_told_apart() -> None:
+    rng = np.random.default_rng(6)
+    true_campaign, true_earlier = np.array([1.0, 1.3, 0.8]), np.array([1.0, 0.85, 0.7, 0.6])
+    calibration = Calibration(CalibrationSettings(strength=20, half_life=4_000))
+    n, p = 4_000, 0.02
+    for _ in range(150):
+        # Campaigns differ in how often they are shown again, so neither factor can be read off its own sums.
+        campaign = rng.integers(0, 3, n)
+        earlier = np.minimum(rng.geometric(np.array([0.9, 0.6, 0.4])[campaign]) - 1, 3).astype(np.uint8)
+        happened = rng.random(n) < p * true_campaign[campaign] * true_earlier[earlier]
+        ids, sure = campaign.astype(np.uint64), np.full(n, SURE)
+        calibration.add_expected(FANS, ids, np.full(n, p), sure, earlier)
+        calibration.add_observed(FANS, ids[happened], sure[happened], earlier[happened])
+    factors = np.array([calibration.factor(FANS, campaign_id) for campaign_id in range(3)])
+    levels = calibration.earlier_factors(FANS)
+    np.testing.assert_allclose(factors * levels[0], true_campaign, rtol=0.08)
+    np.testing.assert_allclose(levels[1:4] / levels[0], true_earlier[1:], rtol=0.08)
+    # What was never seen goes on like the last that was.
+    assert levels[4:].tolist() == [levels[3]] * (EARLIER_LEVELS - 4)
+    assert calibration.earlier_factors(int(Goal.PLAYS)).tolist() == [1.0] * EARLIER_LEVELS
+
+
+def test_a_few_odd_rows_do_not_turn_a_level() -> None:
+    calibration = Calibration()
+    fill(calibration, 1, 1_000, 1_000)
+    fill(calibration, 1, 1, 5, earlier=3)
+    assert 1.0 < calibration.earlier_factors(FANS)[3] < 1.15
+
+
 def test_campaigns_are_bounded_and_state_comes_back() -> None:
     calibration = Calibration(CalibrationSettings(campaigns=3))
     for campaign_id in (1, 2, 3, 4, 2, 5):
@@ -63,6 +94,11 @@ def test_campaigns_are_bounded_and_state_comes_back() -> None:
     other = Calibration()
     other.restore(state)
     assert other.factor(FANS, 2) == calibration.factor(FANS, 2)
+    np.testing.assert_array_equal(other.earlier_factors(FANS), calibration.earlier_factors(FANS))
+    with pytest.raises(ValueError, match="calibration: earlier"):
+        other.restore({**state, "earlier": state["earlier"][:, :2]})
+    with pytest.raises(ValueError, match="is negative"):
+        other.restore({**state, "earlier": -state["earlier"]})
     with pytest.raises(ValueError, match="calibration: shapes"):
         other.restore({**state, "sums": state["sums"][:1]})
     with pytest.raises(ValueError, match="not positive"):

@@ -143,6 +143,28 @@ def test_kept_fans_are_fans_that_are_kept() -> None:
         goal_row(0)
 
 
+def test_a_viewer_who_had_impressions_before_is_discounted_and_nobody_is_praised() -> None:
+    predictor = Predictor()
+    fresh = predictor.earlier_discounts()
+    assert (fresh.by_goal == 1).all() and (fresh.means == 1).all()
+    ids, sure = np.ones(4_000, np.uint64), np.full(4_000, 0.001)
+    earlier = np.repeat(np.arange(4, dtype=np.uint8), 1_000)
+    predictor.count_expected(Goal.FANS, ids, np.full(4_000, 0.5), sure, earlier)
+    came = np.concatenate([np.full(count, level) for level, count in enumerate((600, 500, 400, 450))]).astype(np.uint8)
+    predictor.count_observed(Goal.FANS, ids[: len(came)], sure[: len(came)], came)
+    told = predictor.earlier_discounts()
+    fans = told.by_goal[goal_row(Goal.FANS)]
+    assert fans[0] == 1.0 and (np.diff(fans[:3]) < 0).all() and fans[2] < fans[3] < 1.0
+    assert told.means[goal_row(Goal.FANS)] == pytest.approx(fans[:4].mean())
+    assert (np.delete(told.by_goal, goal_row(Goal.FANS), axis=0) == 1).all()
+    # The factor is that of the viewers who answer best; kept fans share the follows'.
+    goals = np.array([int(Goal.FANS), int(Goal.KEPT_FANS)])
+    factors = predictor.calibration_factors(goals, np.array([9, 9], np.uint64))
+    most = predictor.calibration.earlier_factors(int(Goal.FANS)).max()
+    assert factors[0] == pytest.approx(predictor.calibration.goal_factor(int(Goal.FANS)) * most)
+    assert factors[1] == pytest.approx(predictor.settings.kept_share * factors[0])
+
+
 def test_forgetting_makes_learned_weights_move_again() -> None:
     features, labels, _ = stream(6, 5_000)
     predictor = Predictor(PredictorSettings(forget_per_day=0.3))
@@ -160,18 +182,21 @@ def test_state_comes_back_and_strange_state_is_refused(tmp_path: Path) -> None:
     predictor, other = Predictor(), Predictor()
     p = predictor.train(Goal.FANS, features, labels)
     ids = np.arange(3_000, dtype=np.uint64) % 5
-    predictor.count_expected(Goal.FANS, ids, p, np.full(3_000, 0.1))
-    predictor.count_observed(Goal.FANS, ids[:400], np.full(400, 0.1))
+    earlier = (np.arange(3_000) % 3).astype(np.uint8)
+    predictor.count_expected(Goal.FANS, ids, p, np.full(3_000, 0.1), earlier)
+    predictor.count_observed(Goal.FANS, ids[:400], np.full(400, 0.1), np.zeros(400, np.uint8))
     predictor.save(tmp_path / "model.npz")
     other.load(tmp_path / "model.npz")
     np.testing.assert_array_equal(other.predict(Goal.FANS, features)[0], predictor.predict(Goal.FANS, features)[0])
     goals, few = np.full(5, 2), np.arange(5, dtype=np.uint64)
     np.testing.assert_array_equal(other.calibration_factors(goals, few), predictor.calibration_factors(goals, few))
+    for mine, copied in zip(predictor.earlier_discounts(), other.earlier_discounts(), strict=True):
+        np.testing.assert_array_equal(mine, copied)
     assert other.trained == 3_000
 
     for name, value, text in (
         ("version", np.array(99), "version 99"),
-        ("table_size", np.array(64), f"64 slots, not 2 with {TABLE_SIZE}"),
+        ("table_size", np.array(64), f"64 slots, not 3 with {TABLE_SIZE}"),
         ("scales", SCALES * 2, "other feature scales"),
         ("weights", np.full_like(predictor.state()["weights"], np.nan), "not finite"),
     ):

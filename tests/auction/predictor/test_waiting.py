@@ -49,7 +49,7 @@ def add(room: WaitingRoom, first: int, count: int, due_ms: int) -> None:
     features = np.repeat(sequences[:, None], 16, axis=1).astype(np.uint32)
     goals = np.array([1, 2])
     due = np.stack([np.full(count, due_ms), np.full(count, due_ms + 10)], axis=1)
-    room.add(sequences, sequences + np.uint64(100), sequences.astype(np.int64), features, goals, due)
+    room.add(sequences, sequences + np.uint64(100), sequences.astype(np.int64), features, sequences % 8, goals, due)
 
 
 def test_impressions_are_released_once_for_each_goal_when_due() -> None:
@@ -62,6 +62,7 @@ def test_impressions_are_released_once_for_each_goal_when_due() -> None:
     assert room.release_due(10_000).goals.tolist() == [2, 2, 2]
     assert len(room.release_due(10_000).goals) == 0
     assert room.features[room.slot_of(2)].tolist() == [2] * 16
+    assert room.earlier[room.slot_of(2)] == 2
 
 
 def test_what_makes_room_is_released_early_and_forgotten() -> None:
@@ -103,5 +104,8 @@ def test_state_restores_to_the_same_releases() -> None:
         for mine, copied in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, copied)
     assert other.slot_of(9) == room.slot_of(9)
+    assert other.earlier[other.slot_of(9)] == 1
+    with pytest.raises(ValueError, match=r"earlier 8; not in 0\.\.7"):
+        other.restore({**room.state(), "earlier": np.full(8, 8, np.uint8)})
     with pytest.raises(ValueError, match="capacity 8, not 4"):
         WaitingRoom(4).restore(room.state())
