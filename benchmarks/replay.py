@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from benchmarks.replay_feed import (
     total_figures,
     viewer_ids,
 )
-from benchmarks.replay_pack import TICKS, ReplayCampaign, history_from_log, load_pack, thinned
+from benchmarks.replay_pack import TICKS, ReplayCampaign, history_from_log, load_pack, thinned, with_past_day
 from benchmarks.serving import RunningServer, running_server
 from pacing.clocks import MS_PER_DAY
+from pacing.control.history import MarketHistory
 from pacing.money import MICROS_PER_UNIT
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
 
@@ -34,6 +36,8 @@ _QUICK_CAMPAIGNS = 2
 _SCORE_EXPONENT = 2  # a score loses by the square of cost over target, so that is what the engine is told to maximise
 _QUICK_THINNING = 20
 _LEAD_MS = 10 * 60_000
+# One a minute, as long as a won bid waits for its impression: what comes at one instant holds money at the same time.
+_STEPS_PER_TICK = 25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps-per-tick",
         type=int,
-        default=6,
+        default=_STEPS_PER_TICK,
         metavar="N",
-        help="spread each tick over N moves of the clock (default 6)",
+        help=f"spread each tick over N moves of the clock (default {_STEPS_PER_TICK}, one a minute)",
     )
     add_output_arguments(parser)
 
@@ -58,48 +62,75 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the replay and print what each campaign's day came to."""
     try:
-        campaigns = _campaigns(args)
+        pack = load_arrays("PACK", args.pack, "a replay pack", lambda path: list(load_pack(path)))
+        campaigns = _campaigns(args, pack)
         history = None
         if args.history:
             history = load_arrays("--history", args.history, "past days of auctions", history_from_log)
+        days = list(_days(campaigns, pack, history, args.quick))
     except (OSError, ValueError) as error:
         print(f"fanbid replay: {error}", file=sys.stderr)
         return 2
+    replays = [_replay_day(day, past, args.steps_per_tick) for day, past in days]
+    _show(replays, args.json)
+    return 0
+
+
+def _days(
+    campaigns: list[ReplayCampaign], pack: list[ReplayCampaign], history: MarketHistory | None, quick: bool
+) -> Iterator[tuple[list[ReplayCampaign], MarketHistory | None]]:
+    """Each day's campaigns, and the past that may plan them: the history, and the pack's other days beside it.
+
+    Raises:
+        ValueError: the history does not fit the pack's days.
+    """
+    for episode in _episodes(campaigns):
+        past = history
+        for other in _episodes(pack) if history is not None else ():
+            if other != episode and past is not None:
+                past = with_past_day(past, [c for c in pack if c.episode == other])
+        if past is not None and quick:
+            past = replace(past, impressions=past.impressions / _QUICK_THINNING)
+        yield [c for c in campaigns if c.episode == episode], past
+
+
+def _episodes(campaigns: list[ReplayCampaign]) -> list[str]:
+    return list(dict.fromkeys(c.episode for c in campaigns))
+
+
+def _replay_day(campaigns: list[ReplayCampaign], past: MarketHistory | None, steps_per_tick: int) -> Replay:
+    """Play one day's campaigns against a server of their own, which knows `past`."""
     with tempfile.TemporaryDirectory(prefix="fanbid-replay-") as folder:
         flags = ["--virtual-clock", str(START_AT_MS - _LEAD_MS), "--no-rest", "--no-bridge"]
         flags += ["--cost-excess-exponent", str(_SCORE_EXPONENT)]
-        if history is not None:
-            if args.quick:
-                history = replace(history, impressions=history.impressions / _QUICK_THINNING)
-            history.save(Path(folder) / "history.npz")
+        if past is not None:
+            past.save(Path(folder) / "history.npz")
             flags += ["--history", str(Path(folder) / "history.npz")]
         with running_server(Path(folder) / "engine", *flags) as server:
             replay = Replay(server, campaigns)
             replay.create_campaigns()
-            replay.run(args.steps_per_tick)
+            replay.run(steps_per_tick)
             replay.collect()
-    _show(replay, args.json)
-    return 0
+    return replay
 
 
-def _campaigns(args: argparse.Namespace) -> list[ReplayCampaign]:
+def _campaigns(args: argparse.Namespace, pack: list[ReplayCampaign]) -> list[ReplayCampaign]:
     """The campaigns to replay.
 
     Raises:
-        ValueError: --campaigns or --steps-per-tick is out of range, or the pack is none.
+        ValueError: --campaigns or --steps-per-tick is out of range.
     """
-    campaigns = load_arrays("PACK", args.pack, "a replay pack", lambda path: list(load_pack(path)))
-    wanted = args.campaigns if args.campaigns is not None else (_QUICK_CAMPAIGNS if args.quick else len(campaigns))
-    if not 1 <= wanted <= len(campaigns):
-        raise ValueError(f"--campaigns {wanted}: outside 1..{len(campaigns)}")
+    wanted = args.campaigns if args.campaigns is not None else (_QUICK_CAMPAIGNS if args.quick else len(pack))
+    if not 1 <= wanted <= len(pack):
+        raise ValueError(f"--campaigns {wanted}: outside 1..{len(pack)}")
     if not 1 <= args.steps_per_tick <= 30:
         raise ValueError(f"--steps-per-tick {args.steps_per_tick}: outside 1..30")
-    campaigns = campaigns[:wanted]
+    campaigns = pack[:wanted]
     return [thinned(c, _QUICK_THINNING) for c in campaigns] if args.quick else campaigns
 
 
 class Replay:
-    """One run of a pack against one server."""
+    """One day of a pack against one server."""
 
     def __init__(self, server: RunningServer, campaigns: list[ReplayCampaign]) -> None:
         self._creators = [server.transport("creator", 1 + idx) for idx in range(len(campaigns))]
@@ -130,7 +161,7 @@ class Replay:
         """Play the day: in each tick move the clock, ask for bids, clear them, report."""
         started_s = time.perf_counter()
         total = sum(len(r.campaign.probability) for r in self.results)
-        with progress(total, "Replaying the day") as bar:
+        with progress(total, f"Replaying day {self.results[0].campaign.episode}") as bar:
             for tick in range(TICKS):
                 for step in range(steps_per_tick):
                     self._advance(_step_at_ms(tick, step, steps_per_tick))
@@ -201,8 +232,10 @@ def _create_request(result: DayResult, segment: str) -> campaigns_pb2.CreateCamp
     )
 
 
-def _show(replay: Replay, json_path: Path | None) -> None:
-    figures: dict[str, float] = total_figures(replay.results, replay.requests, replay.elapsed_s)
+def _show(replays: list[Replay], json_path: Path | None) -> None:
+    results = [result for replay in replays for result in replay.results]
+    requests, elapsed_s = sum(r.requests for r in replays), sum(r.elapsed_s for r in replays)
+    figures: dict[str, float] = total_figures(results, requests, elapsed_s)
     rows = [
         (
             result.campaign.name,
@@ -213,7 +246,7 @@ def _show(replay: Replay, json_path: Path | None) -> None:
             f"{result.impressions:,}",
             f"{result.overspend_micros if result.overspend_micros > 0 else 0}",
         )
-        for result in replay.results
+        for result in results
     ]
     print_table(
         "AuctionNet replay",
@@ -225,7 +258,7 @@ def _show(replay: Replay, json_path: Path | None) -> None:
         f"{figures['requests_per_s']:.0f} requests/s, overspend {figures['overspend_micros_max']:.0f} micros"
     )
     if json_path is not None:
-        for result in replay.results:
+        for result in results:
             figures[f"{result.campaign.name}.lp_share"] = result.lp_share
             figures[f"{result.campaign.name}.cost_to_target"] = result.cost_to_target
             figures[f"{result.campaign.name}.spend_to_budget"] = result.spend_micros / result.budget_micros

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,12 @@ _THIRD_GIVEN_SECOND = 0.6
 PRICE_MIN = 1e-4
 PENALTY_EXPONENT = 2.0
 """A day that ends over its target cost is worth min(1, (target / cost) ** 2) of its conversions."""
+
+PROBABILITY_MIN = 1e-6
+ROWS_PER_TICK = 3_000
+"""Impressions of a tick that a day of the pack brings into a history: as many as AuctionNet's own sampled log has."""
+
+_HISTORY_COLUMNS = ("day", "bucket", "group", "series", "probability", "prices_micros", "told_micros")
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -150,12 +157,53 @@ def history_from_log(path: str | Path) -> MarketHistory:
         bucket=log["tick"].astype(np.int64),
         group=log["category"].astype(np.int64) + 1,
         series=log["agent"].astype(np.int64),
-        probability=np.maximum(log["p_x1000"] / 1000, 1e-6),
+        probability=np.maximum(log["p_x1000"] / 1000, PROBABILITY_MIN),
         prices_micros=np.maximum(rivals, PRICE_MIN) * MICROS_PER_UNIT,
         exposure=EXPOSURE.copy(),
         impressions=impressions,
         told_micros=np.maximum(log["fourth"], PRICE_MIN) * MICROS_PER_UNIT,
     )
+
+
+def with_past_day(history: MarketHistory, campaigns: list[ReplayCampaign]) -> MarketHistory:
+    """The history with one more past day: what each of `campaigns` (one or more, all of one episode) saw on it.
+
+    At most ROWS_PER_TICK impressions of a tick are taken, evenly spaced; each campaign is one series.
+
+    Raises:
+        ValueError: the history cuts its days otherwise than the pack, or its slots have other positions.
+    """
+    same_slots = history.exposure.shape == EXPOSURE.shape and np.allclose(history.exposure, EXPOSURE)
+    if history.buckets != TICKS or history.midnight_offset_ms or not same_slots:
+        raise ValueError(
+            f"history: {history.buckets} parts of a day from {history.midnight_offset_ms} ms on, exposure "
+            f"{history.exposure.tolist()}; a day of the pack has {TICKS} from 0 ms on, exposure {EXPOSURE.tolist()}"
+        )
+    columns: dict[str, Any] = {name: [getattr(history, name)] for name in _HISTORY_COLUMNS}
+    first_series = int(history.series.max()) + 1 if len(history.series) else 0
+    for number, campaign in enumerate(campaigns):
+        rows, buckets = _evenly(campaign, -(-ROWS_PER_TICK // len(campaigns)))
+        columns["day"].append(np.full(len(rows), history.days))
+        columns["bucket"].append(buckets)
+        columns["group"].append(np.full(len(rows), campaign.category + 1))
+        columns["series"].append(np.full(len(rows), first_series + number))
+        columns["probability"].append(np.maximum(campaign.probability[rows], PROBABILITY_MIN))
+        columns["prices_micros"].append(campaign.rivals[rows] * MICROS_PER_UNIT)
+        columns["told_micros"].append(np.maximum(campaign.fourth[rows], PRICE_MIN) * MICROS_PER_UNIT)
+    impressions = np.vstack([history.impressions, np.diff(campaigns[0].edges)])
+    columns = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return MarketHistory(**columns, exposure=history.exposure, impressions=impressions)
+
+
+def _evenly(campaign: ReplayCampaign, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """i8[r] up to `most` impressions of each tick, and i8[r] the ticks that they came in."""
+    sizes = np.diff(campaign.edges)
+    taken = np.minimum(sizes, most)
+    rows = [
+        first + np.arange(count) * size // max(count, 1)
+        for first, size, count in zip(campaign.edges, sizes, taken, strict=False)
+    ]
+    return np.concatenate(rows).astype(np.int64), np.repeat(np.arange(TICKS), taken)
 
 
 def thinned(campaign: ReplayCampaign, every: int) -> ReplayCampaign:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from benchmarks.replay_pack import (
     history_from_log,
     load_pack,
     thinned,
+    with_past_day,
 )
 from pacing.control.history import MarketHistory
 from protos import bidding_pb2 as pb
@@ -244,6 +246,72 @@ def test_a_sampled_log_becomes_a_history(tmp_path: Path) -> None:
     again = history_from_log(tmp_path / "history.npz")
     assert isinstance(again, MarketHistory)
     assert again.prices_micros == pytest.approx(history.prices_micros, rel=1e-6)
+
+
+def _history(days: int = 2, buckets: int = TICKS) -> MarketHistory:
+    rng = np.random.default_rng(3)
+    rows = days * buckets * 4
+    prices = -np.sort(-rng.uniform(5e4, 4e5, (rows, 3)), axis=1)
+    return MarketHistory(
+        day=np.arange(rows) % days,
+        bucket=np.arange(rows) // days % buckets,
+        group=np.ones(rows, np.int64),
+        series=np.full(rows, 7),
+        probability=rng.uniform(1e-4, 1e-2, rows),
+        prices_micros=prices,
+        exposure=np.array([1.0, 0.8, 0.48]),
+        impressions=np.full((days, buckets), 10.0),
+    )
+
+
+def test_a_day_of_the_pack_becomes_a_past_day_with_a_series_for_each_campaign() -> None:
+    one, two = _campaign(480), replace(_campaign(480, seed=6), name="e0_1", category=4)
+    history = _history()
+    joined = with_past_day(history, [one, two])
+    assert joined.days == 3
+    assert joined.impressions[2].tolist() == [10] * TICKS
+    assert (joined.impressions[:2] == history.impressions).all()
+    new = joined.day == 2
+    assert new.sum() == 960  # all of them: they are fewer than a history takes
+    assert (joined.probability[~new] == history.probability).all()
+    assert joined.series[new].tolist() == [8] * 480 + [9] * 480
+    assert joined.group[new].tolist() == [3] * 480 + [5] * 480
+    assert joined.bucket[new].tolist() == 2 * np.repeat(np.arange(TICKS), 10).tolist()
+    assert joined.prices_micros[new] == pytest.approx(np.concatenate([one.rivals, two.rivals]) * 1e6)
+    assert joined.told_micros[new] == pytest.approx(np.concatenate([one.fourth, two.fourth]) * 1e6)
+
+
+def test_of_a_long_day_a_sample_is_taken_from_all_of_each_tick() -> None:
+    campaign = _campaign(TICKS * 7_000)
+    joined = with_past_day(_history(), [campaign])
+    new = joined.day == 2
+    assert np.bincount(joined.bucket[new]).tolist() == [3_000] * TICKS
+    assert joined.impressions[2].tolist() == [7_000] * TICKS
+    assert joined.probability[new][[0, 2_999]] == pytest.approx(campaign.probability[[0, 6_997]])
+
+
+def test_a_history_of_other_hours_or_slots_is_not_joined() -> None:
+    with pytest.raises(ValueError, match="24 parts of a day"):
+        with_past_day(_history(buckets=24), [_campaign()])
+    with pytest.raises(ValueError, match="exposure"):
+        with_past_day(replace(_history(), exposure=np.array([1.0, 0.5, 0.4])), [_campaign()])
+
+
+def test_no_campaign_is_planned_from_its_own_day() -> None:
+    pack = [replace(_campaign(480, seed=i), name=name) for i, name in enumerate(["e0_0", "e0_1", "e1_0"])]
+    days = dict(
+        (day[0].episode, ([c.name for c in day], past)) for day, past in replay._days(pack[:3], pack, _history(), False)
+    )
+    assert days["e0"][0] == ["e0_0", "e0_1"]
+    assert days["e1"][0] == ["e1_0"]
+    for episode, others in (("e0", pack[2:]), ("e1", pack[:2])):
+        past = days[episode][1]
+        assert past is not None
+        expected = np.concatenate([np.maximum(c.probability, 1e-6) for c in others])
+        assert past.probability[past.day == 2] == pytest.approx(expected)
+    # also of campaigns that are not replayed themselves, and not at all without a history
+    assert [past.days for _, past in replay._days(pack[:1], pack, _history(), False) if past is not None] == [3]
+    assert [past for _, past in replay._days(pack, pack, None, False)] == [None, None]
 
 
 def test_a_file_that_is_no_pack_is_refused_in_words_of_its_own(
