@@ -142,8 +142,8 @@ def _remember_nothing(self: SharedKeys, lease_id: int, hold_seq: int, told: Told
     self._decided.add(lease_id)
 
 
-def _is_refused_for_others(self: SharedKeys, standing: Epoch) -> bool:
-    return bool(standing.owners_behind)
+def _is_never_refused(self: SharedKeys, standing: Epoch) -> bool:
+    return False
 
 
 def _never_from_before(self: SharedKeys, epoch: Any, issued_at_ms: int) -> bool:
@@ -233,8 +233,8 @@ PARTS = {
         servers=SEVERAL,
     ),
     "failover-quarantine": Part(
-        "a shared store grants nothing for a while after a failover",
-        [(SharedKeys, "is_refused", _is_refused_for_others)],
+        "a shared store grants nothing after a failover until all servers have told what they have, and for a while",
+        [(SharedKeys, "is_refused", _is_never_refused)],
         servers=SEVERAL,
     ),
     "settling-again": Part(

@@ -20,7 +20,7 @@ SHARED_SEEDS = {
     "settling-again": 7,
     "shared-tombstones": 4,
     "reclaim-grace": 1,
-    "waiting-claims": 7,
+    "waiting-claims": 0,
     "release-numbers": 24,
 }
 """Worlds of several servers that fail without a part of the shared store."""
