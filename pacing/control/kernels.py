@@ -59,6 +59,10 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
             micros; paid and told are negative where not known.
         out_sums: f8[N, SUM_COLUMNS], added to.
     """
+    log_told = np.zeros(len(row))
+    for i in range(len(row)):  # apart, so that the processor waits for many places of a large memory at once
+        if told[i] >= 0.0:
+            log_told[i] = math.log(max(told[i], 1.0))
     for i in range(len(row)):
         c = row[i]
         if c < 0:
@@ -66,7 +70,7 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
         worth = alpha[i] * probability[i]
         out_sums[c, SUM_ROWS] += 1.0
         if told[i] >= 0.0:
-            out_sums[c, SUM_LOG_TOLD] += math.log(max(told[i], 1.0))
+            out_sums[c, SUM_LOG_TOLD] += log_told[i]
             out_sums[c, SUM_TOLD] += 1.0
         elif won[i]:  # where nothing is told, what a win paid (or offered) is at least near the threshold
             out_sums[c, SUM_LOG_PRICE] += math.log(max(paid[i] if paid[i] >= 0.0 else bid[i], 1.0))

@@ -126,22 +126,23 @@ class Pacer:
             heard = [sum_up(self._state, feedback) for feedback in self._pending]
             self._pending = []
             if crowded:
-                turn = whose_turn(self._state, rows, accounts, now_ms, self._settings.solve_limit)
-                self._solve_some(rows[turn], accounts[turn], heard, crowded, now_ms)
+                turn, plans = whose_turn(self._state, rows, accounts, now_ms, self._settings.solve_limit)
+                plans[turn] = self._solve_some(rows[turn], accounts[turn], heard, crowded, now_ms)
             else:
-                self._solve_some(rows, accounts, heard, crowded, now_ms)
+                plans = self._solve_some(rows, accounts, heard, crowded, now_ms)
             self._ticked_at_ms = now_ms
-            return plans_in_force(self._state, rows, accounts, now_ms)
+        return plans
 
     def _solve_some(
         self, rows: Rows, accounts: npt.NDArray[np.void], heard: list[Auctions], crowded: bool, now_ms: int
-    ) -> None:
+    ) -> npt.NDArray[np.void]:
         """Bring these campaigns up to date and solve them anew."""
         self._absorb(rows, accounts, heard, now_ms)
         self._turn_days(rows, accounts)
         end_ms = _horizon_end(accounts)
         stale = self._stale(rows, accounts, end_ms, crowded, now_ms)
         self._solve(rows, accounts, end_ms, stale, crowded, now_ms)
+        return plans_in_force(self._state, rows, accounts, now_ms)
 
     def deficit_micros(self, campaign_id: int) -> float:
         """What a campaign must make good today for having ended yesterday over its target; 0 for a stranger."""

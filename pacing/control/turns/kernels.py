@@ -14,6 +14,7 @@ NEW = 3e12
 AT_ONCE = 2e12
 """Change of one whose plan is of other facts than those that hold, and more by how many ms it has waited."""
 
+BLOCK_ROWS = 1_024
 LOW_HALF = np.uint64(0xFFFFFFFF)
 SPREAD = np.uint64(0x9E3779B1)
 """Multiplier that spreads ids that lie close over all slots of a table (Fibonacci hashing)."""
@@ -113,6 +114,42 @@ def show_plans(
         plan["planned_day_spend_micros"] = np.int64(planned_spend)
         plan["budget_dual"] = budget_dual[c] if bids else 0.0
         plan["cost_dual"] = cost_dual[c] if bids else 0.0
+
+
+@njit(cache=True, nogil=True)
+def look_over(
+    row,
+    accounts,
+    now_ms,
+    solved_at_ms,
+    refreshed_at_ms,
+    explored_at_ms,
+    day_start_at_ms,
+    day_end_at_ms,
+    target,
+    last_spend,
+    last_left,
+    alpha,
+    away,
+    planned,
+    plan_rate,
+    budget_dual,
+    cost_dual,
+    out_change,
+    out_age_ms,
+    out_plans,
+):
+    """`rate_change` and `show_plans` of everybody, block by block, so that accounts come from memory once."""
+    for start in range(0, len(row), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        rate_change(
+            row[block], accounts[block], now_ms, solved_at_ms, refreshed_at_ms, explored_at_ms, day_start_at_ms,
+            day_end_at_ms, target, last_spend, last_left, alpha, away, out_change[block], out_age_ms[block],
+        )  # fmt: skip
+        show_plans(
+            row[block], accounts[block], now_ms, solved_at_ms, day_start_at_ms, alpha, planned, plan_rate, budget_dual,
+            cost_dual, out_plans[block],
+        )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)

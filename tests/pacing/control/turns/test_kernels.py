@@ -117,6 +117,35 @@ def test_plans_are_shown_as_by_their_plain_meaning(account: dict[str, float], kn
     assert plans[0].item() == (7, *reference.plan(account, known, NOW_MS))
 
 
+@pytest.mark.parametrize("count", [0, 1, kernels.BLOCK_ROWS, kernels.BLOCK_ROWS + 3])
+def test_everybody_is_looked_over_as_one_by_one(count: int) -> None:
+    rng, state = np.random.default_rng(count), CampaignState(1)
+    for campaign_id in range(count + 5):
+        state.add(campaign_id)
+    accounts = np.zeros(count, PACING_ACCOUNT)
+    accounts["campaign_id"] = rows = rng.permutation(count + 5)[:count]
+    accounts["day_end_at_ms"] = state.day_end_at_ms[:] = 90_000
+    accounts["day_cap_micros"] = accounts["flight_cap_micros"] = 1_000
+    state.last_left[:], state.refreshed_at_ms[:], state.budget_dual[:], state.plan_rate[:] = 1_000, 1, 0.5, 0.01
+    state.alpha[: count + 5] = rng.integers(0, 3, count + 5)
+    state.solved_at_ms[: count + 5] = rng.integers(1, NOW_MS, count + 5)
+    rating = (
+        NOW_MS, state.solved_at_ms, state.refreshed_at_ms, state.explored_at_ms, state.day_start_at_ms,
+        state.day_end_at_ms, state.target, state.last_spend, state.last_left, state.alpha, state.away,
+    )  # fmt: skip
+    showing = state.planned, state.plan_rate, state.budget_dual, state.cost_dual
+    change, age_ms, plans = np.zeros(count), np.zeros(count), np.zeros(count, PACING_PLAN)
+    kernels.look_over(rows, accounts, *rating, *showing, change, age_ms, plans)
+    expected = np.zeros(count), np.zeros(count), np.zeros(count, PACING_PLAN)
+    kernels.rate_change(rows, accounts, *rating, *expected[:2])
+    kernels.show_plans(
+        rows, accounts, NOW_MS, state.solved_at_ms, state.day_start_at_ms, state.alpha, *showing, expected[2]
+    )
+    assert change.tolist() == expected[0].tolist()
+    assert age_ms.tolist() == expected[1].tolist()
+    assert plans.tobytes() == expected[2].tobytes()
+
+
 @given(st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=40), st.data())
 def test_rows_are_found_among_the_campaigns_entered(ids: list[int], data: st.DataObject) -> None:
     campaign_ids, table = np.array(ids, np.uint64), np.full(64, -1, np.int64)
