@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auction.control import aimed_target_micros
+from auction.accounts import aimed_target_micros
 from auction.progress import DayEstimate, Progress
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
@@ -111,3 +111,14 @@ def test_state_of_another_shape_is_refused_and_changes_nothing() -> None:
         with pytest.raises((ValueError, KeyError, TypeError)):
             progress.restore(wrong)
     assert progress.state() == saved
+
+
+def test_many_are_estimated_like_one() -> None:
+    progress = _progress()
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50)
+    at_ms = START_MS + 2 * MS_PER_HOUR
+    ids, day = np.array([99, CAMPAIGN, CAMPAIGN], np.uint64), at_ms // MS_PER_DAY
+    found = progress.estimates(ids, np.array([day, day, day - 1]), at_ms, _at_once)
+    expected = [progress.estimate(*one, at_ms, _at_once) for one in ((99, day), (CAMPAIGN, day), (CAMPAIGN, day - 1))]
+    assert [DayEstimate(*row) for row in found.tolist()] == expected
+    assert found[1, 1] == pytest.approx(100)
