@@ -27,7 +27,7 @@ def figure_name(campaigns: int) -> str:
 def median_tick_ms(past: Past, campaigns: int, ticks: int) -> float:
     """Median milliseconds of a tick, at the server's period of one second, an hour into the campaigns' day.
 
-    Every campaign has supply; some have decided auctions; half have a target cost. What is timed begins when each
+    Every campaign has supply; some have decided auctions; half have a target cost, whose aim creeps. What is timed begins when each
     campaign has been solved.
     """
     rng = np.random.default_rng(5)
@@ -74,3 +74,4 @@ def _happen(pacer: Pacer, accounts: np.ndarray, rng: np.random.Generator, now_ms
     accounts["day_expected_events"] += 0.06 * won
     accounts["day_predicted_events"] = accounts["day_expected_events"]
     accounts["events_ratio"] = 1.0
+    accounts["target_cost_micros"] += accounts["target_cost_micros"] > 0  # aims creep, since the day is known better

@@ -18,6 +18,7 @@ from pacing.control.prior import MarketPrior
 from pacing.control.saved import PacerMemory, prior_digest
 from pacing.control.settings import PacerSettings
 from pacing.control.state import NEVER_MS, CampaignState
+from pacing.control.turns.kernels import EDITED_SHARE
 from pacing.control.turns.turns import plans_in_force, whose_turn
 from pacing.facts import PACING_ACCOUNT
 
@@ -288,7 +289,8 @@ class Pacer:
         target = accounts["target_cost_micros"].astype(np.float64)
         age_ms = now_ms - state.refreshed_at_ms[rows]
         begun_ms = self._forecaster.bucket_start_ms(state.bucket[rows])
-        edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
+        tolerated = EDITED_SHARE * target if crowded else 0.0
+        edited = (np.abs(state.target[rows] - target) > tolerated) | (state.day_end_at_ms[rows] != end_ms)
         state.target[rows], state.day_end_at_ms[rows] = target, end_ms
         young = now_ms - state.joined_at_ms[rows] < _YOUNG_REFRESHES * self._settings.refresh_ms
         due_ms = np.where(young, self._settings.refresh_ms // _YOUNG_REFRESHES, self._settings.refresh_ms)

@@ -19,6 +19,9 @@ LOW_HALF = np.uint64(0xFFFFFFFF)
 SPREAD = np.uint64(0x9E3779B1)
 """Multiplier that spreads ids that lie close over all slots of a table (Fibonacci hashing)."""
 
+EDITED_SHARE = 0.02
+"""A target that moved by more than this share of itself was edited; by less, the day is just known better."""
+
 EXPLORING = 1e12
 """Change of one that knows no price yet and raises its bid step by step, and more by its age in ms."""
 
@@ -44,8 +47,8 @@ def rate_change(
     """How much has changed for each campaign since it was solved.
 
     Mostly it is the share of what was left to spend that has been spent, and of the time that was left that has passed.
-    Otherwise it is NEW, AT_ONCE (another day, an edit, nothing left any more or something again, back after a pause)
-    or EXPLORING.
+    Otherwise it is NEW, AT_ONCE (another day, an edit of target, end or budget, nothing left any more or something
+    again, back after a pause) or EXPLORING.
 
     Args:
         row: i8[n] into the columns [N]. accounts: PACING_ACCOUNT[n].
@@ -69,7 +72,8 @@ def rate_change(
             out_change[i] = NEW
             continue
         other_day = day_start_at_ms[c] != account["day_start_at_ms"] or day_end_at_ms[c] != end_ms
-        edited = target[c] != account["target_cost_micros"] or abs(last_left[c] - spent - left) > 0.5
+        aim = float(account["target_cost_micros"])
+        edited = abs(target[c] - aim) > EDITED_SHARE * aim or abs(last_left[c] - spent - left) > 0.5
         if away[c] or other_day or edited or (left > 0) != (alpha[c] > 0.0):
             out_change[i] = AT_ONCE + age_ms
         elif explored_at_ms[c] == solved_at_ms[c]:

@@ -21,8 +21,9 @@ def change(account: Facts, known: Facts, now_ms: int) -> float:
     ends = [account["day_end_at_ms"], *([account["end_at_ms"]] if account["end_at_ms"] > 0 else [])]
     left, age_ms = left_of(account), now_ms - known["solved_at_ms"]
     spent = account["day_spend_micros"] - known["last_spend"]
-    facts = (account["day_start_at_ms"], min(ends), account["target_cost_micros"])
-    same_facts = facts == (known["day_start_at_ms"], known["day_end_at_ms"], known["target"])
+    same_day = (account["day_start_at_ms"], min(ends)) == (known["day_start_at_ms"], known["day_end_at_ms"])
+    aim = account["target_cost_micros"]
+    same_facts = same_day and 0.98 * aim <= known["target"] <= 1.02 * aim
     same_budget = abs(known["last_left"] - spent - left) <= 0.5
     bids_as_it_may = (known["alpha"] > 0) == (left > 0)
     if known["refreshed_at_ms"] <= 0:

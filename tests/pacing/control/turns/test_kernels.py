@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernels
 
 NOW_MS = 50_000
 ACCOUNT = {
-    "target_cost_micros": st.sampled_from([0, 400]),
+    "target_cost_micros": st.sampled_from([0, 400, 403]),
     "day_start_at_ms": st.sampled_from([10_000, 20_000]),
     "day_end_at_ms": st.sampled_from([90_000, 100_000]),
     "end_at_ms": st.sampled_from([0, 90_000, 200_000]),
@@ -91,6 +91,7 @@ def test_the_changes_come_in_their_order() -> None:
     quiet = rated()
     assert quiet == pytest.approx(400 / 5_000 + 20_000 / 60_000)
     busy = rated({"day_spend_micros": 2_000, "flight_spend_micros": 2_000})
+    assert rated({"target_cost_micros": 405}) == quiet  # a day that is known better is no edit
     exploring = rated(known={"explored_at_ms": 30_000})
     at_once = [
         rated({"target_cost_micros": 300}),
