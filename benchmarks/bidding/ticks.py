@@ -27,8 +27,8 @@ def figure_name(campaigns: int) -> str:
 def median_tick_ms(past: Past, campaigns: int, ticks: int) -> float:
     """Median milliseconds of a tick, at the server's period of one second, an hour into the campaigns' day.
 
-    Every campaign has supply; some have decided auctions; half have a target cost, whose aim creeps. What is timed begins when each
-    campaign has been solved.
+    Every campaign has supply; some have decided auctions; half have a target cost, whose aim creeps. What is timed
+    begins when each campaign has been solved.
     """
     rng = np.random.default_rng(5)
     pacer = Pacer(past.history)
