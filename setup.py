@@ -36,6 +36,7 @@ PACKAGES = [
     "pacing",
     "pacing.budget",
     "pacing.control",
+    "pacing.control.turns",
     "pacing.ledger",
     "protos",
     "protos.rpc",

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import compress
 
 import numpy as np
 
+from auction.accounts import Accounts
 from auction.bid.service import FeedbackQueue
 from auction.bid.snapshot import Snapshot
 from auction.campaigns.model import BidMode, Campaign
 from auction.config import ServeConfig
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
-from auction.progress import DayEstimate, Progress
+from auction.progress import Progress
 from auction.publisher import Publisher
 from auction.shared.pace import SharedPacer
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
-from pacing.facts import PACING_ACCOUNT
-from pacing.money import micros_from_float
-
-PRUDENCE = 9.3
-"""A target is a promise of at most: it is aimed below by so many times the variance of what its events may be. Double
-the uncertainty, and four times as much is at stake (constant absolute risk aversion)."""
-_LEAST_AIM = 0.5
-
-
-def aimed_target_micros(target_cost_micros: int, bought: DayEstimate) -> int:
-    """The cost per event that pacing aims at, in the light of how uncertain the day's events are; 0: no target."""
-    return micros_from_float(target_cost_micros * max(1.0 - PRUDENCE * bought.relative_sd**2, _LEAST_AIM))
 
 
 class Control:
@@ -57,16 +45,13 @@ class Control:
             planned_before: (campaign id, day key) to what an earlier process planned of that local day, in micros.
         """
         self._config = config
-        self._bank = bank
+        self._accounts = Accounts(bank, progress, learner.arrived_share, planned_before)
         self._pacer: Pacer | SharedPacer = shared or pacer
         self._shared = shared
         self._landscapes = landscapes
         self._publisher = publisher
-        self._progress = progress
-        self._learner = learner
         self._feedback = feedback
         self._clock = clock
-        self._planned_before = planned_before
         self._snapshot: Snapshot | None = None
         self._bids: dict[int, int] = {}
         self._alphas: dict[int, float] = {}
@@ -113,7 +98,7 @@ class Control:
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns
         now_ms = self._clock.wall_ms()
-        accounts = self._accounts(campaigns, now_ms)
+        accounts = self._accounts.gather(campaigns, now_ms)
         plans = self._pacer.tick(accounts, now_ms)
         # The accounts are read an instant later: at midnight, their day may not be the one that holds `now_ms`.
         present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
@@ -129,8 +114,7 @@ class Control:
         campaigns = self._publisher.campaigns
         now_ms = self._clock.wall_ms()
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
-        paced = list(compress(campaigns, shared.begin(ids).tolist()))
-        shared.tick(self._accounts(paced, now_ms), now_ms)
+        shared.tick(self._accounts.gather(campaigns, now_ms, shared.begin(ids)), now_ms)
         plans = shared.in_force()
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
         plans = plans[now_ms < plans["day_end_at_ms"]]
@@ -138,30 +122,6 @@ class Control:
             zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
         )
         self._planned_at_ms = now_ms
-
-    def _accounts(self, campaigns: list[Campaign], now_ms: int) -> np.ndarray:
-        ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
-        money = self._bank.accounts(ids)
-        accounts = np.zeros(len(campaigns), PACING_ACCOUNT)
-        accounts["campaign_id"] = ids
-        for name in (
-            "day_start_at_ms", "day_end_at_ms", "day_cap_micros", "day_spend_micros",
-            "flight_cap_micros", "flight_spend_micros",
-        ):  # fmt: skip
-            accounts[name] = money[name]
-        for row, campaign in zip(accounts, campaigns, strict=True):
-            row["history_group"] = campaign.category
-            row["start_at_ms"] = campaign.start_at_ms
-            row["end_at_ms"] = campaign.end_at_ms
-        for k, campaign in enumerate(campaigns):
-            day_key = int(money["day_key"][k])
-            bought = self._progress.estimate(campaign.campaign_id, day_key, now_ms, self._learner.arrived_share)
-            accounts["day_expected_events"][k] = bought.events
-            accounts["day_predicted_events"][k] = bought.predicted_events
-            accounts["events_ratio"][k] = bought.ratio
-            accounts["day_planned_micros"][k] = self._planned_before(campaign.campaign_id, day_key)
-            accounts["target_cost_micros"][k] = aimed_target_micros(campaign.target_cost_micros, bought)
-        return accounts
 
     def _worth(self, campaign: Campaign) -> tuple[float, float]:
         config = self._config

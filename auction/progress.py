@@ -14,6 +14,8 @@ from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, Goal, OutcomeKind, Verdict
 
 BUCKET_MS = 10 * MS_PER_MINUTE
+ESTIMATE_ALL, ESTIMATE_LIMIT = 2_000, 500
+"""Up to so many campaigns' days are all estimated anew at a time; of more, so many."""
 _DAY_BUCKETS = 26 * 6  # the longest local day
 _TOLD_SHARE = 0.02  # of a day: before that, its rest cannot be foretold from it
 
@@ -35,6 +37,9 @@ class DayProgress:
         observed_events: goal events attributed to the day's impressions of the engine's own p, by the time at which
             they came, f8[_DAY_BUCKETS].
         scanned_bucket, broke_at: when it was last looked whether predictions broke, and where they did; -1: not yet.
+        own_total: sum of own_events.
+        known: the last estimate, with own_total and caller_events as they were then; None: none yet.
+        known_at_ms: when that was.
     """
 
     day_key: int = 0
@@ -44,6 +49,19 @@ class DayProgress:
     observed_events: np.ndarray = field(default_factory=lambda: np.zeros(_DAY_BUCKETS))
     scanned_bucket: int = -1
     broke_at: int = -1
+    own_total: float = 0.0
+    known: tuple[DayEstimate, float, float] | None = None
+    known_at_ms: int = 0
+
+    def brought_forward(self, bias_sd: float) -> tuple[float, float, float, float]:
+        """The last estimate, and what was bought since at the ratio that was thought then: fields of DayEstimate.
+
+        Before the first one, predictions are taken for right within `bias_sd`.
+        """
+        known, own_total, caller_events = self.known or (DayEstimate(0.0, 0.0, 1.0, bias_sd), 0.0, 0.0)
+        own, by_caller = self.own_total - own_total, self.caller_events - caller_events
+        events = known.events + known.ratio * own + by_caller
+        return events, known.predicted_events + own + by_caller, known.ratio, known.relative_sd
 
     def buckets(self, at_ms: np.ndarray) -> np.ndarray:
         """i8[n]: the bucket of each instant, the nearest where it lies outside."""
@@ -103,6 +121,7 @@ class Progress:
         progress.caller_events += float(probabilities[by_caller].sum())
         buckets = progress.buckets(decisions["issued_at_ms"])
         np.add.at(progress.own_events, buckets[~by_caller], probabilities[~by_caller])
+        progress.own_total += float(probabilities[~by_caller].sum())
         told = attributed["decision"]
         counted = (_GOAL_OF_KIND[attributed["kind"]] == goal) & ((told["flags"] & FLAG_CALLER_PREDICTION) == 0)
         # An event whose token names an impression of the day before belongs to that day.
@@ -133,6 +152,30 @@ class Progress:
             present = (present * predicted + progress.caller_events) / total_predicted
         known = ratio.known_events + _still_to_come(arrivals, now_ms - progress.day_start_at_ms)
         return DayEstimate(total, total_predicted, present, own_part / math.sqrt(known))
+
+    def estimates(
+        self, campaign_ids: np.ndarray, day_keys: np.ndarray, now_ms: int, arrived_share: ArrivedShare
+    ) -> np.ndarray:
+        """`estimate` of many campaigns (u8[n], i8[n]): f8[n, 4], the fields of DayEstimate in their order.
+
+        Of more than ESTIMATE_ALL that have bought something today, ESTIMATE_LIMIT are estimated anew, the longest ago
+        first; to the last estimate of the others is added what they bought since, at the ratio that was thought then.
+        """
+        self._learn_finished(now_ms, arrived_share)
+        found = np.tile(np.array([0.0, 0.0, 1.0, self._trust.bias_sd]), (len(campaign_ids), 1))
+        days, ids, keys = self._days, campaign_ids.tolist(), day_keys.tolist()
+        bought = [k for k, i in enumerate(ids) if i in days and days[i].day_key == keys[k]]
+        anew = bought
+        if len(bought) > ESTIMATE_ALL:
+            known_at_ms = np.array([days[ids[k]].known_at_ms for k in bought], np.int64)
+            anew = np.array(bought)[np.argsort(known_at_ms, kind="stable")[:ESTIMATE_LIMIT]].tolist()
+        for k in anew:
+            day = days[ids[k]]
+            estimate = self.estimate(ids[k], keys[k], now_ms, arrived_share)
+            day.known, day.known_at_ms = (estimate, day.own_total, day.caller_events), now_ms
+        if bought:
+            found[bought] = [days[ids[k]].brought_forward(self._trust.bias_sd) for k in bought]
+        return found
 
     def _learn_finished(self, now_ms: int, arrived_share: ArrivedShare) -> None:
         for campaign_id, day in self._finished:
@@ -194,6 +237,7 @@ def _day_from(saved: Any) -> DayProgress:
         columns = {name: np.array(saved[name], np.float64) for name in ("own_events", "observed_events")}
         names = ("day_key", "day_start_at_ms", "caller_events")
         day = DayProgress(**{name: _finite(name, saved[name]) for name in names}, **columns)  # type: ignore[arg-type]
+        day.own_total = float(columns["own_events"].sum())
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"a campaign's day: {type(error).__name__}: {error}") from None
     for name, column in columns.items():

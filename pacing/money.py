@@ -1,13 +1,16 @@
 """Money is a whole number of micros (millionths of the deployment's currency), held in int64.
 
-A float never becomes money except through `micros_from_float`, and money is never divided except by `cpm_micros`, at
-the edge, for display.
+A float never becomes money except through `micros_from_float` and its array form, and money is never divided except by
+`cpm_micros`, at the edge, for display.
 """
 
 from __future__ import annotations
 
 import math
 from decimal import Decimal, InvalidOperation
+
+import numpy as np
+import numpy.typing as npt
 
 MICROS_PER_UNIT = 1_000_000
 
@@ -33,6 +36,18 @@ def micros_from_float(value: float) -> int:
     if not math.isfinite(value) or abs(value) > MAX_AMOUNT_MICROS:
         raise ValueError(f"amount {value!r} micros: not a number within +-{MAX_AMOUNT_MICROS}")
     return math.floor(value)
+
+
+def micros_from_floats(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """`micros_from_float` of f8[n] amounts, as i8[n].
+
+    Raises:
+        ValueError: one is not finite, or lies outside +-MAX_AMOUNT_MICROS.
+    """
+    wrong = ~(np.abs(values) <= MAX_AMOUNT_MICROS)
+    if wrong.any():
+        raise ValueError(f"amount {float(values[wrong][0])!r} micros: not a number within +-{MAX_AMOUNT_MICROS}")
+    return np.floor(values).astype(np.int64)
 
 
 def micros_from_text(text: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auction.control import aimed_target_micros
+from auction.accounts import aimed_target_micros
 from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
 from auction.progress import Progress
 from auction.trust import Trust

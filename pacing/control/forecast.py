@@ -11,6 +11,10 @@ from pacing.clocks import MS_PER_DAY
 from pacing.control import kernels
 from pacing.control.grid import ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
 from pacing.control.kernels import (
+    CURRENT_COST,
+    CURRENT_VALUE,
+    LATER_COST,
+    LATER_VALUE,
     SUM_FIRST,
     SUM_LOG_PRICE,
     SUM_LOG_SHADE,
@@ -25,7 +29,6 @@ from pacing.control.prior import MarketPrior
 from pacing.control.settings import PacerSettings
 from pacing.control.shifts import notice_shifts
 from pacing.control.state import LEVEL, PRICE, TRAFFIC, CampaignState
-from pacing.facts import AuctionType
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -53,8 +56,7 @@ class Forecaster:
         self._curves = np.stack([prior.value_curve, prior.cost_curve, prior.told_cdf])
         self._bucket_ms = MS_PER_DAY / prior.buckets
         self._prior_rows = settings.prior_rows if prior.known.all() else settings.cold_prior_rows
-        self._current: int | None = None  # absolute number of the running bucket
-        self._ticked_at_ms = 0
+        self._current: int | None = None  # absolute number of the bucket that runs for the campaigns in work
 
     # time -----------------------------------------------------------------------------------------------------------
 
@@ -71,26 +73,33 @@ class Forecaster:
         """Absolute number of the bucket that is running; 0 before `begin`."""
         return self._current or 0
 
+    def bucket_reached(self, now_ms: int) -> int:
+        """Absolute number of the bucket that runs now; the clock may stand back, a bucket does not."""
+        return max(self.bucket, math.floor(self._bucket_at(now_ms)))
+
     @property
     def has_begun(self) -> bool:
         """Whether any campaign was ever placed."""
         return self._current is not None
 
-    def begin(self, bucket: int, at_ms: int) -> None:
-        """Take `bucket` for the one that is running, and `at_ms` for the instant of the last tick."""
+    def begin(self, bucket: int) -> None:
+        """Take `bucket` for the one that is running for all campaigns that are named until the next call."""
         self._current = bucket
-        self._ticked_at_ms = at_ms
 
-    def bucket_span(self, bucket: int) -> tuple[float, float]:
-        """First instant of a bucket, and of the next one."""
-        start_ms = self._prior.midnight_offset_ms + bucket * self._bucket_ms
-        return start_ms, start_ms + self._bucket_ms
+    def bucket_start_ms(self, bucket: Rows) -> FloatArray:
+        """First instants of buckets, f8[n]."""
+        return np.asarray(self._prior.midnight_offset_ms + bucket * self._bucket_ms, np.float64)
+
+    def bucket_end_ms(self, bucket: Rows) -> FloatArray:
+        """First instants after buckets, f8[n]."""
+        return self.bucket_start_ms(bucket) + self._bucket_ms
 
     def admit(self, row: int, history_group: int, now_ms: int) -> None:
         """Place a new campaign."""
         if self._current is None:
-            self.begin(math.floor(self._bucket_at(now_ms)), now_ms)
+            self.begin(math.floor(self._bucket_at(now_ms)))
         state, prior = self._state, self._prior
+        state.bucket[row] = self.bucket
         group = prior.group_of.get(history_group, 0)
         state.group[row] = group
         state.scaled[row] = ~prior.known
@@ -99,56 +108,36 @@ class Forecaster:
 
     # observations ---------------------------------------------------------------------------------------------------
 
-    def absorb(self, feedback: list[npt.NDArray[np.void]], now_ms: int) -> None:
-        """Take in the supply and the auctions since the last tick."""
-        state = self._state
-        count = state.count
-        state.tick_sums[:count] = 0.0
-        columns = self._feedback_columns(feedback)
-        if columns is not None:
-            row, first, won, probability, alpha, bid, paid, told = columns
-            kernels.sum_auctions(row, first, won, probability, alpha, bid, paid, told, state.tick_sums)
-            state.sums[:count] += state.tick_sums[:count]
-        state.supply[:count] += state.tick_supply[:count]
-        self._update_scales(now_ms)
-        self._update_shade()
-        if columns is not None:
-            kernels.bin_auctions(
-                row, first, won, probability, bid, paid, told, state.log_level, state.log_price, state.mass
-            )
-            state.weight[:count, self._running] += state.tick_sums[:count, SUM_ROWS]
-            state.rows_seen[:count] += state.tick_sums[:count, SUM_ROWS]
+    def absorb(self, rows: Rows, now_ms: int) -> FloatArray:
+        """Take in the supply and the auctions since these campaigns were solved last, all in the running bucket.
 
-    def _feedback_columns(self, feedback: list[npt.NDArray[np.void]]) -> tuple[npt.NDArray[np.generic], ...] | None:
-        if not feedback:
-            return None
-        rows = np.concatenate(feedback)
-        ids, inverse = np.unique(rows["campaign_id"], return_inverse=True)
-        return (
-            self._state.rows(ids)[inverse],
-            (rows["at"] == AuctionType.FIRST_PRICE).astype(np.uint8),
-            np.ascontiguousarray(rows["won"]),
-            np.ascontiguousarray(rows["probability"]),
-            np.ascontiguousarray(rows["alpha_micros"]),
-            rows["bid_micros"].astype(np.float64),
-            rows["price_micros"].astype(np.float64),
-            rows["min_bid_to_win_micros"].astype(np.float64),
-        )
+        Returns:
+            f8[m, 2]: events and micros that this supply should have brought at their alphas.
+        """
+        state = self._state
+        state.tick_supply[rows[state.away[rows]]] = 0.0
+        state.sums[rows] += state.tick_sums[rows]
+        state.supply[rows] += state.tick_supply[rows]
+        self._update_scales(rows, now_ms)
+        self._update_shade(rows)
+        state.weight[rows, self._running] += state.tick_sums[rows, SUM_ROWS]
+        state.rows_seen[rows] += state.tick_sums[rows, SUM_ROWS]
+        expected = self._expected_outcome(rows)
+        state.tick_supply[rows] = 0.0
+        state.tick_sums[rows] = 0.0
+        return expected
 
     def _base(self, rows: Rows, bucket: int) -> FloatArray:
         """f8[m, 3]: mean log traffic, level and price of a bucket, the campaign's own past days included."""
         state = self._state
         return self._prior.mean_log[:, state.group[rows], bucket].T + state.profile[rows, :, bucket]
 
-    def _update_scales(self, now_ms: int) -> None:
+    def _update_scales(self, rows: Rows, now_ms: int) -> None:
         """The campaigns' constant offsets from the market, and the scales on which auctions are binned."""
-        state, rows = self._state, np.arange(self._state.count)
-        if not len(rows):
-            return
+        state = self._state
         base = self._base(rows, self._running)
         eligible, events = state.tick_supply[rows].T
-        elapsed = max(now_ms - self._ticked_at_ms, 0) / self._bucket_ms
-        self._ticked_at_ms = now_ms
+        elapsed = np.where(state.away[rows], 0, np.maximum(now_ms - state.solved_at_ms[rows], 0)) / self._bucket_ms
         fed = eligible > 0
         state.seen[rows, TRAFFIC] += eligible
         state.meant[rows, TRAFFIC] += np.exp(base[:, TRAFFIC]) * elapsed
@@ -182,8 +171,6 @@ class Forecaster:
         state.scale[rows] = np.where(state.scaled[rows], offset, 0.0)
         self._guess_price(rows, base)
         self._update_bin_scales(rows, base)
-        state.tick_supply[rows] = 0.0
-        self._interval = np.stack([eligible, events, told], axis=1)
 
     def _guess_price(self, rows: Rows, base: FloatArray) -> None:
         """Until a price is seen on an unknown market, the target is taken to lie low on its curve."""
@@ -203,9 +190,9 @@ class Forecaster:
         told = state.sums[rows, SUM_TOLD]
         state.log_price[rows] = (state.sums[rows, SUM_LOG_TOLD] + 20 * expected[:, PRICE]) / (told + 20)
 
-    def _update_shade(self) -> None:
+    def _update_shade(self, rows: Rows) -> None:
         """Share of first-price supply, and the value-weighted mean log of bid over worth in it."""
-        state, rows = self._state, np.arange(self._state.count)
+        state = self._state
         sums = state.sums[rows]
         known = sums[:, SUM_FIRST] + sums[:, SUM_SECOND] > 0
         total = np.maximum(sums[:, SUM_FIRST] + sums[:, SUM_SECOND], 1e-12)
@@ -215,11 +202,12 @@ class Forecaster:
             first, sums[:, SUM_LOG_SHADE] / np.maximum(sums[:, SUM_FIRST], 1e-12), state.log_shade[rows]
         )
 
-    def expected_outcome(self, rows: Rows) -> FloatArray:
-        """f8[m, 2]: events and micros that the supply since the last tick should have brought at these alphas."""
+    def _expected_outcome(self, rows: Rows) -> FloatArray:
+        """f8[m, 2]: events and micros that the supply since the last solve should have brought at these alphas."""
         state = self._state
         unit = np.zeros((len(rows), 2))
-        eligible, events, told = self._interval[rows].T if len(rows) else np.zeros((3, 0))
+        eligible, events = state.tick_supply[rows].T
+        told = state.tick_sums[rows, SUM_TOLD]
         level = np.where(
             (eligible >= 5) & (events > 0),
             np.log(np.maximum(events, 1e-12) / np.maximum(eligible, 1.0)),
@@ -236,29 +224,42 @@ class Forecaster:
 
     # the turn of a bucket, of a day -----------------------------------------------------------------------------------
 
-    def roll(self, now_ms: int) -> bool:
-        """Close the running bucket when its time is over; True: it was."""
-        reached = math.floor(self._bucket_at(now_ms))
+    def roll(self, rows: Rows, reached: int) -> None:
+        """Close the running bucket of these campaigns if it is not the one that was `reached`; that one runs now."""
         if self._current is None or reached <= self._current:
-            return False
-        rows = np.arange(self._state.count)
+            return
+        passed = reached - self._current
         self._close_bucket(rows)
+        self._carry_tables(rows, reached)
         for skipped in range(self._current + 1, min(reached, self._current + self._prior.buckets)):
             self._state.deviation[rows, :, skipped % self._prior.buckets] = self._state.forecast[
                 rows, :, skipped % self._prior.buckets
             ] + self._state.scale[rows].astype(np.float32)
         self._current = reached
-        self._state.foretold[rows] = self._state.forecast[rows, :, self._running]
-        fade = math.exp(-self._bucket_ms / self._settings.memory_ms)
-        slow_fade = math.exp(-self._bucket_ms / MS_PER_DAY)
         state = self._state
+        state.bucket[rows] = reached
+        state.foretold[rows] = state.forecast[rows, :, self._running]
+        fade = math.exp(-passed * self._bucket_ms / self._settings.memory_ms)
+        slow_fade = math.exp(-passed * self._bucket_ms / MS_PER_DAY)
         state.mass[rows] *= np.float32(fade)
         state.weight[rows] *= np.float32(fade)
         state.seen[rows] *= slow_fade
         state.meant[rows] *= slow_fade
         state.supply[rows] = 0.0
         state.sums[rows] = 0.0
-        return True
+
+    def _carry_tables(self, rows: Rows, reached: int) -> None:
+        """Until their forecasts are made anew: the bucket that runs is a mean one of those that were to come."""
+        state = self._state
+        begun = self.bucket + 1
+        to_come = (state.day_end_at_ms[rows] - self._prior.midnight_offset_ms) / self._bucket_ms - begun
+        running = 1.0 / np.maximum(to_come, 0.01)
+        left = np.clip((to_come - (reached + 1 - begun)) * running, 0.0, 1.0)
+        tables = state.tables[rows]
+        for current, later in ((CURRENT_VALUE, LATER_VALUE), (CURRENT_COST, LATER_COST)):
+            tables[:, current] = tables[:, later] * running[:, None]
+            tables[:, later] *= left[:, None]
+        state.tables[rows] = tables
 
     def _raw_deviation(self, rows: Rows, end_bucket: float) -> tuple[FloatArray, FloatArray]:
         """Deviation of the running bucket so far, scale included, and its variance (infinite: not seen), f8[m, 3]."""
@@ -342,7 +343,8 @@ class Forecaster:
         first, count = self._observed(rows)
         scale = state.scale[rows]
         own = self._prior.covariance[:, self._running, self._running]
-        notice_shifts(state, rows, own, self._current or 0, raw - scale, raw_variance)
+        fresh = state.refreshed_at_ms[rows] >= np.maximum(self.bucket_start_ms(state.bucket[rows]), 1.0)
+        notice_shifts(state, rows, own, self.bucket, fresh, raw - scale, raw_variance)
         keys = self._outlook_keys(rows, first, count)
         for key in np.unique(keys):
             same = np.flatnonzero(keys == key)

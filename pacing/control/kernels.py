@@ -59,6 +59,10 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
             micros; paid and told are negative where not known.
         out_sums: f8[N, SUM_COLUMNS], added to.
     """
+    log_told = np.zeros(len(row))
+    for i in range(len(row)):  # apart, so that the processor waits for many places of a large memory at once
+        if told[i] >= 0.0:
+            log_told[i] = math.log(max(told[i], 1.0))
     for i in range(len(row)):
         c = row[i]
         if c < 0:
@@ -66,7 +70,7 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
         worth = alpha[i] * probability[i]
         out_sums[c, SUM_ROWS] += 1.0
         if told[i] >= 0.0:
-            out_sums[c, SUM_LOG_TOLD] += math.log(max(told[i], 1.0))
+            out_sums[c, SUM_LOG_TOLD] += log_told[i]
             out_sums[c, SUM_TOLD] += 1.0
         elif won[i]:  # where nothing is told, what a win paid (or offered) is at least near the threshold
             out_sums[c, SUM_LOG_PRICE] += math.log(max(paid[i] if paid[i] >= 0.0 else bid[i], 1.0))
@@ -87,6 +91,7 @@ def bin_auctions(row, first_price, won, probability, bid, paid, told, log_level,
         log_level, log_price: f8[N] the scales in force.
         out_mass: f4[N, 3, K] by EXACT, ABOVE, BELOW; added to.
     """
+    kinds, bins, amounts = np.empty(len(row), np.uint8), np.empty(len(row), np.uint8), np.zeros(len(row))
     for i in range(len(row)):
         c = row[i]
         if c < 0 or probability[i] <= 0.0:
@@ -102,8 +107,11 @@ def bin_auctions(row, first_price, won, probability, bid, paid, told, log_level,
         log_quotient = math.log(probability[i]) - log_level[c]
         z = math.log(max(threshold, 1.0)) - log_quotient - log_price[c]
         k = math.ceil((z - Z_LOW) / Z_STEP)
-        k = min(max(k, 0), CURVE_BINS - 1)
-        out_mass[c, kind, k] += math.exp(log_quotient)
+        kinds[i], bins[i] = kind, min(max(k, 0), CURVE_BINS - 1)
+        amounts[i] = math.exp(log_quotient)
+    for i in range(len(row)):  # apart, so that the processor waits for many places of a large memory at once
+        if amounts[i] > 0.0:
+            out_mass[row[i], kinds[i], bins[i]] += amounts[i]
 
 
 @njit(cache=True, nogil=True)

@@ -10,13 +10,16 @@ import numpy.typing as npt
 
 from pacing.clocks import MS_PER_DAY
 from pacing.control import kernels
+from pacing.control.auctions import Auctions, add_to_shapes, sum_up
 from pacing.control.forecast import Forecaster
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, Z_STEP
 from pacing.control.history import MarketHistory
 from pacing.control.prior import MarketPrior
 from pacing.control.saved import PacerMemory, prior_digest
-from pacing.control.settings import PACING_PLAN, PacerSettings
+from pacing.control.settings import PacerSettings
 from pacing.control.state import NEVER_MS, CampaignState
+from pacing.control.turns.kernels import EDITED_SHARE
+from pacing.control.turns.turns import plans_in_force, whose_turn
 from pacing.facts import PACING_ACCOUNT
 
 FloatArray = npt.NDArray[np.float64]
@@ -65,6 +68,8 @@ class Pacer:
         self._digest = b""
         self._last_ids: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._last_rows: Rows = np.zeros(0, np.int64)
+        self._paced_rows: Rows = np.zeros(0, np.int64)  # of the last tick
+        self._ticked_at_ms = 0
 
     def observe(self, feedback: npt.NDArray[np.void]) -> None:
         """Learn from decided auctions, FEEDBACK[n]; rows of campaigns that no tick has named are dropped."""
@@ -100,7 +105,9 @@ class Pacer:
             self._state.tick_supply[rows[known]] += supply
 
     def tick(self, accounts: npt.NDArray[np.void], now_ms: int) -> npt.NDArray[np.void]:
-        """Solve every campaign anew.
+        """Plan every campaign: up to `solve_all` of them are solved anew, of more those whose turn it is.
+
+        The others keep their multiplier, but bid nothing while nothing is left to spend.
 
         Args:
             accounts: PACING_ACCOUNT[n], no campaign twice; days are the campaigns' own.
@@ -116,13 +123,27 @@ class Pacer:
             raise ValueError(f"accounts {accounts.dtype}: layout is not PACING_ACCOUNT")
         with self._lock:
             rows = self._admit(accounts, now_ms)
-            self._absorb(rows, accounts, now_ms)
-            turned = self._forecaster.roll(now_ms)
-            self._turn_days(rows, accounts)
-            end_ms = _horizon_end(accounts)
-            stale = self._stale(rows, accounts, end_ms, turned, now_ms)
-            plan = self._solve(rows, accounts, end_ms, stale, now_ms)
-        return plan
+            crowded = len(rows) > self._settings.solve_all
+            heard = [sum_up(self._state, feedback) for feedback in self._pending]
+            self._pending = []
+            if crowded:
+                turn, plans = whose_turn(self._state, rows, accounts, now_ms, self._settings.solve_limit)
+                plans[turn] = self._solve_some(rows[turn], accounts[turn], heard, crowded, now_ms)
+            else:
+                plans = self._solve_some(rows, accounts, heard, crowded, now_ms)
+            self._ticked_at_ms = now_ms
+        return plans
+
+    def _solve_some(
+        self, rows: Rows, accounts: npt.NDArray[np.void], heard: list[Auctions], crowded: bool, now_ms: int
+    ) -> npt.NDArray[np.void]:
+        """Bring these campaigns up to date and solve them anew."""
+        self._absorb(rows, accounts, heard, now_ms)
+        self._turn_days(rows, accounts)
+        end_ms = _horizon_end(accounts)
+        stale = self._stale(rows, accounts, end_ms, crowded, now_ms)
+        self._solve(rows, accounts, end_ms, stale, crowded, now_ms)
+        return plans_in_force(self._state, rows, accounts, now_ms)
 
     def deficit_micros(self, campaign_id: int) -> float:
         """What a campaign must make good today for having ended yesterday over its target; 0 for a stranger."""
@@ -134,7 +155,7 @@ class Pacer:
         """What is remembered of campaigns that ran lately: of all, or of those among them that are `wanted`."""
         with self._lock:
             state = self._state
-            rows = np.flatnonzero(state.ticked_at_ms[: state.count] >= now_ms - _REMEMBERED_MS)
+            rows = np.flatnonzero(state.solved_at_ms[: state.count] >= now_ms - _REMEMBERED_MS)
             if wanted is not None:
                 rows = rows[wanted(state.campaign_id[rows])]
             return PacerMemory(now_ms, self._forecaster.bucket, self._prior_digest(), state.taken(rows))
@@ -156,9 +177,7 @@ class Pacer:
         with self._lock:
             state = self._state
             if not self._forecaster.has_begun:
-                self._forecaster.begin(memory.bucket, memory.saved_at_ms)
-            elif self._forecaster.roll(now_ms):
-                state.refreshed_at_ms[: state.count] = NEVER_MS
+                self._forecaster.begin(memory.bucket)
             state.put(memory.rows)
 
     @property
@@ -185,26 +204,53 @@ class Pacer:
         for i in np.flatnonzero(rows < 0):
             row = self._state.add(int(accounts["campaign_id"][i]))
             self._state.joined_at_ms[row] = now_ms
-            self._state.ticked_at_ms[row] = now_ms
+            self._state.solved_at_ms[row] = now_ms
             self._state.day_start_at_ms[row] = accounts["day_start_at_ms"][i]
             self._state.last_spend[row] = accounts["day_spend_micros"][i]
             self._state.last_events[row] = accounts["day_predicted_events"][i]
             self._state.planned[row] = accounts["day_planned_micros"][i]
             self._forecaster.admit(row, int(accounts["history_group"][i]), now_ms)
-        return self._rows_of(accounts["campaign_id"])
+        rows = self._rows_of(accounts["campaign_id"])
+        if rows is not self._paced_rows:
+            self._note_absent(rows)
+            self._paced_rows = rows
+        return rows
 
-    def _absorb(self, rows: Rows, accounts: npt.NDArray[np.void], now_ms: int) -> None:
-        """Take in what came since the last tick: supply, auctions, and what was spent on them."""
+    def _note_absent(self, rows: Rows) -> None:
+        """Nothing is planned of a campaign while it does not run, nor is the time held against its forecast."""
         state = self._state
-        feedback, self._pending = self._pending, []
-        self._forecaster.absorb(feedback, now_ms)
+        paced, before = np.zeros(state.count, np.bool_), np.zeros(state.count, np.bool_)
+        paced[rows], before[self._paced_rows] = True, True
+        gone = np.flatnonzero(before & ~paced)
+        state.planned[gone] += state.plan_rate[gone] * (self._ticked_at_ms - state.solved_at_ms[gone])
+        state.plan_rate[gone] = 0.0
+        state.away[gone] = True
+
+    def _absorb(self, rows: Rows, accounts: npt.NDArray[np.void], heard: list[Auctions], now_ms: int) -> None:
+        """Take in what came since the last solve: supply, auctions, and what was spent on them."""
+        state, forecaster = self._state, self._forecaster
+        bucket, reached = state.bucket[rows], forecaster.bucket_reached(now_ms)
+        groups = [(b, np.flatnonzero(bucket == b)) for b in np.unique(bucket).tolist()]
+        for running, at in groups:
+            forecaster.begin(running)
+            self._count_outcomes(rows[at], accounts[at], forecaster.absorb(rows[at], now_ms), now_ms)
+        for auctions in heard:
+            add_to_shapes(state, auctions)
+        for running, at in groups:
+            forecaster.begin(running)
+            forecaster.roll(rows[at], reached)
+        forecaster.begin(reached)
+
+    def _count_outcomes(self, rows: Rows, accounts: npt.NDArray[np.void], expected: FloatArray, now_ms: int) -> None:
+        """Set what came against what was `expected`, f8[m, 2] of Forecaster.absorb."""
+        state = self._state
         same_day = (state.day_start_at_ms[rows] == accounts["day_start_at_ms"]) & ~state.away[rows]
         state.away[rows] = False
         active = rows[same_day]
         spent = np.maximum(accounts["day_spend_micros"][same_day] - state.last_spend[active], 0.0)
         gained = np.maximum(accounts["day_predicted_events"][same_day] - state.last_events[active], 0.0)
-        elapsed_ms = now_ms - state.ticked_at_ms[active]
-        expected = self._forecaster.expected_outcome(active)
+        elapsed_ms = now_ms - state.solved_at_ms[active]
+        expected = expected[same_day]
         # Accounts may be seen late: what was expected before the first spending showed is no measure of it.
         state.outcome[active[(state.last_spend[active] <= 0) & (spent > 0)]] = 0.0
         fade = np.exp(-elapsed_ms / _GAIN_MEMORY_MS)[:, None]
@@ -212,7 +258,7 @@ class Pacer:
             [gained, spent, expected[:, 0], expected[:, 1]], axis=1
         )
         state.planned[active] += state.plan_rate[active] * elapsed_ms
-        state.ticked_at_ms[rows] = now_ms
+        state.solved_at_ms[rows] = now_ms
 
     def _turn_days(self, rows: Rows, accounts: npt.NDArray[np.void]) -> None:
         """Where a new budget day has begun: carry a bounded deficit, fold the day into the campaign's own profile."""
@@ -232,25 +278,28 @@ class Pacer:
         state.last_expected[rows] = accounts["day_expected_events"]
 
     def _stale(
-        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], turned: bool, now_ms: int
+        self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], crowded: bool, now_ms: int
     ) -> npt.NDArray[np.bool_]:
         """Which forecasts must be made anew; at most `refresh_limit`, the oldest first.
 
-        A forecast that must wait goes on with the bucket for which it was made.
+        On a crowded platform, those of new and of edited campaigns are, and few others. A forecast that must wait into
+        another bucket takes the mean of what was to come for that bucket.
         """
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
-        if turned:
-            state.refreshed_at_ms[rows] = NEVER_MS
         age_ms = now_ms - state.refreshed_at_ms[rows]
-        edited = (state.target[rows] != target) | (state.day_end_at_ms[rows] != end_ms)
+        begun_ms = self._forecaster.bucket_start_ms(state.bucket[rows])
+        tolerated = EDITED_SHARE * target if crowded else 0.0
+        edited = (np.abs(state.target[rows] - target) > tolerated) | (state.day_end_at_ms[rows] != end_ms)
         state.target[rows], state.day_end_at_ms[rows] = target, end_ms
         young = now_ms - state.joined_at_ms[rows] < _YOUNG_REFRESHES * self._settings.refresh_ms
         due_ms = np.where(young, self._settings.refresh_ms // _YOUNG_REFRESHES, self._settings.refresh_ms)
-        stale = edited | (age_ms >= due_ms)
-        if int(stale.sum()) > self._settings.refresh_limit:
-            oldest = np.argsort(-age_ms, kind="stable")[: self._settings.refresh_limit]
-            keep = np.zeros(len(rows), np.bool_)
+        stale = edited | (age_ms >= due_ms) | (state.refreshed_at_ms[rows] < begun_ms)
+        at_once = crowded & (edited | (state.refreshed_at_ms[rows] == NEVER_MS))
+        limit = self._settings.crowded_refresh_limit // 2 if crowded else self._settings.refresh_limit
+        if int(stale.sum()) > limit:
+            oldest = np.argsort(-age_ms / due_ms if crowded else -age_ms, kind="stable")[:limit]
+            keep = at_once.copy()
             keep[oldest] = True
             stale &= keep
         return np.asarray(stale, np.bool_)
@@ -261,15 +310,19 @@ class Pacer:
         accounts: npt.NDArray[np.void],
         end_ms: npt.NDArray[np.int64],
         stale: npt.NDArray[np.bool_],
+        crowded: bool,
         now_ms: int,
-    ) -> npt.NDArray[np.void]:
+    ) -> None:
         state, forecaster = self._state, self._forecaster
+        left = self._settings.crowded_refresh_limit // 2 if crowded else _RECENTRE_STEPS * len(rows)
         further = accounts["end_at_ms"] > accounts["day_end_at_ms"]
         forecaster.refresh(rows[stale], end_ms[stale], further[stale], now_ms)
         inputs = self._solver_inputs(rows, accounts, end_ms, now_ms)
         log_alpha, limits, binding = self._run_solver(rows, inputs)
         for _ in range(_RECENTRE_STEPS):
             edge = (binding >= kernels.BELOW_GRID) & forecaster.may_recentre(rows, binding, inputs[:, kernels.BUDGET])
+            edge &= np.cumsum(edge) <= left
+            left -= int(edge.sum())
             if not edge.any():
                 break
             forecaster.recentre(rows[edge], log_alpha[edge])
@@ -284,7 +337,7 @@ class Pacer:
             forecaster.recentre(
                 rows[drifted & (binding < kernels.BELOW_GRID)], log_alpha[drifted & (binding < kernels.BELOW_GRID)]
             )
-        return self._plan(rows, accounts, limits, log_alpha, binding, inputs, now_ms)
+        self._plan(rows, accounts, limits, log_alpha, binding, inputs, now_ms)
 
     def _solver_inputs(
         self, rows: Rows, accounts: npt.NDArray[np.void], end_ms: npt.NDArray[np.int64], now_ms: int
@@ -347,7 +400,7 @@ class Pacer:
         binding: npt.NDArray[np.uint8],
         inputs: FloatArray,
         now_ms: int,
-    ) -> npt.NDArray[np.void]:
+    ) -> None:
         state = self._state
         target = accounts["target_cost_micros"].astype(np.float64)
         alpha = np.exp(
@@ -362,18 +415,13 @@ class Pacer:
         state.alpha[rows] = alpha
         _, spend, _, spend_meant = state.outcome[rows].T
         weight = _SHOWN_PRIOR_SHARE * np.maximum(accounts["day_cap_micros"].astype(np.float64), 1.0)
-        state.plan_rate[:] = 0.0  # whoever is not here does not run: nothing is planned of it until it is back
         state.plan_rate[rows] = self._forecaster.cost_rate(rows, alpha) * (spend + weight) / (spend_meant + weight)
-        state.last_cap[rows] = accounts["day_cap_micros"]
-        plan = np.zeros(len(rows), PACING_PLAN)
-        plan["campaign_id"] = accounts["campaign_id"]
-        plan["alpha_micros"] = alpha
-        plan["planned_day_spend_micros"] = np.minimum(state.planned[rows], accounts["day_cap_micros"]).astype(np.int64)
+        state.last_left[rows] = inputs[:, kernels.BUDGET]
         positive = alpha > 0
-        plan["budget_dual"][positive] = np.where(binding[positive] == kernels.BUDGET_BINDS, 1 / alpha[positive], 0.0)
+        by_budget = positive & (binding == kernels.BUDGET_BINDS)
+        state.budget_dual[rows] = np.where(by_budget, 1 / np.where(by_budget, alpha, 1.0), 0.0)
         margin = np.maximum(alpha - target, 1e-3 * np.maximum(target, 1.0))
-        plan["cost_dual"] = np.where(positive & (binding == kernels.COST_BINDS), 1 / margin, 0.0)
-        return plan
+        state.cost_dual[rows] = np.where(positive & (binding == kernels.COST_BINDS), 1 / margin, 0.0)
 
     def _drawn(self, rows: Rows, limits: FloatArray, log_alpha: FloatArray, target: FloatArray) -> FloatArray:
         """Log multipliers, drawn towards the target as far as the forecast behind each limit is uncertain."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacing.control.prior import MarketPrior
-from pacing.control.state import NEVER_MS, CampaignState
+from pacing.control.state import CampaignState
 
 if TYPE_CHECKING:
     from pacing.control.forecast import Forecaster
@@ -98,17 +98,20 @@ class PacerMemory:
             state, forecaster: empty ones, that work on the same prior.
         """
         paused = now_ms - self.saved_at_ms > PAUSE_MS
-        start_ms, end_ms = forecaster.bucket_span(self.bucket)
         rows = state.put(self.rows)
-        forecaster.begin(self.bucket, self.saved_at_ms)
+        forecaster.begin(self.bucket)
+        reached = forecaster.bucket_reached(now_ms)
         if paused:
+            bucket = state.bucket[rows]
+            start_ms, end_ms = forecaster.bucket_start_ms(bucket), forecaster.bucket_end_ms(bucket)
             watched_ms = np.maximum(self.saved_at_ms - np.maximum(state.joined_at_ms[rows], start_ms), 0)
-            state.joined_at_ms[rows] = min(now_ms, end_ms) - watched_ms
-        if forecaster.roll(now_ms):
-            state.refreshed_at_ms[rows] = NEVER_MS
-            if paused:
-                state.joined_at_ms[rows] = now_ms
-        if paused:
+            begun_ms = np.minimum(now_ms, end_ms) - watched_ms
+            state.joined_at_ms[rows] = begun_ms
+            for running in np.unique(bucket).tolist():
+                forecaster.begin(running)
+                forecaster.roll(rows[bucket == running], reached)
+            forecaster.begin(reached)
+            state.joined_at_ms[rows[bucket < reached]] = now_ms
             state.explored_at_ms[rows] = now_ms
             state.plan_rate[rows] = 0.0
             state.away[rows] = True

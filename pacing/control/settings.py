@@ -37,6 +37,11 @@ class PacerSettings:
         cold_target_sd: the same where no past days are known.
         refresh_ms: a campaign's forecast is made anew when it is this old (and whenever a time-of-day bucket turns).
         refresh_limit: at most so many forecasts in one tick; the oldest first.
+        solve_all: up to so many campaigns are all solved at every tick; with more, the platform is crowded.
+        solve_limit: of a crowd, so many campaigns are solved at a tick: half of them those that were solved longest
+            ago, the others those of which most has changed.
+        crowded_refresh_limit: of a crowd, at most so many forecasts in one tick, beside those of new and of edited
+            campaigns: half of them of what is old, half of where the multiplier left its forecast's range.
         memory_ms: observations of price and cost lose weight with this time constant.
         prior_rows: the shape of past days' curves counts as much as this many auctions of the campaign's own.
         cold_prior_rows: the same for the shape that is assumed where no past days are known.
@@ -50,6 +55,9 @@ class PacerSettings:
     cold_target_sd: float = 0.6
     refresh_ms: int = 300_000
     refresh_limit: int = 500
+    solve_all: int = 2_000
+    solve_limit: int = 500
+    crowded_refresh_limit: int = 40
     memory_ms: int = 21_600_000
     prior_rows: float = 3_000.0
     cold_prior_rows: float = 300.0
@@ -68,6 +76,9 @@ class PacerSettings:
             ("cold_target_sd", 0.01, 10.0),
             ("refresh_ms", 1, 86_400_000),
             ("refresh_limit", 1, 10_000_000),
+            ("solve_all", 0, 10_000_000),
+            ("solve_limit", 2, 10_000_000),
+            ("crowded_refresh_limit", 2, 10_000_000),
             ("memory_ms", 1_000, 30 * 86_400_000),
             ("prior_rows", 1.0, 1e9),
             ("cold_prior_rows", 1.0, 1e9),

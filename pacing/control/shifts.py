@@ -17,7 +17,13 @@ _LOG_PRICE_VARIANCE = 0.6  # of single prices around their mean
 
 
 def notice_shifts(
-    state: CampaignState, rows: Rows, own: FloatArray, bucket: int, raw: FloatArray, raw_variance: FloatArray
+    state: CampaignState,
+    rows: Rows,
+    own: FloatArray,
+    bucket: int,
+    fresh: npt.NDArray[np.bool_],
+    raw: FloatArray,
+    raw_variance: FloatArray,
 ) -> None:
     """Mark levels and prices of the running bucket that lie outside of what was expected of it.
 
@@ -27,6 +33,7 @@ def notice_shifts(
         rows: i8[m] of the state.
         own: f8[3], how much past days vary in the running bucket.
         bucket: absolute number of the running bucket.
+        fresh: bool[m], their forecasts are of this bucket; others have seen too little of it to tell.
         raw: f8[m, 3], how far the running bucket lies from its mean, in logs.
         raw_variance: f8[m, 3] of that; narrowed here for shifted prices.
     """
@@ -34,7 +41,7 @@ def notice_shifts(
     drawn = np.where(np.isfinite(raw_variance), raw_variance, 0.0)
     drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
     outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
-    outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & (state.refreshed_at_ms[rows] > 0)[:, None]
+    outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & fresh[:, None]
     outside[:, TRAFFIC] = False
     state.shifted[rows] |= outside
     state.shift_bucket[rows[outside.any(axis=1)]] = bucket

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pacing.control.grid import ALPHA_BINS, CURVE_BINS
 from pacing.control.kernels import SUM_COLUMNS, TABLE_ROWS
+from pacing.control.turns.kernels import find_rows, insert_ids
 
 TRAFFIC, LEVEL, PRICE = 0, 1, 2
 NEVER_MS = int(np.iinfo(np.int64).min // 2)
@@ -24,8 +25,9 @@ class CampaignState:
         foretold: f8[N, 3] the deviation expected of the running bucket when it began.
         shifted: bool[N, 3] the series left today what past days span.
         seen, meant: f8[N, 3] observed and expected sums behind `scale`, with memory.
-        supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last tick.
-        sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last tick.
+        bucket: i8[N] absolute number of the bucket in which the campaign was last solved; its running bucket.
+        supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last solve.
+        sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last solve.
         outcome: f8[N, 4] with memory: events and spend that came, events and spend that were expected.
         layout: dtype of one row as a record.
     """
@@ -37,6 +39,7 @@ class CampaignState:
         self._columns: dict[str, tuple[str, tuple[int, ...]]] = {
             "campaign_id": ("u8", ()),
             "group": ("i8", ()),
+            "bucket": ("i8", ()),
             "deviation": ("f4", (3, buckets)),
             "profile": ("f4", (3, buckets)),
             "forecast": ("f4", (3, buckets)),
@@ -79,19 +82,24 @@ class CampaignState:
             "last_spend": ("f8", ()),
             "last_events": ("f8", ()),  # as predicted
             "last_expected": ("f8", ()),  # as thought in the light of what arrived
-            "last_cap": ("f8", ()),
+            "last_left": ("f8", ()),  # micros of day and flight that were left
             "planned": ("f8", ()),
-            "plan_rate": ("f8", ()),  # micros per ms until the next tick
-            "ticked_at_ms": ("i8", ()),
+            "plan_rate": ("f8", ()),  # micros per ms until the next solve
+            "budget_dual": ("f8", ()),
+            "cost_dual": ("f8", ()),
+            "solved_at_ms": ("i8", ()),
             "explored_at_ms": ("i8", ()),
-            "away": ("?", ()),  # restored after a pause: what was spent until its next tick says nothing
+            "away": ("?", ()),  # nobody paced it for a while: what came until its next solve says nothing
         }
         self.layout = np.dtype([(name, f"<{kind}", shape) for name, (kind, shape) in self._columns.items()])
+        self._table: npt.NDArray[np.int64] = np.full(256, -1, np.int64)  # rows by campaign id
+        self._entered = 0  # so many rows are in the table
         self._capacity = 0
         self._grow(64)
 
     campaign_id: npt.NDArray[np.uint64]
     group: npt.NDArray[np.int64]
+    bucket: npt.NDArray[np.int64]
     deviation: npt.NDArray[np.float32]
     profile: npt.NDArray[np.float32]
     forecast: npt.NDArray[np.float32]
@@ -134,10 +142,12 @@ class CampaignState:
     last_spend: npt.NDArray[np.float64]
     last_events: npt.NDArray[np.float64]
     last_expected: npt.NDArray[np.float64]
-    last_cap: npt.NDArray[np.float64]
+    last_left: npt.NDArray[np.float64]
     planned: npt.NDArray[np.float64]
     plan_rate: npt.NDArray[np.float64]
-    ticked_at_ms: npt.NDArray[np.int64]
+    budget_dual: npt.NDArray[np.float64]
+    cost_dual: npt.NDArray[np.float64]
+    solved_at_ms: npt.NDArray[np.int64]
     explored_at_ms: npt.NDArray[np.int64]
     away: npt.NDArray[np.bool_]
 
@@ -154,8 +164,14 @@ class CampaignState:
 
     def rows(self, campaign_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Rows of these campaigns, -1 for those never added."""
-        get = self.row_of.get
-        return np.fromiter((get(i, -1) for i in campaign_ids.tolist()), np.int64, len(campaign_ids))
+        if 2 * self.count > len(self._table):
+            self._table, self._entered = np.full(4 * self._capacity, -1, np.int64), 0
+        if self._entered < self.count:
+            insert_ids(self.campaign_id[: self.count], self._entered, self._table)
+            self._entered = self.count
+        rows = np.empty(len(campaign_ids), np.int64)
+        find_rows(self.campaign_id, self._table, np.ascontiguousarray(campaign_ids, np.uint64), rows)
+        return rows
 
     def add(self, campaign_id: int) -> int:
         """Give a new campaign its row."""

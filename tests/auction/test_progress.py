@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auction.control import aimed_target_micros
+from auction.accounts import aimed_target_micros
 from auction.progress import DayEstimate, Progress
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
@@ -26,7 +26,13 @@ def _at_once(goal: Goal, ages_ms: np.ndarray) -> np.ndarray:
 
 
 def _follow(
-    progress: Progress, at_ms: int, impressions: int, events: int, flags: int = 0, issued_at_ms: int | None = None
+    progress: Progress,
+    at_ms: int,
+    impressions: int,
+    events: int,
+    flags: int = 0,
+    issued_at_ms: int | None = None,
+    campaign_id: int = CAMPAIGN,
 ) -> None:
     """So many impressions of p = 0.1, and events of the campaign's goal."""
     rows, judgements = np.zeros(impressions + events, OUTCOME), np.zeros(impressions + events, JUDGEMENT)
@@ -34,7 +40,7 @@ def _follow(
     rows["recorded_at_ms"] = rows["occurred_at_ms"] = at_ms
     rows["decision"]["probability"], rows["decision"]["flags"] = 0.1, flags
     rows["decision"]["issued_at_ms"] = at_ms if issued_at_ms is None else issued_at_ms
-    judgements["campaign_id"] = CAMPAIGN
+    judgements["campaign_id"] = campaign_id
     judgements["verdict"] = [Verdict.CHARGED] * impressions + [Verdict.ATTRIBUTED] * events
     progress.follow(rows, judgements)
 
@@ -111,3 +117,39 @@ def test_state_of_another_shape_is_refused_and_changes_nothing() -> None:
         with pytest.raises((ValueError, KeyError, TypeError)):
             progress.restore(wrong)
     assert progress.state() == saved
+
+
+def test_many_are_estimated_like_one() -> None:
+    progress = _progress()
+    _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50)
+    at_ms = START_MS + 2 * MS_PER_HOUR
+    ids, day = np.array([99, CAMPAIGN, CAMPAIGN], np.uint64), at_ms // MS_PER_DAY
+    found = progress.estimates(ids, np.array([day, day, day - 1]), at_ms, _at_once)
+    expected = [progress.estimate(*one, at_ms, _at_once) for one in ((99, day), (CAMPAIGN, day), (CAMPAIGN, day - 1))]
+    assert [DayEstimate(*row) for row in found.tolist()] == expected
+    assert found[1, 1] == pytest.approx(100)
+
+
+def test_of_too_many_days_some_are_estimated_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auction.progress.ESTIMATE_ALL", 3)
+    monkeypatch.setattr("auction.progress.ESTIMATE_LIMIT", 2)
+    progress, ids = _progress(), np.arange(CAMPAIGN, CAMPAIGN + 5).astype(np.uint64)
+    at_ms = START_MS + 2 * MS_PER_HOUR
+    keys = np.full(5, at_ms // MS_PER_DAY)
+    for campaign_id in ids.tolist():
+        _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50, campaign_id=campaign_id)
+    known = [int((progress.estimates(ids, keys, at_ms + k, _at_once)[:, 0] < 99).sum()) for k in range(4)]
+    assert known == [2, 4, 5, 5]  # the others' predictions are taken for right until their turn comes
+    before = progress.estimates(ids, keys, at_ms + 10, _at_once)
+    for campaign_id in ids.tolist():
+        _follow(progress, at_ms, 300, 15, campaign_id=campaign_id)
+        _follow(progress, at_ms, 100, 0, FLAG_CALLER_PREDICTION, campaign_id=campaign_id)
+    after = progress.estimates(ids, keys, at_ms + 11, _at_once)
+    exact = progress.estimate(CAMPAIGN, int(keys[0]), at_ms + 11, _at_once)
+    np.testing.assert_allclose(after[:, 1], before[:, 1] + 40)  # what was bought is told at once
+    assert len(np.unique(after[:, 2])) == 2
+    np.testing.assert_allclose(after[:, 0], exact.events, rtol=0.03)
+    for k in range(12, 15):
+        last = progress.estimates(ids, keys, at_ms + k, _at_once)
+    np.testing.assert_allclose(last, np.tile(last[0], (5, 1)), rtol=1e-4)
+    assert last[0, 0] == pytest.approx(exact.events)

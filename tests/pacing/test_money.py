@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from pacing.money import (
     MAX_AMOUNT_MICROS,
     cpm_micros,
     micros_from_float,
+    micros_from_floats,
     micros_from_text,
     text_from_micros,
 )
@@ -57,12 +59,15 @@ def test_refused_text_names_the_value_and_why(text: str, reason: str) -> None:
 def test_floats_round_down_by_less_than_a_micro(value: float) -> None:
     micros = micros_from_float(value)
     assert 0 <= Fraction(value) - micros < 1
+    assert micros_from_floats(np.array([value, 0.0])).tolist() == [micros, 0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, MAX_AMOUNT_MICROS + 1.0, -MAX_AMOUNT_MICROS - 1.0])
 def test_floats_that_are_no_amount_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="micros: not a number within"):
         micros_from_float(value)
+    with pytest.raises(ValueError, match="micros: not a number within"):
+        micros_from_floats(np.array([1.0, value]))
 
 
 @given(st.integers(0, MAX_AMOUNT_MICROS), st.integers(1, 10**9))
