@@ -22,6 +22,10 @@ SHARED_SEEDS = {
     "reclaim-grace": 1,
     "waiting-claims": 0,
     "release-numbers": 24,
+    "doubt": 6,
+    "rebuilding": 62,
+    "lease-starts": 12,
+    "caps-again": 19,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 
