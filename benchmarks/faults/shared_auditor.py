@@ -40,8 +40,11 @@ class StoreTruth:
         over: OverDelivery,
         wall_ms: Callable[[], int],
         lease_after_ms: int,
+        masters: dict[int, int],
     ) -> None:
-        """`wall_ms` is the true time; nothing is charged to a lease `lease_after_ms` after its end."""
+        """`wall_ms` is the true time; nothing is charged to a lease `lease_after_ms` after its end; `masters`: which
+        one has each campaign's accounts."""
+        self._masters = masters
         self._bids = bids
         self._over = over
         self._wall_ms = wall_ms
@@ -59,20 +62,20 @@ class StoreTruth:
         }
         self.accounts = ShadowAccounts(zones)
         self._taken_early: defaultdict[int, int] = defaultdict(int)
-        self._quarantines: list[tuple[int, int]] = []
+        self._quarantines: list[tuple[int, int, int]] = []
         self.charged: dict[Key, int] = {}
         self.has_lost_writes = False
         self._is_exact = True
 
-    def failed_over(self, lost_at_ms: int, granting_at_ms: int) -> None:
+    def failed_over(self, master: int, lost_at_ms: int, granting_at_ms: int) -> None:
         """A master was lost; behind the next one nothing is granted before all that was accepted is judged, so that
         claims on leases that were open then may come late. Both on true, monotonic time."""
-        self._quarantines.append((lost_at_ms, granting_at_ms))
+        self._quarantines.append((master, lost_at_ms, granting_at_ms))
 
-    def latest_verdict_ms(self, latest_ms: int) -> int:
-        """Until when a claim must be judged that would have to be by `latest_ms` if no master was lost."""
-        for lost_at_ms, granting_at_ms in self._quarantines:
-            if lost_at_ms <= latest_ms:
+    def latest_verdict_ms(self, campaign_id: int, latest_ms: int) -> int:
+        """Until when a campaign's claim must be judged that would have to be by `latest_ms` if no master was lost."""
+        for master, lost_at_ms, granting_at_ms in self._quarantines:
+            if master == self._masters[campaign_id] and lost_at_ms <= latest_ms:
                 latest_ms = max(latest_ms, granting_at_ms)
         return latest_ms
 
@@ -232,7 +235,8 @@ class SharedAuditor(Auditor):
                 raise Differs(f"lease {lease_id:#x}: in the ledger, and the store never granted it")
 
     def _enter_verdict(self, n: int, claim: Key, amount: int, verdict: int) -> None:
-        if self._timeline.now_ms > self._truth.latest_verdict_ms(self._bids.placed_ms[n] + self._lock_ms):
+        locked_until_ms = self._bids.placed_ms[n] + self._lock_ms
+        if self._timeline.now_ms > self._truth.latest_verdict_ms(self._bids.campaign_id[n], locked_until_ms):
             self._bids.unassured[n] = amount
         if verdict == _CHARGED:
             if self._truth.charged.get(claim) != amount:

@@ -44,7 +44,8 @@ class SharedWorld(World):
     def _open_servers(self) -> None:
         settings, plan = self._plan.settings, self._shared
         lease_after_ms = settings.lock_ms + settings.grace_ms
-        self._truth = StoreTruth(self._bids, self._zones, self._over, self._true_wall_ms, lease_after_ms)
+        masters = {c.campaign_id: c.creator_id % plan.masters for c in self._plan.campaigns}
+        self._truth = StoreTruth(self._bids, self._zones, self._over, self._true_wall_ms, lease_after_ms, masters)
         self._masters = SharedMasters(self._true_wall_ms, plan.masters, self._truth)
         self._masters.owners.update(range(1, plan.servers + 1))
         billed_by: dict[Key, int] = {}
@@ -145,7 +146,7 @@ class SharedWorld(World):
     def _lose_master(self, failover: Failover) -> None:
         self._masters.set_down(failover.master, is_down=True)
         granting_ms = failover.down_ms + self._shared.quarantine_ms + _NOTICED_MS
-        self._truth.failed_over(self._timeline.now_ms, self._timeline.now_ms + granting_ms)
+        self._truth.failed_over(failover.master, self._timeline.now_ms, self._timeline.now_ms + granting_ms)
         self._outcome.faults["failovers"] += 1
 
     def _promote(self, failover: Failover) -> None:
