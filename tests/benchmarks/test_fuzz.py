@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -125,7 +126,7 @@ def test_a_twin_that_reads_otherwise_than_the_public_class_is_a_finding(monkeypa
 
 
 @pytest.fixture
-def frail_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def frail_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sets whose one target ends the process at some input."""
 
     def end_at(inputs: int, seed: int, bar: Bar, note: Callable[[str, bytes], None] | None = None) -> list[Findings]:
@@ -140,6 +141,12 @@ def frail_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "fuzz_set", end_at)
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr("benchmarks.fuzz.sets.multiprocessing.get_context", lambda _: context)
+    # What is collected in a forked process must not be what the parent left: gRPC's channels wait there for threads
+    # that a fork does not copy.
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("frail_set")
