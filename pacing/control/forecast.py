@@ -115,7 +115,6 @@ class Forecaster:
             f8[m, 2]: events and micros that this supply should have brought at their alphas.
         """
         state = self._state
-        state.tick_supply[rows[state.away[rows]]] = 0.0
         state.sums[rows] += state.tick_sums[rows]
         state.supply[rows] += state.tick_supply[rows]
         self._update_scales(rows, now_ms)
@@ -137,7 +136,7 @@ class Forecaster:
         state = self._state
         base = self._base(rows, self._running)
         eligible, events = state.tick_supply[rows].T
-        elapsed = np.where(state.away[rows], 0, np.maximum(now_ms - state.solved_at_ms[rows], 0)) / self._bucket_ms
+        elapsed = np.maximum(now_ms - state.solved_at_ms[rows], 0) / self._bucket_ms
         fed = eligible > 0
         state.seen[rows, TRAFFIC] += eligible
         state.meant[rows, TRAFFIC] += np.exp(base[:, TRAFFIC]) * elapsed

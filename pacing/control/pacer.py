@@ -225,6 +225,8 @@ class Pacer:
         state.planned[gone] += state.plan_rate[gone] * (self._ticked_at_ms - state.solved_at_ms[gone])
         state.plan_rate[gone] = 0.0
         state.away[gone] = True
+        back = np.flatnonzero(paced & ~before & state.away[: state.count])
+        state.solved_at_ms[back] = np.maximum(state.solved_at_ms[back], self._ticked_at_ms)
 
     def _absorb(self, rows: Rows, accounts: npt.NDArray[np.void], heard: list[Auctions], now_ms: int) -> None:
         """Take in what came since the last solve: supply, auctions, and what was spent on them."""

@@ -115,6 +115,7 @@ class PacerMemory:
             state.explored_at_ms[rows] = now_ms
             state.plan_rate[rows] = 0.0
             state.away[rows] = True
+            state.solved_at_ms[rows] = now_ms
         return PacerMemory(now_ms if paused else self.saved_at_ms, forecaster.bucket, self.prior, state.taken(rows))
 
 

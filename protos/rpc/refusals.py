@@ -45,7 +45,7 @@ class MessageMissing(Refused):
 
 def abort(context: grpc.ServicerContext, refused: Refused) -> NoReturn:
     """End the call so."""
-    trailers = [*refused.trailers, (TOLD_METADATA, "1")]
+    trailers = [*refused.trailers, (TOLD_METADATA, "yes")]
     if refused.field:
         trailers.append((FIELD_METADATA, refused.field.encode("ascii", "backslashreplace").decode()))
     context.set_trailing_metadata(tuple(trailers))
