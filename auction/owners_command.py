@@ -94,7 +94,11 @@ def _forget(link: RedisLink, args: argparse.Namespace) -> None:
         raise ValueError("--lost: names the owner with --owner, or its directory with --data")
     folder = owner_redis.owners(link).get(args.owner)
     if folder is None:
-        raise ValueError(f"--owner {args.owner}: not one of this Redis; see fanbid owners list")
+        if not any(args.owner in epoch.owners_behind for epoch in noted_epochs(link, creator_ids(link))):
+            raise ValueError(f"--owner {args.owner}: not one of this Redis; see fanbid owners list")
+        _leave(link, args.redis, args.owner)  # entered again by a server that had not heard that it left
+        print(f"owner {args.owner} had left; grants wait for it no longer")
+        return
     if Path(folder).is_dir():
         raise ValueError(f"--lost: its directory {folder} is there; stop its server, and retire it with --data")
     _leave(link, args.redis, args.owner)

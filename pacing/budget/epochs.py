@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pacing.budget.quarantine import Quarantine
 from pacing.budget.settle import settlements_of
-from pacing.budget.shared import RemoteStore, SharedStore
+from pacing.budget.shared import TOLD_APART_MS, RemoteStore, SharedStore
 from pacing.budget.store import Epoch, JudgedMark, StoreUnavailable
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, Clock
 from pacing.facts import OutcomeKind, Verdict
@@ -26,6 +26,8 @@ _DOWN_MS = 30 * MS_PER_MINUTE
 """A mark older than SETTLED_AGAIN_MS by so much, with none between, says that the server was down: what it judged after
 the mark, it judged soon after."""
 
+_COPY_MS = 10 * MS_PER_MINUTE
+"""A replica lags behind by seconds; a store that lacks this much is an old copy that was put in place."""
 _BATCH_ROWS = 4_096
 _BATCHES = 16
 """Batches of one tick, so that other periodic work waits for less than a second."""
@@ -72,10 +74,10 @@ class EpochWatch:
         self._mark()
         try:
             found = self._store.ask("replication_ids", self._remote.replication_ids)
-            self._mark_in_store()  # behind that question, which a store that is another one does not answer
             is_new = found != self._settled_ids and found != self._owed
             if is_new or (self._owed is None and self._is_left_behind()):
                 self._begin(found)
+            self._mark_in_store()  # when the marks have been read that were there
             if self._owed is not None:
                 self._go_on()
             elif self._store.new_creators:
@@ -158,15 +160,27 @@ class EpochWatch:
         """
         since_ms = self._clock.monotonic_ms() - SETTLED_AGAIN_MS
         first = self._marks[0]
+        marks = self._store.ask("marks", self._remote.marks)
+        if self._is_old_copy(marks):
+            if marks[-1].age_ms <= TOLD_APART_MS:
+                logger.warning("the budget store is an old copy: all that was charged since it was made is told again")
+                return min(marks[-1].judged_sequence, first.judged_sequence)
+            logger.error("the budget store is too old a copy: charges of more than an hour ago may be spent again")
         if first.at_ms <= since_ms:
             return first.judged_sequence
-        marks = self._store.ask("marks", self._remote.marks)
         before = sum(mark.age_ms >= SETTLED_AGAIN_MS for mark in marks)
         if not before:
             return self._first_after(self._started_wall_ms - (first.at_ms - since_ms), first.judged_sequence)
         if marks[before - 1].age_ms < SETTLED_AGAIN_MS + _DOWN_MS:
             before -= 1
         return min(mark.judged_sequence for mark in [*marks[before:], JudgedMark(first.judged_sequence, 0)])
+
+    def _is_old_copy(self, marks: list[JudgedMark]) -> bool:
+        """Whether the last mark that this process set is not there, nor one of the minutes before it. Where there is
+        none at all, marks were forgotten: the store was away for that long."""
+        if self._marked_ms is None or not marks:
+            return False
+        return marks[-1].age_ms > self._clock.monotonic_ms() - self._marked_ms + _COPY_MS
 
     def _first_after(self, at_ms: int, high: int) -> int:
         """A sequence before every row that was recorded after an instant, up to the sequence `high`."""

@@ -70,6 +70,11 @@ def test_a_lost_owner_keeps_nobody_waiting(
     assert code == 0 and "owner 1 is forgotten" in text and "no server has any row of it" in text
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == ()
+    # A server that had not heard of it enters it again.
+    server.ask("HSET", "fanbid:{9}:epoch", "owner:1", "0")
+    code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
+    assert code == 0 and "owner 1 had left" in text
+    assert [epoch.owners_behind for epoch in store.epochs([9]).values()] == [()]
     store.close()
 
 

@@ -492,3 +492,32 @@ def test_an_owner_whose_first_bid_a_failover_lost_is_waited_for(deployment: Depl
     there.epochs.tick()
     here.judge.catch_up()
     assert (there.verdicts(), here.verdicts()) == ([Verdict.CHARGED], [Verdict.DUPLICATE])
+
+
+@pytest.mark.parametrize(("age_minutes", "first_told"), [(80, 1), (4 * 60, 2), (0, 2)], ids=["old", "too old", "none"])
+def test_behind_an_old_copy_all_that_was_charged_since_it_was_made_is_told(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, age_minutes: int, first_told: int
+) -> None:
+    """Three charges: ahead of the copy, 70 minutes ago, and just now."""
+    here = deployment.servers[0]
+    here.open(400 * BID, 400 * BID)
+    here.epochs.tick()
+    seqs = []
+    for number in range(3):
+        bid = deployment.bid_all(here)[0]
+        seqs.append(bid[1])
+        assert here.tell(BILLABLE, bid, BID) == ACCEPTED
+        here.judge.catch_up()
+        if number == 0:
+            copied = here.ledger.judged_sequence
+        if number == 1:
+            for _ in range(70):
+                deployment.clock.advance_to(deployment.clock.wall_ms() + 60_000)
+                here.epochs.tick()
+    deployment.fail_over(deployment.remember())
+    if age_minutes:
+        monkeypatch.setattr(here.remote, "marks", lambda: [JudgedMark(copied, age_minutes * 60_000)])
+    told: list[int] = []
+    monkeypatch.setattr(here.remote, "settle_again", lambda claims: told.extend(claims["hold_seq"].tolist()))
+    here.epochs.tick()
+    assert told == seqs[first_told:]
