@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from benchmarks.redis_servers import redis_cluster, redis_server
 from tests.pacing.budget.account_home import AccountHome
+from tests.pacing.budget.shared_servers import Deployment
 from tests.pacing.budget.store_homes import Home, MemoryHome, RedisHome, SimulatedHome
 
 
@@ -47,3 +49,10 @@ def home(request: pytest.FixtureRequest) -> Home:
 def shared_home(request: pytest.FixtureRequest) -> RedisHome:
     found: RedisHome = request.getfixturevalue(f"{request.param}_home")
     return found
+
+
+@pytest.fixture
+def deployment(redis_home: RedisHome, tmp_path: Path) -> Iterator[Deployment]:
+    made = Deployment(redis_home, 4, tmp_path)
+    yield made
+    made.close()
