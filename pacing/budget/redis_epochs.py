@@ -16,6 +16,7 @@ from pacing.redis_link import Command, RedisLink
 CALL_LEASES = 500
 """Leases in one call, at most."""
 _REOPENED = "fanbid:reopened"
+LIST_OWNERS = ("HKEYS", OWNERS)
 
 
 class RedisEpochs(RedisPlaces):
@@ -79,8 +80,8 @@ class RedisEpochs(RedisPlaces):
         if is_there or int(found) != creator_id:
             return False
         listed = ("HSET", _REOPENED, creator_id, account.opened_at_ms)
-        self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms)])
-        owners = self._find_joined() | {self._owner_id}
+        _, _, joined = self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms), LIST_OWNERS])
+        owners = self._joined_of(joined) | {self._owner_id}
         caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
         arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))
         (opened,) = self._run([REOPEN.call([key, epoch_key(creator_id)], arguments)])
@@ -105,17 +106,14 @@ class RedisEpochs(RedisPlaces):
         with told_as_unavailable():
             found = self._link.replication_ids()
         if found == self._seen_ids:
-            self._joined = self._listed()
+            (listed,) = self._run([LIST_OWNERS])
+            self._joined = frozenset(map(int, listed))
         self._seen_ids = found
         return found
 
-    def _find_joined(self) -> frozenset[int]:
-        """Every owner that is listed, and those that were until the last failover: it may have lost some."""
-        return self._joined | self._listed()
-
-    def _listed(self) -> frozenset[int]:
-        (found,) = self._run([("HKEYS", OWNERS)])
-        return frozenset(map(int, found))
+    def _joined_of(self, listed: Iterable[bytes]) -> frozenset[int]:
+        """Every owner that is listed now, and those that were until the last failover: it may have lost some."""
+        return self._joined | frozenset(map(int, listed))
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""

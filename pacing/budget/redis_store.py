@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pacing.budget.account import Account, EffectiveCaps
-from pacing.budget.redis_epochs import CALL_LEASES, RedisEpochs
+from pacing.budget.redis_epochs import CALL_LEASES, LIST_OWNERS, RedisEpochs
 from pacing.budget.redis_places import CLOCK_ERROR_MS, campaign_entry, epoch_key, home_key, told_as_unavailable
 from pacing.budget.scripts_redis import (
     ACQUIRE,
@@ -50,7 +50,8 @@ class RedisStore(RedisEpochs):
         campaign_id, creator_id, zone = caps.campaign_id, caps.creator_id, caps.zone
         day_key = local_day(caps.now_ms, zone).day_key
         entry = campaign_entry(campaign_id)
-        _, found = self._run([("SETNX", entry, creator_id) if caps.opening else ("EXISTS", entry), ("GET", entry)])
+        first = ("SETNX", entry, creator_id) if caps.opening else ("EXISTS", entry)
+        _, found, listed = self._run([first, ("GET", entry), LIST_OWNERS])
         if found is None:
             raise AccountLost(campaign_id)
         caps.check_opened_with("creator_id", int(found))
@@ -58,7 +59,7 @@ class RedisStore(RedisEpochs):
         arguments = (
             self._quarantine_ms, creator_id, zone, caps.daily_cap_micros, caps.total_cap_micros, day_key,
             caps.revision, int(caps.opening), caps.now_ms, self._owner_id,
-            *(self._find_joined() - {self._owner_id}),
+            *(self._joined_of(listed) - {self._owner_id}),
         )  # fmt: skip
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
         if not stored_zone:
