@@ -10,13 +10,14 @@ import argparse
 import logging
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 
@@ -155,12 +156,33 @@ def main(args: argparse.Namespace) -> int:
         logging.disable(logging.NOTSET)
 
 
+@contextmanager
+def _noticed_interrupts() -> Iterator[threading.Event]:
+    """Set on SIGINT and SIGTERM, besides KeyboardInterrupt: what is raised in a callback of compiled code gets lost."""
+    noticed = threading.Event()
+
+    def notice(number: int, frame: object) -> None:
+        noticed.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not handled here
+        yield noticed
+        return
+    before = [(number, signal.signal(number, notice)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield noticed
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 def _play(args: argparse.Namespace, seeds: range, workers: int) -> int:
     """Play the worlds and show what they came to, also when interrupted; the exit code."""
     outcomes: dict[int, Outcome] = {}
     is_interrupted = False
     began_s = time.perf_counter()
     with (
+        _noticed_interrupts() as noticed,
         closing(_Playing(seeds, args.without, args.servers, min(workers, len(seeds)))) as playing,
         progress(len(seeds), "worlds") as bar,
     ):
@@ -168,6 +190,8 @@ def _play(args: argparse.Namespace, seeds: range, workers: int) -> int:
             for some in playing.outcomes():
                 outcomes |= {outcome.seed: outcome for outcome in some}
                 bar.advance(len(some), _note(list(outcomes.values())))
+                if noticed.is_set():
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:  # what was played until now counts
             is_interrupted = True
             bar.advance(0, "interrupted: worlds that are under way come to their end")
