@@ -231,7 +231,7 @@ def play(kills: int, budget_bids: int, seed: int, to_the_end: bool = True, edits
         for client in clients:
             client.join()
         with progress(1 + SERVERS, "settling, then reports of all servers") as bar:
-            settled = _wait_until_settled(store, campaign_id)
+            settled = _wait_until_settled(store, campaign_id, told.accepted_micros)
             bar.advance(1)
             reported = []
             for server in cluster.servers:
@@ -283,11 +283,12 @@ def _what_is_waited_for(quiet_s: float) -> str:
     return f"no bid for {quiet_s:.0f} s: what killed servers had leased comes back after some minutes"
 
 
-def _wait_until_settled(store: RedisStore, campaign_id: int) -> int:
-    """Until nothing was settled for three seconds; answers what was."""
+def _wait_until_settled(store: RedisStore, campaign_id: int, accepted_micros: int) -> int:
+    """Until nothing was settled for three seconds; answers what was. A server that was killed may take longer to be
+    back with what it accepted, so that is waited for up to a minute."""
     settled, since_s = -1, time.monotonic()
     end_s = since_s + _SETTLE_S
-    while time.monotonic() < min(end_s, since_s + 3):
+    while time.monotonic() < (end_s if settled < accepted_micros else min(end_s, since_s + 3)):
         found = _settled_micros(store, campaign_id)
         if found != settled:
             settled, since_s = found, time.monotonic()
