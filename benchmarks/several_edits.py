@@ -14,6 +14,8 @@ CREATOR_ID = 18
 _BUDGET_MICROS = 10**12
 NEVER_MS = 30_000
 _STEP_S = 0.01
+_REST_S = 3.0
+"""A server that lacked money for a moment looks paused before it is; no other bids may be mixed with the probe's."""
 _FIRST_VIEWER = 10**12
 
 
@@ -100,4 +102,5 @@ def edits_seen_ms(servers: Sequence[RunningServer], rounds: int, seed: int) -> l
             bar.advance(1)
         probe.switch(campaign.campaign_id, is_running=False)
         bar.advance(1)
+    time.sleep(_REST_S)
     return probe.seen_ms
