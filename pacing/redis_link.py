@@ -61,11 +61,14 @@ class Guard:
         key: what is read.
         why_foreign: says of what stands there why this is not the right one; None: it is.
         when_missing: is written there by `RedisLink.look` where nothing is, so that it shows to others too.
+        when_put_back: says why this is not the right one where its content was lost and is there again, in a process
+            that had it before: its replication id does not tell that anything happened.
     """
 
     key: str
     why_foreign: Callable[[bytes | None], str | None]
     when_missing: str
+    when_put_back: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class RedisLink:
         self.address = shown_url(url)
         self._guard: Guard | None = None
         self._foreign: str | None = None
+        self._right_ids: set[str] = set()  # replication ids under which it was the right one
+        self._lost_in: bool | None = None  # whether it became foreign under one of them; None: nobody looked since
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -152,17 +157,47 @@ class RedisLink:
     def look(self) -> str | None:
         """Find out whether this is the Redis that it should be; answers what `foreign` is from now on.
 
+        What was lost and put back into the same process is not taken for the right one, and is called lost again: it
+        may be old, and no replication id says so. It must be there under another one, as it is after a restart.
+
         Raises:
             RedisUnavailable: it does not answer.
         """
         assert self._guard is not None
-        (found,) = self._send([("GET", self._guard.key)])
-        if isinstance(found, Exception):
-            raise RedisUnavailable(f"redis {self.address}: {found}")
-        if found is None:
-            self._send([("SETNX", self._guard.key, self._guard.when_missing)])
-        self._foreign = self._guard.why_foreign(found)
-        return self._foreign
+        (found,) = self._ask([("GET", self._guard.key)])
+        why = self._guard.why_foreign(found)
+        if why is None and self._foreign is None and self._right_ids:
+            return None
+        is_same = (guard_id := self._guard_id()) in self._right_ids
+        if why is None and is_same and self._lost_in is not False:
+            why = self._guard.when_put_back
+            self._ask([("SET", self._guard.key, self._guard.when_missing)])
+        elif why is None:
+            self._right_ids.add(guard_id)
+        elif found is None:
+            self._ask([("SETNX", self._guard.key, self._guard.when_missing)])
+        self._lost_in = is_same if why is not None else None
+        self._foreign = why
+        return why
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        answers = self._send(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise RedisUnavailable(f"redis {self.address}: {answer}")
+        return answers
+
+    def _guard_id(self) -> str:
+        """Replication id of the master that has the guard's key."""
+        assert self._guard is not None
+        there = {"target_nodes": self._client.get_node_from_key(self._guard.key)} if self.is_cluster else {}
+        return str(self._replication(there)["master_replid"])
+
+    def _replication(self, where: dict[str, Any]) -> Any:
+        try:
+            return self._client.info("replication", **where)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisUnavailable(f"redis {self.address}: {error}") from None
 
     def confirm(self) -> None:
         """Check what was answered last, where `run` did not.
@@ -210,7 +245,7 @@ class RedisLink:
             return self._send(commands)
         *answers, found = self._send([*commands, ("GET", self._guard.key)])
         if not isinstance(found, Exception):
-            self._foreign = self._guard.why_foreign(found)
+            self._foreign = self._foreign or self._guard.why_foreign(found)
             self._refuse_foreign()
         return answers
 
@@ -260,15 +295,14 @@ class RedisLink:
         """
         self._refuse_foreign()
         everywhere = {"target_nodes": RedisCluster.PRIMARIES} if self.is_cluster else {}
-        try:
-            told = self._client.info("replication", **everywhere)
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise RedisUnavailable(f"redis {self.address}: {error}") from None
+        told = self._replication(everywhere)
         if self._guard is not None:
             self.look()
             self._refuse_foreign()
         nodes = [told] if "master_replid" in told else told.values()
-        return frozenset(str(node["master_replid"]) for node in nodes)
+        found = frozenset(str(node["master_replid"]) for node in nodes)
+        self._right_ids |= found
+        return found
 
     def close(self) -> None:
         """Close all connections."""

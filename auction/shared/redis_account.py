@@ -39,6 +39,7 @@ CONNECTING = {
     "evalsha": "a script that has been loaded, by its hash",
     "get": "which deployment this Redis holds, behind everything else that is sent",
     "setnx": "that it has lost one",
+    "set": "the same, of one that was put back unnoticed",
 }
 """What the way to Redis sends, and the client under it."""
 
@@ -63,9 +64,14 @@ EPOCHS = {
     "exists": "whether the failover lost its account",
     "hset": "creators of whose accounts one was opened anew after a failover",
     "hkeys": "the same, and who may have charged to it",
+    "smembers": "who has left",
     "pexpire": "until when anybody may need to know",
     "hgetall": "an epoch",
     "hdel": "an owner retires",
+}
+
+MARKS = {
+    "lindex": "how far a ledger was judged, and when",
 }
 
 OWNERS = {
@@ -75,6 +81,8 @@ OWNERS = {
     "hset": "which data folder an owner id belongs to",
     "hgetall": "which owners there are, whose judged rows are copied",
     "hdel": "an owner retires",
+    "sadd": "the same",
+    "srem": "one that was taken for gone is back",
 }
 
 CAMPAIGNS = {
@@ -103,10 +111,11 @@ BUDGET_SCRIPTS = {
     "hset": "balances, days, leases and epochs",
     "hdel": "days that are forgotten",
     "hincrby": "what was delivered and cannot be charged",
-    "zadd": "when a lease ends; how far a ledger was judged, and when",
-    "zrangebyscore": "the same, read",
-    "zremrangebyscore": "the same, once it is old",
+    "zadd": "when a lease ends",
     "zrem": "the same, when its money is back",
+    "lpush": "how far a ledger was judged, and when",
+    "ltrim": "the same, once it is old",
+    "llen": "the same, counted",
     "pexpire": "tombstones of leases",
     "persist": "a lease that is told again after a failover is no tombstone",
     "info|replication": "the replication id, which tells that another master took over",
@@ -161,7 +170,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 def commands(may_load: bool = False) -> list[str]:
     """What an account needs, each once."""
-    sent = (CONNECTING, PLACES, BUDGETS, EPOCHS, OWNERS, CAMPAIGNS, TOKENS, JUDGED)
+    sent = (CONNECTING, PLACES, BUDGETS, EPOCHS, MARKS, OWNERS, CAMPAIGNS, TOKENS, JUDGED)
     groups: Iterable[dict[str, str]] = (*sent, BUDGET_SCRIPTS, SHARED_SCRIPTS, *([LOADING] if may_load else []))
     return list(dict.fromkeys(name for group in groups for name in group))
 

@@ -26,7 +26,7 @@ from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.recovery import Replayed, replay
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import Epoch, JudgedMark, LeaseRequest
+from pacing.budget.store import Epoch, LeaseRequest
 from pacing.clocks import Clock
 from pacing.days import day_of_key
 from pacing.ledger import index
@@ -134,8 +134,8 @@ class _NoSettlingAgain(EpochWatch):
         self._settled_ids, self._owed = self._owed, None
 
 
-def _no_marks(self: SharedKeys, at: At, owner_id: int) -> list[JudgedMark]:
-    return []
+def _never_counted(self: SharedKeys, told_to: int, sequence: int) -> bool:
+    return False
 
 
 def _remember_nothing(self: SharedKeys, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
@@ -242,9 +242,9 @@ PARTS = {
         [(server, "EpochWatch", _NoSettlingAgain)],
         servers=SEVERAL,
     ),
-    "marks": Part(
-        "how long ago a server charged something is told by the clock of the store; its own may have been set",
-        [(SharedKeys, "marks", _no_marks)],
+    "told-rows": Part(
+        "an account says up to which row it has what a server charged, also when the leases are long forgotten",
+        [(SharedKeys, "is_counted", _never_counted)],
         servers=SEVERAL,
     ),
     "waiting-claims": Part(

@@ -153,6 +153,7 @@ class StoreTruth:
         verdicts: list[int],
         creator_id: int,
         quarantine_ms: int,
+        owner_id: int,
         claims: list[tuple[int, int, int, int, int, int]],
         kept_ms: int,
         is_known: bool,

@@ -9,44 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from benchmarks.faults.shared_moments import At, CreatorEpoch, OwnersRows
 from pacing.budget.account import Account, Balance, EffectiveCaps
-from pacing.budget.marks_redis import MARKS_KEPT_MS
 from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.redis_places import CLOCK_ERROR_MS
-from pacing.budget.store import CapsRequest, Epoch, JudgedMark, LeaseRequest, LeaseState
+from pacing.budget.remote import MARKS_KEPT, NO_ACCOUNT
+from pacing.budget.store import CapsRequest, Epoch, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
-from pacing.facts import Verdict
+from pacing.facts import SEQUENCE_MASK, Verdict
 
 Claim = tuple[int, int, int, int, int, int]
 """(campaign_id, lease_id, hold_seq, amount_micros, issued_at_ms, teller); teller 0: nobody in particular."""
 UNDECIDED = 0
-
-
-class At(NamedTuple):
-    """When, on the master's clock, and on which master."""
-
-    at_ms: int
-    replication_id: int
-
-
-@dataclass(slots=True)
-class _CreatorEpoch:
-    replication_id: int = 0
-    number: int = 0
-    refuse_until_ms: int = 0
-    since_ms: int = 0
-    owners: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def is_told(self) -> bool:
-        return all(number >= self.number for number in self.owners.values())
-
-    def standing(self, at_ms: int) -> Epoch:
-        behind = tuple(sorted(owner for owner, number in self.owners.items() if number < self.number))
-        return Epoch(self.number, max(0, self.refuse_until_ms - at_ms), behind)
 
 
 class SharedKeys(MemoryStore):
@@ -61,7 +36,8 @@ class SharedKeys(MemoryStore):
         self.creators: dict[int, int] = {}
         self._reopened: dict[int, int] = {}
         self._marks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        self._epochs: dict[int, _CreatorEpoch] = {}
+        self._epochs: dict[int, CreatorEpoch] = {}
+        self._rows: defaultdict[tuple[int, int], OwnersRows] = defaultdict(OwnersRows)
         self._seqs_told: defaultdict[int, list[int]] = defaultdict(list)
         self._expires_at_ms: dict[int, int] = {}
         self._ends: defaultdict[int, dict[int, int]] = defaultdict(dict)
@@ -83,17 +59,23 @@ class SharedKeys(MemoryStore):
 
     def mark(self, at: At, owner_id: int, judged_sequence: int) -> None:
         """See `RemoteStore.mark`."""
-        self._marks[owner_id].append((at.at_ms, judged_sequence))
+        marks = self._marks[owner_id]
+        marks.append((at.at_ms, judged_sequence))
+        del marks[:-MARKS_KEPT]
 
-    def marks(self, at: At, owner_id: int) -> list[JudgedMark]:
-        """See `RemoteStore.marks`."""
-        ages = ((sequence, at.at_ms - at_ms) for at_ms, sequence in sorted(self._marks[owner_id]))
-        return [JudgedMark(sequence, age_ms) for sequence, age_ms in ages if age_ms <= MARKS_KEPT_MS]
+    def marked_sequence(self, owner_id: int) -> int:
+        """See `RemoteStore.marked_sequence`."""
+        marks = self._marks[owner_id]
+        return marks[0][1] if len(marks) == MARKS_KEPT else 0
+
+    def last_mark_at_ms(self) -> int:
+        """See `RemoteStore.last_mark_at_ms`; of the owners whose marks are here."""
+        return max((marks[-1][0] for marks in self._marks.values() if marks), default=0)
 
     # --- epochs -------------------------------------------------------------------------------------------------
 
-    def _note_epoch(self, at: At, creator_id: int, quarantine_ms: int) -> _CreatorEpoch:
-        epoch = self._epochs.setdefault(creator_id, _CreatorEpoch())
+    def _note_epoch(self, at: At, creator_id: int, quarantine_ms: int) -> CreatorEpoch:
+        epoch = self._epochs.setdefault(creator_id, CreatorEpoch())
         if epoch.replication_id != at.replication_id:
             if epoch.replication_id:
                 epoch.since_ms, epoch.refuse_until_ms = at.at_ms, at.at_ms + quarantine_ms
@@ -209,9 +191,16 @@ class SharedKeys(MemoryStore):
         return released
 
     def decide(
-        self, at: At, creator_id: int, quarantine_ms: int, claims: Sequence[Claim], kept_ms: int, is_known: bool
+        self,
+        at: At,
+        creator_id: int,
+        quarantine_ms: int,
+        owner_id: int,
+        claims: Sequence[Claim],
+        kept_ms: int,
+        is_known: bool,
     ) -> list[int]:
-        """See `BudgetStore.settle`; verdicts of claims of one campaign, 0 where nothing is decided yet.
+        """See `RemoteStore.decide`; verdicts of claims of one campaign, 0 where nothing is decided yet.
 
         Args:
             is_known: they were charged before.
@@ -221,24 +210,45 @@ class SharedKeys(MemoryStore):
             self._expire(lease_id, at)
             first_bids_at_ms[lease_id] = min(issued_at_ms, first_bids_at_ms.get(lease_id, issued_at_ms))
         if claims[0][0] not in self.accounts:
-            return [int(Verdict.OVER_DELIVERY)] * len(claims)
+            return [NO_ACCOUNT] * len(claims)
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
-        settle = self._settle_known if is_known else self._settle
-        verdicts = []
+        told_again = epoch.owners.setdefault(owner_id, epoch.number - self.may_lack_writes(epoch, at))
+        rows = self._rows[claims[0][0], owner_id]
+        told_to = rows.told_to(told_again)
+        verdicts, last_row = [], 0
         for claim in claims:
-            waits = not is_known and self.must_wait(epoch, at, claim, first_bids_at_ms[claim[1]])
-            verdicts.append(UNDECIDED if waits else int(settle(*claim[:4], first_bids_at_ms[claim[1]], claim[5])))
+            first_bid_at_ms = first_bids_at_ms[claim[1]]
+            if is_known:
+                verdict = self._settle_known(told_to, *claim[:4], first_bid_at_ms, claim[5])
+            elif self.must_wait(epoch, at, claim, first_bid_at_ms):
+                verdict = UNDECIDED
+            else:
+                verdict = int(self._settle(*claim[:4], first_bid_at_ms, claim[5]))
+            verdicts.append(verdict)
+            if UNDECIDED not in verdicts:
+                last_row = max(last_row, claim[5] & SEQUENCE_MASK)
+        if is_known or told_again >= epoch.number:
+            rows.row = max(told_to, last_row)
+        elif last_row:
+            rows.late_epoch, rows.late_row = epoch.number, max(rows.late_row, last_row)
         for lease_id in self._decided:
             self._bury_if_over(self.leases[lease_id], at, kept_ms)
         self._decided.clear()
         return verdicts
 
-    def must_wait(self, epoch: _CreatorEpoch, at: At, claim: Claim, issued_at_ms: int) -> bool:
+    def may_lack_writes(self, epoch: CreatorEpoch, at: At) -> bool:
+        """Whether somebody has still to tell what the master before this one knew."""
+        return at.at_ms < epoch.refuse_until_ms or not epoch.is_told
+
+    def is_counted(self, told_to: int, sequence: int) -> bool:
+        """Whether the account has a charge of its owner, by how far the owner's rows are told."""
+        return 0 < sequence <= told_to
+
+    def must_wait(self, epoch: CreatorEpoch, at: At, claim: Claim, issued_at_ms: int) -> bool:
         """Whether a claim could come out otherwise with what the master before this one knew."""
         campaign_id, lease_id, hold_seq, amount, _, _ = claim
-        may_lack_writes = at.at_ms < epoch.refuse_until_ms or not epoch.is_told
         lease = self.leases.get(lease_id)
-        if not may_lack_writes or (lease_id, hold_seq) in self._told:
+        if not self.may_lack_writes(epoch, at) or (lease_id, hold_seq) in self._told:
             return False
         if lease is not None and lease.campaign_id != campaign_id:
             return False
@@ -249,11 +259,15 @@ class SharedKeys(MemoryStore):
         lacking = amount - (lease.remaining_micros if lease is not None else 0)
         return lacking > 0 and lacking > account.free_micros(day_key)
 
-    def is_from_before(self, epoch: _CreatorEpoch, issued_at_ms: int) -> bool:
+    def is_from_before(self, epoch: CreatorEpoch, issued_at_ms: int) -> bool:
         """Whether a bid may be from before the failover, so that another owner may have told it to be billed."""
         return issued_at_ms < epoch.since_ms + CLOCK_ERROR_MS
 
-    def _settle_known(self, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int) -> int:
+    def _settle_known(
+        self, told_to: int, campaign_id: int, lease_id: int, hold_seq: int, amount: int, *rest: int
+    ) -> int:
+        if (lease_id, hold_seq) not in self._told and self.is_counted(told_to, rest[1] & SEQUENCE_MASK):
+            return Verdict.CHARGED
         lease = self._lease_of(campaign_id, lease_id, rest[0])
         if lease is None or (lease_id, hold_seq) in self._told:
             return self._settle(campaign_id, lease_id, hold_seq, amount, *rest)

@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.faults.shared_keys import UNDECIDED, At, Claim, SharedKeys
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.redis_places import KEPT_MS, QUARANTINE_MS
+from pacing.budget.remote import NO_ACCOUNT
 from pacing.budget.store import (
     AccountLost,
     CapsRequest,
     Epoch,
     Grant,
-    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -221,15 +221,21 @@ class SimulatedStore:
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
-        return self._settle(claims, is_known=False)
+        verdicts = self.decide(claims)
+        verdicts[verdicts == NO_ACCOUNT] = Verdict.OVER_DELIVERY
+        return verdicts
+
+    def decide(self, claims: np.ndarray) -> np.ndarray:
+        """See `RemoteStore.decide`."""
+        return self._decide(claims, is_known=False)
 
     def settle_again(self, claims: np.ndarray) -> np.ndarray:
         """See `RedisStore.settle_again`."""
-        return self._settle(claims, is_known=True)
+        return self._decide(claims, is_known=True)
 
-    def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
+    def _decide(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
         check_claims(claims)
-        verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
+        verdicts = np.full(len(claims), NO_ACCOUNT, np.uint8)
         told: dict[int, tuple[list[int], list[Claim]]] = {}
         columns = (claims[name].tolist() for name in claims.dtype.names or ())
         for i, (campaign_id, *rest, sequence) in enumerate(zip(*columns, strict=True)):
@@ -240,7 +246,7 @@ class SimulatedStore:
         for campaign_id, (places, batch) in told.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None and self._zone_of(campaign_id, creator_id) is not None:
-                home = (creator_id, self._quarantine_ms)
+                home = (creator_id, self._quarantine_ms, self._owner_id)
                 decided = self._change(creator_id, "decide", *home, batch, self._kept_ms, is_known)
                 verdicts[places] = decided
         undecided = int((verdicts == UNDECIDED).sum())
@@ -339,10 +345,13 @@ class SimulatedStore:
         """See `RemoteStore.mark`."""
         self._change(self._owner_id, "mark", self._owner_id, judged_sequence)
 
-    def marks(self) -> list[JudgedMark]:
-        """See `RemoteStore.marks`."""
-        keys, at = self._look(self._owner_id)
-        return keys.marks(at, self._owner_id)
+    def marked_sequence(self) -> int:
+        """See `RemoteStore.marked_sequence`."""
+        return self._look(self._owner_id)[0].marked_sequence(self._owner_id)
+
+    def last_mark_at_ms(self) -> int:
+        """See `RemoteStore.last_mark_at_ms`."""
+        return max(self._look(number)[0].last_mark_at_ms() for number in range(len(self._masters)))
 
     def replication_ids(self) -> frozenset[str]:
         """See `RedisStore.replication_ids`."""

@@ -19,6 +19,8 @@ _LOST = "lost "
 _NEXT_OWNER = "fanbid:owners:next"
 OWNERS = "fanbid:owners"
 """Hash of every owner that joined and did not leave: its data folder as it was then."""
+RETIRED = "fanbid:owners:retired"
+"""Set of every owner that left, for servers that heard of it before and not since."""
 
 
 class ForeignFolder(ValueError):
@@ -66,9 +68,14 @@ def join(link: RedisLink, folder: Path) -> Owner:
             f"held. To begin anew with new folders, stop all of its servers, then delete all keys fanbid:*"
         )
     owner = Owner(found.decode(), _draw(link))
-    link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
+    _list(link, owner, folder)
     _write(path, owner)
     return owner
+
+
+def _list(link: RedisLink, owner: Owner, folder: Path) -> None:
+    """Be among the owners; also one who was taken for gone and struck off."""
+    link.run([("SREM", RETIRED, owner.owner_id), ("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
 
 
 def _draw(link: RedisLink) -> int:
@@ -101,7 +108,12 @@ def guard_of(owner: Owner) -> Guard:
         return f"it {_holds(found)}, not {owner.deployment_id}; see where --redis leads: {then}"
 
     lost = f"{_LOST}{owner.deployment_id}".encode()
-    return Guard(_DEPLOYMENT, why_foreign, lost.decode())
+    put_back = (
+        f"deployment {owner.deployment_id} was put back into the running Redis that had lost it, which hides what the "
+        "copy lacks: it is lost again. Start Redis with the copy, or give the running one another replication id "
+        "(DEBUG CHANGE-REPL-ID) and put the copy back again: until then, nothing is granted and no campaign is changed"
+    )
+    return Guard(_DEPLOYMENT, why_foreign, lost.decode(), put_back)
 
 
 def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:
@@ -112,7 +124,7 @@ def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:
     """
     counted, listed = link.run([("GET", _NEXT_OWNER), ("HGETALL", OWNERS)])
     if str(owner.owner_id).encode() not in listed:
-        link.run([("HSET", OWNERS, owner.owner_id, str(folder.resolve()))])
+        _list(link, owner, folder)
     behind = owner.owner_id - int(counted or 0)
     if behind > 0:
         link.run([("INCR", _NEXT_OWNER)] * behind)
@@ -144,7 +156,7 @@ def forget(link: RedisLink, owner_id: int) -> None:
     Raises:
         RedisUnavailable: nobody answers.
     """
-    link.run([("HDEL", OWNERS, owner_id)])
+    link.run([("SADD", RETIRED, owner_id), ("HDEL", OWNERS, owner_id)])
 
 
 def mark_retired(folder: Path) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pacing.budget.account import Account
-from pacing.budget.marks_redis import mark_call, marks_from
-from pacing.budget.owner_redis import OWNERS
+from pacing.budget.marks_redis import mark_call, newest_at_ms, newest_marks, oldest_mark, sequence_of
+from pacing.budget.owner_redis import OWNERS, RETIRED
 from pacing.budget.redis_places import RedisPlaces, campaign_entry, epoch_key, home_key, told_as_unavailable
 from pacing.budget.scripts_redis import NOTE_EPOCH, REOPEN, RESTATE, SETTLED_AGAIN, NotedEpoch, epoch_from
-from pacing.budget.store import Epoch, JudgedMark, LeaseState
+from pacing.budget.store import Epoch, LeaseState
 from pacing.redis_link import Command, RedisLink
 
 CALL_LEASES = 500
 """Leases in one call, at most."""
 _REOPENED = "fanbid:reopened"
-LIST_OWNERS = ("HKEYS", OWNERS)
+LIST_OWNERS: tuple[Command, Command] = (("HKEYS", OWNERS), ("SMEMBERS", RETIRED))
 
 
 class RedisEpochs(RedisPlaces):
@@ -80,8 +80,8 @@ class RedisEpochs(RedisPlaces):
         if is_there or int(found) != creator_id:
             return False
         listed = ("HSET", _REOPENED, creator_id, account.opened_at_ms)
-        _, _, joined = self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms), LIST_OWNERS])
-        owners = self._joined_of(joined) | {self._owner_id}
+        _, _, *joined = self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms), *LIST_OWNERS])
+        owners = self._joined_of(*joined) | {self._owner_id}
         caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
         arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))
         (opened,) = self._run([REOPEN.call([key, epoch_key(creator_id)], arguments)])
@@ -96,24 +96,30 @@ class RedisEpochs(RedisPlaces):
         """See `RemoteStore.mark`."""
         self._run([mark_call(self._owner_id, judged_sequence)])
 
-    def marks(self) -> list[JudgedMark]:
-        """See `RemoteStore.marks`."""
-        (answer,) = self._run([mark_call(self._owner_id, None)])
-        return marks_from(answer)
+    def marked_sequence(self) -> int:
+        """See `RemoteStore.marked_sequence`."""
+        (found,) = self._run([oldest_mark(self._owner_id)])
+        return sequence_of(found)
+
+    def last_mark_at_ms(self) -> int:
+        """See `RemoteStore.last_mark_at_ms`."""
+        joined = self._joined_of(*self._run(LIST_OWNERS))
+        return newest_at_ms(self._run(newest_marks(joined | {self._owner_id})))
 
     def replication_ids(self) -> frozenset[str]:
         """Of all masters; another set means that one was replaced or started again, and may lack its last writes."""
         with told_as_unavailable():
             found = self._link.replication_ids()
         if found == self._seen_ids:
-            (listed,) = self._run([LIST_OWNERS])
+            listed, _ = self._run(LIST_OWNERS)
             self._joined = frozenset(map(int, listed))
         self._seen_ids = found
         return found
 
-    def _joined_of(self, listed: Iterable[bytes]) -> frozenset[int]:
-        """Every owner that is listed now, and those that were until the last failover: it may have lost some."""
-        return self._joined | frozenset(map(int, listed))
+    def _joined_of(self, listed: Iterable[bytes], retired: Iterable[bytes]) -> frozenset[int]:
+        """Every owner that is listed now, and those that were until the last failover, which may have lost some, and
+        did not retire since."""
+        return frozenset(map(int, listed)) | (self._joined - frozenset(map(int, retired)))
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """Let no grant wait for this owner any more: its claims are settled for good, or somebody else's to settle."""

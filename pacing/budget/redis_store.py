@@ -10,6 +10,7 @@ import numpy as np
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.redis_epochs import CALL_LEASES, LIST_OWNERS, RedisEpochs
 from pacing.budget.redis_places import CLOCK_ERROR_MS, campaign_entry, epoch_key, home_key, told_as_unavailable
+from pacing.budget.remote import NO_ACCOUNT
 from pacing.budget.scripts_redis import (
     ACQUIRE,
     FORGET_DAYS,
@@ -51,7 +52,7 @@ class RedisStore(RedisEpochs):
         day_key = local_day(caps.now_ms, zone).day_key
         entry = campaign_entry(campaign_id)
         first = ("SETNX", entry, creator_id) if caps.opening else ("EXISTS", entry)
-        _, found, listed = self._run([first, ("GET", entry), LIST_OWNERS])
+        _, found, *joined = self._run([first, ("GET", entry), *LIST_OWNERS])
         if found is None:
             raise AccountLost(campaign_id)
         caps.check_opened_with("creator_id", int(found))
@@ -59,7 +60,7 @@ class RedisStore(RedisEpochs):
         arguments = (
             self._quarantine_ms, creator_id, zone, caps.daily_cap_micros, caps.total_cap_micros, day_key,
             caps.revision, int(caps.opening), caps.now_ms, self._owner_id,
-            *(self._joined_of(listed) - {self._owner_id}),
+            *(self._joined_of(*joined) - {self._owner_id}),
         )  # fmt: skip
         ((stored_zone, daily, total),) = self._run([SET_CAPS.call(keys, arguments)])
         if not stored_zone:
@@ -124,33 +125,41 @@ class RedisStore(RedisEpochs):
 
     def settle(self, claims: np.ndarray) -> np.ndarray:
         """See `BudgetStore.settle`."""
-        return self._settle(claims, is_known=False)
+        verdicts = self.decide(claims)
+        verdicts[verdicts == NO_ACCOUNT] = Verdict.OVER_DELIVERY
+        return verdicts
+
+    def decide(self, claims: np.ndarray) -> np.ndarray:
+        """See `RemoteStore.decide`."""
+        return self._decide(claims, is_known=False)
 
     def settle_again(self, claims: np.ndarray) -> np.ndarray:
-        """See `RemoteStore.settle_again`. Answers u1[n], each a Verdict."""
-        return self._settle(claims, is_known=True)
+        """See `RemoteStore.settle_again`. Answers u1[n], each a Verdict, or NO_ACCOUNT."""
+        return self._decide(claims, is_known=True)
 
-    def _settle(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
+    def _decide(self, claims: np.ndarray, is_known: bool) -> np.ndarray:
         check_claims(claims)
-        verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
+        verdicts = np.full(len(claims), NO_ACCOUNT, np.uint8)
         campaign_ids, inverse = np.unique(claims["campaign_id"], return_inverse=True)
         creators = self._find_creators(campaign_ids.tolist())
         zones = self._find_zones(creators)
         order = np.argsort(inverse, kind="stable")
         bounds = np.searchsorted(inverse[order], np.arange(len(campaign_ids) + 1))
-        calls: list[Command] = []
-        places: list[np.ndarray] = []
-        for i, campaign_id in enumerate(campaign_ids.tolist()):
-            if campaign_id not in zones:
-                continue
-            for first in range(bounds[i], bounds[i + 1], CALL_CLAIMS):
-                at = order[first : min(bounds[i + 1], first + CALL_CLAIMS)]
-                home = (campaign_id, creators[campaign_id], zones[campaign_id])
-                calls.append(self._settle_call(*home, claims[at], is_known))
-                places.append(at)
-        for at, digits in zip(places, self._run(calls), strict=True):
-            verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
-        if (verdicts == Verdict.OVER_DELIVERY).any():
+        # A campaign's second call leaves when the first was answered: settle.lua relies on the order.
+        for skipped in range(0, int(np.diff(bounds).max(initial=0)), CALL_CLAIMS):
+            calls: list[Command] = []
+            places: list[np.ndarray] = []
+            for i, campaign_id in enumerate(campaign_ids.tolist()):
+                at = order[bounds[i] + skipped : min(bounds[i + 1], bounds[i] + skipped + CALL_CLAIMS)]
+                if len(at) and campaign_id in zones:
+                    home = (campaign_id, creators[campaign_id], zones[campaign_id])
+                    calls.append(self._settle_call(*home, claims[at], is_known))
+                    places.append(at)
+            for at, digits in zip(places, self._run(calls), strict=True):
+                verdicts[at] = np.frombuffer(digits, np.uint8) - ord("0")
+            if (verdicts == 0).any():
+                break
+        if np.isin(verdicts, (Verdict.OVER_DELIVERY, NO_ACCOUNT)).any():
             with told_as_unavailable():
                 self._link.confirm()  # another Redis would say so of every claim
         undecided = int((verdicts == 0).sum())
@@ -174,7 +183,7 @@ class RedisStore(RedisEpochs):
             epoch_key(creator_id),
         ]
         arguments: list[Any] = [campaign_id, self._kept_ms, packed.tobytes(), int(is_known), self._quarantine_ms]
-        arguments.append(CLOCK_ERROR_MS)
+        arguments += (CLOCK_ERROR_MS, self._owner_id)
         for lease_id, issued_at_ms in zip(lease_ids.tolist(), issued.tolist(), strict=True):
             keys.append(home_key(creator_id, "lease", lease_id))
             arguments += (lease_id, local_day(issued_at_ms, zone).day_key, issued_at_ms)

@@ -8,19 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.memory import MemoryStore
+from pacing.budget.remote import NO_ACCOUNT, RemoteStore
 from pacing.budget.store import (
     AccountLost,
-    BudgetStore,
     CapsRequest,
-    Epoch,
     Grant,
-    JudgedMark,
     LeaseRequest,
     LeaseState,
     NotDecided,
@@ -50,42 +48,11 @@ it is among what every server tells again, which is twice as long, so that a ser
 _CLOCK_ERROR_MS = MS_PER_MINUTE
 """By how much the clock that an account was opened by may be ahead; a date further ahead says nothing."""
 
+_UNHEARD_MS = 5 * MS_PER_MINUTE
+"""How long a claim waits for the account of a campaign that this server has not heard of: whoever has, opens it anew
+within seconds."""
+
 _Answer = TypeVar("_Answer")
-
-
-class RemoteStore(BudgetStore, Protocol):
-    """A budget store that other servers use too."""
-
-    def accounts(self, campaign_ids: Iterable[int]) -> dict[int, Account]:
-        """The present accounts of campaigns; unknown ones are left out."""
-
-    def settle_again(self, claims: np.ndarray) -> np.ndarray:
-        """Tell SETTLEMENT[n] again that were charged; those that the store lost are charged now, whatever the caps."""
-
-    def restate(self, leases: Sequence[LeaseState]) -> None:
-        """Say what is left of leases, in case their grants, or what was given back of them, are lost."""
-
-    def mark(self, judged_sequence: int) -> None:
-        """Note how far this owner's ledger is judged now."""
-
-    def marks(self) -> list[JudgedMark]:
-        """This owner's marks of the last hours, oldest first, without those that a failover lost."""
-
-    def replication_ids(self) -> frozenset[str]:
-        """Of what keeps the store; another set means that it may lack its last writes."""
-
-    def epochs(self, creator_ids: Iterable[int]) -> dict[int, Epoch]:
-        """In which epoch the keys of each creator are."""
-
-    def reopen(self, account: Account) -> bool:
-        """Open an account anew, with its caps, if the store has lost it; answers whether it had. Nothing was charged to
-        it that is not told again: an epoch begins, in which every owner that ever joined is behind."""
-
-    def reopened(self) -> list[int]:
-        """Creators of whose accounts one was opened anew lately, or is just being."""
-
-    def settled_again(self, creator_id: int, epoch_number: int) -> int:
-        """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,40 +219,43 @@ class SharedStore:
         told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
         if told_apart.any():
             self._know(np.unique(claims["campaign_id"]).tolist())
-            verdicts[told_apart] = self.ask("settle", lambda: self._remote.settle(claims[told_apart]))
-            self._check_final(claims[told_apart & (verdicts == Verdict.OVER_DELIVERY)])
+            verdicts[told_apart] = self.ask("settle", lambda: self._remote.decide(claims[told_apart]))
+            self._check_final(claims, verdicts)
         with self._lock:
             self.mirror.restore_verdicts(claims, verdicts)
         return verdicts
 
-    def _check_final(self, claims: np.ndarray) -> None:
-        """Refuse verdicts of over-delivery where the store has lost an account that is to be opened anew."""
-        young = [
-            campaign_id
-            for campaign_id in np.unique(claims["campaign_id"]).tolist()
-            if self._is_young(self.mirror.accounts.get(campaign_id))
-        ]
-        if young:
-            found = self.ask("accounts", lambda: self._remote.accounts(young))
-            lost = [campaign_id for campaign_id in young if campaign_id not in found]
-            if lost:
-                raise NotDecided(int(np.isin(claims["campaign_id"], lost).sum()))
+    def _check_final(self, claims: np.ndarray, verdicts: np.ndarray) -> None:
+        """Make claims without an account OVER_DELIVERY, unless the store lost one that is to be opened anew."""
+        homeless = verdicts == NO_ACCOUNT
+        if homeless.any():
+            newest_ms = self.ask("last_mark_at_ms", self._remote.last_mark_at_ms)
+            is_fresh = claims["issued_at_ms"][homeless] >= self._clock.wall_ms() - _UNHEARD_MS
+            for campaign_id in np.unique(claims["campaign_id"][homeless]).tolist():
+                account = self.mirror.accounts.get(campaign_id)
+                if is_fresh.any() if account is None else self._may_open_anew(account, newest_ms):
+                    raise NotDecided(int(homeless.sum()))
+            verdicts[homeless] = Verdict.OVER_DELIVERY
 
-    def _is_young(self, account: Account | None) -> bool:
-        if account is None:
-            return False
-        return -_CLOCK_ERROR_MS <= self._clock.wall_ms() - account.opened_at_ms < YOUNG_MS
+    def _may_open_anew(self, account: Account, newest_mark_ms: int) -> bool:
+        """Whether all that was ever charged to an account that is lost is among what every server tells again.
+
+        It was opened only lately, or after all that the store still knows: then the store is an old copy.
+        """
+        age_ms = self._clock.wall_ms() - account.opened_at_ms
+        return age_ms >= -_CLOCK_ERROR_MS and (age_ms < YOUNG_MS or account.opened_at_ms > newest_mark_ms)
 
     def reopen_lost(self) -> None:
-        """Open the accounts anew that the store has lost and that were opened only lately.
+        """Open the accounts anew that the store has lost and that may be.
 
         Raises:
             StoreUnavailable: ask again.
         """
         with self._lock:
-            young = [account for account in self.mirror.accounts.values() if self._is_young(account)]
-        for account in young:
-            if self.ask("reopen", partial(self._remote.reopen, account)):
+            known = list(self.mirror.accounts.values())
+        newest_ms = self.ask("last_mark_at_ms", self._remote.last_mark_at_ms)
+        for account in known:
+            if self._may_open_anew(account, newest_ms) and self.ask("reopen", partial(self._remote.reopen, account)):
                 logger.warning("campaign_id %d: the budget store lost its account; opened anew", account.campaign_id)
 
     def _know(self, campaign_ids: list[int]) -> None:

@@ -165,14 +165,6 @@ class Epoch:
     owners_behind: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedMark:
-    """How far an owner's ledger was judged `age_ms` ago, by the clock of the store."""
-
-    judged_sequence: int
-    age_ms: int
-
-
 class BudgetStore(Protocol):
     """Accounts and leases. Every method is atomic, over both accounts of a campaign, and may be called from any thread.
 

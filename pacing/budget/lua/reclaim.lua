@@ -18,9 +18,10 @@ for i = 4, #KEYS do
     elseif tonumber(found[3]) < before_ms then
         local remaining, day_field = tonumber(found[2]), 'leased:' .. found[1]
         redis.call('HSET', KEYS[i], 'remaining', 0, 'closed', 1)
-        if remaining > 0 then
-            local leased = redis.call('HMGET', account, 'leased', day_field)
-            local left, day_left = tonumber(leased[1]) - remaining, tonumber(leased[2]) - remaining
+        local leased = redis.call('HMGET', account, 'leased', day_field)
+        if remaining > 0 and leased[1] then
+            local left = math.max(0, tonumber(leased[1]) - remaining)
+            local day_left = math.max(0, tonumber(leased[2] or 0) - remaining)
             redis.call('HSET', account, 'leased', left, day_field, day_left)
         end
         redis.call('PEXPIRE', KEYS[i], ARGV[2])

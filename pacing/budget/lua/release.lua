@@ -26,10 +26,11 @@ redis.call('HSET', lease, 'remaining', remaining, 'closed', is_closed and 1 or 0
 if serial > 0 then
     redis.call('HSET', lease, 'serial', serial, 'answer', released)
 end
-if released > 0 then
-    local day_field = 'leased:' .. found[1]
-    local leased = redis.call('HMGET', account, 'leased', day_field)
-    redis.call('HSET', account, 'leased', tonumber(leased[1]) - released, day_field, tonumber(leased[2]) - released)
+local day_field = 'leased:' .. found[1]
+local leased = redis.call('HMGET', account, 'leased', day_field)
+if released > 0 and leased[1] then
+    local left = math.max(0, tonumber(leased[1]) - released)
+    redis.call('HSET', account, 'leased', left, day_field, math.max(0, tonumber(leased[2] or 0) - released))
 end
 if is_closed and remaining == 0 then
     redis.call('PEXPIRE', lease, ARGV[5])

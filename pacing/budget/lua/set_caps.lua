@@ -13,7 +13,8 @@
 -- may be missing because the failover lost that too; so it is entered as one who has yet to tell.
 --
 -- Account hash, amounts in micros: creator_id, zone, daily, total (caps asked for), settled, leased (of the flight),
--- over (over-delivered), revision, opened (when, in ms), hunger and hungry_owner (requests that got nothing for want of money; who made the last), and for each day cap:<day_key>, settled:<day_key>, leased:<day_key>.
+-- over (over-delivered), revision, opened (when, in ms), hunger and hungry_owner (requests that got nothing for want of money; who
+-- made the last), for each day cap:<day_key>, settled:<day_key>, leased:<day_key>, and told:<owner_id> (see settle.lua).
 
 local account = KEYS[1]
 local from_day, daily, total, revision = ARGV[6], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])

@@ -29,8 +29,14 @@ def empty(servers: list[RedisServer]) -> Held:
     return held
 
 
-def put_back(held: Held) -> None:
-    """The name of the deployment comes last: it says that everything is there."""
+def put_back(held: Held, is_restart: bool = True) -> None:
+    """The name of the deployment comes last: it says that everything is there.
+
+    With `is_restart`, as when Redis is started with what it held: under another replication id.
+    """
+    if is_restart:
+        for server, _ in held:
+            server.ask("DEBUG", "CHANGE-REPL-ID")
     dumps = [(server, key, dump) for server, dumps in held for key, dump in dumps.items()]
     for server, key, dump in sorted(dumps, key=lambda each: each[1] == DEPLOYMENT.encode()):
         server.ask("RESTORE", key, 0, dump, "REPLACE")
@@ -105,8 +111,11 @@ def test_a_redis_that_comes_back_empty_gets_nothing_and_its_content_goes_on(
     put_back(held)
     look(engine)
     assert "holds deployment" in caplog.text
+    engine.jump(1_000)  # longer than nothing is asked of a store that was away
+    look(engine)
     assert judge(engine) == [Verdict.CHARGED] * 5
-    assert engine.services.no_grants() is None
+    refused = engine.services.no_grants()
+    assert refused is not None and refused.reason == "failover", "the copy may be old"
     assert engine.create().campaign_id != campaign_id
     assert int(engine.account(campaign_id)["flight_settled_micros"]) == 50
 
@@ -122,7 +131,39 @@ def test_verdicts_do_not_come_from_a_redis_that_has_just_become_empty(
     assert judge(engine) == []
     put_back(held)
     look(engine)
+    engine.jump(1_000)
+    look(engine)
     assert judge(engine) == [Verdict.CHARGED] * 3
+
+
+def test_what_was_put_back_into_the_same_process_is_refused_until_its_replication_id_tells(
+    masters: list[RedisServer], engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy lacks what was charged since, and no server would tell it again."""
+    campaign_id = engine.create().campaign_id
+    bill(engine, tokens_of(engine.bid(range(1, 4))))
+    look(engine)
+    held = [(server, dumps) for server, dumps in empty(masters)]
+    put_back(held, is_restart=False)
+    look(engine)
+    assert engine.services.no_grants() is None, "nobody looked meanwhile, and nobody can tell"
+    assert judge(engine) == [Verdict.CHARGED] * 3
+    empty(masters)
+    for _ in range(2):
+        look(engine)
+        put_back(held, is_restart=False)
+        look(engine)
+        assert engine.services.no_grants() == NoGrants("foreign")
+    assert "was put back into the running Redis that had lost it" in caplog.text
+    with pytest.raises(ForeignFolder, match="lost deployment"):
+        Engine(tmp_path / "b", redis=masters[0].url)
+    put_back(held)
+    for _ in range(2):
+        look(engine)
+        engine.jump(1_000)
+    assert judge(engine) == [Verdict.CHARGED] * 3
+    engine.go_round()
+    assert int(engine.account(campaign_id)["flight_settled_micros"]) == 30
 
 
 def test_the_redis_of_others_grants_nothing(
@@ -143,6 +184,7 @@ def test_the_redis_of_others_grants_nothing(
     put_back(held)
     look(engine)
     engine.jump(1_000)
+    look(engine)
     engine.create()
 
 
@@ -161,6 +203,10 @@ def test_a_guarded_link_believes_nobody_else(masters: list[RedisServer]) -> None
     with pytest.raises(RedisForeign):
         guarded.run([("SET", "fanbid:x", "2")])
     assert plain.run([("GET", "fanbid:x")]) == [b"1"], "nothing is sent until somebody looked"
+    assert "was put back into the running Redis" in (guarded.look() or "")
+    for server in masters:
+        server.ask("DEBUG", "CHANGE-REPL-ID")
+    plain.run([("SET", DEPLOYMENT, "mine")])
     assert guarded.look() is None and guarded.run([("GET", "fanbid:x")]) == [b"1"]
     for link in (plain, guarded):
         link.close()

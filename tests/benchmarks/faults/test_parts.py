@@ -20,12 +20,13 @@ SHARED_SEEDS = {
     "settling-again": 7,
     "shared-tombstones": 4,
     "reclaim-grace": 1,
-    "waiting-claims": 0,
+    "waiting-claims": 19,
     "release-numbers": 24,
     "doubt": 6,
     "rebuilding": 62,
     "lease-starts": 12,
     "caps-again": 19,
+    "told-rows": 45,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 

@@ -7,8 +7,8 @@ import pytest
 from benchmarks.faults.clock import SteppingClock, Timeline
 from pacing.budget.epochs import EpochWatch
 from pacing.budget.owner_redis import OWNERS
-from pacing.budget.store import JudgedMark, NotDecided, StoreUnavailable
-from pacing.clocks import MS_PER_HOUR
+from pacing.budget.store import NotDecided, StoreUnavailable
+from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE, VirtualClock
 from pacing.facts import Verdict
 from tests.pacing.budget.shared_servers import (
     ACCEPTED,
@@ -16,7 +16,9 @@ from tests.pacing.budget.shared_servers import (
     BILLABLE,
     CREATOR,
     LOSS,
+    ZONE,
     Deployment,
+    Server,
 )
 from tests.pacing.rows import START_MS
 
@@ -136,14 +138,66 @@ def test_an_account_whose_opening_was_lost_is_opened_anew_and_has_what_was_charg
     assert len(deployment.bid_all(late)) == 7, "it has heard that the account is there"
 
 
-def test_an_account_that_was_opened_long_ago_stays_lost(deployment: Deployment) -> None:
+def work(deployment: Deployment, minutes: int) -> None:
+    """Let the servers be up for so long."""
+    for _ in range(minutes):
+        deployment.clock.advance_to(deployment.clock.wall_ms() + MS_PER_MINUTE)
+        for server in deployment.servers:
+            server.epochs.tick()
+
+
+def charge(deployment: Deployment, server: Server, bids: int = 1) -> None:
+    for bid in deployment.bid_all(server)[:bids]:
+        assert server.tell(BILLABLE, bid, BID) == ACCEPTED
+    server.judge.catch_up()
+
+
+def test_an_account_that_is_lost_though_the_store_is_not_behind_stays_lost(deployment: Deployment) -> None:
+    """It was opened more than half an hour ago, and a replica lags behind by seconds."""
     here = deployment.servers[0]
     here.open(10 * BID, 10 * BID)
-    here.epochs.tick()
-    deployment.clock.advance_to(deployment.clock.wall_ms() + MS_PER_HOUR)
-    deployment.fail_over({})
+    opened_at_ms = here.store.mirror.accounts[1].opened_at_ms
+    work(deployment, 60)
+    replica = {key: dump for key, dump in deployment.remember().items() if not key.endswith(b":account:1")}
+    deployment.fail_over(replica)
+    assert here.remote.last_mark_at_ms() > opened_at_ms
     here.epochs.tick()
     assert deployment.truth.account(1) is None
+
+
+def test_a_copy_of_hours_ago_gets_all_that_was_charged_and_opened_since(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One server was down for long, the other is started anew; claims in the copy are long forgotten."""
+    here, there = deployment.servers[:2]
+    here.open(400 * BID, 400 * BID)
+    there.open(400 * BID, 400 * BID, opening=False)
+    work(deployment, 1)
+    charge(deployment, here, 3)
+    charge(deployment, there, 2)
+    work(deployment, 70)
+    copy = deployment.remember()
+    assert deployment.amounts()[0] == 5 * BID
+    charge(deployment, here)
+    work(deployment, 240)
+    charge(deployment, here, 2)
+    charge(deployment, there, 4)
+    here.bank.set_account(2, CREATOR, ZONE, 50 * BID, 50 * BID, 1, True)
+    here.store.mirror.accounts[2].opened_at_ms = 2**42  # by the clock of a store that has a real one
+    monkeypatch.setattr(here.store, "_clock", VirtualClock(2**42 + MS_PER_HOUR))
+    for server in deployment.servers:
+        server.bank.close_account(1)
+    forgotten = [key for key in copy if b":lease:" in key]
+    assert forgotten
+    deployment.fail_over({key: dump for key, dump in copy.items() if key not in forgotten})
+    assert deployment.amounts()[0] == 5 * BID
+    there.restart()
+    for server in (here, there):
+        server.epochs.tick()
+        assert not server.epochs.is_behind
+    assert deployment.amounts()[0] == 12 * BID, "each once"
+    opened = deployment.truth.account(2)
+    assert opened is not None and opened.flight.cap_micros == 50 * BID
 
 
 def test_charges_are_told_again_whatever_the_wall_clock_said_when_they_were_made(deployment: Deployment) -> None:
@@ -163,38 +217,33 @@ def test_charges_are_told_again_whatever_the_wall_clock_said_when_they_were_made
     assert deployment.amounts()[0] == 4 * BID
 
 
-HOUR = MS_PER_HOUR
-
-
-@pytest.mark.parametrize(
-    ("ages_ms", "first_row"),
-    [
-        ((3 * HOUR, HOUR + 60_000, HOUR - 60_000, 0), 1),
-        ((3 * HOUR, 2 * HOUR, HOUR - 60_000, 0), 2),
-        ((5 * HOUR, 4 * HOUR, 3 * HOUR, 2 * HOUR), 4),
-        ((HOUR - 1, HOUR - 2, HOUR - 3, 0), 0),
-    ],
-    ids=["up all the time", "down an hour ago, and up since", "down until now", "no mark is old enough"],
-)
-def test_a_new_process_tells_what_was_judged_in_the_last_hour_of_the_store(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, ages_ms: tuple[int, ...], first_row: int
+def test_a_new_process_tells_what_was_judged_in_the_last_hour_that_it_was_up(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four charges, with a mark before each; the wall clock, which was set back since, says that all are recent."""
     here = deployment.servers[0]
     here.open(400 * BID, 400 * BID)
     here.epochs.tick()
-    marks = []
-    for bid, age_ms in zip(deployment.bid_all(here), ages_ms, strict=False):
-        marks.append(JudgedMark(here.ledger.judged_sequence, age_ms))
-        assert here.tell(BILLABLE, bid, BID) == ACCEPTED
-        here.judge.catch_up()
-    here.restart()
-    monkeypatch.setattr(here.remote, "marks", lambda: marks)
+    for minutes in (30, 30, 2, 0):
+        charge(deployment, here)
+        work(deployment, minutes)
     told: list[int] = []
     monkeypatch.setattr(here.remote, "settle_again", lambda claims: told.extend(claims["sequence"].tolist()))
+    here.epochs = EpochWatch(here.store, here.remote, here.ledger, here.clock)
     here.epochs.tick()
     rows = here.ledger.read(0, 100)
-    assert told == rows["sequence"][rows["kind"] == BILLABLE].tolist()[first_row:]
+    assert told == rows["sequence"][rows["kind"] == BILLABLE].tolist()[1:], "the first one was judged 62 minutes ago"
+
+
+def test_no_mark_is_set_before_everything_is_told_again(deployment: Deployment) -> None:
+    """Else it would hide, from who tells again after the next failover, what was not told."""
+    here = deployment.servers[0]
+    here.open(400 * BID, 400 * BID)
+    work(deployment, 2)
+    before = deployment.remember()[b"fanbid:marks:1"]
+    here.epochs._owed = here.remote.replication_ids()
+    here.epochs._go_on = lambda: None  # type: ignore[method-assign]
+    work(deployment, 5)
+    assert deployment.remember()[b"fanbid:marks:1"] == before
 
 
 def test_who_meets_a_creator_during_a_failover_is_not_waited_for(deployment: Deployment) -> None:
@@ -234,32 +283,3 @@ def test_an_owner_whose_first_bid_a_failover_lost_is_waited_for(deployment: Depl
     there.epochs.tick()
     here.judge.catch_up()
     assert (there.verdicts(), here.verdicts()) == ([Verdict.CHARGED], [Verdict.DUPLICATE])
-
-
-@pytest.mark.parametrize(("age_minutes", "first_told"), [(80, 1), (4 * 60, 2), (0, 2)], ids=["old", "too old", "none"])
-def test_behind_an_old_copy_all_that_was_charged_since_it_was_made_is_told(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, age_minutes: int, first_told: int
-) -> None:
-    """Three charges: ahead of the copy, 70 minutes ago, and just now."""
-    here = deployment.servers[0]
-    here.open(400 * BID, 400 * BID)
-    here.epochs.tick()
-    seqs = []
-    for number in range(3):
-        bid = deployment.bid_all(here)[0]
-        seqs.append(bid[1])
-        assert here.tell(BILLABLE, bid, BID) == ACCEPTED
-        here.judge.catch_up()
-        if number == 0:
-            copied = here.ledger.judged_sequence
-        if number == 1:
-            for _ in range(70):
-                deployment.clock.advance_to(deployment.clock.wall_ms() + 60_000)
-                here.epochs.tick()
-    deployment.fail_over(deployment.remember())
-    if age_minutes:
-        monkeypatch.setattr(here.remote, "marks", lambda: [JudgedMark(copied, age_minutes * 60_000)])
-    told: list[int] = []
-    monkeypatch.setattr(here.remote, "settle_again", lambda claims: told.extend(claims["hold_seq"].tolist()))
-    here.epochs.tick()
-    assert told == seqs[first_told:]

@@ -13,7 +13,9 @@ from benchmarks.faults.shared_store import Lost, SharedMasters, SimulatedStore
 from benchmarks.redis_servers import RedisServer, redis_server
 from pacing.budget.account import Account, Balance
 from pacing.budget.owner_redis import OWNERS
+from pacing.budget.redis_places import KEPT_MS
 from pacing.budget.redis_store import RedisStore
+from pacing.budget.remote import MARKS_KEPT, NO_ACCOUNT
 from pacing.budget.store import SETTLEMENT, CapsRequest, Epoch, LeaseRequest, LeaseState, NotDecided, StoreUnavailable
 from pacing.days import local_day
 from pacing.facts import Verdict
@@ -23,6 +25,8 @@ from tests.pacing.rows import START_MS
 ZONE = "UTC"
 CREATOR = 9
 TODAY = local_day(START_MS, ZONE)
+LATER_MS = 2**42
+"""Later than any clock here."""
 CHARGED, DUPLICATE = Verdict.CHARGED, Verdict.DUPLICATE
 SharedStore = RedisStore | SimulatedStore
 
@@ -30,7 +34,7 @@ SharedStore = RedisStore | SimulatedStore
 class EpochHome(Protocol):
     """One master with an empty store, which can be lost."""
 
-    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
+    def store(self, owner_id: int, quarantine_ms: int, kept_ms: int = KEPT_MS) -> SharedStore:
         """A store of one owner."""
 
     def lose_master(self) -> None:
@@ -53,8 +57,8 @@ class RestartedRedis:
         self._server = server
         self._stores: list[RedisStore] = []
 
-    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
-        self._stores.append(RedisStore(self._server.url, owner_id, quarantine_ms=quarantine_ms))
+    def store(self, owner_id: int, quarantine_ms: int, kept_ms: int = KEPT_MS) -> SharedStore:
+        self._stores.append(RedisStore(self._server.url, owner_id, kept_ms=kept_ms, quarantine_ms=quarantine_ms))
         return self._stores[-1]
 
     def lose_master(self) -> None:
@@ -79,8 +83,8 @@ class RestartedRedis:
 class FailedOver(SimulatedHome):
     """A simulated master."""
 
-    def store(self, owner_id: int, quarantine_ms: int) -> SharedStore:
-        return self.another(owner_id, quarantine_ms=quarantine_ms)
+    def store(self, owner_id: int, quarantine_ms: int, kept_ms: int = KEPT_MS) -> SharedStore:
+        return self.another(owner_id, quarantine_ms=quarantine_ms, kept_ms=kept_ms)
 
     def lose_master(self) -> None:
         assert self.masters.fail_over(0, lost_ms=0) == 0
@@ -122,17 +126,60 @@ def claims(*told: tuple[int, int, int], first_sequence: int = 1) -> np.ndarray:
     return rows
 
 
-def test_marks_are_told_with_their_age_to_their_owner(epoch_home: EpochHome) -> None:
+def test_the_oldest_of_the_marks_that_are_kept_is_told_to_their_owner(epoch_home: EpochHome) -> None:
     mine, other = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
-    assert mine.marks() == []
-    mine.mark(2**52)
-    epoch_home.pass_ms(200)
-    mine.mark(2**52)
+    for owner_id in (1, 2):
+        epoch_home.join(owner_id)
+    assert (mine.marked_sequence(), mine.last_mark_at_ms()) == (0, 0)
+    for minute in range(MARKS_KEPT - 1):
+        mine.mark(2**47 + minute)
+    assert mine.marked_sequence() == 0, "as far as the store knows, the owner began just now"
+    mine.mark(2**47 + MARKS_KEPT)
+    mine.mark(2**47 + MARKS_KEPT)
+    assert mine.marked_sequence() == 2**47 + 1
+    marked_at_ms = mine.last_mark_at_ms()
     epoch_home.pass_ms(100)
-    old, young = mine.marks()
-    assert (old.judged_sequence, young.judged_sequence) == (2**52, 2**52)
-    assert 300 <= old.age_ms < 20_000 and 100 <= young.age_ms <= old.age_ms - 200
-    assert other.marks() == []
+    other.mark(7)
+    assert other.marked_sequence() == 0
+    assert mine.last_mark_at_ms() == other.last_mark_at_ms() >= marked_at_ms + 100
+
+
+def told_again(store: SharedStore, *sequences: int) -> int:
+    """Tell claims of one micro, by their rows; answers what is settled then."""
+    told = [claims((1, 100 + sequence, 1), first_sequence=sequence) for sequence in sequences]
+    assert store.settle_again(np.concatenate(told)).tolist() == [CHARGED] * len(sequences)
+    account = store.account(1)
+    assert account is not None
+    return account.flight.settled_micros
+
+
+def test_a_row_that_is_told_again_after_its_lease_was_forgotten_is_charged_once(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=0, kept_ms=1)
+    open_account(store)
+    assert store.settle(claims((1, 1, 1), (2, 1, 1), first_sequence=5)).tolist() == [CHARGED] * 2
+    epoch_home.pass_ms(10)
+    assert told_again(store, 5, 6) == 2
+    epoch_home.lose_master()
+    young = claims((3, 1, 1), first_sequence=9)
+    young["issued_at_ms"] = LATER_MS
+    assert store.settle(young).tolist() == [CHARGED], "though it has not told again what is older"
+    epoch_home.pass_ms(10)
+    assert told_again(store, 4, 5, 6, 7) == 4, "row 7 was lost"
+    assert told_again(store, 7, 8) == 5
+    (epoch,) = store.epochs([CREATOR]).values()
+    store.settled_again(CREATOR, epoch.number)
+    assert told_again(store, 9) == 5, "charged before it had told again"
+    assert store.settle(claims((4, 1, 1), first_sequence=12)).tolist() == [CHARGED]
+    epoch_home.pass_ms(10)
+    assert told_again(store, 10, 11, 12) == 6
+
+
+def test_a_claim_without_an_account_is_told_apart_from_one_without_money(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=0)
+    assert store.decide(claims((1, 1, 1))).tolist() == [NO_ACCOUNT]
+    assert store.settle(claims((1, 1, 1))).tolist() == [Verdict.OVER_DELIVERY]
+    open_account(store)
+    assert store.decide(claims((1, 1, 6_000))).tolist() == [Verdict.OVER_DELIVERY]
 
 
 def test_behind_a_new_master_nothing_is_granted_for_a_while(epoch_home: EpochHome) -> None:
@@ -198,7 +245,9 @@ def test_behind_a_new_master_claims_wait_until_every_owner_has_told_its_charges_
     for store in (first, second):
         with pytest.raises(NotDecided, match="1 claims wait"):
             first.settle(claims((1, 1, 10), (1, 2, 30)))
-        assert store.settle_again(claims((2, 1, 5))).tolist() == [CHARGED if store is first else DUPLICATE]
+        assert store.settle_again(claims((2, 1, 5), first_sequence=2)).tolist() == [
+            CHARGED if store is first else DUPLICATE
+        ]
         store.settled_again(CREATOR, 2)
     assert first.settle(claims((1, 1, 10), (1, 2, 30), first_sequence=7)).tolist() == [DUPLICATE, CHARGED]
 
