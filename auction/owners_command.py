@@ -99,7 +99,7 @@ def _forget(link: RedisLink, args: argparse.Namespace) -> None:
         _leave(link, args.redis, args.owner)  # entered again by a server that had not heard that it left
         print(f"owner {args.owner} had left; grants wait for it no longer")
         return
-    if Path(folder).is_dir():
+    if owner_redis.is_folder_of(link, Path(folder), args.owner):
         raise ValueError(f"--lost: its directory {folder} is there; stop its server, and retire it with --data")
     _leave(link, args.redis, args.owner)
     print(f"owner {args.owner} is forgotten; grants wait for it no longer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +182,19 @@ def owner_of(folder: Path) -> Owner:
         ForeignFolder: its file cannot be read.
     """
     return _read(folder / OWNER_FILE)
+
+
+def is_folder_of(link: RedisLink, folder: Path, owner_id: int) -> bool:
+    """Whether the folder, on this machine, is that of an owner of this Redis's deployment.
+
+    Raises:
+        RedisUnavailable: nobody answers.
+    """
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    with suppress(ForeignFolder):
+        owner = _read(folder / OWNER_FILE)
+        return owner.owner_id == owner_id and found == owner.deployment_id.encode()
+    return False
 
 
 def is_shared(folder: Path) -> bool:

@@ -65,17 +65,24 @@ def test_a_lost_owner_keeps_nobody_waiting(
     assert run(capsys, "retire", "--owner", "7", "--lost", "--redis", server.url)[0] == 2
     code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
     assert code == 2 and f"--lost: its directory {tmp_path / 'a'} is there" in text
+    deaf = RedisStore(server.url, 2, quarantine_ms=0)
+    for _ in range(2):
+        deaf.replication_ids()  # when it hears who joined
     shutil.rmtree(tmp_path / "a")
+    (tmp_path / "a").mkdir()  # another one of that name, as on the operator's machine
     code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
     assert code == 0 and "owner 1 is forgotten" in text and "no server has any row of it" in text
     (epoch,) = store.epochs([9]).values()
     assert epoch.owners_behind == ()
-    # A server that had not heard of it enters it again.
+    # A server that has not listened since does not enter it again; an older one might.
+    deaf.set_caps(CapsRequest(6, 9, ZONE, 10**6, 10**6, 1_772_000_000_000))
+    assert b"owner:1" not in server.ask("HKEYS", "fanbid:{9}:epoch")
     server.ask("HSET", "fanbid:{9}:epoch", "owner:1", "0")
     code, text = run(capsys, "retire", "--owner", "1", "--lost", "--redis", server.url)
     assert code == 0 and "owner 1 had left" in text
     assert [epoch.owners_behind for epoch in store.epochs([9]).values()] == [()]
-    store.close()
+    for each in (store, deaf):
+        each.close()
 
 
 def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
