@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -223,7 +224,9 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     for line in unread_variables(os.environ):
         print(f"fanbid serve: warning: {line}", file=sys.stderr)
     config = config_from(args)
+    gc.freeze()
     server = Server(config, attach)
+    gc.freeze()  # what is there by now stays: garbage collections need not look through it, now or between two bids
     try:
         rest_address = server.start()
         logger.info("gRPC on %s, REST and dashboard on %s", server.address, rest_address or "(off)")
