@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,32 +79,38 @@ class Followers:
     def load(self) -> None:
         """Bring the judge of attribution to where everything was judged, and take up what `save` wrote; what is
         missing or unreadable is read from the ledgers again."""
-        self._restore_attribution()
         if self._folder is None:
+            self._restore_attribution(None)
             return
-        self._book.load(self._folder / _BOOK_FILE)
+        with ThreadPoolExecutor(1) as reading:  # the largest file: it is read and hashed while others are taken up
+            saved = reading.submit(read_state, self._folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
+            self._book.load(self._folder / _BOOK_FILE)
+            try:
+                self._learned = self._learner.load(self._folder / _LEARNER_FILE)
+            except (OSError, ValueError):
+                self._learned = Positions()
+            self._load_counted(self._folder)
+            self._restore_attribution(saved.result())
+
+    def _load_counted(self, folder: Path) -> None:
+        """Take up progress and follow graph, which are counted together."""
         try:
-            self._learned = self._learner.load(self._folder / _LEARNER_FILE)
-        except (OSError, ValueError):
-            self._learned = Positions()
-        try:
-            saved = json.loads((self._folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
+            saved = json.loads((folder / _PROGRESS_FILE).read_text(encoding="utf-8"))
             positions = Positions.unpacked(np.array(saved["positions"], np.uint64).reshape(-1, 2))
             self._progress.restore(saved["progress"])
             self._counted = positions
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._counted = Positions()
-        self._restore_follows(self._folder / _FOLLOWS_FILE)
+        self._restore_follows(folder / _FOLLOWS_FILE)
 
     def _source(self) -> Source:
         if self._peers is not None:
             return self._peers.read_with_own
         return lambda after, limit: self._ledger.read_judged(after[OWN], limit)
 
-    def _restore_attribution(self) -> None:
+    def _restore_attribution(self, saved: Mapping[str, np.ndarray] | None) -> None:
         """Bring the judge of attribution to where everything was judged: from what was saved, if it is of this very
         ledger, and by the rows that were judged since."""
-        saved = None if self._folder is None else read_state(self._folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
         if saved is not None:
             positions = Positions.unpacked(saved["positions"])
             if self._ledger.judged_head_at(positions[OWN]) == saved["head"].tobytes():

@@ -30,7 +30,7 @@ __all__ = ["LandscapeLearner", "Learner"]
 LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
 """Every goal that has an event of its own; each billed impression teaches all of them."""
 
-_STATE_VERSION = 3
+_STATE_VERSION = 4
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
 _GOLDEN = 0.6180339887498949
@@ -206,7 +206,8 @@ class Learner:
             ValueError: another version, capacity or set of features, or a damaged file; nothing is changed then.
             OSError: the file cannot be read.
         """
-        saved = arrays_from(path.read_bytes())
+        with path.open("rb") as file:
+            saved = arrays_from(file)
         if "learner_version" not in saved or saved["learner_version"].tolist() != _STATE_VERSION:
             raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
         check_like(saved, self._state(Positions()))

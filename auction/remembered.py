@@ -39,28 +39,36 @@ class _Finder:
     """Finds rows by two of their columns."""
 
     def __init__(self, rows: np.ndarray, columns: Key) -> None:
-        self._keys = rows[:, list(columns)]
-        hashes = _hashes(self._keys)
-        self._order = np.argsort(hashes)
-        self._hashes = hashes[self._order]
+        self._rows, self._columns = rows, columns
+        # A hash's upper bits with the row's position below them: numpy sorts such words several times as fast as it
+        # finds the order that would sort the hashes.
+        self._shift = np.uint64(len(rows).bit_length())
+        packed = _hashes(*(rows[:, column] for column in columns)) >> self._shift << self._shift
+        packed |= np.arange(len(rows), dtype=np.uint64)
+        packed.sort()
+        self._hashes = packed >> self._shift
+        self._order = (packed ^ (self._hashes << self._shift)).astype(np.int64)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Positions, i8[m], of all rows that have one of these keys (u8[n, 2])."""
         if not len(self._hashes) or not len(keys):
             return np.zeros(0, np.int64)
-        wanted = _hashes(keys)
+        wanted = _hashes(keys[:, 0], keys[:, 1]) >> self._shift
         first = np.searchsorted(self._hashes, wanted, side="left")
         counts = np.searchsorted(self._hashes, wanted, side="right") - first
         asked = np.repeat(np.arange(len(keys)), counts)
         within = np.arange(len(asked)) - np.repeat(np.cumsum(counts) - counts, counts)
         positions = self._order[first[asked] + within]
-        return positions[(self._keys[positions] == keys[asked]).all(axis=1)]
+        is_it = np.ones(len(positions), np.bool_)
+        for k, column in enumerate(self._columns):
+            is_it &= self._rows[positions, column] == keys[asked, k]
+        return positions[is_it]
 
 
-def _hashes(keys: np.ndarray) -> np.ndarray:
-    mixed = keys[:, 0] * np.uint64(0x9E3779B97F4A7C15)
+def _hashes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    mixed = first * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(32)
-    mixed += keys[:, 1]
+    mixed += second
     mixed *= np.uint64(0xC2B2AE3D27D4EB4F)
     return mixed ^ (mixed >> np.uint64(29))
 

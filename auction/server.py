@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from auction.campaigns.store import StoreUnavailable
 from auction.config import BadSetting, ServeConfig, config_from, configure, unread_variables
 from auction.services import Services, build_services
 from auction.shared.keys_redis import check_usable
+from auction.starting import told
 from auction.status import refuse
 from auction.warmup import warm_up
 from pacing.ledger.errors import LedgerError, LedgerInUse
@@ -223,9 +225,13 @@ def main(args: argparse.Namespace, attach: Attach | None = None) -> int:
     for line in unread_variables(os.environ):
         print(f"fanbid serve: warning: {line}", file=sys.stderr)
     config = config_from(args)
-    server = Server(config, attach)
+    gc.freeze()
+    with told("opening what this server keeps"):
+        server = Server(config, attach)
+    gc.freeze()  # what is there by now stays: garbage collections need not look through it, now or between two bids
     try:
-        rest_address = server.start()
+        with told("getting ready to serve"):
+            rest_address = server.start()
         logger.info("gRPC on %s, REST and dashboard on %s", server.address, rest_address or "(off)")
         if config.data is None:
             _tell_where_nothing_stays(server.services.folder)

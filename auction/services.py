@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -98,7 +100,8 @@ class Services:
         self.folder = folder
         self._was_shared = is_shared(folder)
         try:
-            self._open()
+            with _without_garbage_collection():
+                self._open()
         except BaseException:
             self.tell_what_stays()
             self._remove_temporary()
@@ -347,6 +350,18 @@ class Services:
     def _remove_temporary(self) -> None:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Nearly all that is made while a folder is opened stays: looking through it for garbage only takes time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _ids(campaign_id: int) -> np.ndarray:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 
 
-def arrays_from(raw: bytes) -> dict[str, np.ndarray]:
-    """All arrays of an npz's bytes.
+def arrays_from(saved: bytes | BinaryIO) -> dict[str, np.ndarray]:
+    """All arrays of an npz, given as its bytes or as a file, which is read array by array.
 
     Raises:
-        ValueError: the bytes are no npz, or a damaged one.
+        ValueError: it is no npz, or a damaged one.
     """
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(saved) if isinstance(saved, bytes) else saved, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy have a dozen ways to say that bytes are damaged
-        raise ValueError(f"{len(raw)} bytes that are no npz: {type(error).__name__}: {error}") from None
+        raise ValueError(f"no npz: {type(error).__name__}: {error}") from None
 
 
 def check_like(arrays: Mapping[str, np.ndarray], model: Mapping[str, np.ndarray]) -> None:

@@ -62,7 +62,10 @@ class _NoBidReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoBidReas
     NO_BID_REASON_BELOW_FLOOR: _NoBidReason.ValueType  # 502
     """the best value is under the floor"""
     NO_BID_REASON_BUDGET: _NoBidReason.ValueType  # 503
-    """those that would bid have no money free"""
+    """Campaigns would bid, but none of the best three has its bid free in the money that this server has leased for it: the
+    budget of the day or in all is spent, or lies in bids that wait for their outcome or in leases of other servers, or no
+    lease was granted yet. A campaign that pacing lets bid nothing is PACED_OUT instead.
+    """
     NO_BID_REASON_FREQUENCY_CAP: _NoBidReason.ValueType  # 504
     """every creator that would bid has been seen often enough"""
     NO_BID_REASON_PACED_OUT: _NoBidReason.ValueType  # 505
@@ -88,7 +91,10 @@ NO_BID_REASON_NOT_TARGETED: NoBidReason.ValueType  # 501
 NO_BID_REASON_BELOW_FLOOR: NoBidReason.ValueType  # 502
 """the best value is under the floor"""
 NO_BID_REASON_BUDGET: NoBidReason.ValueType  # 503
-"""those that would bid have no money free"""
+"""Campaigns would bid, but none of the best three has its bid free in the money that this server has leased for it: the
+budget of the day or in all is spent, or lies in bids that wait for their outcome or in leases of other servers, or no
+lease was granted yet. A campaign that pacing lets bid nothing is PACED_OUT instead.
+"""
 NO_BID_REASON_FREQUENCY_CAP: NoBidReason.ValueType  # 504
 """every creator that would bid has been seen often enough"""
 NO_BID_REASON_PACED_OUT: NoBidReason.ValueType  # 505
@@ -157,9 +163,11 @@ class _RowStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowStatus.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROW_STATUS_UNSPECIFIED: _RowStatus.ValueType  # 0
     ROW_STATUS_ACCEPTED: _RowStatus.ValueType  # 1
-    """durable, where the kind charges or converts"""
+    """Durable, where the kind charges or converts. Of several servers, one that was not told before may answer this to what
+    another one accepted: it is charged once all the same.
+    """
     ROW_STATUS_DUPLICATE: _RowStatus.ValueType  # 2
-    """told before; nothing moved"""
+    """told before, and known here; nothing moved"""
     ROW_STATUS_EXPIRED: _RowStatus.ValueType  # 3
     """after its deadline; not billable"""
     ROW_STATUS_CONFLICT: _RowStatus.ValueType  # 4
@@ -173,9 +181,11 @@ class RowStatus(_RowStatus, metaclass=_RowStatusEnumTypeWrapper): ...
 
 ROW_STATUS_UNSPECIFIED: RowStatus.ValueType  # 0
 ROW_STATUS_ACCEPTED: RowStatus.ValueType  # 1
-"""durable, where the kind charges or converts"""
+"""Durable, where the kind charges or converts. Of several servers, one that was not told before may answer this to what
+another one accepted: it is charged once all the same.
+"""
 ROW_STATUS_DUPLICATE: RowStatus.ValueType  # 2
-"""told before; nothing moved"""
+"""told before, and known here; nothing moved"""
 ROW_STATUS_EXPIRED: RowStatus.ValueType  # 3
 """after its deadline; not billable"""
 ROW_STATUS_CONFLICT: RowStatus.ValueType  # 4

@@ -792,7 +792,7 @@ class ListChargesRequest(_message.Message):
     LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.int
     after: _builtins.int
-    """next_after of the page before, from the same server; 0: from the start"""
+    """next_after of the page before; under --redis from the same server; 0: from the start"""
     limit: _builtins.int
     """1..1,000; 0: 100"""
     ledger_sequence: _builtins.int

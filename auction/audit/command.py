@@ -8,8 +8,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ import numpy as np
 
 from auction.audit.lines import HEADER, line_of
 from auction.audit.verify import KEYS_FILE, LEDGER_FILE, Verified, verify
+from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
+from auction.campaigns.token_command import STORE_FILE
 from pacing.budget.owner_redis import is_shared, owner_of
 from pacing.data_folder import add_data_argument, data_folder
 from pacing.facts import row_text
@@ -61,10 +64,13 @@ def main(args: argparse.Namespace) -> int:
 
     Returns:
         0: shown, or nothing differs; 1: a difference, or the ledger cannot be read.
+
+    Raises:
+        ValueError, FileNotFoundError: a flag, the folder or the campaign is of no use.
     """
     try:
         return _verify(data_folder(args)) if args.action == "verify" else _show(args)
-    except LedgerError as error:
+    except (LedgerError, StoreUnavailable) as error:
         print(f"fanbid ledger: {error}", file=sys.stderr)
         return 1
 
@@ -77,8 +83,13 @@ def _show(args: argparse.Namespace) -> int:
         raise ValueError(f"--limit {limit}: at least 1")
     if not 0 <= args.after < 2**63:
         raise ValueError(f"--after {args.after}: not in 0..{2**63 - 1}")
-    with _opened(data_folder(args)) as shown:
+    folder = data_folder(args)
+    with _opened(folder) as shown:
         pages = _pages(shown.statement, args.campaign_id, args.after, limit)
+        first = next(pages)
+        if not len(first[1]) and not _is_known(folder, args.campaign_id):
+            raise ValueError(f"CAMPAIGN {args.campaign_id}: nothing is known of it in {folder}")
+        pages = chain([first], pages)
         if args.csv:
             _print_csv(pages)
         elif args.json:
@@ -86,6 +97,18 @@ def _show(args: argparse.Namespace) -> int:
         else:
             _print_table(pages, shown.place)
     return 0
+
+
+def _is_known(folder: Path, campaign_id: int) -> bool:
+    """Whether a server of this folder has the campaign, charged or not."""
+    if not (folder / STORE_FILE).is_file():
+        return False
+    with closing(CampaignStore(folder / STORE_FILE)) as store:
+        try:
+            store.get(campaign_id)
+        except NoSuchCampaign:
+            return False
+    return True
 
 
 class _Shown(NamedTuple):

@@ -290,15 +290,16 @@ class Predictor:
             )
         if len(goals) and (int(goals.max()) >= GOAL_COUNT or int(slots.max()) >= TABLE_SIZE):
             raise ValueError(f"predictor state: goal {goals.max()} or slot {slots.max()} is out of range")
-        weights = np.zeros_like(self._weights)
-        weights[:, :, SLOT_VARIANCE] = PRIOR_VARIANCE
-        weights[state["goals"], state["slots"]] = state["weights"]
-        if not np.isfinite(weights).all() or (weights[:, :, SLOT_VARIANCE] <= 0).any():
+        weights = state["weights"]
+        if not np.isfinite(weights).all() or (weights[:, SLOT_VARIANCE] <= 0).any():
             raise ValueError("predictor state: a mean is not finite or a variance not positive")
         calibration = Calibration(self.settings.calibration)
         calibration.restore({name: state[f"calibration_{name}"] for name in ("goals", "keys", "sums", "earlier")})
         with self._lock:
-            self._weights, self.calibration, self._published = weights, calibration, None
+            self._weights[:] = 0
+            self._weights[:, :, SLOT_VARIANCE] = PRIOR_VARIANCE
+            self._weights[goals, slots] = weights
+            self.calibration, self._published = calibration, None
             self.trained = int(state["trained"])
 
     def save(self, path: Path) -> None:

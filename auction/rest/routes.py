@@ -20,6 +20,7 @@ from auction.rest.shapes import (
     ChangedCampaign,
     ChargePage,
     ChargesQuery,
+    HealthShape,
     Id,
     LiveQuery,
     NewCampaign,
@@ -116,7 +117,7 @@ def _engine_of(request: Request) -> Engine:
 EngineOf = Annotated[Engine, Depends(_engine_of)]
 
 
-@public_router.get("/healthz", responses={503: RESPONSES[503]}, tags=["operation"])
+@public_router.get("/healthz", response_model=HealthShape, responses={503: RESPONSES[503]}, tags=["operation"])
 async def healthz(engine: EngineOf) -> Response:
     """Whether the engine behind this shim serves. `no_grants`, if there, says why a shared Redis gives it no new money
     now, and until when (0: not known); it bids with what it has."""
@@ -232,7 +233,11 @@ async def get_report(
 async def list_charges(
     request: Request, engine: EngineOf, campaign_id: CampaignId, query: Annotated[ChargesQuery, Query()]
 ) -> Any:
-    """Every impression that was judged, with its price and the why of its bid, one page at a time."""
+    """Every impression that was judged, with its price and the why of its bid, one page at a time.
+
+    In the order in which the server that is asked came to know them, so pages do not move when more come. With --redis
+    that is about, and not exactly, by time, and each server has an order of its own.
+    """
     message = pb.ListChargesRequest(
         campaign_id=int(campaign_id),
         after=int(query.after),

@@ -291,6 +291,28 @@ class ChargePage(BaseModel):
     over_delivered_micros: int
 
 
+class NoGrantsShape(BaseModel):
+    """Why a shared Redis gives the engine no new money now; it bids with what it has."""
+
+    reason: Annotated[
+        Literal["away", "failover", "owners", "foreign"],
+        Field(
+            description="away: Redis does not answer, or refuses; failover: Redis was restarted, another master took "
+            "over, or an account was lost, so leases that it may have lost must run out first; owners: after that, it "
+            "waits for servers that have not told again what they settled, see `fanbid owners list`; foreign: Redis "
+            "holds another deployment than the one that this server joined, or none"
+        ),
+    ]
+    until_ms: Annotated[int, Field(description="on the wall clock; 0: not known")]
+
+
+class HealthShape(BaseModel):
+    """The engine serves; `no_grants` is there while a shared Redis gives it no new money."""
+
+    status: Literal["serving"]
+    no_grants: NoGrantsShape | None = None
+
+
 class ErrorBody(BaseModel):
     """What went wrong."""
 
@@ -318,7 +340,9 @@ class ChargesQuery(BaseModel):
     """Which page of the charges."""
 
     model_config = ConfigDict(extra="forbid")
-    after: Annotated[Sequence, Field(description="next_after of the page before, from the same server")] = "0"
+    after: Annotated[
+        Sequence, Field(description="next_after of the page before; with --redis from the same server")
+    ] = "0"
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     ledger_sequence: Annotated[
         Sequence, Field(description="that of an earlier page, to go on with the list as it was then")

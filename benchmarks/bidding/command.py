@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.bidding import tables, ticks
@@ -16,6 +13,7 @@ from benchmarks.bidding.days import AUCTIONS, past_days
 from benchmarks.bidding.scenarios import SCENARIOS, USUAL
 from benchmarks.bidding.study import METHODS, MODES, PRICES, Result, run_case
 from benchmarks.output import add_output_arguments, print_table, progress, write_json
+from benchmarks.workers import running
 
 SEEDS, QUICK_SEEDS = 10, 2
 QUICK_AUCTIONS = 20_000
@@ -48,7 +46,8 @@ def main(args: argparse.Namespace) -> int:
     # Cases that share past days come one after another, so that a worker makes them once.
     cases = [(name, seed, pricing) for seed in seeds for pricing in PRICES for name in _by_past(names)]
     run_case(USUAL, 0, PRICES[-1], METHODS[:1], _WARM_AUCTIONS)  # compiles, before workers are forked
-    with _running(cases, auctions, workers) as finished, progress(len(cases), "virtual days") as bar:
+    run = partial(_run, auctions=auctions)
+    with running(run, cases, workers) as finished, progress(len(cases), "virtual days") as bar:
         results: list[Result] = []
         for some in finished:
             results += some
@@ -112,19 +111,3 @@ def _by_past(names: Sequence[str]) -> list[str]:
 def _run(case: Case, auctions: int) -> list[Result]:
     name, seed, pricing = case
     return run_case(name, seed, pricing, METHODS, auctions)
-
-
-@contextmanager
-def _running(cases: Sequence[Case], auctions: int, workers: int) -> Iterator[Iterator[list[Result]]]:
-    """The results of all cases, some at a time, in any order."""
-    run: Callable[[Case], list[Result]] = partial(_run, auctions=auctions)
-    if workers == 1:
-        yield map(run, cases)
-        return
-    with ProcessPoolExecutor(min(workers, len(cases)), get_context("fork")) as pool:
-        # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(run, case) for case in cases]
-        try:
-            yield (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)

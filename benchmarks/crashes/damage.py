@@ -9,12 +9,10 @@ before, statements and accounts, and takes a further row. Anything else is silen
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 from benchmarks.crashes.damaging import Damage, Outcome, damages, opener
 from benchmarks.crashes.killed import LEDGER_FILES, leave_killed
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
+from benchmarks.workers import running
 
 TAIL_BYTES, QUICK_EVERY = 131_072, 1_009
 REPORTS = (8, 2)
@@ -61,16 +60,8 @@ def open_damaged(files: dict[str, bytes], chunk: list[Damage]) -> Tally:
 
 def _tallies(files: dict[str, bytes], every: list[Damage], workers: int) -> Iterator[Tally]:
     chunks = [every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK)]
-    if workers == 1:
-        yield from (open_damaged(files, chunk) for chunk in chunks)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(partial(open_damaged, files), chunk) for chunk in chunks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with running(partial(open_damaged, files), chunks, workers, start="spawn") as tallies:
+        yield from tallies
 
 
 def run(files: dict[str, bytes], every: list[Damage], workers: int, bar: ProgressBar) -> Tally:

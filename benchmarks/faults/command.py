@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 
@@ -26,6 +27,7 @@ from benchmarks.faults.parts import PARTS, without
 from benchmarks.faults.shared_world import SharedWorld
 from benchmarks.faults.world import Outcome, World
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
+from benchmarks.workers import forked
 from pacing.budget.holds import warm_up
 
 SEEDS, QUICK_SEEDS = 400, 12
@@ -79,12 +81,10 @@ class _Playing:
         self._pool: ProcessPoolExecutor | None = None
         self._futures: list[Future[list[Outcome]]] = []
         if workers > 1:
-            context = get_context("fork")
-            self._stopping = context.Event()
-            self._pool = ProcessPoolExecutor(workers, context, _begin_worker, (self._stopping,))
-            for at in range(0, len(seeds), _CHUNK_SEEDS):
-                chunk = seeds[at : at + _CHUNK_SEEDS]
-                self._futures.append(self._pool.submit(_play_chunk, chunk, parts, servers))
+            chunks = [seeds[at : at + _CHUNK_SEEDS] for at in range(0, len(seeds), _CHUNK_SEEDS)]
+            calls = [partial(_play_chunk, chunk, parts, servers) for chunk in chunks]
+            self._stopping = get_context("fork").Event()
+            self._pool, self._futures = forked(workers, calls, _begin_worker, self._stopping)
 
     def outcomes(self) -> Iterator[list[Outcome]]:
         """Of all worlds, some at a time, in any order."""

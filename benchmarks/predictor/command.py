@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
 
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.predictor.rivals import MODULES, RIVER, VOWPAL_WABBIT, installed
 from benchmarks.predictor.run import FIRST_IMPRESSIONS, PARTS, SHIPPED, run_part
 from benchmarks.predictor.timing import time_learners
 from benchmarks.shading.command import interval
+from benchmarks.workers import running
 
 ROWS, QUICK_ROWS = 1_000_000, 12_000
 SEEDS, QUICK_SEEDS = 10, 2
@@ -77,7 +75,7 @@ def _play(seeds: Sequence[int], rows: int, rivals: list[str], workers: int) -> l
     """The figures of each stream."""
     jobs = [(part, seed, rows, rivals) for seed in seeds for part in PARTS]
     found: dict[int, dict[str, float]] = {seed: {} for seed in seeds}
-    with _playing(jobs, min(workers, len(jobs))) as played, progress(len(jobs), "streams") as bar:
+    with running(_one, jobs, workers) as played, progress(len(jobs), "streams") as bar:
         for seed, part in played:
             found[seed] |= part
             bar.advance(1)
@@ -87,21 +85,6 @@ def _play(seeds: Sequence[int], rows: int, rivals: list[str], workers: int) -> l
 
 def _one(job: Job) -> tuple[int, dict[str, float]]:
     return job[1], run_part(*job)
-
-
-@contextmanager
-def _playing(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[int, dict[str, float]]]]:
-    """All parts, in any order."""
-    if workers == 1:
-        yield map(_one, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(_one, job) for job in jobs]
-        try:
-            yield (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _figures(runs: Sequence[Mapping[str, float]]) -> dict[str, Scalar]:

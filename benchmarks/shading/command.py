@@ -11,10 +11,7 @@ import argparse
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from benchmarks.output import Scalar, add_output_arguments, print_table, progres
 from benchmarks.shading.run import KINDS, Share, run_world
 from benchmarks.shading.timing import time_bids
 from benchmarks.shading.worlds import WORLDS
+from benchmarks.workers import running
 
 AUCTIONS, QUICK_AUCTIONS = 200_000, 4_000
 SEEDS, QUICK_SEEDS = 10, 2
@@ -48,21 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _play(job: Job) -> tuple[Job, Share]:
     return job, run_world(*job)
-
-
-@contextmanager
-def _playing(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[Job, Share]]]:
-    """All runs, in any order."""
-    if workers == 1:
-        yield map(_play, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        # Every worker is forked at the first call, before the progress bar starts a thread.
-        futures = [pool.submit(_play, job) for job in jobs]
-        try:
-            yield (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -120,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
     ]
     times = time_bids(auctions // 4, _QUICK_TIMED_SECONDS if args.quick else _TIMED_SECONDS)
     shares: defaultdict[tuple[str, str], list[Share]] = defaultdict(list)
-    with _playing(jobs, min(workers, len(jobs))) as played, progress(len(jobs), "runs") as bar:
+    with running(_play, jobs, workers) as played, progress(len(jobs), "runs") as bar:
         for (world, kind, _, _), share in played:
             shares[world, kind].append(share)
             bar.advance(1, f"{world}, {kind}")

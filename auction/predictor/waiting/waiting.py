@@ -50,7 +50,7 @@ class WaitingRoom:
         self._sequences = np.zeros(capacity, np.uint64)
         self._pending = np.zeros(capacity, np.uint8)  # bit goal: not yet released
         self._slot_of: dict[int, int] = {}  # of those that came since the last restore; the others are found below
-        self._restored = np.zeros((2, 0), np.uint64)  # sequences, ascending, and their slots
+        self._restored = (np.zeros(0, np.uint64), np.zeros(0, np.int64))  # sequences, ascending, and their slots
         self._next_ticket = 0
         self._due_ms = np.zeros(1024, np.int64)
         self._items = np.zeros(1024, np.int64)
@@ -159,24 +159,23 @@ class WaitingRoom:
         return Released(goals, slots, due_ms[valid])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything held, as arrays; oldest impression first."""
-        count = len(self)
-        slots = (self._next_ticket - count + np.arange(count)) % self.capacity
+        """Everything held, as arrays; impressions by slot."""
+        held = slice(len(self))
         return {
             "capacity": np.array(self.capacity),
             "next_ticket": np.array(self._next_ticket),
-            "sequences": self._sequences[slots],
-            "campaign_ids": self.campaign_ids[slots],
-            "at_ms": self.at_ms[slots],
-            "features": self.features[slots],
-            "earlier": self.earlier[slots],
-            "pending": self._pending[slots],
+            "sequences": self._sequences[held].copy(),
+            "campaign_ids": self.campaign_ids[held].copy(),
+            "at_ms": self.at_ms[held].copy(),
+            "features": self.features[held].copy(),
+            "earlier": self.earlier[held].copy(),
+            "pending": self._pending[held].copy(),
             "due_ms": self._due_ms[: self._size].copy(),
             "items": self._items[: self._size].copy(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up what `state` gave.
+        """Take up what `state` gave. Its arrays are not copied where that can be helped: they are this room's now.
 
         Raises:
             ValueError: another capacity, or shapes that do not fit; nothing is changed then.
@@ -199,17 +198,23 @@ class WaitingRoom:
         most = int(state["earlier"].max(initial=0))
         if most > MOST_EARLIER:
             raise ValueError(f"waiting impressions: earlier {most}; not in 0..{MOST_EARLIER}")
-        slots = (next_ticket - count + np.arange(count)) % self.capacity
-        self._sequences[slots] = state["sequences"]
-        self.campaign_ids[slots] = state["campaign_ids"]
-        self.at_ms[slots] = state["at_ms"]
-        self.features[slots] = state["features"]
-        self.earlier[slots] = state["earlier"]
-        self._pending[:] = 0
-        self._pending[slots] = state["pending"]
+        self._sequences = self._whole(state["sequences"], self._sequences)
+        self.campaign_ids = self._whole(state["campaign_ids"], self.campaign_ids)
+        self.at_ms = self._whole(state["at_ms"], self.at_ms)
+        self.features = self._whole(state["features"], self.features)
+        self.earlier = self._whole(state["earlier"], self.earlier)
+        self._pending = self._whole(state["pending"], self._pending)
         self._slot_of = {}
         order = np.argsort(state["sequences"], kind="stable")
-        self._restored = np.stack([state["sequences"], slots.astype(np.uint64)])[:, order]
+        self._restored = (state["sequences"][order], order)
         self._next_ticket = next_ticket
-        self._due_ms, self._items = state["due_ms"].astype(np.int64), state["items"].astype(np.int64)
+        self._due_ms, self._items = (np.ascontiguousarray(state[name], np.int64) for name in ("due_ms", "items"))
         self._size = len(self._items)
+
+    def _whole(self, held: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """A column of the room's capacity, of the present one's kind, that begins with these rows."""
+        if len(held) == self.capacity:
+            return np.ascontiguousarray(held, present.dtype)
+        column = np.zeros_like(present)
+        column[: len(held)] = held
+        return column

@@ -96,3 +96,25 @@ def test_a_damaged_ledger_is_said_so(
     assert "no readable mark" in capsys.readouterr().err
     assert run("verify", "--data", folder) == 1
     assert capsys.readouterr().out.startswith("first difference: row 0, file")
+
+
+@pytest.mark.parametrize("shape", [(), ("--csv",), ("--json",)])
+def test_a_campaign_that_nobody_knows_is_refused(
+    served: tuple[Path, int], capsys: pytest.CaptureFixture[str], shape: tuple[str, ...]
+) -> None:
+    folder, campaign_id = served
+    with pytest.raises(ValueError, match=rf"CAMPAIGN {campaign_id + 999}: nothing is known of it in {folder}"):
+        run("show", campaign_id + 999, "--data", folder, *shape)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_campaign_without_charges_has_an_empty_statement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = Engine(tmp_path)
+    campaign_id = engine.create().campaign_id
+    engine.close()
+    assert run("show", campaign_id, "--data", tmp_path) == 0
+    head, last = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "row" and last.startswith("charged 0.00 in all")
+    (tmp_path / "campaigns.sqlite").unlink()
+    with pytest.raises(ValueError, match="nothing is known of it"):
+        run("show", campaign_id, "--data", tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 import schemathesis
@@ -15,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from auction.campaigns.access import Role
 from auction.rest.app import build_app
+from fanbid import ROOT
 from tests.auction.campaigns.figures import small_engine
 from tests.auction.rest.serving import running_shim
 
@@ -78,6 +81,18 @@ def test_every_route_is_described_with_its_failures(served):
             for status in failures:
                 schema = operation["responses"][status]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorShape"}
+
+
+def test_every_reason_for_no_grants_is_described(served):
+    schemas = httpx.get(f"{served[0]}/openapi.json").json()["components"]["schemas"]
+    reason = schemas["NoGrantsShape"]["properties"]["reason"]
+    sources = [path.read_text() for folder in ("auction", "pacing") for path in (ROOT / folder).rglob("*.py")]
+    given = {name for source in sources for name in re.findall(r'NoGrants\("(\w+)"', source)}
+    assert set(reason["enum"]) == given and len(given) >= 4
+    readmes = [(ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md")]
+    for name in given:
+        assert f"{name}: " in reason["description"]
+        assert all(f"| `{name}` | " in readme for readme in readmes)
 
 
 def test_no_default_lies_outside_its_own_range(served):

@@ -57,6 +57,15 @@ def test_a_repeat_is_not_appended_again(ledger: Ledger) -> None:
     assert ledger.find_claims(billables([1, 2, 3, 4])).tolist() == [7, 7, 5, -1]
 
 
+@pytest.mark.parametrize("count", [0, 63, 64, 200])
+def test_what_was_told_is_found_among_many(ledger: Ledger, count: int) -> None:
+    asked = np.random.default_rng(count).permutation(count)
+    ledger.append(billables(range(0, 100, 3), price_micros=5))
+    ledger.append(billables(range(1, 100, 3), price_micros=8))
+    expected = [(5, 8, -1)[seq % 3] if seq < 100 else -1 for seq in asked.tolist()]
+    assert ledger.find_claims(billables(asked.tolist())).tolist() == expected
+
+
 def test_what_is_the_same_outcome(ledger: Ledger) -> None:
     rows = np.concatenate(
         [
