@@ -84,10 +84,12 @@ class Bank:
     def _quarantine_leases(self, rows_replayed: int) -> Recovery:
         """Lock what the process before had leased, until no notice about it can be accepted.
 
-        Their last bids were made before now, since only one process opens a ledger. Ends of leases say nothing: they
-        were kept on the monotonic clock, and the wall clock may have gone past them long before the last bid.
+        Their last bids were made before now, since only one process opens a ledger; but the wall clock may have been
+        set back since, by up to grace_ms, and be right again before it is set back once more. Ends of leases say
+        nothing: they were kept on the monotonic clock, and the wall clock may have gone past them long before the last
+        bid.
         """
-        until_ms = self._clock.wall_ms() + self.settings.lock_ms
+        until_ms = self._clock.wall_ms() + self.settings.grace_ms + self.settings.lock_ms
         left = 0
         mirror = self._store.mirror
         open_leases = [lease for lease in mirror.leases.values() if not lease.closed]

@@ -17,7 +17,7 @@ class BankSettings:
     Attributes:
         win_notice_ms: how long a bid waits for its WIN.
         billing_ms: how long after the bid an impression is billable. The longer, the longer the money of a crashed
-            server stays locked: until `billing_ms + grace_ms` after the restart.
+            server stays locked: until `billing_ms + 2 * grace_ms` after the restart.
         grace_ms: on top of that, for clocks that disagree and notices on their way. Embedded, one process accepts all
             notices and its own clock decides about its holds, so grace only counts after a restart.
         lease_ttl_ms: how long a lease may be bid on; every open campaign renews its lease about that often, idle ones

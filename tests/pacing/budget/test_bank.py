@@ -371,7 +371,7 @@ def test_after_a_crash_old_money_is_locked_and_old_bids_are_charged(tmp_path: Pa
     assert [world.tell(BILLABLE, late, 300), world.tell(WIN, late)] == [EXPIRED, EXPIRED]
     world.judge.catch_up()
     assert world.ledger.read_judged(0, 9)[1]["verdict"].tolist() == [Verdict.CHARGED]
-    world.wait(5_000)
+    world.wait(10_000)
     for _ in range(2):
         world.bank.tick()
         world.judge.catch_up()

@@ -53,3 +53,29 @@ def test_a_lease_stays_locked_after_a_crash_though_the_wall_clock_went_past_its_
     assert bank.report(billable).tolist() == [RowStatus.ACCEPTED]
     judge.catch_up()
     assert ledger.read_judged(0, 9)[1]["verdict"].tolist() == [Verdict.CHARGED]
+
+
+def test_a_lease_stays_locked_after_a_crash_though_the_clock_was_set_back_right_set_and_set_back_again() -> None:
+    ledger, clock = Ledger(None), SteppingClock(START_MS)
+    bank = opened(ledger, clock)
+    assert bid(bank, 100) is None
+    bank.tick()
+    placed = bid(bank, 100)
+    assert placed is not None
+    issued_at_ms = clock.wall_ms()
+    clock.step(-SETTINGS.grace_ms)
+    bank = opened(ledger, clock)
+    judge = JudgeFollower(ledger, [bank.settle_judge])
+    clock.advance_to(clock.monotonic_ms() + SETTINGS.billing_ms)
+    clock.step(SETTINGS.grace_ms)
+    clock.advance_to(clock.monotonic_ms() + SETTINGS.grace_ms - 3_000)
+    for _ in range(3):
+        judge.catch_up()
+        clock.advance_to(clock.monotonic_ms() + 200)
+        bank.tick()
+        assert bid(bank, 100) is None, "the old bid may still be billed"
+    clock.step(-SETTINGS.grace_ms)
+    billable = told(OutcomeKind.BILLABLE, *placed, 100, 1, 100, issued_at_ms)
+    assert bank.report(billable).tolist() == [RowStatus.ACCEPTED]
+    judge.catch_up()
+    assert ledger.read_judged(0, 9)[1]["verdict"].tolist() == [Verdict.CHARGED]
