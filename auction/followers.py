@@ -12,7 +12,7 @@ import numpy as np
 
 from auction.attribution import AttributionJudge
 from auction.campaigns.report import ReportBook
-from auction.learning import Learner
+from auction.learning import Learner, read_learned
 from auction.progress import Progress
 from auction.saved_state import read_state, write_state
 from auction.shared.judged import PeerRows
@@ -40,6 +40,21 @@ Source = Callable[[Positions, int], Batch]
 """source(after, limit): judged rows behind some positions, up to `limit` of a ledger, by time."""
 
 
+class ReadAhead:
+    """The largest files that `Followers.save` wrote: a thread reads and checks them while the rest of a server opens.
+
+    Attributes:
+        attribution, learned: what they hold; the latter may come to nothing by ValueError or OSError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Begin."""
+        reader = ThreadPoolExecutor(1, "read-ahead")
+        self.attribution = reader.submit(read_state, folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
+        self.learned = reader.submit(read_learned, folder / _LEARNER_FILE)
+        reader.shutdown(wait=False)
+
+
 class Followers:
     """Report book, learner, progress, follow graph and list of charges, fed from the judged rows of this server's
     ledger and of those of its peers. One thread at a time.
@@ -59,7 +74,9 @@ class Followers:
         clock: Clock,
         folder: Path | None,
         peers: PeerRows | None = None,
+        ahead: ReadAhead | None = None,
     ) -> None:
+        """Follow from nothing; `ahead` goes with `folder`, and `load` takes up what it read there."""
         self._ledger = ledger
         self._book = book
         self._learner = learner
@@ -69,6 +86,7 @@ class Followers:
         self._clock = clock
         self._folder = folder
         self._peers = peers
+        self._ahead = ahead
         self._attributed = Positions()
         self._learned = Positions()
         self._counted = Positions()  # by progress and follow graph
@@ -79,18 +97,17 @@ class Followers:
     def load(self) -> None:
         """Bring the judge of attribution to where everything was judged, and take up what `save` wrote; what is
         missing or unreadable is read from the ledgers again."""
-        if self._folder is None:
+        ahead, self._ahead = self._ahead, None
+        if self._folder is None or ahead is None:
             self._restore_attribution(None)
             return
-        with ThreadPoolExecutor(1) as reading:  # the largest file: it is read and hashed while others are taken up
-            saved = reading.submit(read_state, self._folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND)
-            self._book.load(self._folder / _BOOK_FILE)
-            try:
-                self._learned = self._learner.load(self._folder / _LEARNER_FILE)
-            except (OSError, ValueError):
-                self._learned = Positions()
-            self._load_counted(self._folder)
-            self._restore_attribution(saved.result())
+        self._restore_attribution(ahead.attribution.result())
+        self._book.load(self._folder / _BOOK_FILE)
+        try:
+            self._learned = self._learner.restore(ahead.learned.result())
+        except (OSError, ValueError):
+            self._learned = Positions()
+        self._load_counted(self._folder)
 
     def _load_counted(self, folder: Path) -> None:
         """Take up progress and follow graph, which are counted together."""

@@ -206,10 +206,16 @@ class Learner:
             ValueError: another version, capacity or set of features, or a damaged file; nothing is changed then.
             OSError: the file cannot be read.
         """
-        with path.open("rb") as file:
-            saved = arrays_from(file)
+        return self.restore(read_learned(path))
+
+    def restore(self, saved: Mapping[str, np.ndarray]) -> Positions:
+        """Take up what `read_learned` found; the positions to go on from. The arrays are this learner's from now on.
+
+        Raises:
+            ValueError: as `load`.
+        """
         if "learner_version" not in saved or saved["learner_version"].tolist() != _STATE_VERSION:
-            raise ValueError(f"{path}: not a learner's state of version {_STATE_VERSION}")
+            raise ValueError(f"not a learner's state of version {_STATE_VERSION}")
         check_like(saved, self._state(Positions()))
         positions = Positions.unpacked(saved["positions"])
         room = WaitingRoom(self._room.capacity)
@@ -223,6 +229,17 @@ class Learner:
         self.missed = int(saved["missed"])
         self._curves_at_ms, self._forgot_at_ms = curves_at_ms, forgot_at_ms
         return positions
+
+
+def read_learned(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that `Learner.save` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return arrays_from(file)
 
 
 def _draws(sequences: np.ndarray) -> np.ndarray:

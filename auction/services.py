@@ -30,7 +30,7 @@ from auction.campaigns.service import CampaignsService
 from auction.campaigns.store import CampaignStore
 from auction.config import ServeConfig
 from auction.control import Control
-from auction.followers import Followers
+from auction.followers import Followers, ReadAhead
 from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
@@ -109,6 +109,7 @@ class Services:
 
     def _open(self) -> None:
         config, folder = self.config, self.folder
+        ahead = None if config.data is None else ReadAhead(folder)
         self.clock: Clock = VirtualClock(config.virtual_clock) if config.virtual_clock else SystemClock()
         self.store = CampaignStore(folder / "campaigns.sqlite")
         self.access = Access(self.store, RateLimits(config.calls_per_s, config.call_burst))
@@ -116,7 +117,7 @@ class Services:
         self._join()
         self._open_money()
         self._open_audience()
-        self._open_bidding()
+        self._open_bidding(ahead)
         self._open_calls()
         self._recover()
         self._schedule()
@@ -168,7 +169,7 @@ class Services:
             history = load_arrays("--history", config.history, "a history file of fanbid", MarketHistory.load)
         self.pacer = Pacer(history, PacerSettings(cost_excess_exponent=config.cost_excess_exponent))
 
-    def _open_bidding(self) -> None:
+    def _open_bidding(self, ahead: ReadAhead | None) -> None:
         config, clock = self.config, self.clock
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
         self.engine = BidEngine(self.viewers, self.bank, self.caps, self.keys, clock, config.zone)
@@ -196,7 +197,7 @@ class Services:
         )
         self.followers = Followers(
             self.ledger, self.book, self.learner, self.progress, self.follows, self.attribution, clock,
-            None if config.data is None else self.folder, self.peers,
+            None if config.data is None else self.folder, self.peers, ahead,
         )  # fmt: skip
 
     def _next_version(self) -> NextVersion:

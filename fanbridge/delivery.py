@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
+from pacing.durable import transaction
 
 DELIVERY_FILE = "delivery.sqlite"
 
@@ -208,14 +209,8 @@ class Delivery:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db):
+            yield
 
 
 def _check_sound(db: sqlite3.Connection) -> None:

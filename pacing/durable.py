@@ -1,9 +1,12 @@
-"""What makes a change of a folder itself survive a power cut."""
+"""What makes a change whole, and survive a power cut: of a folder itself, and of a SQLite file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def sync_folder(folder: Path) -> None:
@@ -17,3 +20,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def transaction(db: Any) -> Iterator[None]:
+    """One change of a SQLite file, over a connection that is in autocommit: made on leaving, undone when the block
+    raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # after some errors SQLite has undone it already
+            db.execute("ROLLBACK")
+        raise

@@ -17,6 +17,7 @@ from typing import Any
 
 from auction.campaigns.model import Campaign, CampaignStatus
 from auction.campaigns.record import STORED_FIELDS, Record, campaign_of, columns_of, record_of
+from pacing.durable import transaction
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 5_000
@@ -165,15 +166,8 @@ class CampaignStore:
         Raises:
             StoreUnavailable: the change could not be made durable; nothing of it was kept.
         """
-        with self._lock, _store_errors(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, _store_errors(self.path), transaction(self._connection):
+            yield
 
     def insert(self, campaign: Campaign, idempotency_key: str = "") -> int:
         """Add a campaign; to be called inside `change`.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fanbridge.events import FAN_CHANGE, FAN_EVENT, RETENTION, Rows, Stage, Tier
 from fanbridge.service.fans import Fan, FanRules, Kept, apply_event, catch_up
 from fanbridge.service.lifecycle import FanDates
 from fanbridge.service.tiering import Engagement
+from pacing.durable import transaction
 from pacing.facts import OutcomeKind, RowStatus
 
 _SCHEMA = """
@@ -121,7 +122,7 @@ class FanStore:
         """Let time pass: move every fan whose review is due; answers how many were looked at."""
         looked_at = 0
         while True:
-            with self._lock, self._transaction():
+            with self._lock, transaction(self._db):
                 due = self._db.execute(
                     f"SELECT viewer_id, creator_id, {_FAN_COLUMNS} FROM fans WHERE review_at_ms <= ? "
                     "ORDER BY review_at_ms, viewer_id, creator_id LIMIT ?",
@@ -186,7 +187,7 @@ class FanStore:
         facts = _signed_rows(rows[["viewer_id", "creator_id", "kind", "occurred_at_ms"]])
         fans: dict[FanKey, _StoredFan] = {}
         newest_at_ms = self._newest_at_ms
-        with self._lock, self._transaction():
+        with self._lock, transaction(self._db):
             for i, columns in enumerate(_signed_rows(rows)):
                 if self._db.execute(insert, columns).rowcount:
                     statuses[i] = RowStatus.ACCEPTED
@@ -252,16 +253,6 @@ class FanStore:
 
     def _meta(self, column: str, name: str) -> Any:
         return self._db.execute(f"SELECT {column} FROM meta WHERE name = ?", (name,)).fetchone()[0]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
 
 
 class _StoredFan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 
@@ -12,22 +11,21 @@ import numpy as np
 
 from pacing.budget.account import ACCOUNT, EffectiveCaps
 from pacing.budget.holds import HoldBook, claims_of
-from pacing.budget.kernels import ROUTE_HELD, ROUTE_UNKNOWN
+from pacing.budget.kernels import ROUTE_HELD
 from pacing.budget.lease import LeaseKeeper, Store
-from pacing.budget.memory import MemoryStore
-from pacing.budget.recovery import Recovery, replay, snapshot_bytes
+from pacing.budget.recovery import Recovery, check_statements, replay, snapshot_bytes
 from pacing.budget.settings import RECLAIM_MS, BankSettings
 from pacing.budget.settle import SettleJudge
 from pacing.budget.shared import SharedStore
 from pacing.budget.store import AccountLost, CapsRequest, StoreUnavailable
+from pacing.budget.unbooked import UnbookedHolds
 from pacing.clocks import MS_PER_SECOND, Clock
-from pacing.facts import OWNER_SHIFT, OutcomeKind, RowStatus
-from pacing.ledger.errors import LedgerDamaged, LedgerError
+from pacing.facts import OWNER_SHIFT, RowStatus
+from pacing.ledger.errors import LedgerError
 from pacing.ledger.log import Ledger
 
 logger = logging.getLogger(__name__)
 
-MAX_REMEMBERED_LOSSES = 2**16
 _CHECKPOINT_MS = 5 * MS_PER_SECOND
 _FORGET_MS = 60 * MS_PER_SECOND
 _REFRESH_MS = MS_PER_SECOND
@@ -55,17 +53,17 @@ class Bank:
         self._ledger = ledger
         self._clock = clock
         state = replay(ledger, self.settings.owner_id)
-        _check_statements(ledger, state.store)
+        check_statements(ledger, state.store)
         self._store: Store = state.store
         if shared is not None:
             shared.begin(state.store)
             self._store = shared
         self._shared = shared
         first_seq = self.settings.owner_id << OWNER_SHIFT | state.counters.seq_bound
-        self._first_seq = first_seq
         self._book = HoldBook(
             self.settings.hold_capacity, first_seq, first_seq, *self.settings.hold_ms, self.settings.is_shared
         )
+        self._unbooked = UnbookedHolds(ledger, clock, first_seq)
         self._keeper = LeaseKeeper(self._store, ledger, self._book, self.settings, state.counters)
         self.settle_judge = SettleJudge(self._store)
         self._control = threading.RLock()
@@ -74,8 +72,6 @@ class Bank:
             a.campaign_id: (a.daily_cap_micros, a.flight.cap_micros) for a in state.store.accounts.values()
         }
         self._lost: dict[int, CapsRequest] = {}  # what to open once a shared store has it again
-        self._losses: OrderedDict[tuple[int, int], None] = OrderedDict()
-        self._losses_lock = threading.Lock()
         self._snapshot_sequence = state.snapshot_sequence
         self._forget_at_ms = self._refresh_at_ms = self._reclaim_at_ms = 0
         self._checkpoint_at_ms = clock.monotonic_ms() + _CHECKPOINT_MS
@@ -237,7 +233,7 @@ class Bank:
         now_ms = self._clock.monotonic_ms()
         claims = claims_of(rows)
         self._book.classify(claims, now_ms)
-        self._judge_unknown(rows, claims)
+        self._unbooked.judge(rows, claims)
         statuses = claims["status"]
         undecided = np.flatnonzero(statuses == 0)
         charged = np.full(len(rows), -1, np.int64)
@@ -254,55 +250,6 @@ class Bank:
             repeated = np.where(same, RowStatus.DUPLICATE, RowStatus.CONFLICT)
             statuses[undecided] = np.where(told_before, repeated, RowStatus.ACCEPTED)
         return statuses
-
-    def _judge_unknown(self, rows: np.ndarray, claims: np.ndarray) -> None:
-        """Decide about holds that are not in the book: long decided, or of the process before, or of another server.
-
-        Deadlines of the latter are those of the token, on the wall clock. Their billable claims stay undecided: they
-        become durable and are charged to their lease by the settle judge.
-        """
-        unknown = np.flatnonzero(claims["route"] == ROUTE_UNKNOWN)
-        if not len(unknown):
-            return
-        decisions = rows["decision"][unknown]
-        kinds, age_ms = rows["kind"][unknown], self._clock.wall_ms() - decisions["issued_at_ms"]
-        seqs = decisions["hold_seq"]
-        is_ours = (seqs >= np.uint64(self._first_seq)) & (
-            seqs >> np.uint64(OWNER_SHIFT) == np.uint64(self.settings.owner_id)
-        )
-        statuses = np.zeros(len(unknown), np.uint8)
-        wins, billables = kinds == OutcomeKind.WIN, kinds == OutcomeKind.BILLABLE
-        is_late = is_ours | (age_ms > np.where(wins, decisions["win_notice_ms"], decisions["billing_ms"]))
-        statuses[wins] = np.where(is_late[wins], RowStatus.EXPIRED, RowStatus.ACCEPTED)
-        amounts = rows["price_micros"][unknown]
-        statuses[billables & ((amounts < 0) | (amounts > decisions["bid_micros"]))] = RowStatus.INVALID
-        self._check_losses(rows[unknown], statuses)
-        late = np.flatnonzero(billables & is_late & (statuses == 0))
-        if len(late):
-            told = self._ledger.find_claims(rows[unknown[late]])
-            repeated = np.where(told == amounts[late], RowStatus.DUPLICATE, RowStatus.CONFLICT)
-            statuses[late] = np.where(told < 0, RowStatus.EXPIRED, repeated)
-        claims["status"][unknown] = statuses
-
-    def _check_losses(self, rows: np.ndarray, statuses: np.ndarray) -> None:
-        """Remember lost holds that are not in the book, and refuse what contradicts them. Changes `statuses`, u1[n]."""
-        losses = np.flatnonzero(rows["kind"] == OutcomeKind.LOSS)
-        billed = rows[losses]
-        billed["kind"] = OutcomeKind.BILLABLE
-        is_billed = dict(zip(losses.tolist(), (self._ledger.find_claims(billed) >= 0).tolist(), strict=True))
-        keys = zip(rows["decision"]["lease_id"].tolist(), rows["decision"]["hold_seq"].tolist(), strict=True)
-        with self._losses_lock:
-            for i, key in enumerate(keys):
-                if i not in is_billed:
-                    if key in self._losses and statuses[i] in (0, RowStatus.ACCEPTED):
-                        statuses[i] = RowStatus.CONFLICT
-                elif is_billed[i]:
-                    statuses[i] = RowStatus.CONFLICT
-                else:
-                    statuses[i] = RowStatus.DUPLICATE if key in self._losses else RowStatus.ACCEPTED
-                    self._losses[key] = None
-            while len(self._losses) > MAX_REMEMBERED_LOSSES:
-                self._losses.popitem(last=False)
 
     def tick(self) -> None:
         """Sweep silent holds, renew leases ahead, release idle ones, turn the local day. Call a few times a second.
@@ -405,17 +352,3 @@ class Bank:
                     in_flight[i] += left
                     in_day[i] += left if day_key == accounts["day_key"][i] else 0
         return in_day, in_flight
-
-
-def _check_statements(ledger: Ledger, store: MemoryStore) -> None:
-    """Compare what the statements say was charged with the accounts, whose part before a snapshot is under its digest.
-
-    Raises:
-        LedgerDamaged: they differ.
-    """
-    for account in store.accounts.values():
-        stated, _ = ledger.charged_at(account.campaign_id, ledger.judged_sequence)
-        settled = account.flight.settled_micros
-        if stated != settled:
-            text = f"campaign {account.campaign_id}: its statement ends at {stated} micros, its account at {settled}"
-            raise LedgerDamaged(f"ledger {ledger.path}: {text}")

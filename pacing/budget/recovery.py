@@ -91,6 +91,20 @@ def replay(ledger: LedgerReads, owner_id: int) -> Replayed:
         state.rows += len(rows)
 
 
+def check_statements(ledger: LedgerReads, store: MemoryStore) -> None:
+    """Compare what the statements say was charged with the accounts, whose part before a snapshot is under its digest.
+
+    Raises:
+        LedgerDamaged: they differ.
+    """
+    for account in store.accounts.values():
+        stated, _ = ledger.charged_at(account.campaign_id, ledger.judged_sequence)
+        settled = account.flight.settled_micros
+        if stated != settled:
+            text = f"campaign {account.campaign_id}: its statement ends at {stated} micros, its account at {settled}"
+            raise LedgerDamaged(f"ledger {ledger.path}: {text}")
+
+
 def _apply_money(state: Replayed, row: np.void, owner_id: int) -> None:
     kind, campaign_id, lease_id = int(row["kind"]), int(row["campaign_id"]), int(row["lease_id"])
     if kind == MoneyKind.CAPS:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pacing.durable import transaction
 from pacing.facts import OutcomeKind
 from pacing.ledger import index
 from pacing.ledger.errors import LedgerDamaged, LedgerUnavailable
@@ -124,7 +125,8 @@ class Arrivals(ArrivalReads):
         arrivals = np.arange(self._last + 1, self._last + 1 + len(charged), dtype=np.uint64)
         charged["sequence"] = words["sequence"] = arrivals
         try:
-            with self._transaction() as db:
+            db = self._db
+            with transaction(db):
                 db.executemany("INSERT INTO arrivals VALUES (?, ?)", zip(arrivals.tolist(), sequences, strict=True))
                 index.add_charges(db, charged, words)
                 for owner_id, sequence in positions.packed().tolist():
@@ -133,17 +135,6 @@ class Arrivals(ArrivalReads):
             raise LedgerUnavailable(f"list of charges {self.path}: {error}") from error
         self._last += len(charged)
         self.positions = positions
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pacing.durable import transaction
 from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger.anchor import Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
@@ -107,21 +108,15 @@ class JudgedCopy(JudgedReads):
         mark, count = self._mark, 0
         refused: Exception | None = None
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for part in parts:
-                    rest = self._behind(mark, part)
-                    if rest is not None:
-                        mark, count = self._put(mark, rest), count + len(rest.rows)
-            except (GapInRows, ValueError) as error:
-                refused = error
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            with transaction(self._db):
+                try:
+                    for part in parts:
+                        rest = self._behind(mark, part)
+                        if rest is not None:
+                            mark, count = self._put(mark, rest), count + len(rest.rows)
+                except (GapInRows, ValueError) as error:
+                    refused = error
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise LedgerUnavailable(f"copy {self.path}: {error}") from error
         self._mark = mark
         if refused is not None:
