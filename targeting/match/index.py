@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT
+from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
 from targeting.expressions import INTEREST_PREFIX, Clause
-from targeting.match.kernels import DENSE_FLAG, MatchIndex, clear_row_bits, set_row_bits
+from targeting.match.bits.kernels import clear_row_bits, set_row_bits
+from targeting.match.kernels import DENSE_FLAG, POSTINGS_AT_ONCE, MatchIndex
 
 __all__ = ["MatchIndex", "build_index"]
 
@@ -72,25 +73,26 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
     groups = _grouped(layout)
     interest_rows, interests_used = _interest_rows(layout, groups, numbered)
     further, further_words, further_start = _further_groups(groups, numbered, words)
-    include_start = np.concatenate([_plane_start(layout, groups.include[0]), further_start])
     dense = _DenseRows(len(attribute_rows) + len(interest_rows), words)
     include = dense.taken_from(_pairs(*groups.include, numbered))
     has_exclusion = [k for k, clause in enumerate(layout.clauses) if clause.excluded]
     exclude = dense.taken_from(
         _pairs(layout.bits[has_exclusion].tolist(), [layout.clauses[k].excluded for k in has_exclusion], numbered)
     )
-    exclude = exclude._replace(bits=exclude.bits + len(include_start) * _WORD_BITS)
+    exclude = exclude._replace(bits=exclude.bits + words * _WORD_BITS)
     memberships = max(numbered.count, INTEREST_COUNT)
-    posting_ptr, postings = _postings([include, further, exclude], memberships)
+    posting_ptr, postings = _postings([include, further, exclude], memberships, words)
     dense_rows = dense.rows_of(memberships)
     posting_ptr[:-1][(dense_rows >= 0).any(axis=1)] |= DENSE_FLAG
     return MatchIndex(
         rows=np.concatenate([attribute_rows, interest_rows, *dense.rows]),
         tables=tables,
+        static_tables=len(tables) - (DIMENSION_COUNT - STORED_DIMENSION_COUNT),
         interest_row=len(attribute_rows),
         interests_used=interests_used,
         interests_posted=_interests_posted(posting_ptr),
-        include=include_start,
+        include=_plane_start(layout, groups.include[0]),
+        further=further_start,
         further_words=further_words,
         posting_ptr=posting_ptr,
         postings=postings,
@@ -133,7 +135,7 @@ def _laid_out(clauses_of: Sequence[Sequence[Clause]]) -> _Layout:
 
 
 def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
-    """(i4[T, 1 + DIMENSION_COUNT] tables, u8[R, W] their rows), of the dimensions that any clause constrains."""
+    """(i4[T, 1 + DIMENSION_COUNT] tables, u8[R, W] their rows)."""
     entries: list[tuple[list[int], list[frozenset[int]]]] = [([], []) for _ in range(DIMENSION_COUNT)]
     for bit, clause in zip(layout.bits.tolist(), layout.clauses, strict=True):
         for dimension, codes in clause.allowed.items():
@@ -142,7 +144,7 @@ def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
             sets.append(codes)
     tables: list[list[int]] = []
     parts: list[np.ndarray] = [np.zeros((0, layout.words), np.uint64)]
-    for dimensions in _table_dimensions([d for d in range(DIMENSION_COUNT) if entries[d][0]]):
+    for dimensions in _table_dimensions():
         table = [0] * (1 + DIMENSION_COUNT)
         table[0] = sum(map(len, parts))
         rows = np.full((1, layout.words), _ALL_ONES)
@@ -156,18 +158,18 @@ def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
     return np.array(tables, np.int32).reshape(-1, 1 + DIMENSION_COUNT), np.concatenate(parts)
 
 
-def _table_dimensions(constrained: list[int]) -> list[list[int]]:
-    """Which dimensions share a table: the smallest together."""
+def _table_dimensions() -> list[list[int]]:
+    """Which dimensions share a table: of the viewer's the smallest together; those of the request have one each."""
     shared: list[list[int]] = []
     size = MAX_TABLE_ROWS + 1
-    for d in sorted(constrained, key=lambda d: CARDINALITIES[d]):
+    for d in sorted(range(STORED_DIMENSION_COUNT), key=lambda d: CARDINALITIES[d]):
         if size * CARDINALITIES[d] <= MAX_TABLE_ROWS:
             shared[-1].append(d)
             size *= CARDINALITIES[d]
         else:
             shared.append([d])
             size = CARDINALITIES[d]
-    return shared
+    return shared + [[d] for d in range(STORED_DIMENSION_COUNT, DIMENSION_COUNT)]
 
 
 def _code_rows(dimension: int, bits: list[int], sets: list[frozenset[int]], words: int) -> np.ndarray:
@@ -251,7 +253,7 @@ def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_P
         if place == len(start):
             start.append(2**_WORD_BITS - 1)
         start[place] &= ~(1 << bit % _WORD_BITS)
-        bits.append((words + place) * _WORD_BITS + bit % _WORD_BITS)
+        bits.append((3 * words + place) * _WORD_BITS + bit % _WORD_BITS)
     constrained = np.array([word for word, _ in place_of], np.int32)
     return _pairs(bits, groups.further[1], numbered), constrained, np.array(start, np.uint64)
 
@@ -287,13 +289,20 @@ class _DenseRows:
         return rows
 
 
-def _postings(parts: list[_Pairs], memberships: int) -> tuple[np.ndarray, np.ndarray]:
-    """(u4[S + 1] offsets, u4[...] bits) of S memberships."""
+def _postings(parts: list[_Pairs], memberships: int, words: int) -> tuple[np.ndarray, np.ndarray]:
+    """(u4[S + 1] offsets, u4[P, POSTINGS_AT_ONCE] bits) of S memberships."""
     named = np.concatenate([part.memberships for part in parts])
     bits = np.concatenate([part.bits for part in parts])
+    counts = np.bincount(named, minlength=memberships)
     ptr = np.zeros(memberships + 1, np.uint32)
-    np.cumsum(np.bincount(named, minlength=memberships), out=ptr[1:])
-    return ptr, bits[np.argsort(named, kind="stable")].astype(np.uint32)
+    np.cumsum(-(-counts // POSTINGS_AT_ONCE), out=ptr[1:])
+    # What a row is filled up with differs by place: to set one bit over and over again is slow.
+    filler = (2 * words + np.arange(POSTINGS_AT_ONCE)) * _WORD_BITS
+    postings = np.tile(filler.astype(np.uint32), (int(ptr[-1]), 1))
+    shift = POSTINGS_AT_ONCE * ptr[:-1].astype(np.int64) - np.cumsum(counts) + counts
+    order = np.argsort(named, kind="stable")
+    postings.reshape(-1)[np.arange(len(named)) + np.repeat(shift, counts)] = bits[order]
+    return ptr, postings
 
 
 def _interests_posted(posting_ptr: np.ndarray) -> np.uint64:
