@@ -253,7 +253,7 @@ def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_P
         if place == len(start):
             start.append(2**_WORD_BITS - 1)
         start[place] &= ~(1 << bit % _WORD_BITS)
-        bits.append((3 * words + place) * _WORD_BITS + bit % _WORD_BITS)
+        bits.append((4 * words + place) * _WORD_BITS + bit % _WORD_BITS)
     constrained = np.array([word for word, _ in place_of], np.int32)
     return _pairs(bits, groups.further[1], numbered), constrained, np.array(start, np.uint64)
 

@@ -34,6 +34,7 @@ _TWO = np.uint64(2)
 POSTINGS_AT_ONCE = 4
 """Postings are read so many at a time."""
 _BLOCK_WORDS = 16
+_CHUNK_WORDS = 256
 DENSE_FLAG = np.uint32(2**31)
 _POSTING_MASK = np.uint32(2**31 - 1)
 
@@ -41,9 +42,9 @@ _POSTING_MASK = np.uint32(2**31 - 1)
 class MatchIndex(NamedTuple):
     """Audiences of C campaigns as bitsets of W words; immutable.
 
-    A scratch of 3 W + X words holds, in this order: the include plane (bit q: clause q needs no membership, or the
+    A scratch of 4 W + X words holds, in this order: the include plane (bit q: clause q needs no membership, or the
     viewer has one of its first group), the exclude plane (bit q: the viewer has a membership that clause q excludes),
-    the result, and X words for further groups.
+    the result, campaigns by their further clauses, and X words for further groups.
 
     Attributes:
         rows: u8[R, W], bitsets: of `tables`, of interests, and of memberships that very many clauses name.
@@ -55,7 +56,7 @@ class MatchIndex(NamedTuple):
         interests_posted: u8, mask of the interests that `postings` or `dense_rows` have something for.
         include: u8[W], what the include plane starts from.
         further: u8[X], what the further groups start from.
-        further_words: i4[X], the word of the result that each word of the further groups constrains.
+        further_words: i4[X], the word of the include plane that each word of the further groups constrains.
         posting_ptr: u4[S + 1], each membership's range in `postings` (0..63 interests, then segments); DENSE_FLAG is
             added to the beginning where the membership has dense rows.
         postings: u4[P, POSTINGS_AT_ONCE], bits of the scratch to set for a viewer who has the membership. The last row
@@ -83,7 +84,7 @@ class MatchIndex(NamedTuple):
     @property
     def scratch_words(self) -> int:
         """How long a scratch `match_viewer` needs, in words (u8)."""
-        return 3 * int(self.rows.shape[1]) + int(self.further.shape[0])
+        return 4 * int(self.rows.shape[1]) + int(self.further.shape[0])
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -96,30 +97,46 @@ def table_row(tables: np.ndarray, t: int, dims: np.ndarray) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _and_tables(rows: np.ndarray, tables: np.ndarray, first: int, last: int, dims: np.ndarray, out: np.ndarray) -> None:
-    """Keep in `out` what tables `first` to `last`, exclusive, allow."""
+def _and_tables(
+    rows: np.ndarray,
+    tables: np.ndarray,
+    first: int,
+    last: int,
+    dims: np.ndarray,
+    begin: int,
+    end: int,
+    out: np.ndarray,
+) -> None:
+    """Keep in `out`, the words `begin` to `end`, what tables `first` to `last` allow; all ends exclusive."""
     t = first
     while t + 1 < last:
-        and_2_words(out, rows[table_row(tables, t, dims)], rows[table_row(tables, t + 1, dims)])
+        one, other = table_row(tables, t, dims), table_row(tables, t + 1, dims)
+        and_2_words(out, rows[one, begin:end], rows[other, begin:end])
         t += 2
     if t < last:
-        and_words(out, rows[table_row(tables, t, dims)])
+        and_words(out, rows[table_row(tables, t, dims), begin:end])
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _or_interests(
-    rows: np.ndarray, interest_row: int, interests_used: np.uint64, interest_mask: np.uint64, out: np.ndarray
+    rows: np.ndarray,
+    interest_row: int,
+    interests_used: np.uint64,
+    interest_mask: np.uint64,
+    begin: int,
+    end: int,
+    out: np.ndarray,
 ) -> None:
-    """Fill `out` with clauses that need no interest, or one that the viewer has."""
-    copy_words(out, rows[interest_row + INTEREST_COUNT])
+    """Fill `out`, the words `begin` to `end`, with clauses that need no interest, or one that the viewer has."""
+    copy_words(out, rows[interest_row + INTEREST_COUNT, begin:end])
     left = interest_mask & interests_used
     while left != _ZERO:
         one = interest_row + lowest_bit(left)
         left &= left - _ONE
         if left == _ZERO:
-            or_words(out, rows[one])
+            or_words(out, rows[one, begin:end])
         else:
-            or_2_words(out, rows[one], rows[interest_row + lowest_bit(left)])
+            or_2_words(out, rows[one, begin:end], rows[interest_row + lowest_bit(left), begin:end])
             left &= left - _ONE
 
 
@@ -202,10 +219,8 @@ def _set_interests(
 
 
 @njit(cache=True, nogil=True)
-def _fold(
-    folded_campaigns: np.ndarray, campaign_words: int, further_clauses: np.ndarray, out_campaigns: np.ndarray
-) -> None:
-    """Give the matches of further clauses (the words from `campaign_words` on) to their campaigns' first."""
+def _fold(folded_campaigns: np.ndarray, further_clauses: np.ndarray, out_campaigns: np.ndarray) -> None:
+    """Give the matches of further clauses, the words behind the campaigns', to their campaigns."""
     for w in range(further_clauses.shape[0]):
         x = further_clauses[w]
         while x != _ZERO:
@@ -215,30 +230,85 @@ def _fold(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _static_row(
-    index: MatchIndex,
-    dims: np.ndarray,
-    interest_mask: np.uint64,
-    segments: np.ndarray,
-    scratch: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Fill `out` (u8[W]) with the clauses that hold the viewer in some request."""
+def _set_planes(index: MatchIndex, interest_mask: np.uint64, segments: np.ndarray, scratch: np.ndarray) -> None:
+    """Note in the include and the exclude plane what the viewer's memberships do."""
     rows, further_words = index.rows, index.further_words
     posting_ptr, postings, dense_rows = index.posting_ptr, index.postings, index.dense_rows
     words = rows.shape[1]
     copy_words(scratch[:words], index.include)
     clear_words(scratch[words : 2 * words])
-    copy_words(scratch[3 * words : 3 * words + further_words.shape[0]], index.further)
+    copy_words(scratch[4 * words : 4 * words + further_words.shape[0]], index.further)
     posted = interest_mask & index.interests_posted
     if posted != _ZERO:
         _set_interests(posting_ptr, postings, dense_rows, rows, posted, scratch)
     _set_segments(posting_ptr, postings, dense_rows, rows, segments, scratch)
-    _or_interests(rows, index.interest_row, index.interests_used, interest_mask, out)
-    _and_tables(rows, index.tables, 0, index.static_tables, dims, out)
-    and_but_words(out, scratch[:words], scratch[words : 2 * words])
     for k in range(further_words.shape[0]):
-        out[further_words[k]] &= scratch[3 * words + k]
+        scratch[further_words[k]] &= scratch[4 * words + k]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _and_planes(
+    index: MatchIndex,
+    dims: np.ndarray,
+    interest_mask: np.uint64,
+    begin: int,
+    end: int,
+    last_table: int,
+    scratch: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Fill `out`, the words `begin` to `end`, with what the planes, interests and the first tables agree on."""
+    words = index.rows.shape[1]
+    _or_interests(index.rows, index.interest_row, index.interests_used, interest_mask, begin, end, out)
+    _and_tables(index.rows, index.tables, 0, last_table, dims, begin, end, out)
+    and_but_words(out, scratch[begin:end], scratch[words + begin : words + end])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def match_first(
+    index: MatchIndex,
+    dims: np.ndarray,
+    interest_mask: np.uint64,
+    segments: np.ndarray,
+    wanted: int,
+    scratch: np.ndarray,
+    out_campaign_idx: np.ndarray,
+) -> int:
+    """The first campaigns, in order of their positions, whose audience holds one viewer.
+
+    Where positions are ranks, those are the best ones. It stops at the chunk of words that has the last of them.
+
+    Args:
+        index: MatchIndex over C campaigns.
+        dims: i4[DIMENSION_COUNT], attribute codes, each within its dimension's range.
+        interest_mask: u8, bit k: interest k.
+        segments: u4[s], the viewer's segments, ascending; those that the index does not know are passed over.
+        wanted: how many, or some more; C for all.
+        scratch: u8[>= index.scratch_words], overwritten.
+        out_campaign_idx: i4[>= C], overwritten.
+
+    Returns:
+        How many there are; their positions are in `out_campaign_idx`, ascending, each once.
+    """
+    words, campaign_words, last_table = index.rows.shape[1], index.campaign_words, index.tables.shape[0]
+    result, folded = scratch[2 * words : 3 * words], scratch[3 * words : 4 * words]
+    _set_planes(index, interest_mask, segments, scratch)
+    has_further = index.folded_campaigns.shape[0] > 0
+    if has_further:
+        clear_words(folded[:campaign_words])
+        further = result[campaign_words:words]
+        _and_planes(index, dims, interest_mask, campaign_words, words, last_table, scratch, further)
+        _fold(index.folded_campaigns, further, folded)
+    chunk = _CHUNK_WORDS if wanted < campaign_words << 6 else campaign_words
+    count, begin = 0, 0
+    while begin < campaign_words and count < wanted:
+        end = min(begin + chunk, campaign_words)
+        _and_planes(index, dims, interest_mask, begin, end, last_table, scratch, result[begin:end])
+        if has_further:
+            or_words(result[begin:end], folded[begin:end])
+        count = append_bits(result, begin, end, out_campaign_idx, count)
+        begin = end
+    return count
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -250,26 +320,9 @@ def match_viewer(
     scratch: np.ndarray,
     out_campaign_idx: np.ndarray,
 ) -> int:
-    """All campaigns whose audience holds one viewer.
-
-    Args:
-        index: MatchIndex over C campaigns.
-        dims: i4[DIMENSION_COUNT], attribute codes, each within its dimension's range.
-        interest_mask: u8, bit k: interest k.
-        segments: u4[s], the viewer's segments, ascending; those that the index does not know are passed over.
-        scratch: u8[>= index.scratch_words], overwritten.
-        out_campaign_idx: i4[>= C], overwritten.
-
-    Returns:
-        How many match; their positions are in `out_campaign_idx`, ascending, each once.
-    """
-    words, campaign_words = index.rows.shape[1], index.campaign_words
-    result = scratch[2 * words : 3 * words]
-    _static_row(index, dims, interest_mask, segments, scratch, result)
-    _and_tables(index.rows, index.tables, index.static_tables, index.tables.shape[0], dims, result)
-    if index.folded_campaigns.shape[0]:
-        _fold(index.folded_campaigns, campaign_words, result[campaign_words:], result)
-    return append_bits(result, 0, campaign_words, out_campaign_idx, 0)
+    """All campaigns whose audience holds one viewer; see `match_first`."""
+    everything = index.campaign_words << 6
+    return match_first(index, dims, interest_mask, segments, everything, scratch, out_campaign_idx)
 
 
 @njit(cache=True, nogil=True)
@@ -284,11 +337,12 @@ def static_row(
     """What `match_row` needs of a viewer: their clauses whatever the request brings.
 
     Args:
-        index, interest_mask, segments, scratch: as for `match_viewer`.
+        index, interest_mask, segments, scratch: as for `match_first`.
         dims: i4[DIMENSION_COUNT]; what is the request's does not matter.
         out_row: u8[W], overwritten; may be the result's part of `scratch`.
     """
-    _static_row(index, dims, interest_mask, segments, scratch, out_row)
+    _set_planes(index, interest_mask, segments, scratch)
+    _and_planes(index, dims, interest_mask, 0, index.rows.shape[1], index.static_tables, scratch, out_row)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -324,7 +378,7 @@ def first_of_row(
         clear_words(scratch[:campaign_words])
         for w in range(campaign_words, words):
             scratch[w] = static_rows[at, w] & rows[one, w] & rows[other, w]
-        _fold(folded_campaigns, campaign_words, scratch[campaign_words:words], scratch)
+        _fold(folded_campaigns, scratch[campaign_words:words], scratch)
     # Unsigned, so that no negative index is looked out for.
     place, first, second = np.uint64(at), np.uint64(one), np.uint64(other)
     begin, enough = 0, count + wanted
@@ -403,8 +457,9 @@ def match_batch(
         that each viewer may add.
     """
     words = index.rows.shape[1]
-    scratch = np.empty(3 * words + index.further.shape[0], np.uint64)
+    scratch = np.empty(4 * words + index.further.shape[0], np.uint64)
     campaigns = index.campaign_words << 6
+    enough = campaigns if wanted < 0 else wanted
     out_ptr[0] = 0
     for i in range(rows.shape[0]):
         begin, end = np.int64(0), np.int64(0)
@@ -414,12 +469,8 @@ def match_batch(
         if first + campaigns > out_campaign_idx.shape[0]:
             return -1
         mine, out = membership_segments[begin:end], out_campaign_idx[first:]
-        if wanted < 0:
-            out_ptr[i + 1] = first + match_viewer(index, dims[i], interest_masks[i], mine, scratch, out)
-        else:
-            row = scratch[2 * words : 3 * words]
-            _static_row(index, dims[i], interest_masks[i], mine, scratch, row)
-            out_ptr[i + 1] = first + min(match_row(index, row, dims[i], wanted, scratch, out), wanted)
+        found = match_first(index, dims[i], interest_masks[i], mine, enough, scratch, out)
+        out_ptr[i + 1] = first + min(found, enough)
     return out_ptr[rows.shape[0]]
 
 
@@ -428,7 +479,7 @@ def count_matched(
     index: MatchIndex, dims: np.ndarray, interest_masks: np.ndarray, segment_ptr: np.ndarray, segments: np.ndarray
 ) -> int:
     """How many of n viewers (i4[n, DIMENSION_COUNT], u8[n], i8[n + 1], u4[...]) match any campaign at all."""
-    scratch = np.empty(3 * index.rows.shape[1] + index.further.shape[0], np.uint64)
+    scratch = np.empty(4 * index.rows.shape[1] + index.further.shape[0], np.uint64)
     matched = np.empty(index.campaign_words << 6, np.int32)
     count = 0
     for i in range(dims.shape[0]):

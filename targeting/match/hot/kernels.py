@@ -104,7 +104,7 @@ def match_hot(
     first_placement = np.int64(index.tables[index.static_tables + 1, 0])
     folded_campaigns, campaign_words = index.folded_campaigns, index.campaign_words
     words, kept, keys, kept_segments = rows.shape[1], cache.rows, cache.keys, cache.segments
-    scratch = np.empty(3 * words + index.further.shape[0], np.uint64)
+    scratch = np.empty(4 * words + index.further.shape[0], np.uint64)
     result, unkept = scratch[2 * words : 3 * words], np.empty((1, words), np.uint64)
     room = out_campaign_idx.shape[0] - (campaign_words << 6)
     out_ptr[0] = 0
