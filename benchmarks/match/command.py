@@ -7,12 +7,15 @@ import argparse
 import numpy as np
 
 from benchmarks.match.run import FIRST, Contest, time_round
+from benchmarks.match.updates import measure_updates
 from benchmarks.match.workload import draw_audiences, make_viewers
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 from targeting.segments.store import SegmentStore
 
 SIZES, VIEWERS = (10_000, 100_000), 2_000
 QUICK_SIZES, QUICK_VIEWERS = (1_000, 10_000), 500
+UPDATES, QUICK_UPDATES = (100_000, 30, 15.0), (2_500, 3, 2.0)
+"""Campaigns that run, how many are created, edited and paused meanwhile, and seconds of bids before."""
 _SEED = 11
 _SMALL, _LARGE = "10k", "100k"
 _RATIOS = (
@@ -61,8 +64,16 @@ def main(args: argparse.Namespace) -> int:
                 for what, taken_ns in time_round(contest, 4 if name == _SMALL else 0).items():
                     times.setdefault((what, name), []).append(taken_ns)
             bar.advance(1, "timing")
+    with progress(2, "updating") as bar:
+        updates = measure_updates(*(QUICK_UPDATES if args.quick else UPDATES), _SEED, bar)
+    figures |= {"campaigns_updating": (QUICK_UPDATES if args.quick else UPDATES)[0], **updates}
     _tell_times(times, sizes, figures)
     _tell_ratios(times, figures)
+    print_table(
+        f"campaigns created, edited and paused among {figures['campaigns_updating']:,} while bids run",
+        ("", "value"),
+        [[name, value] for name, value in updates.items()],
+    )
     write_json(args.json, figures)
     return 0
 

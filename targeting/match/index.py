@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
 from targeting.expressions import INTEREST_PREFIX, Clause
 from targeting.match.bits.kernels import clear_row_bits, set_row_bits
+from targeting.match.edits.kernels import fill_postings
 from targeting.match.kernels import DENSE_FLAG, POSTINGS_AT_ONCE, MatchIndex
 
 __all__ = ["MatchIndex", "build_index"]
@@ -22,7 +24,7 @@ few enough that they stay in the cache."""
 DENSE_WORDS = 2
 """A membership with more than one bit in this many words of a plane has a bitset there instead of postings."""
 
-_WORD_BITS = 64
+WORD_BITS = 64
 _PADDING_WORDS = 16  # loops over whole rows are unrolled over this many words
 _ALL_ONES = np.uint64(2**64 - 1)
 
@@ -66,7 +68,30 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
         clauses_of: each campaign's alternatives; position: campaign_idx. Without any, a campaign matches nobody.
         segment_idx: number of a membership by name: 0..63 for interests, from 64 on for segments. Asked once per name.
     """
-    layout = _laid_out(clauses_of)
+    return build_spacious(clauses_of, segment_idx, 0).index
+
+
+@dataclass(frozen=True, slots=True)
+class Spacious:
+    """An index with room for more clauses, and what it takes to change it.
+
+    Attributes:
+        index: the index.
+        memberships, bits: i8[n], i8[n]: its postings, a membership and the bit of the scratch that it sets.
+        further_bits: bits of each campaign's clauses beyond the first.
+    """
+
+    index: MatchIndex
+    memberships: np.ndarray
+    bits: np.ndarray
+    further_bits: dict[int, list[int]]
+
+
+def build_spacious(
+    clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[str], int], spare_words: int
+) -> Spacious:
+    """`build_index`, with so many words to spare for campaigns, and as many for clauses beyond the first."""
+    layout = _laid_out(clauses_of, spare_words)
     words = layout.words
     numbered = _Numbers(segment_idx)
     tables, attribute_rows = _attribute_tables(layout)
@@ -79,18 +104,20 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
     exclude = dense.taken_from(
         _pairs(layout.bits[has_exclusion].tolist(), [layout.clauses[k].excluded for k in has_exclusion], numbered)
     )
-    exclude = exclude._replace(bits=exclude.bits + words * _WORD_BITS)
+    exclude = exclude._replace(bits=exclude.bits + words * WORD_BITS)
     memberships = max(numbered.count, INTEREST_COUNT)
-    posting_ptr, postings = _postings([include, further, exclude], memberships, words)
+    named = np.concatenate([part.memberships for part in (include, further, exclude)])
+    bits = np.concatenate([part.bits for part in (include, further, exclude)])
+    posting_ptr, postings = postings_of(named, bits, memberships, words)
     dense_rows = dense.rows_of(memberships)
     posting_ptr[:-1][(dense_rows >= 0).any(axis=1)] |= DENSE_FLAG
-    return MatchIndex(
+    index = MatchIndex(
         rows=np.concatenate([attribute_rows, interest_rows, *dense.rows]),
         tables=tables,
         static_tables=len(tables) - (DIMENSION_COUNT - STORED_DIMENSION_COUNT),
         interest_row=len(attribute_rows),
         interests_used=interests_used,
-        interests_posted=_interests_posted(posting_ptr),
+        interests_posted=interests_posted(posting_ptr),
         include=_plane_start(layout, groups.include[0]),
         further=further_start,
         further_words=further_words,
@@ -100,6 +127,10 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
         folded_campaigns=layout.folded_campaigns,
         campaign_words=layout.campaign_words,
     )
+    further_bits: dict[int, list[int]] = {}
+    for place, campaign in enumerate(layout.folded_campaigns.tolist()):
+        further_bits.setdefault(campaign, []).append(layout.campaign_words * WORD_BITS + place)
+    return Spacious(index, named, bits, further_bits)
 
 
 class _Numbers(dict[str, int]):
@@ -116,15 +147,15 @@ class _Numbers(dict[str, int]):
         return number
 
 
-def _laid_out(clauses_of: Sequence[Sequence[Clause]]) -> _Layout:
+def _laid_out(clauses_of: Sequence[Sequence[Clause]], spare_words: int) -> _Layout:
     campaigns = len(clauses_of)
-    campaign_words = -(-campaigns // _WORD_BITS)
+    campaign_words = -(-campaigns // WORD_BITS) + spare_words
     first = [c for c, clauses in enumerate(clauses_of) if clauses]
     folded = [c for c, clauses in enumerate(clauses_of) for _ in clauses[1:]]
     clauses = [clauses_of[c][0] for c in first]
     clauses += [clause for alternatives in clauses_of for clause in alternatives[1:]]
-    beyond = np.arange(len(folded), dtype=np.int64) + campaign_words * _WORD_BITS
-    words = campaign_words - (-len(folded) // _WORD_BITS)
+    beyond = np.arange(len(folded), dtype=np.int64) + campaign_words * WORD_BITS
+    words = campaign_words - (-len(folded) // WORD_BITS) + spare_words
     return _Layout(
         clauses=clauses,
         bits=np.concatenate([np.array(first, np.int64), beyond]),
@@ -249,11 +280,11 @@ def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_P
     bits = []
     for bit in groups.further[0]:
         layer = layer_of[bit] = layer_of.get(bit, -1) + 1
-        place = place_of.setdefault((bit // _WORD_BITS, layer), len(place_of))
+        place = place_of.setdefault((bit // WORD_BITS, layer), len(place_of))
         if place == len(start):
-            start.append(2**_WORD_BITS - 1)
-        start[place] &= ~(1 << bit % _WORD_BITS)
-        bits.append((4 * words + place) * _WORD_BITS + bit % _WORD_BITS)
+            start.append(2**WORD_BITS - 1)
+        start[place] &= ~(1 << bit % WORD_BITS)
+        bits.append((4 * words + place) * WORD_BITS + bit % WORD_BITS)
     constrained = np.array([word for word, _ in place_of], np.int32)
     return _pairs(bits, groups.further[1], numbered), constrained, np.array(start, np.uint64)
 
@@ -289,23 +320,19 @@ class _DenseRows:
         return rows
 
 
-def _postings(parts: list[_Pairs], memberships: int, words: int) -> tuple[np.ndarray, np.ndarray]:
-    """(u4[S + 1] offsets, u4[P, POSTINGS_AT_ONCE] bits) of S memberships."""
-    named = np.concatenate([part.memberships for part in parts])
-    bits = np.concatenate([part.bits for part in parts])
-    counts = np.bincount(named, minlength=memberships)
-    ptr = np.zeros(memberships + 1, np.uint32)
+def postings_of(memberships: np.ndarray, bits: np.ndarray, count: int, words: int) -> tuple[np.ndarray, np.ndarray]:
+    """(u4[S + 1] offsets, u4[P, POSTINGS_AT_ONCE] bits) of S memberships, from pairs (i8[n], i8[n])."""
+    counts = np.bincount(memberships, minlength=count)
+    ptr = np.zeros(count + 1, np.uint32)
     np.cumsum(-(-counts // POSTINGS_AT_ONCE), out=ptr[1:])
     # What a row is filled up with differs by place: to set one bit over and over again is slow.
-    filler = (2 * words + np.arange(POSTINGS_AT_ONCE)) * _WORD_BITS
+    filler = (2 * words + np.arange(POSTINGS_AT_ONCE)) * WORD_BITS
     postings = np.tile(filler.astype(np.uint32), (int(ptr[-1]), 1))
-    shift = POSTINGS_AT_ONCE * ptr[:-1].astype(np.int64) - np.cumsum(counts) + counts
-    order = np.argsort(named, kind="stable")
-    postings.reshape(-1)[np.arange(len(named)) + np.repeat(shift, counts)] = bits[order]
+    fill_postings(memberships, bits, POSTINGS_AT_ONCE * ptr[:-1].astype(np.int64), postings)
     return ptr, postings
 
 
-def _interests_posted(posting_ptr: np.ndarray) -> np.uint64:
+def interests_posted(posting_ptr: np.ndarray) -> np.uint64:
     """Mask of the interests that have postings, or a row in place of them."""
     of = posting_ptr[: INTEREST_COUNT + 1]
     return _mask(np.flatnonzero(((of[1:] & ~DENSE_FLAG) > (of[:-1] & ~DENSE_FLAG)) | (of[:-1] >= DENSE_FLAG)))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.match import command
+from auction import control
+from benchmarks.match import command, updates
 from benchmarks.match.run import Contest, time_round
 from benchmarks.match.workload import draw_audiences, make_viewers
 from targeting.segments.store import SegmentStore
@@ -42,9 +43,18 @@ def test_the_command_tells_all_its_figures(
 ) -> None:
     monkeypatch.setattr(command, "QUICK_SIZES", (40, 200))
     monkeypatch.setattr(command, "QUICK_VIEWERS", 20)
+    monkeypatch.setattr(command, "QUICK_UPDATES", (60, 1, 0.1))
+    monkeypatch.setattr(updates, "VIEWERS", 100)
+    monkeypatch.setattr(control, "CROWDED", 50)
     file = tmp_path / "figures.json"
     assert command.main(Namespace(quick=True, json=file)) == 0
     figures = json.loads(file.read_text())
-    assert {"match_to_sets_10k", "match_to_kindex_10k", "time_100k_to_10k", "cached_to_all_100k_max"} < set(figures)
+    assert {
+        "match_to_sets_10k",
+        "match_to_kindex_10k",
+        "time_100k_to_10k",
+        "cached_to_all_100k_max",
+        "update_visible_ms_p99",
+    } < set(figures)
     assert figures["match_to_sets_10k_min"] <= figures["match_to_sets_10k"] <= figures["match_to_sets_10k_max"]
     assert "match_to_kindex_10k" in capsys.readouterr().out
