@@ -30,6 +30,7 @@ class Registry:
         self._campaigns: dict[int, Campaign] = {}
         self._clauses: dict[int, tuple[Clause, ...]] = {}
         self._known_ids = np.zeros(0, np.uint64)
+        self._new_ids: list[int] = []  # that are not among them yet
         self._changed: set[int] = set()
         self._turns: list[tuple[int, int]] = []  # heap of instants, and whose start or end they are
         self.revision = 0
@@ -60,7 +61,7 @@ class Registry:
             self._follows.watch(campaign.creator_id)
             with self._lock:
                 if campaign.campaign_id not in self._campaigns:
-                    self._known_ids = np.union1d(self._known_ids, np.array([campaign.campaign_id], np.uint64))
+                    self._new_ids.append(campaign.campaign_id)
                 self._campaigns[campaign.campaign_id] = campaign
                 self._clauses[campaign.campaign_id] = clauses
                 self._changed.add(campaign.campaign_id)
@@ -92,7 +93,11 @@ class Registry:
 
     def known_ids(self) -> np.ndarray:
         """Ids of all campaigns that ever were, ascending (u8)."""
-        return self._known_ids
+        with self._lock:
+            if self._new_ids:
+                self._known_ids = np.union1d(self._known_ids, np.array(self._new_ids, np.uint64))
+                self._new_ids = []
+            return self._known_ids
 
     def take_changes(self, now_ms: int) -> tuple[int, list[tuple[int, Campaign | None, tuple[Clause, ...]]]]:
         """What changed, started or ended since the last call, by ascending id: (id, the campaign if it may bid now, its

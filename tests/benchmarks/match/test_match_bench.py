@@ -11,6 +11,7 @@ import pytest
 
 from auction import control
 from benchmarks.match import command, updates
+from benchmarks.match.reference import counted_matches
 from benchmarks.match.run import Contest, time_round
 from benchmarks.match.workload import draw_audiences, make_viewers
 from targeting.segments.store import SegmentStore
@@ -27,6 +28,8 @@ def make_contest(campaigns: int, viewers: int) -> Contest:
 def test_everybody_finds_the_same(campaigns: int, viewers: int) -> None:
     contest = make_contest(campaigns, viewers)
     found = contest.check_agreement(viewers)
+    counted = [counted_matches(contest.clauses_of, *viewer) for viewer in contest.facts(viewers)]
+    assert contest.lists(contest.match_kindex) == counted
     assert found > 0 or campaigns == 1
     assert all(taken_ns > 0 for taken_ns in time_round(contest, 1).values())
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
 from targeting.expressions import EVERYBODY, Clause, ViewerFacts, compile_clauses, interest_segment, matches
 from targeting.expressions import fans_segment as fans
-from targeting.match.bits.kernels import bit_count, extract_bits, lowest_bit
+from targeting.match.bits.kernels import bit_count, clear_row_bits, extract_bits, lowest_bit, set_row_bits
+from targeting.match.bits.reference import positions, words_of
 from targeting.match.hot.kernels import MOST_SEGMENTS, match_hot
+from targeting.match.hot.reference import first_campaigns
 from targeting.match.hot.rows import RowCache, make_row_cache
 from targeting.match.index import build_index
 from targeting.match.kernels import MatchIndex, count_matched, match_batch, match_row, match_viewer, static_row
@@ -102,6 +104,7 @@ def test_many_clauses_of_many_groups(clauses_of, facts, random):
     index = build_index(clauses_of, names)
     expected = matching_campaigns(clauses_of, facts.codes, mask_of(facts), facts.segments)
     assert found(index, names, facts) == expected
+    assert first_campaigns(clauses_of, facts.codes, mask_of(facts), facts.segments, 64) == expected[:64]
 
 
 def test_no_campaign_and_no_clause():
@@ -236,9 +239,20 @@ def test_bits_of_a_word(x):
     assert lowest_bit(word) == ((x & -x).bit_length() - 1 if x else 64)
 
 
+@given(st.lists(st.integers(0, 127), max_size=9), st.lists(st.integers(0, 127), max_size=9))
+def test_bits_are_set_and_cleared_in_rows(set_bits, cleared):
+    rows = np.zeros((2, 2), np.uint64)
+    set_row_bits(rows, np.ones(len(set_bits), np.int64), np.array(set_bits, np.int64))
+    assert rows[1].tolist() == words_of(set_bits, 2)
+    clear_row_bits(rows, np.ones(len(cleared), np.int64), np.array(cleared, np.int64))
+    assert rows[1].tolist() == words_of(set(set_bits) - set(cleared), 2)
+    assert not rows[0].any()
+
+
 @given(st.lists(st.integers(0, WORD - 1), max_size=5), st.integers(0, 3))
 def test_extraction(words, spare):
-    expected = [64 * w + k for w, x in enumerate(words) for k in range(64) if x >> k & 1]
+    expected = positions(words)
+    assert words_of(expected, len(words)) == words
     out = np.full(len(expected) + spare, -7, np.int32)
     assert extract_bits(np.array(words, np.uint64), out) == len(expected)
     assert out[: len(expected)].tolist() == expected
