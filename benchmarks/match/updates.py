@@ -19,6 +19,7 @@ from auction.bid.request import BidBatch
 from auction.campaigns.model import BidMode, Campaign, CampaignStatus, Creative, with_status
 from auction.config import ServeConfig
 from auction.services import Services, build_services
+from auction.warmup import warm_up
 from benchmarks.match.workload import SEGMENTS, draw_audience
 from benchmarks.output import ProgressBar
 from benchmarks.workload import make_audience, segment_name
@@ -70,6 +71,7 @@ def crowded_engine(campaigns: int, seed: int, bar: ProgressBar) -> Iterator[Serv
                 bar.advance(1_000 / campaigns, f"{campaign_id:,} of {campaigns:,} campaigns are taken over")
         services.bank.tick()
         services.steer()
+        warm_up(services)
         services.start()
         yield services
     finally:

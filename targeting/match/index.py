@@ -161,7 +161,7 @@ def _laid_out(clauses_of: Sequence[Sequence[Clause]], spare_words: int) -> _Layo
         bits=np.concatenate([np.array(first, np.int64), beyond]),
         folded_campaigns=np.array(folded, np.int32),
         campaign_words=campaign_words,
-        words=-(-words // _PADDING_WORDS) * _PADDING_WORDS,
+        words=-(-max(words, 1) // _PADDING_WORDS) * _PADDING_WORDS,
     )
 
 
