@@ -28,6 +28,7 @@ PACKAGES = [
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.market",
+    "benchmarks.match",
     "benchmarks.predictor",
     "benchmarks.shading",
     "benchmarks.suite",
@@ -43,6 +44,9 @@ PACKAGES = [
     "targeting",
     "targeting.graph",
     "targeting.match",
+    "targeting.match.bits",
+    "targeting.match.edits",
+    "targeting.match.hot",
     "targeting.segments",
 ]
 

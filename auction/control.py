@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -20,9 +21,12 @@ from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
 
+CROWDED = 2_000
+"""From more campaigns than this on, a change is published without planning all of them at once."""
+
 
 class Control:
-    """Ties feedback, pacing and publication together. One thread at a time may call `tick`."""
+    """Ties feedback, pacing and publication together. One thread at a time may call `tick`; any, `publish_changes`."""
 
     def __init__(
         self,
@@ -52,7 +56,9 @@ class Control:
         self._publisher = publisher
         self._feedback = feedback
         self._clock = clock
+        self._publishing = threading.Lock()  # never held while planning
         self._snapshot: Snapshot | None = None
+        self._counted: tuple[np.ndarray, ...] | None = None  # of its supply
         self._bids: dict[int, int] = {}
         self._alphas: dict[int, float] = {}
         self._planned: dict[int, int] = {}
@@ -63,12 +69,25 @@ class Control:
         for feedback in self._feedback.take():
             self._pacer.observe(feedback)
             self._landscapes.observe(feedback)
-        self._count_supply()
+        with self._publishing:
+            self._count_supply()
         if self._shared is not None:
             self._plan_together(self._shared)
         elif self._config.policy == "engine":
             self._plan()
-        self._snapshot = self._publisher.publish(self._worth)
+        self.publish_changes()
+
+    def publish_changes(self) -> None:
+        """Publish what changed, with the multipliers of the last plan: campaigns that are new wait for the next one."""
+        with self._publishing:
+            self._count_supply()
+            self._snapshot = self._publisher.publish(self._worths)
+            self._counted = None
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many campaigns run that a round for each change would be too much."""
+        return len(self._publisher.campaigns) > CROWDED
 
     def multiplier_micros(self, campaign_id: int) -> float:
         """Pacing's present worth of one expected goal event; 0 while it bids nothing."""
@@ -84,16 +103,20 @@ class Control:
         return self._bids.get(campaign_id, 0)
 
     def _count_supply(self) -> None:
-        """Take over what the threads counted on the present snapshot since the last round."""
+        """Take over what the threads counted on the present snapshot since the last time."""
         snapshot = self._snapshot
         if snapshot is None:
             return
-        eligible, expected, bids = snapshot.supply.totals()
+        totals = snapshot.supply.totals()
+        before = self._counted or tuple(np.zeros_like(total) for total in totals)
+        self._counted = totals
+        eligible, expected, bids = (total - known for total, known in zip(totals, before, strict=True))
         ids = snapshot.campaigns.campaign_ids
-        for campaign_id, made in zip(ids.tolist(), bids.tolist(), strict=True):
-            if made:
-                self._bids[campaign_id] = self._bids.get(campaign_id, 0) + made
-        self._pacer.observe_supply(ids, eligible, expected * snapshot.mean_discounts, self._clock.wall_ms())
+        made = np.flatnonzero(bids)
+        for campaign_id, count in zip(ids[made].tolist(), bids[made].tolist(), strict=True):
+            self._bids[campaign_id] = self._bids.get(campaign_id, 0) + count
+        if eligible.any():
+            self._pacer.observe_supply(ids, eligible, expected * snapshot.mean_discounts, self._clock.wall_ms())
 
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns
@@ -123,12 +146,19 @@ class Control:
         )
         self._planned_at_ms = now_ms
 
-    def _worth(self, campaign: Campaign) -> tuple[float, float]:
-        config = self._config
+    def _worths(self, campaigns: list[Campaign]) -> np.ndarray:
+        """f8[C, 2], see `auction.publisher.Worths`."""
+        config, worths = self._config, np.zeros((len(campaigns), 2))
         if config.policy == "fixed":
-            return 0.0, float(config.fixed_bid_micros)
-        if config.policy == "unpaced":
-            if campaign.bid_mode is BidMode.TARGET_COST:
-                return float(campaign.target_cost_micros), 0.0
-            return float(config.unpaced_multiplier_micros), 0.0
-        return self._alphas.get(campaign.campaign_id, 0.0), 0.0
+            worths[:, 1] = float(config.fixed_bid_micros)
+        elif config.policy == "unpaced":
+            worths[:, 0] = [
+                campaign.target_cost_micros
+                if campaign.bid_mode is BidMode.TARGET_COST
+                else config.unpaced_multiplier_micros
+                for campaign in campaigns
+            ]
+        else:
+            alphas = self._alphas
+            worths[:, 0] = [alphas.get(campaign.campaign_id, 0.0) for campaign in campaigns]
+        return worths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,29 +13,20 @@ from auction.campaigns.model import Campaign
 from auction.landscape.landscape import Landscape, LandscapeLearner
 from auction.predictor.features import SCALES, Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import Predictor, goal_row, goal_rows
+from auction.predictor.predictor import Predictor, goal_row
 from auction.registry import Registry
+from auction.roster import Roster, RosterColumns
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from targeting.graph.follows import FollowGraph
-from targeting.match.index import MatchIndex, build_index
 from targeting.segments.store import SegmentStore
 
-Worth = Callable[[Campaign], tuple[float, float]]
-"""(alpha, base) of a campaign in micros, one of them 0: worth of one expected goal event, and of an impression whatever
-its p."""
+Worths = Callable[[list[Campaign]], np.ndarray]
+"""(alpha, base) of campaigns in micros, f8[C, 2], one of the two 0: worth of one expected goal event, and of an
+impression whatever its p."""
 
 NextVersion = Callable[[Landscape], int]
 """The version of the snapshot that will have this landscape; none is used twice."""
-
-
-@dataclass(slots=True)
-class _Indexed:
-    """What depends on the set of campaigns only."""
-
-    revision: int = -1
-    campaigns: list[Campaign] = field(default_factory=list)
-    index: MatchIndex | None = None
 
 
 class Publisher:
@@ -67,45 +57,40 @@ class Publisher:
         self._frequency_cap = frequency_cap
         self._random = np.random.default_rng(seed)
         self._tie_seed = np.uint64(self._random.integers(0, 2**63))
-        self._indexed = _Indexed()
+        self._roster = Roster(registry, segments.segment_idx, bank.slot_of)
         self._next_version = next_version
 
     @property
     def campaigns(self) -> list[Campaign]:
         """Campaigns of the present snapshot; position: campaign_idx."""
-        return self._indexed.campaigns
+        return self._roster.campaigns
 
     @property
     def is_stale(self) -> bool:
         """Whether campaigns changed since the present snapshot."""
-        return self._registry.revision != self._indexed.revision
+        return self._registry.revision != self._roster.revision
 
-    def publish(self, worth: Worth) -> Snapshot:
+    def publish(self, worths: Worths) -> Snapshot:
         """Build a snapshot of everything as it is now and make it the engine's."""
-        now_ms = self._clock.wall_ms()
         self._follows.refresh()
-        self._refresh_index(now_ms)
+        roster = self._roster
+        roster.refresh(self._clock.wall_ms())
         landscape = self._landscapes.snapshot()
-        campaigns = self._indexed.campaigns
-        creative_ids = np.array([self._draw_creative(campaign) for campaign in campaigns], np.uint64)
-        goals = np.array([campaign.goal for campaign in campaigns], np.uint8)
+        campaigns, of = roster.campaigns, roster.columns
+        creative_ids = of.creative_ids.copy()
+        for position in roster.of_many_creatives:
+            creative_ids[position] = self._draw_creative(campaigns[position])
         earlier = self._predictor.earlier_discounts()
-        columns = self._columns(campaigns, goals, worth, earlier.by_goal)
-        assert self._indexed.index is not None
+        columns = self._columns(of, worths(campaigns), earlier.by_goal)
         snapshot = Snapshot(
             version=self._next_version(landscape),
-            index=self._indexed.index,
+            index=roster.index,
             campaigns=columns,
+            id_order=of.id_order,
             creative_ids=creative_ids,
-            goals=goals,
-            lease_slots=np.array([*(self._bank.slot_of(campaign.campaign_id) for campaign in campaigns), -1], np.int32),
-            model=self._predictor.snapshot(
-                columns.campaign_ids,
-                columns.creator_ids,
-                creative_ids,
-                np.array([campaign.category for campaign in campaigns], np.int32),
-                goals,
-            ),
+            goals=of.goals,
+            lease_slots=np.append(of.lease_slots, np.int32(-1)),
+            model=self._predictor.snapshot(of.campaign_ids, of.creator_ids, creative_ids, of.categories, of.goals),
             landscape=landscape,
             memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
@@ -116,43 +101,23 @@ class Publisher:
         self._engine.snapshot = snapshot
         return snapshot
 
-    def _refresh_index(self, now_ms: int) -> None:
-        """Rebuild the match index if campaigns changed, started or ended since the last one."""
-        revision = self._registry.revision
-        running = self._registry.running(now_ms)
-        campaigns = [campaign for campaign, _ in running]
-        if revision == self._indexed.revision and campaigns == self._indexed.campaigns:
-            return
-        index = build_index([clauses for _, clauses in running], self._segments.segment_idx)
-        self._indexed = _Indexed(revision, campaigns, index)
-
-    def _columns(
-        self, campaigns: list[Campaign], goals: np.ndarray, worth: Worth, earlier_discounts: np.ndarray
-    ) -> CampaignColumns:
-        worths = np.array([worth(campaign) for campaign in campaigns], np.float64).reshape(-1, 2)
+    def _columns(self, of: RosterColumns, worths: np.ndarray, earlier_discounts: np.ndarray) -> CampaignColumns:
         assert not worths.all(axis=1).any(), "a decision has room for alpha or base, not for both"
-        ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
         return CampaignColumns(
-            campaign_ids=ids,
-            creator_ids=np.array([campaign.creator_id for campaign in campaigns], np.uint64),
-            goal_rows=goal_rows(goals),
+            campaign_ids=of.campaign_ids,
+            creator_ids=of.creator_ids,
+            goal_rows=of.goal_rows,
             alpha_micros=worths[:, 0].copy(),
             base_micros=worths[:, 1].copy(),
-            frequency_caps=np.array(
-                [campaign.frequency_cap_per_day or self._frequency_cap for campaign in campaigns], np.int32
-            ),
-            laotie_segments=np.array(
-                [self._segments.segment_idx(f"laotie:{campaign.creator_id}") for campaign in campaigns], np.int32
-            ),
-            calibration=self._predictor.calibration_factors(goals, ids),
+            frequency_caps=np.where(of.frequency_caps > 0, of.frequency_caps, self._frequency_cap).astype(np.int32),
+            laotie_segments=of.laotie_segments,
+            calibration=self._predictor.calibration_factors(of.goals, of.campaign_ids),
             earlier_discounts=earlier_discounts,
             tie_seed=self._tie_seed,
         )
 
     def _draw_creative(self, campaign: Campaign) -> int:
         """The creative to show until the next snapshot: Thompson sampling on the predictor's creative weights."""
-        if len(campaign.creatives) == 1:
-            return campaign.creatives[0].creative_id
         present = self._engine.snapshot
         if present is None:
             return campaign.creatives[int(self._random.integers(len(campaign.creatives)))].creative_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Callable
 
@@ -29,6 +30,9 @@ class Registry:
         self._campaigns: dict[int, Campaign] = {}
         self._clauses: dict[int, tuple[Clause, ...]] = {}
         self._known_ids = np.zeros(0, np.uint64)
+        self._new_ids: list[int] = []  # that are not among them yet
+        self._changed: set[int] = set()
+        self._turns: list[tuple[int, int]] = []  # heap of instants, and whose start or end they are
         self.revision = 0
 
     def take_over(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
@@ -57,15 +61,22 @@ class Registry:
             self._follows.watch(campaign.creator_id)
             with self._lock:
                 if campaign.campaign_id not in self._campaigns:
-                    self._known_ids = np.union1d(self._known_ids, np.array([campaign.campaign_id], np.uint64))
+                    self._new_ids.append(campaign.campaign_id)
                 self._campaigns[campaign.campaign_id] = campaign
                 self._clauses[campaign.campaign_id] = clauses
+                self._changed.add(campaign.campaign_id)
+                for at_ms in {campaign.start_at_ms, campaign.end_at_ms}:
+                    heapq.heappush(self._turns, (at_ms, campaign.campaign_id))
                 self.revision += 1
         return CapsInForce(caps.daily_cap_micros, caps.total_cap_micros)
 
     def get(self, campaign_id: int) -> Campaign | None:
         """The campaign, or None."""
         return self._campaigns.get(campaign_id)
+
+    def clauses_of(self, campaign_id: int) -> tuple[Clause, ...]:
+        """The alternatives of a campaign that is known."""
+        return self._clauses[campaign_id]
 
     def goal_of(self, campaign_id: int) -> int:
         """The campaign's goal; 0: not known."""
@@ -82,16 +93,25 @@ class Registry:
 
     def known_ids(self) -> np.ndarray:
         """Ids of all campaigns that ever were, ascending (u8)."""
-        return self._known_ids
-
-    def running(self, at_ms: int) -> list[tuple[Campaign, tuple[Clause, ...]]]:
-        """Campaigns that may bid at an instant, by ascending id, each with its audience."""
         with self._lock:
-            return [
-                (campaign, self._clauses[campaign_id])
-                for campaign_id, campaign in sorted(self._campaigns.items())
-                if campaign.is_running(at_ms)
-            ]
+            if self._new_ids:
+                self._known_ids = np.union1d(self._known_ids, np.array(self._new_ids, np.uint64))
+                self._new_ids = []
+            return self._known_ids
+
+    def take_changes(self, now_ms: int) -> tuple[int, list[tuple[int, Campaign | None, tuple[Clause, ...]]]]:
+        """What changed, started or ended since the last call, by ascending id: (id, the campaign if it may bid now, its
+        audience); with the revision that this brings who asks to. For one caller."""
+        with self._lock:
+            while self._turns and self._turns[0][0] <= now_ms:
+                self._changed.add(heapq.heappop(self._turns)[1])
+            changed, self._changed = sorted(self._changed), set()
+            found = []
+            for campaign_id in changed:
+                campaign = self._campaigns[campaign_id]
+                running = campaign if campaign.is_running(now_ms) else None
+                found.append((campaign_id, running, self._clauses[campaign_id]))
+            return self.revision, found
 
 
 CampaignLookup = Callable[[int], Campaign | None]

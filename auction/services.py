@@ -212,6 +212,7 @@ class Services:
     def _open_calls(self) -> None:
         config, clock = self.config, self.clock
         self.scheduler = Scheduler(clock)
+        self.notices = Scheduler(clock)
         self.calls = Calls(self.access)
         bidding = BiddingService(
             self.engine, self.bank, self.ledger, self.caps, self.keys, self.feedback, clock, config.currency
@@ -253,13 +254,23 @@ class Services:
             every(PEERS_PERIOD_MS, self.followers.take_peers, "peers")
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
-        every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
+        every(NOTICE_PERIOD_MS * stretch, self._steer_for_changes, "changes")
+        self.notices.every(NOTICE_PERIOD_MS, self._publish_changes, "changes of many campaigns")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
-    def _publish_changes(self) -> None:
-        """Publish ahead of the next round when a campaign was created, edited, paused or ended."""
-        if self.publisher.is_stale:
+    def _steer_for_changes(self) -> None:
+        """Plan and publish ahead of the next round when a campaign was created, edited, paused or ended."""
+        if self.publisher.is_stale and not self._publishes_at_once:
             self.steer()
+
+    def _publish_changes(self) -> None:
+        """Publish ahead of the next round, from a thread of its own: a round with very many campaigns takes long."""
+        if self.publisher.is_stale and self._publishes_at_once:
+            self.control.publish_changes()
+
+    @property
+    def _publishes_at_once(self) -> bool:
+        return self.control.is_crowded and not self.config.virtual_clock
 
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""
@@ -320,6 +331,7 @@ class Services:
         """Begin periodic work on real time; on virtual time this does nothing."""
         if not self.config.virtual_clock:
             self.scheduler.start()
+            self.notices.start()
         if self.membership is not None:
             self.membership.start()
 
@@ -335,6 +347,7 @@ class Services:
         """Stop periodic work, write everything down, close the files."""
         if self.membership is not None:
             self.membership.stop()
+        self.notices.stop()
         self.scheduler.stop()
         self.follow()
         self.save()

@@ -9,8 +9,10 @@ from auction.bid.request import BidBatch
 from auction.services import Services
 from pacing.budget import holds
 from pacing.facts import AuctionType
-from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT
+from targeting.attributes import DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
+from targeting.expressions import Clause
 from targeting.graph.follows import FollowGraph
+from targeting.match.edits.editable import EditableIndex
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -46,11 +48,18 @@ def _warm_follows() -> None:
     follows.refresh()
 
 
+def _warm_edits() -> None:
+    """A campaign that changes, in an index of its own."""
+    index = EditableIndex([()], {"a": INTEREST_COUNT, "b": INTEREST_COUNT + 1}.__getitem__)
+    index.edit({0: [Clause({}, (frozenset({"a"}),), frozenset({"b"}))]}, list)
+
+
 def warm_up(services: Services) -> None:
     """Run both auction types once with a floor that nobody reaches: everything is compiled, nothing is held."""
     token.warm_up()
     holds.warm_up()
     _warm_follows()
+    _warm_edits()
     nobody = np.zeros(0, np.uint64)
     services.caps.won(nobody, nobody, 0)
     services.caps.decided(nobody, nobody, np.zeros(0, np.bool_), 0)

@@ -33,7 +33,7 @@ class Audience:
         ids: u8[n].
         attributes: u2[n, 6].
         interest_masks: u8[n].
-        members: rows of each of SEGMENTS segments, i8[...] each.
+        members: rows of each segment, i8[...] each.
     """
 
     ids: np.ndarray
@@ -48,11 +48,11 @@ class Audience:
 
 
 def segment_name(number: int) -> str:
-    """Name of one of the SEGMENTS segments."""
+    """Name of a segment."""
     return f"bench:{number}"
 
 
-def make_audience(n: int, seed: int) -> Audience:
+def make_audience(n: int, seed: int, segments: int = SEGMENTS) -> Audience:
     """Draw viewers: skewed regions, a few interests, and segments from one viewer in 2,000 to one in ten."""
     rng = np.random.default_rng([seed, 1])
     weights = 1.0 / np.arange(1, PROVINCES * REGIONS_PER_PROVINCE + 1) ** 0.7
@@ -63,7 +63,7 @@ def make_audience(n: int, seed: int) -> Audience:
     masks = np.zeros(n, np.uint64)
     for _ in range(INTERESTS_PER_VIEWER):
         masks |= np.uint64(1) << rng.integers(0, INTEREST_COUNT, n).astype(np.uint64)
-    densities = np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), SEGMENTS))
+    densities = np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), segments))
     return Audience(
         ids=(FIRST_VIEWER_ID + np.arange(n)).astype(np.uint64),
         attributes=attributes,
@@ -72,7 +72,8 @@ def make_audience(n: int, seed: int) -> Audience:
     )
 
 
-def _condition(kind: str, rng: np.random.Generator) -> Expression:
+def draw_condition(kind: str, rng: np.random.Generator) -> Expression:
+    """A condition on one dimension, by its name: some of its codes, at most half of them."""
     if kind == "region":
         provinces = rng.choice(PROVINCES, int(rng.integers(1, 6)), replace=False)
         codes = (provinces[:, None] * REGIONS_PER_PROVINCE + np.arange(1, REGIONS_PER_PROVINCE + 1)).ravel()
@@ -86,6 +87,7 @@ def _condition(kind: str, rng: np.random.Generator) -> Expression:
         "network": Dimension.NETWORK,
         "device": Dimension.DEVICE_TIER,
         "content": Dimension.CONTENT_CATEGORY,
+        "placement": Dimension.PLACEMENT,
     }[kind]
     known = CARDINALITIES[dimension] - 1
     wanted = rng.choice(known, int(rng.integers(1, max(2, known // 2 + 1))), replace=False) + 1
@@ -95,14 +97,19 @@ def _condition(kind: str, rng: np.random.Generator) -> Expression:
 def draw_targeting(rng: np.random.Generator) -> Expression:
     """An audience as creators choose them: one to four conditions, often segments to be in, or one to be out of."""
     kinds = rng.choice(_CONDITIONS, int(rng.integers(1, 5)), replace=False, p=_CONDITION_SHARES)
-    parts = [_condition(str(kind), rng) for kind in kinds]
+    return All((*(draw_condition(str(kind), rng) for kind in kinds), *draw_segments(rng, SEGMENTS)))
+
+
+def draw_segments(rng: np.random.Generator, segments: int) -> list[Expression]:
+    """Often some of `segments` segments to be in, often one to be out of."""
+    parts: list[Expression] = []
     if rng.random() < _INCLUDES_SEGMENTS:
-        numbers = rng.choice(SEGMENTS, int(rng.integers(1, 4)), replace=False).tolist()
-        segments = tuple(Segment(segment_name(number)) for number in numbers)
-        parts.append(segments[0] if len(segments) == 1 else Any(segments))
+        numbers = rng.choice(segments, int(rng.integers(1, 4)), replace=False).tolist()
+        included = tuple(Segment(segment_name(number)) for number in numbers)
+        parts.append(included[0] if len(included) == 1 else Any(included))
     if rng.random() < _EXCLUDES_SEGMENT:
-        parts.append(Not(Segment(segment_name(int(rng.integers(SEGMENTS))))))
-    return All(tuple(parts))
+        parts.append(Not(Segment(segment_name(int(rng.integers(segments))))))
+    return parts
 
 
 def draw_targetings(n: int, seed: int) -> list[Expression]:

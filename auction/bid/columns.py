@@ -18,7 +18,7 @@ class CampaignColumns(NamedTuple):
     """Active campaigns.
 
     Attributes:
-        campaign_ids: u8[C], strictly ascending.
+        campaign_ids: u8[C], none twice.
         creator_ids: u8[C].
         goal_rows: i4[C], row of the goal in the model's tables.
         alpha_micros: f8[C], worth of one expected goal event; 0: bids nothing now.

@@ -243,9 +243,10 @@ def _campaign_positions(snapshot: Snapshot, campaign_ids: np.ndarray) -> np.ndar
     if not len(campaign_ids):
         return np.zeros(0, np.int32)
     active = snapshot.campaigns.campaign_ids
-    place = np.searchsorted(active, campaign_ids)
-    found = np.zeros(len(campaign_ids), np.bool_)
-    inside = place < len(active)
+    rank = np.searchsorted(active, campaign_ids, sorter=snapshot.id_order)
+    found, place = np.zeros(len(campaign_ids), np.bool_), np.zeros(len(campaign_ids), np.int64)
+    inside = rank < len(active)
+    place[inside] = snapshot.id_order[rank[inside]]
     found[inside] = active[place[inside]] == campaign_ids[inside]
     strange = ~found & ~np.isin(campaign_ids, snapshot.known_campaign_ids)
     if strange.any():

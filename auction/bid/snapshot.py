@@ -57,6 +57,7 @@ class Snapshot:
         version: another one with every publication, by which `landscape.archive` finds the landscape again.
         index: the match index; positions are those of `campaigns`.
         campaigns: columns of the C active campaigns.
+        id_order: i8[C], positions by ascending campaign id.
         creative_ids: u8[C], the creative that each campaign shows until the next snapshot.
         goals: u1[C].
         lease_slots: i4[C + 1], where the bank keeps each campaign's lease; the last is -1, so that campaign_idx -1
@@ -73,6 +74,7 @@ class Snapshot:
     version: int
     index: MatchIndex
     campaigns: CampaignColumns
+    id_order: np.ndarray
     creative_ids: np.ndarray
     goals: np.ndarray
     lease_slots: np.ndarray

@@ -118,6 +118,14 @@ class Calibration:
         observed, expected = self._campaigns.get((goal, campaign_id), (0.0, 0.0))
         return self._ratio(parent, observed, expected)
 
+    def factors(self, goal: int, campaign_ids: np.ndarray) -> np.ndarray:
+        """`factor` of campaigns (u8[n]), f8[n]."""
+        factors, held = np.full(len(campaign_ids), self.goal_factor(goal)), self._campaigns
+        for i, campaign_id in enumerate(campaign_ids.tolist()):
+            if (goal, campaign_id) in held:
+                factors[i] = self.factor(goal, campaign_id)
+        return factors
+
     def earlier_factors(self, goal: int) -> np.ndarray:
         """What to multiply by for each number of earlier impressions, f8[EARLIER_LEVELS].
 

@@ -224,9 +224,10 @@ class Predictor:
         product to 1."""
         factors = np.ones(len(campaign_ids))
         with self._lock:
-            most = {goal: float(self.calibration.earlier_factors(goal).max()) for goal in set(_event_goals(goals))}
-            for i, (goal, campaign_id) in enumerate(zip(_event_goals(goals), campaign_ids.tolist(), strict=True)):
-                factors[i] = self.calibration.factor(goal, campaign_id) * most[goal]
+            for told in np.unique(goals).tolist():
+                goal, of_goal = goal_row(told) + 1, np.flatnonzero(goals == told)
+                most = float(self.calibration.earlier_factors(goal).max())
+                factors[of_goal] = self.calibration.factors(goal, campaign_ids[of_goal]) * most
         return np.where(np.asarray(goals) == Goal.KEPT_FANS, self.settings.kept_share, 1.0) * factors
 
     def earlier_discounts(self) -> EarlierDiscounts:
@@ -325,7 +326,8 @@ def _event_goals(goals: np.ndarray) -> list[int]:
 
 def goal_rows(goals: np.ndarray) -> np.ndarray:
     """`goal_row` of each goal, i4[C]."""
-    return np.array([goal_row(goal) for goal in np.asarray(goals).tolist()], np.int32)
+    rows = np.array([0, *(goal_row(goal) for goal in Goal)], np.int32)
+    return rows[np.asarray(goals, np.int64)]
 
 
 def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT
+from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
 from targeting.expressions import INTEREST_PREFIX, Clause
-from targeting.match.kernels import DENSE_FLAG, MatchIndex, clear_row_bits, set_row_bits
+from targeting.match.bits.kernels import clear_row_bits, set_row_bits
+from targeting.match.edits.kernels import fill_postings
+from targeting.match.kernels import DENSE_FLAG, POSTINGS_AT_ONCE, MatchIndex
 
 __all__ = ["MatchIndex", "build_index"]
 
@@ -21,7 +24,7 @@ few enough that they stay in the cache."""
 DENSE_WORDS = 2
 """A membership with more than one bit in this many words of a plane has a bitset there instead of postings."""
 
-_WORD_BITS = 64
+WORD_BITS = 64
 _PADDING_WORDS = 16  # loops over whole rows are unrolled over this many words
 _ALL_ONES = np.uint64(2**64 - 1)
 
@@ -65,32 +68,58 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
         clauses_of: each campaign's alternatives; position: campaign_idx. Without any, a campaign matches nobody.
         segment_idx: number of a membership by name: 0..63 for interests, from 64 on for segments. Asked once per name.
     """
-    layout = _laid_out(clauses_of)
+    return build_spacious(clauses_of, segment_idx, 0).index
+
+
+@dataclass(frozen=True, slots=True)
+class Spacious:
+    """An index with room for more clauses, and what it takes to change it.
+
+    Attributes:
+        index: the index.
+        memberships, bits: i8[n], i8[n]: its postings, a membership and the bit of the scratch that it sets.
+        further_bits: bits of each campaign's clauses beyond the first.
+    """
+
+    index: MatchIndex
+    memberships: np.ndarray
+    bits: np.ndarray
+    further_bits: dict[int, list[int]]
+
+
+def build_spacious(
+    clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[str], int], spare_words: int
+) -> Spacious:
+    """`build_index`, with so many words to spare for campaigns, and as many for clauses beyond the first."""
+    layout = _laid_out(clauses_of, spare_words)
     words = layout.words
     numbered = _Numbers(segment_idx)
     tables, attribute_rows = _attribute_tables(layout)
     groups = _grouped(layout)
     interest_rows, interests_used = _interest_rows(layout, groups, numbered)
     further, further_words, further_start = _further_groups(groups, numbered, words)
-    include_start = np.concatenate([_plane_start(layout, groups.include[0]), further_start])
     dense = _DenseRows(len(attribute_rows) + len(interest_rows), words)
     include = dense.taken_from(_pairs(*groups.include, numbered))
     has_exclusion = [k for k, clause in enumerate(layout.clauses) if clause.excluded]
     exclude = dense.taken_from(
         _pairs(layout.bits[has_exclusion].tolist(), [layout.clauses[k].excluded for k in has_exclusion], numbered)
     )
-    exclude = exclude._replace(bits=exclude.bits + len(include_start) * _WORD_BITS)
+    exclude = exclude._replace(bits=exclude.bits + words * WORD_BITS)
     memberships = max(numbered.count, INTEREST_COUNT)
-    posting_ptr, postings = _postings([include, further, exclude], memberships)
+    named = np.concatenate([part.memberships for part in (include, further, exclude)])
+    bits = np.concatenate([part.bits for part in (include, further, exclude)])
+    posting_ptr, postings = postings_of(named, bits, memberships, words)
     dense_rows = dense.rows_of(memberships)
     posting_ptr[:-1][(dense_rows >= 0).any(axis=1)] |= DENSE_FLAG
-    return MatchIndex(
+    index = MatchIndex(
         rows=np.concatenate([attribute_rows, interest_rows, *dense.rows]),
         tables=tables,
+        static_tables=len(tables) - (DIMENSION_COUNT - STORED_DIMENSION_COUNT),
         interest_row=len(attribute_rows),
         interests_used=interests_used,
-        interests_posted=_interests_posted(posting_ptr),
-        include=include_start,
+        interests_posted=interests_posted(posting_ptr),
+        include=_plane_start(layout, groups.include[0]),
+        further=further_start,
         further_words=further_words,
         posting_ptr=posting_ptr,
         postings=postings,
@@ -98,6 +127,10 @@ def build_index(clauses_of: Sequence[Sequence[Clause]], segment_idx: Callable[[s
         folded_campaigns=layout.folded_campaigns,
         campaign_words=layout.campaign_words,
     )
+    further_bits: dict[int, list[int]] = {}
+    for place, campaign in enumerate(layout.folded_campaigns.tolist()):
+        further_bits.setdefault(campaign, []).append(layout.campaign_words * WORD_BITS + place)
+    return Spacious(index, named, bits, further_bits)
 
 
 class _Numbers(dict[str, int]):
@@ -114,26 +147,26 @@ class _Numbers(dict[str, int]):
         return number
 
 
-def _laid_out(clauses_of: Sequence[Sequence[Clause]]) -> _Layout:
+def _laid_out(clauses_of: Sequence[Sequence[Clause]], spare_words: int) -> _Layout:
     campaigns = len(clauses_of)
-    campaign_words = -(-campaigns // _WORD_BITS)
+    campaign_words = -(-campaigns // WORD_BITS) + spare_words
     first = [c for c, clauses in enumerate(clauses_of) if clauses]
     folded = [c for c, clauses in enumerate(clauses_of) for _ in clauses[1:]]
     clauses = [clauses_of[c][0] for c in first]
     clauses += [clause for alternatives in clauses_of for clause in alternatives[1:]]
-    beyond = np.arange(len(folded), dtype=np.int64) + campaign_words * _WORD_BITS
-    words = campaign_words - (-len(folded) // _WORD_BITS)
+    beyond = np.arange(len(folded), dtype=np.int64) + campaign_words * WORD_BITS
+    words = campaign_words - (-len(folded) // WORD_BITS) + spare_words
     return _Layout(
         clauses=clauses,
         bits=np.concatenate([np.array(first, np.int64), beyond]),
         folded_campaigns=np.array(folded, np.int32),
         campaign_words=campaign_words,
-        words=-(-words // _PADDING_WORDS) * _PADDING_WORDS,
+        words=-(-max(words, 1) // _PADDING_WORDS) * _PADDING_WORDS,
     )
 
 
 def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
-    """(i4[T, 1 + DIMENSION_COUNT] tables, u8[R, W] their rows), of the dimensions that any clause constrains."""
+    """(i4[T, 1 + DIMENSION_COUNT] tables, u8[R, W] their rows)."""
     entries: list[tuple[list[int], list[frozenset[int]]]] = [([], []) for _ in range(DIMENSION_COUNT)]
     for bit, clause in zip(layout.bits.tolist(), layout.clauses, strict=True):
         for dimension, codes in clause.allowed.items():
@@ -142,7 +175,7 @@ def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
             sets.append(codes)
     tables: list[list[int]] = []
     parts: list[np.ndarray] = [np.zeros((0, layout.words), np.uint64)]
-    for dimensions in _table_dimensions([d for d in range(DIMENSION_COUNT) if entries[d][0]]):
+    for dimensions in _table_dimensions():
         table = [0] * (1 + DIMENSION_COUNT)
         table[0] = sum(map(len, parts))
         rows = np.full((1, layout.words), _ALL_ONES)
@@ -156,18 +189,18 @@ def _attribute_tables(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
     return np.array(tables, np.int32).reshape(-1, 1 + DIMENSION_COUNT), np.concatenate(parts)
 
 
-def _table_dimensions(constrained: list[int]) -> list[list[int]]:
-    """Which dimensions share a table: the smallest together."""
+def _table_dimensions() -> list[list[int]]:
+    """Which dimensions share a table: of the viewer's the smallest together; those of the request have one each."""
     shared: list[list[int]] = []
     size = MAX_TABLE_ROWS + 1
-    for d in sorted(constrained, key=lambda d: CARDINALITIES[d]):
+    for d in sorted(range(STORED_DIMENSION_COUNT), key=lambda d: CARDINALITIES[d]):
         if size * CARDINALITIES[d] <= MAX_TABLE_ROWS:
             shared[-1].append(d)
             size *= CARDINALITIES[d]
         else:
             shared.append([d])
             size = CARDINALITIES[d]
-    return shared
+    return shared + [[d] for d in range(STORED_DIMENSION_COUNT, DIMENSION_COUNT)]
 
 
 def _code_rows(dimension: int, bits: list[int], sets: list[frozenset[int]], words: int) -> np.ndarray:
@@ -247,11 +280,11 @@ def _further_groups(groups: _Groups, numbered: _Numbers, words: int) -> tuple[_P
     bits = []
     for bit in groups.further[0]:
         layer = layer_of[bit] = layer_of.get(bit, -1) + 1
-        place = place_of.setdefault((bit // _WORD_BITS, layer), len(place_of))
+        place = place_of.setdefault((bit // WORD_BITS, layer), len(place_of))
         if place == len(start):
-            start.append(2**_WORD_BITS - 1)
-        start[place] &= ~(1 << bit % _WORD_BITS)
-        bits.append((words + place) * _WORD_BITS + bit % _WORD_BITS)
+            start.append(2**WORD_BITS - 1)
+        start[place] &= ~(1 << bit % WORD_BITS)
+        bits.append((4 * words + place) * WORD_BITS + bit % WORD_BITS)
     constrained = np.array([word for word, _ in place_of], np.int32)
     return _pairs(bits, groups.further[1], numbered), constrained, np.array(start, np.uint64)
 
@@ -287,16 +320,19 @@ class _DenseRows:
         return rows
 
 
-def _postings(parts: list[_Pairs], memberships: int) -> tuple[np.ndarray, np.ndarray]:
-    """(u4[S + 1] offsets, u4[...] bits) of S memberships."""
-    named = np.concatenate([part.memberships for part in parts])
-    bits = np.concatenate([part.bits for part in parts])
-    ptr = np.zeros(memberships + 1, np.uint32)
-    np.cumsum(np.bincount(named, minlength=memberships), out=ptr[1:])
-    return ptr, bits[np.argsort(named, kind="stable")].astype(np.uint32)
+def postings_of(memberships: np.ndarray, bits: np.ndarray, count: int, words: int) -> tuple[np.ndarray, np.ndarray]:
+    """(u4[S + 1] offsets, u4[P, POSTINGS_AT_ONCE] bits) of S memberships, from pairs (i8[n], i8[n])."""
+    counts = np.bincount(memberships, minlength=count)
+    ptr = np.zeros(count + 1, np.uint32)
+    np.cumsum(-(-counts // POSTINGS_AT_ONCE), out=ptr[1:])
+    # What a row is filled up with differs by place: to set one bit over and over again is slow.
+    filler = (2 * words + np.arange(POSTINGS_AT_ONCE)) * WORD_BITS
+    postings = np.tile(filler.astype(np.uint32), (int(ptr[-1]), 1))
+    fill_postings(memberships, bits, POSTINGS_AT_ONCE * ptr[:-1].astype(np.int64), postings)
+    return ptr, postings
 
 
-def _interests_posted(posting_ptr: np.ndarray) -> np.uint64:
+def interests_posted(posting_ptr: np.ndarray) -> np.uint64:
     """Mask of the interests that have postings, or a row in place of them."""
     of = posting_ptr[: INTEREST_COUNT + 1]
     return _mask(np.flatnonzero(((of[1:] & ~DENSE_FLAG) > (of[:-1] & ~DENSE_FLAG)) | (of[:-1] >= DENSE_FLAG)))

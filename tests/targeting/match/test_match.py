@@ -10,16 +10,13 @@ from hypothesis import strategies as st
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
 from targeting.expressions import EVERYBODY, Clause, ViewerFacts, compile_clauses, interest_segment, matches
 from targeting.expressions import fans_segment as fans
+from targeting.match.bits.kernels import bit_count, clear_row_bits, extract_bits, lowest_bit, set_row_bits
+from targeting.match.bits.reference import positions, words_of
+from targeting.match.hot.kernels import MOST_SEGMENTS, match_hot
+from targeting.match.hot.reference import first_campaigns
+from targeting.match.hot.rows import RowCache, make_row_cache
 from targeting.match.index import build_index
-from targeting.match.kernels import (
-    MatchIndex,
-    bit_count,
-    count_matched,
-    extract_bits,
-    lowest_bit,
-    match_batch,
-    match_viewer,
-)
+from targeting.match.kernels import MatchIndex, count_matched, match_batch, match_row, match_viewer, static_row
 from targeting.match.reference import matching_campaigns
 from tests.targeting.audiences import CREATORS, NAMES, expressions, mask_of, viewers
 
@@ -43,14 +40,29 @@ class Names:
 
 
 def found(index: MatchIndex, names: Names, facts: ViewerFacts) -> list[int]:
-    """What the kernel finds, with an output no longer than it may need, and a scratch full of rubbish."""
+    """What the kernels find, with an output no longer than it may need, and a scratch full of rubbish.
+
+    The same from the viewer's static row, whole and from the front, and from a row that is kept.
+    """
     campaigns = index.campaign_words * 64
     out = np.full(campaigns, -7, np.int32)
     scratch = np.full(index.scratch_words, WORD - 1, np.uint64)
     dims = np.array(facts.codes, np.int32)
-    segments = names.sorted_numbers(facts.segments)
-    n = match_viewer(index, dims, np.uint64(mask_of(facts)), segments, scratch, out)
-    return out[:n].tolist()
+    mask, segments = np.uint64(mask_of(facts)), names.sorted_numbers(facts.segments)
+    matches_found = out[: match_viewer(index, dims, mask, segments, scratch, out)].tolist()
+    row = np.full(index.rows.shape[1], WORD - 1, np.uint64)
+    static_row(index, dims, mask, segments, scratch, row)
+    for wanted in (0, 1, len(matches_found), campaigns):
+        n = match_row(index, row, dims, wanted, scratch, out)
+        assert n >= min(wanted, len(matches_found))
+        assert out[:n].tolist() == matches_found[:n]
+    cache = make_row_cache(index, 1)
+    for wanted in (1, campaigns):  # made, then kept
+        ptr, n = np.zeros(2, np.int64), len(segments)
+        at = (np.array([9], np.uint64), dims[None, :], np.array([mask], np.uint64), np.uint64(1), np.array([0, n]))
+        assert match_hot(index, cache, *at, segments, wanted, ptr, out) == ptr[1]
+        assert out[: ptr[1]].tolist() == matches_found[:wanted]
+    return matches_found
 
 
 campaigns_strategy = st.lists(
@@ -92,6 +104,7 @@ def test_many_clauses_of_many_groups(clauses_of, facts, random):
     index = build_index(clauses_of, names)
     expected = matching_campaigns(clauses_of, facts.codes, mask_of(facts), facts.segments)
     assert found(index, names, facts) == expected
+    assert first_campaigns(clauses_of, facts.codes, mask_of(facts), facts.segments, 64) == expected[:64]
 
 
 def test_no_campaign_and_no_clause():
@@ -161,11 +174,62 @@ def test_a_batch_is_its_viewers_one_by_one():
     rows = np.array([1, -1, 0, 99], np.int64)  # row 99 is younger than the memberships
     ptr = np.array([0, 1, 3], np.int64)
     segments = np.array([names(fans(1)), names(fans(1)), names(fans(2))], np.uint32)
-    out_ptr, out = np.zeros(5, np.int64), np.empty(8, np.int32)
-    assert match_batch(index, dims, masks, rows, ptr, segments, out_ptr, out) == 5
+    out_ptr, out = np.zeros(5, np.int64), np.empty(4 * 64, np.int32)
+    assert match_batch(index, dims, masks, rows, ptr, segments, -1, out_ptr, out) == 5
     assert [out[a:b].tolist() for a, b in pairwise(out_ptr)] == [[], [0, 1], [1], [0, 1]]
-    assert match_batch(index, dims, masks, rows, ptr, segments, out_ptr, out[:3]) == -1
+    assert match_batch(index, dims, masks, rows, ptr, segments, 1, out_ptr, out) == 3
+    assert [out[a:b].tolist() for a, b in pairwise(out_ptr)] == [[], [0], [1], [0]]
+    assert match_batch(index, dims, masks, rows, ptr, segments, -1, out_ptr, out[:60]) == -1
     assert count_matched(index, dims, masks, np.array([0, 0, 1, 3, 3]), segments) == 3
+
+
+def hot(
+    index: MatchIndex, cache: RowCache, who: list[tuple[int, list[int], int, list[int]]], version: int
+) -> list[int]:
+    """Matches of viewers (id, dims, mask, segments), one after the other."""
+    ptr = np.concatenate([[0], np.cumsum([len(segments) for *_, segments in who])]).astype(np.int64)
+    out_ptr, out = np.zeros(len(who) + 1, np.int64), np.zeros(64 * index.campaign_words * len(who), np.int32)
+    dims = np.array([dims for _, dims, _, _ in who], np.int32).reshape(-1, DIMENSION_COUNT)
+    ids, masks = np.array([visit[0] for visit in who], np.uint64), np.array([visit[2] for visit in who], np.uint64)
+    segments = np.array([s for *_, mine in who for s in mine], np.uint32)
+    match_hot(index, cache, ids, dims, masks, np.uint64(version), ptr, segments, 64, out_ptr, out)
+    return [out[a:b].tolist() for a, b in pairwise(out_ptr)]
+
+
+def test_a_kept_row_counts_only_for_what_it_was_made_from():
+    names = Names()
+    old = Clause({Dimension.AGE_BAND: frozenset({3})}, (), frozenset())
+    fond = Clause({}, (frozenset({"interest:5"}),), frozenset())
+    member = Clause({}, (frozenset({"a"}),), frozenset())
+    music = Clause({Dimension.CONTENT_CATEGORY: frozenset({2})}, (), frozenset())
+    index = build_index([(old,), (fond,), (member,), (music,)], names)
+    a, nobody = names("a"), [0] * DIMENSION_COUNT
+    aged, listening = [*nobody], [*nobody]
+    aged[Dimension.AGE_BAND], listening[Dimension.CONTENT_CATEGORY] = 3, 2
+    cache = make_row_cache(index, 1)
+    assert len(cache.keys) == 1
+    visits = [
+        ((1, nobody, 0, []), []), ((1, aged, 0, []), [0]), ((1, nobody, 1 << 5, []), [1]), ((1, listening, 0, []), [3]),
+        ((1, listening, 0, [a]), [2, 3]), ((2, nobody, 0, [a]), [2]), ((2, nobody, 0, [a]), [2]),
+    ]  # fmt: skip
+    for once in (1, 2):
+        for version, (who, expected) in enumerate(visits):
+            assert hot(index, cache, [who] * once, version) == [expected] * once
+    # With another version the segments are compared; the same version says that they are the same.
+    other = names("other")
+    assert hot(index, cache, [(3, nobody, 0, [a])], 1) == [[2]]
+    assert hot(index, cache, [(3, nobody, 0, [other])], 2) == [[]]
+    assert hot(index, cache, [(3, nobody, 0, [a])], 3) == [[2]]
+
+
+def test_viewers_in_very_many_segments_are_not_kept():
+    names = Names()
+    index = build_index([(Clause({}, (frozenset({"a"}),), frozenset()),)], names)
+    many = sorted([names("a"), *(names(f"s{k}") for k in range(MOST_SEGMENTS))])
+    cache = make_row_cache(index, 1)
+    for _ in range(2):
+        assert hot(index, cache, [(4, [0] * 8, 0, many), (4, [0] * 8, 0, many[1:])], 1) == [[0], []]
+    assert hot(index, cache, [], 1) == []
 
 
 @given(st.integers(0, WORD - 1))
@@ -175,9 +239,20 @@ def test_bits_of_a_word(x):
     assert lowest_bit(word) == ((x & -x).bit_length() - 1 if x else 64)
 
 
+@given(st.lists(st.integers(0, 127), max_size=9), st.lists(st.integers(0, 127), max_size=9))
+def test_bits_are_set_and_cleared_in_rows(set_bits, cleared):
+    rows = np.zeros((2, 2), np.uint64)
+    set_row_bits(rows, np.ones(len(set_bits), np.int64), np.array(set_bits, np.int64))
+    assert rows[1].tolist() == words_of(set_bits, 2)
+    clear_row_bits(rows, np.ones(len(cleared), np.int64), np.array(cleared, np.int64))
+    assert rows[1].tolist() == words_of(set(set_bits) - set(cleared), 2)
+    assert not rows[0].any()
+
+
 @given(st.lists(st.integers(0, WORD - 1), max_size=5), st.integers(0, 3))
 def test_extraction(words, spare):
-    expected = [64 * w + k for w, x in enumerate(words) for k in range(64) if x >> k & 1]
+    expected = positions(words)
+    assert words_of(expected, len(words)) == words
     out = np.full(len(expected) + spare, -7, np.int32)
     assert extract_bits(np.array(words, np.uint64), out) == len(expected)
     assert out[: len(expected)].tolist() == expected
