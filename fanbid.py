@@ -184,6 +184,12 @@ BENCHES = {
         "Teach the shipped predictor seeded streams of impressions, at once and with follows that come late, beside "
         "FTRL of Vowpal Wabbit and of river. Exits with 1 if a run of full size shows that a claim does not hold.",
     ),
+    "segments": Command(
+        "benchmarks.segments",
+        "probes, counts and set algebra of segments, beside pyroaring",
+        "Probe segments of 1M and 10M viewers, sparse, dense and clustered, for batches of viewers, and combine them, "
+        "beside pyroaring. Answers are compared first.",
+    ),
     "several": Command(
         "benchmarks.several",
         "four servers of one Redis spend one budget to the last bid, killed again and again",

@@ -44,6 +44,7 @@ PACKAGES = [
     "targeting.graph",
     "targeting.match",
     "targeting.segments",
+    "targeting.segments.probe",
 ]
 
 PACKAGE_FILES = {

@@ -12,6 +12,7 @@ from targeting.attributes import INTEREST_COUNT
 from targeting.expressions import INTEREST_PREFIX, interest_segment
 from targeting.segments.memberships import NO_MEMBERSHIPS, Memberships, build_memberships, patched, rows_array
 from targeting.segments.portable import bitmap_from_bytes
+from targeting.segments.probe.copies import COPIES_BYTES, ProbeCopies, SegmentProbe
 from targeting.viewers import MAX_VIEWERS
 
 __all__ = ["Change", "Memberships", "SegmentStore"]
@@ -39,7 +40,9 @@ class SegmentStore:
     base, which is built anew when the patch has grown; writers do not wait for that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies_bytes: int = COPIES_BYTES) -> None:
+        """An empty store; the copies that it makes for `probe` take `copies_bytes` at most."""
+        self._copies = ProbeCopies(copies_bytes)
         self._lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._idx_of = {interest_segment(code): code for code in range(INTEREST_COUNT)}
@@ -84,7 +87,7 @@ class SegmentStore:
         return self.put_members(name, _checked_rows(name, rows), change)
 
     def put_members(self, name: str, rows: BitMap, change: int) -> int:
-        """`put` with rows that are a bitmap already."""
+        """`put` with rows that are a bitmap already, which is the store's from then on."""
         wanted = Change(change)
         if name.startswith(INTEREST_PREFIX):
             raise ValueError(f"segment {name!r}: interests belong to the viewers, not to a segment")
@@ -97,6 +100,7 @@ class SegmentStore:
                 after = present | rows
             else:
                 after = present - rows
+            after.run_optimize()  # else small changes wear clustered segments down to arrays, slow to combine
             if after != present:
                 self._in_base.setdefault(idx, present)
                 self._members[idx] = after
@@ -111,6 +115,11 @@ class SegmentStore:
     def rows(self, name: str) -> np.ndarray:
         """The segment's members, ascending (u4[n])."""
         return rows_array(self.members(name))
+
+    def probe(self, name: str) -> SegmentProbe:
+        """What tells which of many rows are in the segment now; nobody is in a segment that there is not."""
+        idx = self._idx_of.get(name)
+        return SegmentProbe(BitMap()) if idx is None else self._copies.of(idx, self._members[idx])
 
     def export_bytes(self, name: str) -> bytes:
         """The members in the portable Roaring format."""
