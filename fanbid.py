@@ -117,6 +117,12 @@ COMMANDS = {
         "list outcomes that the fan service has not taken, and try them again",
         "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
     ),
+    "segments": Command(
+        "auction.audience.segments_command",
+        "import and export segments of a running server as Roaring bitmaps of viewer ids",
+        "Change a segment of a running server by a file, whole or not at all, and write one to a file: viewer ids as a "
+        "portable Roaring bitmap.",
+    ),
     "redis": Command(
         "auction.shared.redis_command",
         "print the rights of an account of a shared Redis, and load its scripts",

@@ -85,6 +85,7 @@ class Publisher:
         now_ms = self._clock.wall_ms()
         self._follows.refresh()
         self._refresh_index(now_ms)
+        self._segments.memberships()
         landscape = self._landscapes.snapshot()
         campaigns = self._indexed.campaigns
         creative_ids = np.array([self._draw_creative(campaign) for campaign in campaigns], np.uint64)
@@ -107,7 +108,6 @@ class Publisher:
                 goals,
             ),
             landscape=landscape,
-            memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
             mark_count=marks_needed(columns),
             mean_discounts=earlier.means[columns.goal_rows],

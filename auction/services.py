@@ -64,6 +64,7 @@ FOLLOW_PERIOD_MS = 500
 PEERS_PERIOD_MS = 100
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
+EXPIRY_PERIOD_MS = 250
 KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
@@ -152,6 +153,7 @@ class Services:
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
         self.audience = AudienceService(self)
         self.audience.replay()
+        self._expire_segments()
 
     def _open_learning(self) -> None:
         config = self.config
@@ -168,7 +170,7 @@ class Services:
     def _open_bidding(self) -> None:
         config, clock = self.config, self.clock
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
-        self.engine = BidEngine(self.viewers, self.bank, self.caps, self.keys, clock, config.zone)
+        self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
         self.registry = Registry(self.bank, self.follows)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
@@ -250,12 +252,16 @@ class Services:
         every(LANDSCAPE_PERIOD_MS * stretch, self.landscapes.refresh, "landscapes")
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._publish_changes, "changes")
+        every(EXPIRY_PERIOD_MS * stretch, self._expire_segments, "expiry")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _publish_changes(self) -> None:
         """Publish ahead of the next round when a campaign was created, edited, paused or ended."""
         if self.publisher.is_stale:
             self.steer()
+
+    def _expire_segments(self) -> None:
+        self.segments.expire(self.clock.wall_ms())
 
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""
