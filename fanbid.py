@@ -190,6 +190,12 @@ BENCHES = {
         "Teach the shipped predictor seeded streams of impressions, at once and with follows that come late, beside "
         "FTRL of Vowpal Wabbit and of river. Exits with 1 if a run of full size shows that a claim does not hold.",
     ),
+    "reach": Command(
+        "benchmarks.reach",
+        "how fast and how right the reach of audiences is told, beside brute force",
+        "Count audiences among 10M viewers, as a creator is told before launch, and each of them by brute force. Exits "
+        "with 1 if a count is off by more than is promised.",
+    ),
     "segments": Command(
         "benchmarks.segments",
         "probes, counts and set algebra of segments, beside pyroaring",

@@ -43,6 +43,7 @@ PACKAGES = [
     "targeting",
     "targeting.graph",
     "targeting.match",
+    "targeting.reach",
     "targeting.segments",
     "targeting.segments.probe",
 ]

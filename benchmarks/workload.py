@@ -33,7 +33,7 @@ class Audience:
         ids: u8[n].
         attributes: u2[n, 6].
         interest_masks: u8[n].
-        members: rows of each of SEGMENTS segments, i8[...] each.
+        members: rows of each segment, i8[...] each.
     """
 
     ids: np.ndarray
@@ -52,7 +52,7 @@ def segment_name(number: int) -> str:
     return f"bench:{number}"
 
 
-def make_audience(n: int, seed: int) -> Audience:
+def make_audience(n: int, seed: int, segments: int = SEGMENTS) -> Audience:
     """Draw viewers: skewed regions, a few interests, and segments from one viewer in 2,000 to one in ten."""
     rng = np.random.default_rng([seed, 1])
     weights = 1.0 / np.arange(1, PROVINCES * REGIONS_PER_PROVINCE + 1) ** 0.7
@@ -63,7 +63,7 @@ def make_audience(n: int, seed: int) -> Audience:
     masks = np.zeros(n, np.uint64)
     for _ in range(INTERESTS_PER_VIEWER):
         masks |= np.uint64(1) << rng.integers(0, INTEREST_COUNT, n).astype(np.uint64)
-    densities = np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), SEGMENTS))
+    densities = np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), segments))
     return Audience(
         ids=(FIRST_VIEWER_ID + np.arange(n)).astype(np.uint64),
         attributes=attributes,

@@ -22,7 +22,7 @@ from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.expressions import validate
 from targeting.graph.follows import FollowGraph
-from targeting.reach import estimate_reach
+from targeting.reach.counter import ReachCounter
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -68,6 +68,7 @@ class AudienceService:
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
         self._changing = threading.Lock()
+        self._reach = ReachCounter(stores.viewers, stores.segments)
         self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
@@ -148,7 +149,5 @@ class AudienceService:
         creator_id = request.creator_id if principal.role == Role.OPERATOR else principal.creator_id
         expression = targeting_from_message(request.targeting)
         validate(expression)
-        low, high = estimate_reach(
-            expression, creator_id, request.include_fans, self._stores.viewers, self._stores.segments
-        )
+        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
         return audience_pb2.EstimateReachResponse(low=low, high=high).SerializeToString()
