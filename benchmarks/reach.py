@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from pyroaring import BitMap
 
 from benchmarks.output import ProgressBar, Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.workload import (
@@ -33,6 +34,8 @@ from targeting.viewers import ViewerTable
 VIEWERS, QUICK_VIEWERS = 10_000_000, 1_000_000
 AUDIENCES, QUICK_AUDIENCES = 120, 60
 REPEATS = 7
+DRAWN_SEGMENTS = 200
+"""Each stands for several of the SEGMENTS."""
 PROMISED_ERROR = 0.03
 """Of counts above EXACT_BELOW; below, they are exact."""
 _CREATOR = 5
@@ -77,7 +80,7 @@ class Counted:
 
 
 def make_world(viewers: int, bar: ProgressBar) -> World:
-    """Viewers and SEGMENTS segments; always the same. Advances the bar by 2."""
+    """Viewers and SEGMENTS segments, DRAWN_SEGMENTS of them different; always the same. Advances the bar by 2."""
     rng = np.random.default_rng([_SEED, viewers])
     audience = make_audience(viewers, _SEED, segments=0)
     table, store = ViewerTable(), SegmentStore()
@@ -85,11 +88,14 @@ def make_world(viewers: int, bar: ProgressBar) -> World:
         part = slice(begin, begin + _PUT_AT_A_TIME)
         table.put(audience.ids[part], audience.attributes[part], audience.interest_masks[part])
     bar.advance(1, f"{viewers:,} viewers")
+    densities = np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), DRAWN_SEGMENTS))
+    drawn = [np.unique(rng.integers(0, viewers, int(density * viewers), dtype=np.uint32)) for density in densities]
+    bitmaps = [BitMap(rows) for rows in drawn]
     members = {}
-    for number, density in enumerate(np.exp(rng.uniform(np.log(SPARSEST_SEGMENT), np.log(DENSEST_SEGMENT), SEGMENTS))):
+    for number in range(SEGMENTS):
         name = segment_name(number)
-        members[name] = np.unique(rng.integers(0, viewers, int(density * viewers), dtype=np.uint32))
-        store.put(name, members[name], Change.REPLACE)
+        members[name] = drawn[number % DRAWN_SEGMENTS]
+        store.put_members(name, bitmaps[number % DRAWN_SEGMENTS], Change.REPLACE)
     bar.advance(1, f"{SEGMENTS:,} segments")
     return World(audience, members, table, store)
 
