@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from targeting.attributes import INTEREST_COUNT, STORED_DIMENSION_COUNT
+from targeting.attributes import STORED_DIMENSION_COUNT
 
 BLOCK_WORDS = 512
 EVERYBODY_ROW = 0
@@ -44,10 +44,12 @@ def set_one_hot(
             row = code_rows[d] + np.int64(attributes[p, d])
             if row < code_rows[d + 1]:
                 out_bits[row, word] |= bit
-        mask = interest_masks[p]
-        for k in range(INTEREST_COUNT):
-            if (mask >> np.uint64(k)) & _ONE:
-                out_bits[interest_row + k, word] |= bit
+        mask, interest = interest_masks[p], interest_row
+        while mask != _ZERO:
+            if mask & _ONE:
+                out_bits[interest, word] |= bit
+            mask >>= _ONE
+            interest += 1
 
 
 @njit(cache=True, nogil=True)

@@ -215,6 +215,7 @@ class SegmentStore:
         if not gained and not lost:
             return
         after.run_optimize()  # else small changes wear clustered segments down to arrays, slow to combine
+        after.shrink_to_fit()  # and what is combined is copied with all the room that it has
         self._in_base.setdefault(idx, present)
         self._members[idx] = after
         self._revision += 1
