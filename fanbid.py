@@ -117,6 +117,12 @@ COMMANDS = {
         "list outcomes that the fan service has not taken, and try them again",
         "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
     ),
+    "segments": Command(
+        "auction.audience.segments_command",
+        "import and export segments of a running server as Roaring bitmaps of viewer ids",
+        "Change a segment of a running server by a file, whole or not at all, and write one to a file: viewer ids as a "
+        "portable Roaring bitmap.",
+    ),
     "redis": Command(
         "auction.shared.redis_command",
         "print the rights of an account of a shared Redis, and load its scripts",
@@ -189,6 +195,18 @@ BENCHES = {
         "log-loss, bias under delay and calibration of the predictor, beside other learners",
         "Teach the shipped predictor seeded streams of impressions, at once and with follows that come late, beside "
         "FTRL of Vowpal Wabbit and of river. Exits with 1 if a run of full size shows that a claim does not hold.",
+    ),
+    "reach": Command(
+        "benchmarks.reach",
+        "how fast and how right the reach of audiences is told, beside brute force",
+        "Count audiences among 10M viewers, as a creator is told before launch, and each of them by brute force. Exits "
+        "with 1 if a count is off by more than is promised.",
+    ),
+    "segments": Command(
+        "benchmarks.segments",
+        "probes, counts and set algebra of segments, beside pyroaring",
+        "Probe segments of 1M and 10M viewers, sparse, dense and clustered, for batches of viewers, and combine them, "
+        "beside pyroaring. Answers are compared first.",
     ),
     "several": Command(
         "benchmarks.several",

@@ -47,7 +47,9 @@ PACKAGES = [
     "targeting.match.bits",
     "targeting.match.edits",
     "targeting.match.hot",
+    "targeting.reach",
     "targeting.segments",
+    "targeting.segments.probe",
 ]
 
 PACKAGE_FILES = {

@@ -75,6 +75,7 @@ class Publisher:
         self._follows.refresh()
         roster = self._roster
         roster.refresh(self._clock.wall_ms())
+        self._segments.memberships()
         landscape = self._landscapes.snapshot()
         campaigns, of = roster.campaigns, roster.columns
         creative_ids = of.creative_ids.copy()
@@ -92,7 +93,6 @@ class Publisher:
             lease_slots=np.append(of.lease_slots, np.int32(-1)),
             model=self._predictor.snapshot(of.campaign_ids, of.creator_ids, creative_ids, of.categories, of.goals),
             landscape=landscape,
-            memberships=self._segments.memberships(),
             known_campaign_ids=self._registry.known_ids(),
             mark_count=marks_needed(columns),
             mean_discounts=earlier.means[columns.goal_rows],

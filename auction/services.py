@@ -66,6 +66,7 @@ FOLLOW_PERIOD_MS = 500
 PEERS_PERIOD_MS = 100
 CONTROL_PERIOD_MS = 1_000
 NOTICE_PERIOD_MS = 250
+EXPIRY_PERIOD_MS = 250
 KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
@@ -156,6 +157,7 @@ class Services:
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
         self.audience = AudienceService(self)
         self.audience.replay()
+        self._expire_segments()
 
     def _open_learning(self) -> None:
         config = self.config
@@ -172,7 +174,7 @@ class Services:
     def _open_bidding(self, ahead: ReadAhead | None) -> None:
         config, clock = self.config, self.clock
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
-        self.engine = BidEngine(self.viewers, self.bank, self.caps, self.keys, clock, config.zone)
+        self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
         self.registry = Registry(self.bank, self.follows)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
@@ -256,6 +258,7 @@ class Services:
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._steer_for_changes, "changes")
         self.notices.every(NOTICE_PERIOD_MS, self._publish_changes, "changes of many campaigns")
+        every(EXPIRY_PERIOD_MS * stretch, self._expire_segments, "expiry")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
 
     def _steer_for_changes(self) -> None:
@@ -271,6 +274,9 @@ class Services:
     @property
     def _publishes_at_once(self) -> bool:
         return self.control.is_crowded and not self.config.virtual_clock
+
+    def _expire_segments(self) -> None:
+        self.segments.expire(self.clock.wall_ms())
 
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""

@@ -25,8 +25,7 @@ class ToldFollows:
         self._parts: list[np.ndarray] = []
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
-        """Take in judged OUTCOME[n]: fresh fans are in their creator's segment from the next snapshot on, whoever
-        brought them."""
+        """Take in judged OUTCOME[n]: fresh fans are in their creator's segment at once, whoever brought them."""
         gained = (rows["kind"] == OutcomeKind.FOLLOW) & (judgements["verdict"] != Verdict.REPEAT)
         chosen = gained | (rows["kind"] == OutcomeKind.UNFOLLOW)
         if not chosen.any():

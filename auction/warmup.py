@@ -37,15 +37,16 @@ def _batch(at: AuctionType) -> BidBatch:
 
 
 def _warm_follows() -> None:
-    """One follow and its end, on a graph of its own."""
+    """Follows and their end, before and after segments were written, on a graph of its own."""
     viewers = ViewerTable()
     follows = FollowGraph(viewers, SegmentStore())
     fan, creator = np.array([1], np.uint64), np.array([2], np.uint64)
     follows.watch(2)
-    follows.put(fan, creator)
-    follows.refresh()
-    follows.remove(fan, creator)
-    follows.refresh()
+    for _ in range(2):
+        follows.put(fan, creator)
+        follows.refresh()
+        follows.remove(fan, creator)
+        follows.refresh()
 
 
 def _warm_edits() -> None:

@@ -86,9 +86,12 @@ class PutSegmentRequest(_message.Message):
     SEGMENT_ID_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     VIEWER_IDS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.str
     """[a-z0-9:_.-]{1,64}; "fans:", "interest:", "tier:", "stage:" are reserved"""
     change: Global___SegmentChange.ValueType
+    expires_at_ms: _builtins.int
+    """0: never; else later than now, and not with REMOVE: until when those put or added are members"""
     @_builtins.property
     def viewer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """up to 100,000"""
@@ -99,10 +102,11 @@ class PutSegmentRequest(_message.Message):
         segment_id: _builtins.str = ...,
         change: Global___SegmentChange.ValueType = ...,
         viewer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        expires_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "segment_id", b"segment_id", "viewer_ids", b"viewer_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "expires_at_ms", b"expires_at_ms", "segment_id", b"segment_id", "viewer_ids", b"viewer_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,6 +130,128 @@ class PutSegmentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutSegmentResponse: _TypeAlias = PutSegmentResponse  # noqa: Y015
+
+@_typing.final
+class ImportSegmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.str
+    change: Global___SegmentChange.ValueType
+    expires_at_ms: _builtins.int
+    """as in PutSegmentRequest"""
+    import_id: _builtins.int
+    """drawn by the caller, the same for all parts of one file"""
+    size: _builtins.int
+    """bytes of the whole file, up to 32 MiB"""
+    offset: _builtins.int
+    """of this part; parts come in order, and 0 begins again"""
+    part: _builtins.bytes
+    """up to 512 KiB of viewer ids as a portable Roaring bitmap of 32-bit or 64-bit values, up to 16,777,216 of them"""
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.str = ...,
+        change: Global___SegmentChange.ValueType = ...,
+        expires_at_ms: _builtins.int = ...,
+        import_id: _builtins.int = ...,
+        size: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        part: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "expires_at_ms", b"expires_at_ms", "import_id", b"import_id", "offset", b"offset", "part", b"part", "segment_id", b"segment_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSegmentRequest: _TypeAlias = ImportSegmentRequest  # noqa: Y015
+
+@_typing.final
+class ImportSegmentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    received: _builtins.int
+    """bytes of the file; once that is its size, the segment has changed"""
+    members: _builtins.int
+    """of the segment, when it has"""
+    def __init__(
+        self,
+        *,
+        received: _builtins.int = ...,
+        members: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "received", b"received"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSegmentResponse: _TypeAlias = ImportSegmentResponse  # noqa: Y015
+
+@_typing.final
+class ExportSegmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    EXPORT_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.str
+    export_id: _builtins.int
+    """0 for the first part; then what the answer to that says"""
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.str = ...,
+        export_id: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "offset", b"offset", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSegmentRequest: _TypeAlias = ExportSegmentRequest  # noqa: Y015
+
+@_typing.final
+class ExportSegmentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    export_id: _builtins.int
+    size: _builtins.int
+    """bytes of the whole file: 32-bit values if all viewer ids are such, else 64-bit values"""
+    part: _builtins.bytes
+    """from the offset on, up to 512 KiB"""
+    members: _builtins.int
+    def __init__(
+        self,
+        *,
+        export_id: _builtins.int = ...,
+        size: _builtins.int = ...,
+        part: _builtins.bytes = ...,
+        members: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["export_id", b"export_id", "members", b"members", "part", b"part", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSegmentResponse: _TypeAlias = ExportSegmentResponse  # noqa: Y015
 
 @_typing.final
 class PutFollowsRequest(_message.Message):

@@ -49,6 +49,16 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.PutFollowsResponse.FromString,
                 _registered_method=True)
+        self.ImportSegment = channel.unary_unary(
+                '/fanbid.v1.Audience/ImportSegment',
+                request_serializer=protos_dot_audience__pb2.ImportSegmentRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ImportSegmentResponse.FromString,
+                _registered_method=True)
+        self.ExportSegment = channel.unary_unary(
+                '/fanbid.v1.Audience/ExportSegment',
+                request_serializer=protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ExportSegmentResponse.FromString,
+                _registered_method=True)
         self.EstimateReach = channel.unary_unary(
                 '/fanbid.v1.Audience/EstimateReach',
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
@@ -72,6 +82,19 @@ class AudienceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PutFollows(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSegment(self, request, context):
+        """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSegment(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +124,16 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.PutFollows,
                     request_deserializer=protos_dot_audience__pb2.PutFollowsRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.PutFollowsResponse.SerializeToString,
+            ),
+            'ImportSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportSegment,
+                    request_deserializer=protos_dot_audience__pb2.ImportSegmentRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ImportSegmentResponse.SerializeToString,
+            ),
+            'ExportSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSegment,
+                    request_deserializer=protos_dot_audience__pb2.ExportSegmentRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ExportSegmentResponse.SerializeToString,
             ),
             'EstimateReach': grpc.unary_unary_rpc_method_handler(
                     servicer.EstimateReach,
@@ -189,6 +222,60 @@ class Audience:
             '/fanbid.v1.Audience/PutFollows',
             protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
             protos_dot_audience__pb2.PutFollowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ImportSegment',
+            protos_dot_audience__pb2.ImportSegmentRequest.SerializeToString,
+            protos_dot_audience__pb2.ImportSegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ExportSegment',
+            protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
+            protos_dot_audience__pb2.ExportSegmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

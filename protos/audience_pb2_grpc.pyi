@@ -34,6 +34,9 @@ class AudienceStub:
     PutViewers: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]
     PutSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]
     PutFollows: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]
+    ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
+    """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
+    ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -43,6 +46,9 @@ class AudienceAsyncStub(AudienceStub):
     PutViewers: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]  # type: ignore[assignment]
     PutSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]  # type: ignore[assignment]
     PutFollows: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]  # type: ignore[assignment]
+    ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
+    """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
+    ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -67,6 +73,21 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.PutFollowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutFollowsResponse, _abc.Awaitable[_audience_pb2.PutFollowsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ImportSegment(
+        self,
+        request: _audience_pb2.ImportSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ImportSegmentResponse, _abc.Awaitable[_audience_pb2.ImportSegmentResponse]]:
+        """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
+
+    @_abc_1.abstractmethod
+    def ExportSegment(
+        self,
+        request: _audience_pb2.ExportSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ExportSegmentResponse, _abc.Awaitable[_audience_pb2.ExportSegmentResponse]]: ...
 
     @_abc_1.abstractmethod
     def EstimateReach(

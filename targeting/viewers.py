@@ -22,6 +22,7 @@ class ViewerTable:
     Attributes:
         attributes: u2[capacity, STORED_DIMENSION_COUNT], codes; 0: unknown.
         interest_masks: u8[capacity], bit k: interest k.
+        revision: how many rows were put, or became known.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class ViewerTable:
         self._table = IdTable(_FIRST_CAPACITY)
         self.attributes = np.zeros((_FIRST_CAPACITY, STORED_DIMENSION_COUNT), np.uint16)
         self.interest_masks = np.zeros(_FIRST_CAPACITY, np.uint64)
+        self.revision = 0
 
     @property
     def size(self) -> int:
@@ -83,6 +85,7 @@ class ViewerTable:
             rows = self._ensure(viewer_ids)
             self.attributes[rows] = attributes
             self.interest_masks[rows] = interest_masks
+            self.revision += n
         return rows
 
     def _ensure(self, viewer_ids: np.ndarray) -> np.ndarray:
@@ -92,7 +95,10 @@ class ViewerTable:
             if needed > MAX_VIEWERS:
                 raise ValueError(f"viewers: {needed}; at most {MAX_VIEWERS}")
             self._grow(capacity_for(needed, self._table.capacity))
-        return self._table.insert(viewer_ids)
+        before = self._table.size
+        rows = self._table.insert(viewer_ids)
+        self.revision += self._table.size - before
+        return rows
 
     def _grow(self, capacity: int) -> None:
         if capacity == self._table.capacity:

@@ -1,4 +1,4 @@
-"""The `Audience` service: viewers, segments and follows in; reach out."""
+"""The `Audience` service: viewers, segments and follows in; segments and reach out."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Protocol
 
 import numpy as np
 
+from auction.audience.changes import check_change, check_date
 from auction.audience.journal import Journal
+from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import parse
+from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
-from targeting.expressions import check_segment_name, validate
+from targeting.expressions import validate
 from targeting.graph.follows import FollowGraph
-from targeting.reach import estimate_reach
+from targeting.reach.counter import ReachCounter
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
 MAX_VIEWERS = 8_000
 MAX_SEGMENT_IDS = 100_000
 MAX_FOLLOWS = 50_000
-RESERVED_PREFIXES = ("fans:", "laotie:", "interest:", "tier:", "stage:")
 _VIEWER_COLUMNS = {
     "ids": np.uint64, "bidfloors_micros": np.int64, "regions": np.uint32, "age_bands": np.uint32, "genders": np.uint32,
     "os": np.uint32, "networks": np.uint32, "device_tiers": np.uint32, "interest_masks": np.uint64,
@@ -40,14 +42,16 @@ class AudienceStores(Protocol):
     segments: SegmentStore
     follows: FollowGraph
     journal: Journal | None
+    clock: Clock
 
 
 class Record(IntEnum):
-    """Kinds of journal records; each body is the request as it came."""
+    """Kinds of journal records; each body is the request as it came, or that of a file in one part."""
 
     VIEWERS = 1
     SEGMENT = 2
     FOLLOWS = 3
+    SEGMENT_FILE = 4
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -64,11 +68,15 @@ class AudienceService:
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
         self._changing = threading.Lock()
+        self._reach = ReachCounter(stores.viewers, stores.segments)
+        self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
             "EstimateReach": self.estimate_reach,
+            "ImportSegment": self._files.import_segment,
+            "ExportSegment": self._files.export_segment,
         }
 
     def replay(self) -> None:
@@ -76,7 +84,12 @@ class AudienceService:
         journal, self._stores.journal = self._stores.journal, None
         if journal is None:
             return
-        again = {Record.VIEWERS: self.put_viewers, Record.SEGMENT: self.put_segment, Record.FOLLOWS: self.put_follows}
+        again: dict[Record, UnaryCall] = {
+            Record.VIEWERS: self.put_viewers,
+            Record.SEGMENT: self.put_segment,
+            Record.FOLLOWS: self.put_follows,
+            Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
+        }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
@@ -99,20 +112,19 @@ class AudienceService:
             self._stores.viewers.put(ids, attributes, np.zeros(len(ids), np.uint64) if masks is None else masks)
         return audience_pb2.PutViewersResponse(known_viewers=self._stores.viewers.size).SerializeToString()
 
-    def put_segment(self, raw: bytes, _: Principal) -> bytes:
+    def put_segment(self, raw: bytes, principal: Principal) -> bytes:
         """Replace, extend or reduce one segment. Viewers that are not known yet become known by id alone."""
         request = parse(audience_pb2.PutSegmentRequest, raw)
-        check_segment_name(request.segment_id)
-        if request.segment_id.startswith(RESERVED_PREFIXES):
-            raise ValueError(f"segment_id {request.segment_id!r}: prefixes {', '.join(RESERVED_PREFIXES)} are reserved")
-        if request.change not in tuple(Change):
-            raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
+        name, change, expires_at_ms = request.segment_id, request.change, request.expires_at_ms
+        check_change(name, change, expires_at_ms)
         _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
-        self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
+            if principal is not _REPLAYER:  # what was accepted holds, though its date may have come
+                check_date(name, change, expires_at_ms, self._stores.segments, self._stores.clock.wall_ms())
+            self._stores.segments.segment_idx(name)  # refused here when there are too many
             self._keep(Record.SEGMENT, raw)
             rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
-            self._stores.segments.put(request.segment_id, rows, Change(request.change))
+            self._stores.segments.put(name, rows, Change(change), expires_at_ms)
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
 
@@ -137,7 +149,5 @@ class AudienceService:
         creator_id = request.creator_id if principal.role == Role.OPERATOR else principal.creator_id
         expression = targeting_from_message(request.targeting)
         validate(expression)
-        low, high = estimate_reach(
-            expression, creator_id, request.include_fans, self._stores.viewers, self._stores.segments
-        )
+        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
         return audience_pb2.EstimateReachResponse(low=low, high=high).SerializeToString()

@@ -29,6 +29,7 @@ from pacing.facts import (
     AuctionType,
 )
 from targeting.attributes import STORED_DIMENSION_COUNT, Dimension
+from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
 _REFUSED_BUDGET = -1
@@ -105,9 +106,17 @@ class BidEngine:
     """Answers bid requests from the present snapshot. Any number of threads may call `bid`."""
 
     def __init__(
-        self, viewers: ViewerTable, bank: Bank, caps: FrequencyCaps, keys: KeyRing, clock: Clock, zone: str
+        self,
+        viewers: ViewerTable,
+        segments: SegmentStore,
+        bank: Bank,
+        caps: FrequencyCaps,
+        keys: KeyRing,
+        clock: Clock,
+        zone: str,
     ) -> None:
         self._viewers = viewers
+        self._segments = segments
         self._bank = bank
         self._caps = caps
         self._keys = keys
@@ -147,7 +156,7 @@ class BidEngine:
         if masks is None:
             masks = np.where(known, table.interest_masks[safe_rows], 0).astype(np.uint64)
         hour = local_hour(now_ms, self._zone)
-        segment_ptr, segments = snapshot.memberships.of_rows(rows)
+        segment_ptr, segments = self._segments.current.of_rows(rows)  # ahead of the snapshot: fresh follows
         return BatchColumns(
             viewer_ids=request.viewer_ids,
             dims=dims,

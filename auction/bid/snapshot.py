@@ -11,7 +11,6 @@ from auction.bid.columns import CampaignColumns
 from auction.landscape.kernels import Landscape
 from auction.predictor.kernels import Model
 from targeting.match.kernels import MatchIndex
-from targeting.segments.store import Memberships
 
 
 class SupplyCounters:
@@ -64,7 +63,6 @@ class Snapshot:
             finds none.
         model: the predictor's state for these campaigns.
         landscape: the price landscapes.
-        memberships: each known viewer's segments.
         known_campaign_ids: u8[...], ascending: every campaign that ever was, so that a caller's typing error is told
             from a campaign that ended.
         mark_count: see `marks_needed`.
@@ -80,7 +78,6 @@ class Snapshot:
     lease_slots: np.ndarray
     model: Model
     landscape: Landscape
-    memberships: Memberships
     known_campaign_ids: np.ndarray
     mark_count: int
     mean_discounts: np.ndarray

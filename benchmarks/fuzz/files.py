@@ -83,7 +83,7 @@ def _either(mutator: Mutator, *draws: Callable[[], bytes]) -> Callable[[], bytes
 
 def _journal_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     journal = Journal(folder / "seed.journal")
-    for kind in (1, 2, 3):
+    for kind in (1, 2, 3, 4):
         journal.append(kind, b"x" * 40)
     journal.close()
 

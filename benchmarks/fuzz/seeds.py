@@ -9,6 +9,7 @@ import numpy as np
 from auction.bid.token import TokenKeys, sign_batch
 from pacing.facts import DECISION
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
+from targeting.segments.portable import ids_to_bytes
 
 FIRST_PRICE, SECOND_PRICE = bidding_pb2.AUCTION_TYPE_FIRST_PRICE, bidding_pb2.AUCTION_TYPE_SECOND_PRICE
 START_AT_MS = 1_772_596_800_000
@@ -90,6 +91,10 @@ def call_seeds(keys: TokenKeys) -> dict[str, list[bytes]]:
     segment = audience_pb2.PutSegmentRequest(
         segment_id="vip", change=audience_pb2.SEGMENT_CHANGE_ADD, viewer_ids=[1, 2]
     )
+    bitmap = ids_to_bytes(np.array([1, 2, 9], np.uint64))
+    imported = audience_pb2.ImportSegmentRequest(
+        segment_id="vip", change=audience_pb2.SEGMENT_CHANGE_ADD, import_id=1, size=len(bitmap), part=bitmap
+    )
     viewers = audience_pb2.PutViewersRequest(viewers=bidding_pb2.Viewers(ids=[1, 2], regions=[3, 4]))
     changed = campaigns_pb2.UpdateCampaignRequest(
         campaign=campaign(campaign_id=1, name="Autumn"), update_fields=["name", "daily_budget_micros"]
@@ -102,4 +107,6 @@ def call_seeds(keys: TokenKeys) -> dict[str, list[bytes]]:
         "Audience/PutViewers": [viewers.SerializeToString()],
         "Audience/PutSegment": [segment.SerializeToString()],
         "Audience/PutFollows": [follows.SerializeToString()],
+        "Audience/ImportSegment": [imported.SerializeToString()],
+        "Audience/ExportSegment": [audience_pb2.ExportSegmentRequest(segment_id="vip").SerializeToString()],
     }

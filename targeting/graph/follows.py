@@ -11,6 +11,7 @@ from pyroaring import BitMap
 
 from targeting.expressions import fans_segment, laotie_segment
 from targeting.graph.edges import EdgeTable
+from targeting.segments.fresh import FRESH_MOST
 from targeting.segments.memberships import rows_array
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
@@ -26,6 +27,7 @@ class _Circle:
         close: rows that follow a fan or are followed by one, but for what is in the next two.
         joined: rows that an edge brought close since.
         doubtful: rows that may no longer be close, since an edge went.
+        is_written: its segments are in the store; from then on a few new fans are written there at once.
     """
 
     creator_id: int
@@ -33,6 +35,7 @@ class _Circle:
     close: BitMap
     joined: BitMap = field(default_factory=BitMap)
     doubtful: BitMap = field(default_factory=BitMap)
+    is_written: bool = False
 
 
 class FollowGraph:
@@ -40,7 +43,8 @@ class FollowGraph:
 
     Two accounts are friends if either follows the other. The laotie of a creator are the friends of their fans who are
     neither fans nor the creator. A creator is watched from their first campaign on: from then on their circle is kept,
-    edge by edge, and `refresh` writes the segments of those that changed to the store. Any thread may call.
+    edge by edge, and `refresh` writes the segments of those that changed to the store. Who becomes a fan in a small
+    batch is written there at once, so that the next request knows. Any thread may call.
     """
 
     def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
@@ -74,6 +78,9 @@ class FollowGraph:
                     circle.joined |= told
             for circle, told in self._fans_among(followers, followed):
                 circle.fans |= told
+                if len(followers) <= FRESH_MOST and circle.is_written:
+                    self._segments.put_members(fans_segment(circle.creator_id), BitMap(told), Change.ADD)
+                    self._segments.put_members(laotie_segment(circle.creator_id), told, Change.REMOVE)
 
     def remove(self, follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
         """Take edges (u8[n], u8[n]) away; those that are not there change nothing.
@@ -92,6 +99,8 @@ class FollowGraph:
                     circle.doubtful |= told
             for circle, told in self._fans_among(followers, followed):
                 circle.fans -= told
+                if len(followers) <= FRESH_MOST and circle.is_written:
+                    self._segments.put_members(fans_segment(circle.creator_id), told, Change.REMOVE)
 
     def watch(self, creator_id: int) -> None:
         """Keep this creator's segments from the next refresh on; again and again is once."""
@@ -130,11 +139,13 @@ class FollowGraph:
         with self._refresh_lock:
             with self._lock:
                 stale, self._stale = self._stale, {}
-                circles = [(row, self._circles[row]) for row in stale]
-                found = [(circle.creator_id, BitMap(circle.fans), self._laotie(row, circle)) for row, circle in circles]
-            for creator_id, fans, laotie in found:
-                self._segments.put_members(fans_segment(creator_id), fans, Change.REPLACE)
-                self._segments.put_members(laotie_segment(creator_id), laotie, Change.REPLACE)
+            for row in stale:
+                with self._lock:  # also while writing: a new fan written meanwhile must not be taken back
+                    circle = self._circles[row]
+                    laotie = self._laotie(row, circle)
+                    self._segments.put_members(fans_segment(circle.creator_id), BitMap(circle.fans), Change.REPLACE)
+                    self._segments.put_members(laotie_segment(circle.creator_id), laotie, Change.REPLACE)
+                    circle.is_written = True
 
     def _row_of(self, account_id: int) -> int:
         return int(self._viewers.rows_of(np.array([account_id], np.uint64))[0])

@@ -1,17 +1,32 @@
-"""Each viewer's segments: an immutable base, and a small patch over it for what changed since."""
+"""Each viewer's segments: an immutable base, a small patch over it, and on top the few changes of the last moment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
 
-from targeting.segments.kernels import append_segment, copy_lists, count_rows, locate_lists, patch_lists
+from targeting.segments.kernels import append_segment, copy_lists, count_rows, locate_lists, merge_changes
 
-_NO_ROWS = np.zeros(0, np.int64)
-_NO_SEGMENTS = np.zeros(0, np.uint32)
+
+class Lists(NamedTuple):
+    """Whole lists of some rows.
+
+    Attributes:
+        rows: i8[p], ascending.
+        ptr: i8[p + 1], offsets of their lists.
+        segments: u4[ptr[p]], each list ascending.
+    """
+
+    rows: np.ndarray
+    ptr: np.ndarray
+    segments: np.ndarray
+
+
+NO_LISTS = Lists(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.uint32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +35,14 @@ class Memberships:
 
     Attributes:
         ptr, segments: i8[R + 1], u4[...]: the lists of rows 0 to R - 1 when the base was built.
-        patched_rows, patch_ptr, patch_segments: i8[p] ascending, i8[p + 1], u4[...]: changed rows and their lists.
+        patch: lists of rows that changed since.
+        fresh: lists of rows that changed since the patch was made.
     """
 
     ptr: np.ndarray
     segments: np.ndarray
-    patched_rows: np.ndarray
-    patch_ptr: np.ndarray
-    patch_segments: np.ndarray
+    patch: Lists = NO_LISTS
+    fresh: Lists = NO_LISTS
 
     def of_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The lists of some viewers, laid end to end.
@@ -39,9 +54,10 @@ class Memberships:
             (i8[n + 1] offsets, u4[...] segments).
         """
         starts, ptr = np.empty(len(rows), np.int64), np.empty(len(rows) + 1, np.int64)
-        locate_lists(rows, self.ptr, self.patched_rows, self.patch_ptr, starts, ptr)
+        patch, fresh = self.patch, self.fresh
+        locate_lists(rows, self.ptr, patch.rows, patch.ptr, fresh.rows, fresh.ptr, starts, ptr)
         found = np.empty(ptr[-1], np.uint32)
-        copy_lists(starts, self.segments, self.patch_segments, ptr, found)
+        copy_lists(starts, self.segments, patch.segments, fresh.segments, ptr, found)
         return ptr, found
 
     @property
@@ -52,10 +68,10 @@ class Memberships:
     @property
     def patch_size(self) -> int:
         """Memberships in the patch."""
-        return len(self.patch_segments)
+        return len(self.patch.segments)
 
 
-NO_MEMBERSHIPS = Memberships(np.zeros(1, np.int64), _NO_SEGMENTS, _NO_ROWS, np.zeros(1, np.int64), _NO_SEGMENTS)
+NO_MEMBERSHIPS = Memberships(np.zeros(1, np.int64), np.zeros(0, np.uint32))
 
 
 def build_memberships(members: Sequence[BitMap]) -> Memberships:
@@ -72,7 +88,7 @@ def build_memberships(members: Sequence[BitMap]) -> Memberships:
     for segment, rows in enumerate(lists):  # in order, so that every list ascends
         if len(rows):
             append_segment(rows, segment, cursors, segments)
-    return Memberships(ptr, segments, _NO_ROWS, np.zeros(1, np.int64), _NO_SEGMENTS)
+    return Memberships(ptr, segments)
 
 
 def patched(base: Memberships, before: Mapping[int, BitMap], after: Mapping[int, BitMap]) -> Memberships:
@@ -85,18 +101,27 @@ def patched(base: Memberships, before: Mapping[int, BitMap], after: Mapping[int,
     """
     changes = [np.zeros(0, np.uint64)]
     for segment, rows in after.items():
-        changes.append(_keys(rows - before[segment], segment, gained=True))
-        changes.append(_keys(before[segment] - rows, segment, gained=False))
-    ordered = np.sort(np.concatenate(changes))
-    if not len(ordered):
-        return Memberships(base.ptr, base.segments, _NO_ROWS, np.zeros(1, np.int64), _NO_SEGMENTS)
-    changed = np.unique((ordered >> np.uint64(32)).astype(np.int64))
-    in_base = changed[changed < len(base.ptr) - 1]
-    room = len(ordered) + int((base.ptr[in_base + 1] - base.ptr[in_base]).sum())
-    patch_rows, patch_ptr = np.empty(len(changed), np.int64), np.empty(len(changed) + 1, np.int64)
-    segments = np.empty(room, np.uint32)
-    count = patch_lists(base.ptr, base.segments, ordered, patch_rows, patch_ptr, segments)
-    return Memberships(base.ptr, base.segments, patch_rows[:count], patch_ptr, segments[: patch_ptr[count]].copy())
+        changes.append(change_keys(rows - before[segment], segment, gained=True))
+        changes.append(change_keys(before[segment] - rows, segment, gained=False))
+    unpatched = Memberships(base.ptr, base.segments)
+    return replace(unpatched, patch=_changed_lists(unpatched, np.sort(np.concatenate(changes))))
+
+
+def freshened(memberships: Memberships, changes: np.ndarray) -> Memberships:
+    """Memberships with these changes (u8[m], as `merge_changes` wants them) laid over base and patch."""
+    settled = replace(memberships, fresh=NO_LISTS)
+    return replace(settled, fresh=_changed_lists(settled, changes))
+
+
+def _changed_lists(memberships: Memberships, changes: np.ndarray) -> Lists:
+    """The lists of the rows that changed."""
+    if not len(changes):
+        return NO_LISTS
+    rows = np.unique((changes >> np.uint64(32)).astype(np.int64))
+    before_ptr, before = memberships.of_rows(rows)
+    ptr, segments = np.empty(len(rows) + 1, np.int64), np.empty(len(before) + len(changes), np.uint32)
+    merge_changes(rows, before_ptr, before, changes, ptr, segments)
+    return Lists(rows, ptr, segments[: ptr[-1]].copy())
 
 
 def rows_array(bitmap: BitMap) -> np.ndarray:
@@ -104,6 +129,6 @@ def rows_array(bitmap: BitMap) -> np.ndarray:
     return np.frombuffer(bitmap.to_array(), np.uint32)
 
 
-def _keys(rows: BitMap, segment: int, gained: bool) -> np.ndarray:
+def change_keys(rows: BitMap, segment: int, gained: bool) -> np.ndarray:
     """Changes as `patch_lists` wants them."""
     return (rows_array(rows).astype(np.uint64) << np.uint64(32)) | np.uint64(2 * segment + gained)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -15,6 +17,7 @@ from benchmarks.serving import RunningServer, start_server
 from benchmarks.transport import GrpcTransport
 from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
 from protos import audience_pb2, bidding_pb2, campaigns_pb2
+from targeting.segments.portable import ids_to_bytes
 from tests.auction.bid.engines import a_campaign, a_request, tokens_of
 
 CREATOR, OTHER_CREATOR = 7, 8
@@ -174,7 +177,10 @@ def test_bad_bytes_are_an_invalid_argument_everywhere(server: RunningServer, raw
     calls = {
         "feed": ["Bidding/Bid", "Bidding/Report"],
         "operator": [
-            *(f"Audience/{name}" for name in ("PutViewers", "PutSegment", "PutFollows", "EstimateReach")),
+            *(
+                f"Audience/{name}"
+                for name in ("PutViewers", "PutSegment", "PutFollows", "EstimateReach", "ImportSegment")
+            ),
             *(f"Campaigns/{name}" for name in ("CreateCampaign", "GetCampaign", "ListCampaigns", "UpdateCampaign")),
             *(f"Campaigns/{name}" for name in ("PauseCampaign", "ResumeCampaign", "EndCampaign", "GetReport")),
             "Campaigns/ListCharges",
@@ -334,3 +340,30 @@ def test_keys_rotate_while_it_serves(server: RunningServer, campaign: campaigns_
     request = bidding_pb2.ReportRequest(kinds=[OutcomeKind.WIN] * 2, tokens=old + token, prices_micros=[1, 1])
     told = feed.call("Bidding/Report", request, bidding_pb2.ReportResponse)
     assert RowStatus.FORGED not in told.statuses and told.statuses[1] == RowStatus.ACCEPTED
+
+
+def test_segments_go_in_and_out_as_files(server: RunningServer, tmp_path: Path, capsys: Any) -> None:
+    ids = np.array([3, 4, 5, *range(10**6, 10**6 + 6 * 10**6, 7)], np.uint64)
+    given, back = tmp_path / "given.bin", tmp_path / "back.bin"
+    given.write_bytes(ids_to_bytes(ids))
+    assert given.stat().st_size > 2 * 300_000  # goes in parts
+    flags = ["--server", server.grpc_address, "--token", server.token("operator")]
+
+    def command(*words: str) -> tuple[int, str]:
+        code = fanbid.main(["segments", *words, *flags])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    code, said = command("import", "filed", str(given))
+    assert code == 0 and said.startswith(f"segment filed: {len(ids):,} members\n")
+    code, said = command("export", "filed", str(back))
+    assert (code, back.read_bytes()) == (0, given.read_bytes()), said
+    assert command("export", "filed", str(back))[0] == 2
+    assert "no such segment" in command("export", "nobody", str(tmp_path / "other"))[1]
+    assert "are reserved" in command("import", "fans:7", str(given))[1]
+    back.write_bytes(b"noise")
+    assert "5 bytes that are no portable Roaring bitmap" in command("import", "filed", str(back))[1]
+    assert command("export", "filed", str(tmp_path / "same"))[0] == 0
+    assert (tmp_path / "same").read_bytes() == given.read_bytes()
+    past = ("--change", "add", "--expires-at", "2001-01-01T00:00:00Z")
+    assert "must be later than now" in command("import", "filed", str(given), *past)[1]

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from auction.audience import segment_files_service
 from auction.audience.service import MAX_FOLLOWS, MAX_SEGMENT_IDS, MAX_VIEWERS
 from auction.campaigns.access import Role
+from auction.status import Refused
 from protos import audience_pb2 as pb
 from protos import bidding_pb2
+from targeting.segments.generations import MAX_GENERATIONS
+from targeting.segments.portable import ids_from_bytes, ids_to_bytes
 from tests.auction.bid.engines import Engine
 
 
@@ -80,6 +84,40 @@ REFUSED = {
     ),
     "reserved": ("PutSegment", pb.PutSegmentRequest(segment_id="laotie:7", change=1), "are reserved"),
     "change": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=4), "change 4: must be 1"),
+    "past": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=2, expires_at_ms=5), "must be later than now"),
+    "negative": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=2, expires_at_ms=-1), r"-1: not in 0\.\."),
+    "dated removal": (
+        "PutSegment",
+        pb.PutSegmentRequest(segment_id="a", change=3, expires_at_ms=2**50),
+        "must be 0 with change 3",
+    ),
+    "file size": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, part=b"x"),
+        r"size 0: not in 1\.\.",
+    ),
+    "file part": ("ImportSegment", pb.ImportSegmentRequest(segment_id="a", change=1, size=9), "part: 0 bytes"),
+    "file longer": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, size=2, part=b"abc"),
+        "part: goes on to byte 3 of 2",
+    ),
+    "file of noise": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, size=3, part=b"abc"),
+        "3 bytes that are no portable Roaring bitmap",
+    ),
+    "part out of turn": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, size=3, offset=1, part=b"a"),
+        "not the next part",
+    ),
+    "file past": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, expires_at_ms=7, size=8, part=ids_to_bytes(np.zeros(0))),
+        "must be later than now",
+    ),
+    "export gone": ("ExportSegment", pb.ExportSegmentRequest(segment_id="a", export_id=4), "begin again with 0"),
     "edges": (
         "PutFollows",
         pb.PutFollowsRequest(follower_ids=[1] * (MAX_FOLLOWS + 1), followed_ids=[2] * (MAX_FOLLOWS + 1)),
@@ -98,3 +136,104 @@ def test_what_is_refused_is_neither_kept_nor_applied(engine: Engine, method: str
         engine.call(f"Audience/{method}", request_, pb.PutViewersResponse, Role.OPERATOR)
     after = services.journal.size_bytes, services.viewers.size, services.follows.size, services.segments.names
     assert after == before
+
+
+def import_file(engine: Engine, name: str, content: bytes, part_bytes: int, **fields: int) -> pb.ImportSegmentResponse:
+    answer = pb.ImportSegmentResponse()
+    for offset in range(0, len(content), part_bytes):
+        assert answer.members == 0 and len(engine.services.segments.members(name)) == 0
+        request = pb.ImportSegmentRequest(
+            segment_id=name, import_id=9, size=len(content), offset=offset, part=content[offset : offset + part_bytes],
+            **(fields or {"change": 1}),
+        )  # fmt: skip
+        answer = engine.call("Audience/ImportSegment", request, pb.ImportSegmentResponse, Role.OPERATOR)
+        assert answer.received == min(offset + part_bytes, len(content))
+    return answer
+
+
+def export_file(engine: Engine, name: str) -> bytes:
+    content, answer = b"", pb.ExportSegmentResponse()
+    while not answer.size or len(content) < answer.size:
+        request = pb.ExportSegmentRequest(segment_id=name, export_id=answer.export_id, offset=len(content))
+        answer = engine.call("Audience/ExportSegment", request, pb.ExportSegmentResponse, Role.OPERATOR)
+        content += answer.part
+    return content
+
+
+@pytest.mark.parametrize("first_id", [3, 2**40])
+def test_files_go_in_by_parts_and_come_out(engine: Engine, monkeypatch: pytest.MonkeyPatch, first_id: int) -> None:
+    monkeypatch.setattr(segment_files_service, "MAX_PART_BYTES", 50)
+    name, content = f"file{first_id}", ids_to_bytes(np.arange(0, 100, 3, dtype=np.uint64) + np.uint64(first_id))
+    assert import_file(engine, name, content, 40).members == 34
+    assert export_file(engine, name) == content
+    assert import_file(engine, f"more{first_id}", content, 7, change=2).members == 34
+
+
+def test_imports_that_are_given_up_make_way(engine: Engine) -> None:
+    def part(import_id: int, offset: int) -> int:
+        request = pb.ImportSegmentRequest(
+            segment_id="way", change=1, import_id=import_id, size=9, offset=offset, part=b"a"
+        )
+        return engine.call("Audience/ImportSegment", request, pb.ImportSegmentResponse, Role.OPERATOR).received
+
+    for import_id in range(segment_files_service.MAX_UNDER_WAY + 1):
+        assert part(import_id, 0) == 1
+    assert part(2, 1) == 2
+    with pytest.raises(ValueError, match="begin again"):
+        part(0, 1)
+    assert "way" not in engine.services.segments.names
+
+
+def test_what_is_not_there_cannot_be_exported(engine: Engine) -> None:
+    with pytest.raises(Refused, match="there is no such segment"):
+        export_file(engine, "nowhere")
+
+
+def test_a_segment_has_only_so_many_dates(engine: Engine) -> None:
+    def put(by_ms: int) -> int:
+        request = pb.PutSegmentRequest(
+            segment_id="dates", change=2, viewer_ids=[by_ms], expires_at_ms=engine.now_ms + by_ms
+        )
+        return engine.call("Audience/PutSegment", request, pb.PutSegmentResponse, Role.OPERATOR).members
+
+    for by_ms in range(1, MAX_GENERATIONS + 1):
+        assert put(by_ms) == by_ms
+    assert put(5) == MAX_GENERATIONS
+    with pytest.raises(ValueError, match=f"has {MAX_GENERATIONS} expiry dates already"):
+        put(MAX_GENERATIONS + 1)
+
+
+def test_dated_members_expire_also_over_a_restart(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    until_ms = engine.now_ms + 3_600_000
+    put_segment(engine, "vip", [1, 2], pb.SEGMENT_CHANGE_REPLACE)
+    dated = pb.PutSegmentRequest(segment_id="vip", change=2, viewer_ids=[2, 3], expires_at_ms=until_ms)
+    engine.call("Audience/PutSegment", dated, pb.PutSegmentResponse, Role.OPERATOR)
+    content = ids_to_bytes(np.array([3, 4], np.uint64))
+    import_file(engine, "filed", content, 99, change=1, expires_at_ms=until_ms + 1)
+    assert reach(engine, Role.OPERATOR, 0, targeting={"segment": {"segment_id": "vip"}})[1] > 0
+    engine.close()
+
+    def members(engine: Engine, name: str) -> set[int]:
+        return set(engine.services.viewers.ids[engine.services.segments.rows(name)].tolist())
+
+    again = Engine(tmp_path, until_ms - 60_000)
+    assert (members(again, "vip"), members(again, "filed")) == ({1, 2, 3}, {3, 4})
+    again.advance(120_000)
+    assert (members(again, "vip"), members(again, "filed")) == ({1, 2}, set())
+    again.close()
+    late = Engine(tmp_path, until_ms + 1)
+    assert (members(late, "vip"), members(late, "filed")) == ({1, 2}, set())
+    assert ids_from_bytes(export_file(late, "vip")).tolist() == [1, 2]
+    late.close()
+
+
+def test_the_next_request_knows_a_fresh_follow(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.create(creator_id=7)
+    assert len(engine.bid([11]).tokens) > 0
+    edges = pb.PutFollowsRequest(follower_ids=[11], followed_ids=[7])
+    engine.call("Audience/PutFollows", edges, pb.PutFollowsResponse, Role.OPERATOR)
+    assert len(engine.bid([11]).tokens) == 0  # a fan now, and fans are left out: no snapshot in between
+    assert len(engine.bid([12]).tokens) > 0
+    engine.close()

@@ -119,3 +119,23 @@ def test_follows_and_refreshes_at_once():
         thread.join()
     assert {int(viewers.ids[row]) for row in segments.members("fans:1000")} == set(range(300))
     assert {int(viewers.ids[row]) for row in segments.members("laotie:1000")} == set(range(500, 800))
+
+
+def test_a_few_new_fans_are_seen_before_the_next_refresh():
+    viewers, segments = ViewerTable(), SegmentStore()
+    graph = FollowGraph(viewers, segments)
+    graph.watch(100)
+    graph.put(*columns([(1, 100), (2, 1)]))
+    graph.refresh()
+    fans, laotie = segments.segment_idx("fans:100"), segments.segment_idx("laotie:100")
+
+    def seen(viewer_id: int) -> list[int]:
+        return segments.current.of_rows(viewers.rows_of(np.array([viewer_id], np.uint64)))[1].tolist()
+
+    assert (seen(1), seen(2)) == ([fans], [laotie])
+    graph.put(*columns([(2, 100), (3, 100)]))
+    assert (seen(2), seen(3)) == ([fans], [fans])
+    graph.remove(*columns([(3, 100)]))
+    assert seen(3) == []
+    graph.refresh()
+    assert (seen(1), seen(2), seen(3)) == ([fans], [fans], [])

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from pyroaring import BitMap
 
+from targeting.segments import fresh as fresh_module
 from targeting.segments import store as store_module
+from targeting.segments.generations import NEVER_MS
 from targeting.segments.memberships import NO_MEMBERSHIPS, build_memberships, patched
 from targeting.segments.reference import lists_of, segments_by_row
 from targeting.segments.store import Change, SegmentStore
@@ -30,48 +32,98 @@ row_sets = st.lists(st.integers(0, ROWS - 1), max_size=20)
 
 
 class StoreAgainstSets(RuleBasedStateMachine):
-    """A store that builds a new base often, against a dictionary of sets."""
+    """A store that builds a new base often, against a dictionary of sets of (row, expiry date)."""
+
+    shows_at_once = True
 
     def __init__(self) -> None:
         super().__init__()
         self.store = SegmentStore()
-        self.sets: dict[str, set[int]] = {}
+        self.dated: dict[str, set[tuple[int, int]]] = {}
+        self.now_ms = 100
 
-    @rule(name=st.sampled_from(NAMES), rows=row_sets, change=st.sampled_from(Change))
-    def put(self, name: str, rows: list[int], change: Change) -> None:
-        members = self.sets.setdefault(name, set())
+    def sets(self) -> dict[str, set[int]]:
+        return {name: {row for row, _ in dated} for name, dated in self.dated.items()}
+
+    def by_row(self, rows: list[int]) -> list[list[int]]:
+        sets = self.sets()
+        return lists_of(segments_by_row([set()] * 64 + [sets[name] for name in self.store.names]), rows)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        rows=row_sets,
+        change=st.sampled_from(Change),
+        lives_ms=st.sampled_from((None, None, 1, 2, 3)),
+    )
+    def put(self, name: str, rows: list[int], change: Change, lives_ms: int | None) -> None:
+        date = NEVER_MS if lives_ms is None else self.now_ms + lives_ms
+        dated = self.dated.setdefault(name, set())
         if change is Change.REPLACE:
-            self.sets[name] = set(rows)
+            self.dated[name] = {(row, date) for row in rows}
         elif change is Change.ADD:
-            members |= set(rows)
+            dated |= {(row, date) for row in rows}
         else:
-            members -= set(rows)
-        assert self.store.put(name, np.array(rows, np.int64), change) == len(self.sets[name])
+            self.dated[name] = {(row, until) for row, until in dated if row not in rows}
+        members = self.store.put(name, np.array(rows, np.int64), change, date)
+        assert members == len({row for row, _ in self.dated[name]})
 
     @rule(name=st.sampled_from(NAMES))
     def name_only(self, name: str) -> None:
         self.store.segment_idx(name)
-        self.sets.setdefault(name, set())
+        self.dated.setdefault(name, set())
+
+    @rule(by_ms=st.integers(0, 2))
+    def expire(self, by_ms: int) -> None:
+        self.now_ms += by_ms
+        self.store.expire(self.now_ms)
+        for name, dated in self.dated.items():
+            self.dated[name] = {(row, date) for row, date in dated if date == NEVER_MS or date > self.now_ms}
+            assert self.store.expiry_dates(name) == {date for _, date in self.dated[name]} - {NEVER_MS}
 
     @rule()
     def publish(self) -> None:
         memberships = self.store.memberships()
-        assert self.store.memberships() is memberships
-        by_number = [set()] * 64 + [self.sets[name] for name in self.store.names]
+        assert self.store.memberships() is memberships is self.store.current
         rows = [-1, *range(ROWS), 10**9]
-        assert lists(memberships, rows) == lists_of(segments_by_row(by_number), rows)
+        assert lists(memberships, rows) == self.by_row(rows)
 
     @invariant()
     def holds_the_sets(self) -> None:
-        assert self.store.names == list(self.sets)
-        for name, members in self.sets.items():
+        assert self.store.names == list(self.dated)
+        for name, members in self.sets().items():
             assert set(self.store.members(name)) == members
             assert self.store.rows(name).tolist() == sorted(members)
+        if self.shows_at_once:
+            assert lists(self.store.current, list(range(ROWS))) == self.by_row(list(range(ROWS)))
 
 
-def test_store_against_sets_with_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+class CrowdedStoreAgainstSets(StoreAgainstSets):
+    """The same where few changes fit over a picture."""
+
+    shows_at_once = False
+
+
+@pytest.mark.parametrize(("machine", "fresh_most"), [(StoreAgainstSets, 4_096), (CrowdedStoreAgainstSets, 6)])
+def test_store_against_sets_with_patches(
+    monkeypatch: pytest.MonkeyPatch, machine: type[StoreAgainstSets], fresh_most: int
+) -> None:
     monkeypatch.setattr(store_module, "PATCH_FLOOR", 12)
-    run_state_machine_as_test(StoreAgainstSets, settings=settings(max_examples=20, stateful_step_count=20))
+    monkeypatch.setattr(fresh_module, "FRESH_MOST", fresh_most)
+    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=20))
+
+
+def test_an_expiry_too_large_to_be_laid_over_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_module, "FRESH_MOST", 2)
+    store = SegmentStore()
+    store.put("a", np.arange(5), Change.REPLACE, 50)
+    store.put("a", np.arange(3, 9), Change.ADD)
+    store.memberships()
+    store.expire(49)
+    assert lists(store.current, range(4)) == [[64]] * 4
+    store.expire(50)
+    assert lists(store.current, range(4)) == [[], [], [], [64]]
+    store.expire(50)
+    assert store.rows("a").tolist() == [3, 4, 5, 6, 7, 8]
 
 
 @given(st.lists(st.frozensets(st.integers(0, 30)), max_size=6), st.data())

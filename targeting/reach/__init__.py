@@ -1,0 +1,1 @@
+"""How many known viewers an audience holds."""
