@@ -215,10 +215,13 @@ class SharedKeys(MemoryStore):
         told_again = epoch.owners.setdefault(owner_id, epoch.number - self.may_lack_writes(epoch, at))
         rows = self._rows[claims[0][0], owner_id]
         told_to = rows.told_to(told_again)
-        verdicts, last_row = [], 0
+        verdicts, last_row, was_lost = [], 0, False
         for claim in claims:
             first_bid_at_ms = first_bids_at_ms[claim[1]]
             if is_known:
+                was_lost |= (claim[1], claim[2]) not in self._told and not self.is_counted(
+                    told_to, claim[5] & SEQUENCE_MASK
+                )
                 verdict = self._settle_known(told_to, *claim[:4], first_bid_at_ms, claim[5])
             elif self.must_wait(epoch, at, claim, first_bid_at_ms):
                 verdict = UNDECIDED
@@ -227,6 +230,9 @@ class SharedKeys(MemoryStore):
             verdicts.append(verdict)
             if UNDECIDED not in verdicts:
                 last_row = max(last_row, claim[5] & SEQUENCE_MASK)
+        if was_lost and told_again >= epoch.number:
+            epoch.number += 1
+            epoch.since_ms, epoch.refuse_until_ms = at.at_ms, at.at_ms + quarantine_ms
         if is_known or told_again >= epoch.number:
             rows.row = max(told_to, last_row)
         elif last_row:

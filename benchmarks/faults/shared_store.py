@@ -306,6 +306,8 @@ class SimulatedStore:
         """See `RedisStore.settled_again`."""
         home = (creator_id, self._quarantine_ms, self._owner_id)
         number: int = self._change(creator_id, "settled_again", *home, epoch_number)
+        if number > epoch_number:
+            self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
         return number
 
     def retire(self, creator_ids: Iterable[int]) -> None:

@@ -43,6 +43,7 @@ class EpochWatch:
         self._numbers: dict[int, int] = {}  # of the epochs that are told, by creator
         self._position = 0
         self._marked_ms = clock.monotonic_ms()
+        store.has_told = not ledger.judged_sequence
 
     @property
     def is_behind(self) -> bool:
@@ -121,6 +122,12 @@ class EpochWatch:
         else:
             return
         self._store.restate()
-        for creator_id, number in self._numbers.items():
-            self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, number))
+        present = {
+            creator_id: self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, number))
+            for creator_id, number in self._numbers.items()
+        }
         self._settled_ids, self._owed = self._owed, None
+        self._store.has_told = True
+        if any(present[creator_id] > number for creator_id, number in self._numbers.items()):
+            logger.error("the budget store had lost charges, without a failover: old keys were put back there")
+            self._settled_ids = None  # begins again at the next tick

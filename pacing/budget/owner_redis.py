@@ -58,7 +58,7 @@ def join(link: RedisLink, folder: Path) -> Owner:
         if found is None or found.decode() != owner.deployment_id:
             raise ForeignFolder(
                 f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {_holds(found)}. "
-                "Budgets are not guessed: put back what that Redis held, or begin with a new folder"
+                "Budgets are not guessed: start Redis with what it held, or begin with a new folder"
             )
         return owner
     link.run([("SETNX", _DEPLOYMENT, secrets.token_hex(8))])

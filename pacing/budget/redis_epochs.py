@@ -41,11 +41,18 @@ class RedisEpochs(RedisPlaces):
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """Say that this owner has, in an epoch, settled again all that Redis may have lost; answers the present one.
 
-        Grants wait for every owner that ever had one from the creator's keys.
+        Grants wait for every owner that ever had one from the creator's keys. If what was told has begun another epoch,
+        the creator is listed for those who would not look.
         """
         arguments = (self._quarantine_ms, self._owner_id, epoch_number)
         (number,) = self._run([SETTLED_AGAIN.call([epoch_key(creator_id)], arguments)])
+        if int(number) > epoch_number:
+            self._run(self._listing(creator_id, int(number)))
         return int(number)
+
+    def _listing(self, creator_id: int, note: int) -> list[Command]:
+        """The commands that list a creator as one in whose epoch something is to be told again."""
+        return [("HSET", _REOPENED, creator_id, note), ("PEXPIRE", _REOPENED, self._kept_ms)]
 
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
@@ -79,8 +86,7 @@ class RedisEpochs(RedisPlaces):
         _, found, is_there = self._run([("SETNX", entry, creator_id), ("GET", entry), ("EXISTS", key)])
         if is_there or int(found) != creator_id:
             return False
-        listed = ("HSET", _REOPENED, creator_id, account.opened_at_ms)
-        _, _, *joined = self._run([listed, ("PEXPIRE", _REOPENED, self._kept_ms), *LIST_OWNERS])
+        _, _, *joined = self._run([*self._listing(creator_id, account.opened_at_ms), *LIST_OWNERS])
         owners = self._joined_of(*joined) | {self._owner_id}
         caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
         arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))

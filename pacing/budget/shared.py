@@ -76,6 +76,8 @@ class SharedStore:
 
     Attributes:
         new_creators: whom this server met since its epoch watch last looked here.
+        has_told: whether all that its ledger charged was told again since this process began. Until then nothing is
+            granted or decided: the store may have been put back to what it was before.
     """
 
     def __init__(self, remote: RemoteStore, clock: Clock, owner_id: int) -> None:
@@ -86,6 +88,7 @@ class SharedStore:
         self.mirror = MemoryStore()
         self._creators: set[int] = set()
         self.new_creators: set[int] = set()
+        self.has_told = True
         self._lock = threading.RLock()
         self._accounts: dict[int, Account] = {}
         self._untold: deque[_Release] = deque()
@@ -146,8 +149,8 @@ class SharedStore:
     def acquire(self, requests: Sequence[LeaseRequest]) -> list[Grant | None]:
         """See `BudgetStore.acquire`; while the store is away, nothing is granted, and what it may have granted without
         an answer is given back once it is there again."""
-        if not requests:
-            return []
+        if not requests or not self.has_told:
+            return [None] * len(requests)
         try:
             grants = self.ask(ACQUIRE, lambda: self._remote.acquire(requests))
         except StoreUnavailable:
@@ -218,6 +221,8 @@ class SharedStore:
         verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
         told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
         if told_apart.any():
+            if not self.has_told:
+                raise NotDecided(int(told_apart.sum()))
             self._know(np.unique(claims["campaign_id"]).tolist())
             verdicts[told_apart] = self.ask("settle", lambda: self._remote.decide(claims[told_apart]))
             self._check_final(claims, verdicts)

@@ -15,6 +15,9 @@
 -- says up to which row the account has all that the owner charged to it, also when the leases are long forgotten: up to ROW;
 -- and once the owner has told again, in EPOCH or later, what a failover had lost, up to LATE. An owner that is not in the epoch
 -- is entered, as set_caps.lua does.
+--
+-- A row that is told again, is not known, and yet lies before what its owner had told in this very epoch, was lost without
+-- another replication id: old keys were put back here. That begins an epoch, too.
 
 local account, ends = KEYS[1], KEYS[2]
 local blob, bytes, is_known = ARGV[3], 26, ARGV[4] == '1'
@@ -94,7 +97,7 @@ local function decide(lease, amount)
     return '1'
 end
 
-local last_row, has_undecided = 0, false
+local last_row, has_undecided, was_lost = 0, false, false
 
 for pos = 1, #blob, bytes do
     local j, seq, amount, teller = read('<I2c8i8c8', blob, pos)
@@ -109,6 +112,7 @@ for pos = 1, #blob, bytes do
         verdict = '1'
     elseif not before then
         verdict = decide(lease, amount)
+        was_lost = was_lost or is_known
         if verdict ~= '0' then
             local told = sub(blob, pos + 10, pos + 25) .. verdict
             local writes, at = lease.writes, #lease.writes
@@ -141,6 +145,12 @@ for j, lease in ipairs(leases) do
             redis.call('ZREM', ends, ARGV[8 + 3 * (j - 1)])
         end
     end
+end
+if was_lost and told_again >= epoch.number then
+    redis.call(
+        'HSET', KEYS[3], 'number', epoch.number + 1, 'since_ms', epoch.now_ms,
+        'refuse_until_ms', epoch.now_ms + tonumber(ARGV[5])
+    )
 end
 if not epoch.owners[ARGV[7]] then
     redis.call('HSET', KEYS[3], 'owner:' .. ARGV[7], told_again)

@@ -114,13 +114,14 @@ class Deployment:
         master = self.home.masters[0]
         return {key: master.ask("DUMP", key) for key in master.ask("KEYS", "*")}
 
-    def fail_over(self, replica: dict[bytes, bytes]) -> None:
-        """Let the replica take over: what was written since is lost."""
+    def fail_over(self, replica: dict[bytes, bytes], is_noticed: bool = True) -> None:
+        """Let the replica take over: what was written since is lost. Not `is_noticed`: under the same id."""
         master = self.home.masters[0]
         master.ask("FLUSHALL")
         for key, dump in replica.items():
             master.ask("RESTORE", key, 0, dump)
-        master.ask("DEBUG", "CHANGE-REPL-ID")
+        if is_noticed:
+            master.ask("DEBUG", "CHANGE-REPL-ID")
 
     def amounts(self) -> tuple[int, int]:
         """Settled and leased, as Redis has them."""

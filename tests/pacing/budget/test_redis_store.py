@@ -267,7 +267,7 @@ def test_more_leases_than_one_call_takes_are_taken_back(redis_home: RedisHome, m
 
 
 def test_charges_told_again_count_once_and_whatever_the_caps(shared_home: RedisHome) -> None:
-    store = shared_home.fresh(quarantine_ms=0)
+    store = shared_home.fresh(owner_id=1, quarantine_ms=0)
     open_account(store)
     assert granted(store, 1) == 100
     assert store.settle(claims((1, 1, 60))).tolist() == [CHARGED]
@@ -279,6 +279,10 @@ def test_charges_told_again_count_once_and_whatever_the_caps(shared_home: RedisH
     account = store.account(1)
     assert account is not None
     assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
+    (epoch,) = store.epochs([CREATOR]).values()
+    assert (epoch.number, epoch.owners_behind) == (2, (1,)), "it was lost in the very epoch in which it was charged"
+    assert store.settled_again(CREATOR, 1) == 2 and store.reopened() == [CREATOR]
+    store.settled_again(CREATOR, 2)
     assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
     store.close()
 

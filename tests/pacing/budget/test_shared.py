@@ -40,6 +40,7 @@ def test_four_servers_spend_one_budget_to_the_last_bid_and_not_past_it(deploymen
         if round_ == 60:
             deployment.servers[1].restart()
             deployment.servers[1].open(daily, opening=False)
+            deployment.servers[1].epochs.tick()
         if round_ % 8 == 0:
             deployment.judge()
         settled, leased = deployment.amounts()

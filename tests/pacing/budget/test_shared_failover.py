@@ -17,6 +17,7 @@ from tests.pacing.budget.shared_servers import (
     CREATOR,
     LOSS,
     ZONE,
+    Bid,
     Deployment,
     Server,
 )
@@ -244,6 +245,49 @@ def test_no_mark_is_set_before_everything_is_told_again(deployment: Deployment) 
     here.epochs._go_on = lambda: None  # type: ignore[method-assign]
     work(deployment, 5)
     assert deployment.remember()[b"fanbid:marks:1"] == before
+
+
+@pytest.mark.parametrize("is_restarted", [True, False], ids=["the other starts too", "the other has run on"])
+def test_old_keys_that_were_put_back_under_the_same_replication_id_are_found_out_by_who_starts(
+    deployment: Deployment, is_restarted: bool
+) -> None:
+    """Among what it tells again are rows that the store knew in this very epoch."""
+    here, there = deployment.servers[:2]
+    here.open(400 * BID, 400 * BID)
+    there.open(400 * BID, 400 * BID, opening=False)
+    work(deployment, 1)
+    mine, others = deployment.bid_all(here), deployment.bid_all(there)
+
+    def charged(server: Server, bids: list[Bid]) -> None:
+        assert [server.tell(BILLABLE, bid, BID) for bid in bids] == [ACCEPTED] * len(bids)
+        server.judge.catch_up()
+
+    charged(here, mine[:3])
+    charged(there, others[:2])
+    copy = deployment.remember()
+    charged(here, mine[3:5])
+    charged(there, others[2:3])
+    assert here.tell(BILLABLE, mine[5], BID) == ACCEPTED
+    deployment.fail_over(copy, is_noticed=False)
+    assert deployment.amounts()[0] == 5 * BID
+    here.restart()
+    if is_restarted:
+        there.restart()
+    here.open(400 * BID, 400 * BID, opening=False)
+    with pytest.raises(NotDecided):
+        here.judge.catch_up()  # else what the store has of it would seem to reach as far as this claim
+    assert deployment.bid_all(here) == []
+    here.epochs.tick()
+    assert deployment.amounts()[0] == 7 * BID
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.number == 2 and there.settings.owner_id in epoch.owners_behind, "nothing is granted to anybody"
+    for _ in range(2):
+        for server in (here, there):
+            server.epochs.tick()
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.owners_behind == () and deployment.amounts()[0] == 8 * BID
+    here.judge.catch_up()
+    assert deployment.amounts()[0] == 9 * BID
 
 
 def test_who_meets_a_creator_during_a_failover_is_not_waited_for(deployment: Deployment) -> None:
