@@ -107,8 +107,13 @@ def forecast_row(
     spread: Curve,
     centre: float,
     current: int,
+    first_share: float = 0.0,
+    line: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[list[float], list[float]]:
-    """Value and cost of `traffic` impressions by bucket, at each multiplier of the tables around `centre`."""
+    """Value and cost of `traffic` impressions by bucket, at each multiplier of the tables around `centre`.
+
+    `first_share` of them are sold in first price, to bids shaded along `line`: intercept and slope.
+    """
     values, costs = [0.0] * ALPHA_BINS, [0.0] * ALPHA_BINS
     for t, impressions in enumerate(traffic):
         value_curve = [at_bin(market.value[t], own_map[k]) for k in range(CURVE_BINS)]
@@ -121,19 +126,13 @@ def forecast_row(
             for j in range(ALPHA_BINS):
                 z = centre + (j - ALPHA_CENTRE) * Z_STEP + level[t] + shift - log_price[t]
                 at = (z - Z_LOW) / Z_STEP
-                values[j] += share * impressions * math.exp(level[t] + shift) * at_bin(value_curve, at)
-                costs[j] += share * impressions * math.exp(log_price[t]) * at_bin(cost_curve, at)
+                second, first = share * impressions * (1 - first_share), share * impressions * first_share
+                shade = min(line[0] + line[1] * z, 0.0)
+                won = math.exp(level[t] + shift) * at_bin(value_curve, at + shade / Z_STEP)
+                values[j] += second * math.exp(level[t] + shift) * at_bin(value_curve, at) + first * won
+                costs[j] += second * math.exp(log_price[t]) * at_bin(cost_curve, at)
+                costs[j] += first * won * math.exp(centre + (j - ALPHA_CENTRE) * Z_STEP + shade)
     return values, costs
-
-
-def current_cost(
-    values: Curve, costs: Curve, centre: float, log_alpha: float, first_share: float, log_shade: float
-) -> float:
-    """Micros of the running bucket at a multiplier, from its tables: a first-price winner pays its shaded bid."""
-    second = at_bin(costs, (log_alpha - centre) / Z_STEP + ALPHA_CENTRE)
-    bid = math.exp(log_alpha + log_shade)
-    won = at_bin(values, (log_alpha + log_shade - centre) / Z_STEP + ALPHA_CENTRE)
-    return (1 - first_share) * second + first_share * won * bid
 
 
 def largest_multiplier(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pacing.control.kernels import SUM_TOLD
-from pacing.control.state import PRICE, TRAFFIC, CampaignState
+from pacing.control.state import PRICE, CampaignState
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -42,7 +42,6 @@ def notice_shifts(
     drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
     outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
     outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & fresh[:, None]
-    outside[:, TRAFFIC] = False
     state.shifted[rows] |= outside
     state.shift_bucket[rows[outside.any(axis=1)]] = bucket
     priced = state.shifted[rows, PRICE] & np.isfinite(raw_variance[:, PRICE])
