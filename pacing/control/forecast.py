@@ -213,10 +213,9 @@ class Forecaster:
         mean_told = state.tick_sums[rows, SUM_LOG_TOLD] / np.maximum(told, 1.0)
         observed = np.where(told >= 20, mean_told, state.log_price[rows])
         log_alpha = np.log(np.maximum(state.alpha[rows], 1e-9))
-        log_shade = shades_at(shade_lines(state.shade[rows]), log_alpha + level - observed)
         kernels.expect_outcomes(
-            rows, state.group, self._curves, self._running, state.own_map, log_alpha, log_shade,
-            state.first_share[rows], level, observed, unit,
+            rows, state.group, self._curves, self._running, state.own_map, log_alpha,
+            shade_lines(state.shade[rows]), state.first_share[rows], level, observed, unit,
         )  # fmt: skip
         return np.asarray(unit * (eligible * (state.alpha[rows] > 0))[:, None], np.float64)
 

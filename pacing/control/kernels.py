@@ -12,7 +12,7 @@ from numba import njit
 
 from pacing.control.curves.kernels import add_shifted, interpolate, interpolate_map
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
-from pacing.control.shades.kernels import add_first_price
+from pacing.control.shades.kernels import add_first_price, log_paid, narrowed
 
 EXACT, ABOVE, BELOW = (
     0,
@@ -194,7 +194,7 @@ def refresh_forecasts(
         traffic: f8[m, 3, T] impressions: of the current bucket (whole), of later ones today, and of a whole day.
         level, log_price: f8[m, T] log scales. spread: f8[m, T] unknown standard deviation of level over price.
         centre: f8[N] log of the multiplier in the middle of the tables.
-        first_share: f8[N] of the supply. lines: f8[m, 2] of shades.lines.shade_lines.
+        first_share: f8[N] of the supply. lines: f8[m, 3] of shades.lines.shade_lines.
         out_map: f4[N, K]; out_tables: f4[N, TABLE_ROWS, J].
     """
     buckets = curves.shape[2]
@@ -260,32 +260,35 @@ def refresh_forecasts(
 
 
 @njit(cache=True, nogil=True)
-def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, first_share, level, log_price, out_unit):
+def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, lines, first_share, level, log_price, out_unit):
     """Value and cost that one impression of this bucket should have brought at a multiplier.
 
     Args:
-        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, log_price: f8[m]; the last two
-            as observed.
+        row: i8[m]. own_map: f4[N, K]. lines: f8[m, 3] of shades.lines.shade_lines.
+        log_alpha, first_share, level, log_price: f8[m]; the last two as observed.
         out_unit: f8[m, 2] expected events and micros per impression.
     """
+    own = np.empty(CURVE_BINS)
     for i in range(len(row)):
         c = row[i]
         g = group[c]
         out_unit[i, 0] = 0.0
         out_unit[i, 1] = 0.0
-        for kind in range(2):
-            share = first_share[i] if kind else 1.0 - first_share[i]
-            if share <= 0.0:
-                continue
-            shade = log_shade[i] if kind else 0.0
-            bin_at = (log_alpha[i] + shade + level[i] - log_price[i] - Z_LOW) / Z_STEP
+        bin_at = (log_alpha[i] + level[i] - log_price[i] - Z_LOW) / Z_STEP
+        if first_share[i] < 1.0:
             position = interpolate_map(own_map[c], bin_at)
-            value = math.exp(level[i]) * interpolate(curves[0, g, bucket], position)
-            cost = math.exp(log_price[i] + Z_STEP * (bin_at - position)) * interpolate(curves[1, g, bucket], position)
-            if kind:
-                cost = math.exp(log_alpha[i] + shade) * value
-            out_unit[i, 0] += share * value
-            out_unit[i, 1] += share * cost
+            dearer = math.exp(log_price[i] + Z_STEP * (bin_at - position))
+            out_unit[i, 0] += (1.0 - first_share[i]) * math.exp(level[i]) * interpolate(curves[0, g, bucket], position)
+            out_unit[i, 1] += (1.0 - first_share[i]) * dearer * interpolate(curves[1, g, bucket], position)
+        if first_share[i] > 0.0:
+            for k in range(CURVE_BINS):
+                own[k] = interpolate(curves[0, g, bucket], own_map[c, k])
+            shade = min(lines[i, 0] + lines[i, 1] * (log_alpha[i] + level[i] - log_price[i]), 0.0)
+            middle, stretch = narrowed(own, lines[i])
+            at = middle + (bin_at + shade / Z_STEP - middle) * stretch
+            value = first_share[i] * math.exp(level[i]) * interpolate(own, at)
+            out_unit[i, 0] += value
+            out_unit[i, 1] += value * math.exp(log_alpha[i] + shade + log_paid(own, at, lines[i], stretch))
 
 
 @njit(cache=True, nogil=True)

@@ -9,7 +9,9 @@ from numba import njit
 from pacing.control.curves.kernels import interpolate
 from pacing.control.grid import ALPHA_BINS, Z_LOW, Z_STEP
 
-SHADE_COLUMNS = 6
+SHADE_COLUMNS = 7
+_LEAST_NARROWED = 0.25  # of the variance of thresholds
+_STEEPEST_CURVE = 5.0
 
 
 @njit(cache=True, nogil=True)
@@ -19,8 +21,8 @@ def sum_shades(row, first_price, probability, alpha, bid, log_level, log_price, 
     Args:
         row: i8[n] campaign, or -1 to skip. first_price: u1[n]. probability, alpha, bid: f8[n], micros.
         log_level, log_price: f8[N] the scales in force.
-        out_sums: f8[N, SHADE_COLUMNS] sums of weight, shade, dearness, its square, its product with the shade, and log
-            probability over level; added to.
+        out_sums: f8[N, SHADE_COLUMNS] sums of weight, shade, dearness, its square, its product with the shade, log
+            probability over level, and its square; added to.
     """
     for i in range(len(row)):
         c = row[i]
@@ -34,7 +36,48 @@ def sum_shades(row, first_price, probability, alpha, bid, log_level, log_price, 
         out_sums[c, 2] += probability[i] * dearness
         out_sums[c, 3] += probability[i] * dearness * dearness
         out_sums[c, 4] += probability[i] * dearness * shade
-        out_sums[c, 5] += probability[i] * (math.log(probability[i]) - log_level[c])
+        quotient = math.log(probability[i]) - log_level[c]
+        out_sums[c, 5] += probability[i] * quotient
+        out_sums[c, 6] += probability[i] * quotient * quotient
+
+
+@njit(cache=True, nogil=True)
+def narrowed(curve, line):
+    """How much narrower thresholds lie when likely impressions are shaded deeper: (middle of the curve, in bins, and
+    the factor by which it is stretched there). Price and probability are taken to be independent.
+
+    Args:
+        curve: f8[K] value of an impression by threshold. line: f8[3] of `lines.shade_lines`.
+    """
+    mean, square, before = 0.0, 0.0, 0.0
+    for k in range(len(curve)):
+        step = curve[k] - before
+        before = curve[k]
+        mean += step * k
+        square += step * k * k
+    if before <= 0.0 or line[1] == 0.0:
+        return 0.0, 1.0
+    mean /= before
+    variance = square / before - mean * mean
+    less = line[2] * (1.0 - (1.0 + line[1]) ** 2) / Z_STEP**2
+    if variance <= 0.0:
+        return mean, 1.0
+    return mean, math.sqrt(variance / max(variance - less, _LEAST_NARROWED * variance))
+
+
+@njit(cache=True, nogil=True)
+def log_paid(curve, at, line, stretch):
+    """Log of what winners pay for an event over what all would bid for it: likely impressions win more often, and are
+    shaded deeper. By the regression of probability on threshold.
+
+    Args:
+        curve, line: as in `narrowed`. at: fractional bin, stretched. stretch: of `narrowed`.
+    """
+    value = interpolate(curve, at)
+    if value <= 0.0:
+        return 0.0
+    steepness = min((value - interpolate(curve, at - 1.0)) / (value * Z_STEP), _STEEPEST_CURVE)
+    return line[1] * (1.0 + line[1]) * line[2] * stretch * steepness
 
 
 @njit(cache=True, nogil=True)
@@ -43,7 +86,7 @@ def add_first_price(curve, start, line, scale, log_alpha, out_value, out_cost):
 
     Args:
         curve: f8[K] value of an impression by threshold. start: fractional bin of the first multiplier's worth.
-        line: f8[2] of lines.shade_lines. scale: value of the impressions, in units of the curve.
+        line: f8[3] of `lines.shade_lines`. scale: value of the impressions, in units of the curve.
         log_alpha: of the first multiplier.
         out_value, out_cost: f4[J], added to.
     """
@@ -51,10 +94,13 @@ def add_first_price(curve, start, line, scale, log_alpha, out_value, out_cost):
     bid = math.exp(log_alpha + shade)
     growth, unshaded_growth = math.exp((1.0 + line[1]) * Z_STEP), math.exp(Z_STEP)
     worth = math.exp(log_alpha)
+    middle, stretch = narrowed(curve, line)
     for j in range(ALPHA_BINS):
-        value = scale * interpolate(curve, start + j + min(shade, 0.0) / Z_STEP)
+        at = start + j + min(shade, 0.0) / Z_STEP
+        at = middle + (at - middle) * stretch
+        value = scale * interpolate(curve, at)
         out_value[j] += value
-        out_cost[j] += value * min(bid, worth)
+        out_cost[j] += value * min(bid, worth) * math.exp(log_paid(curve, at, line, stretch))
         shade += line[1] * Z_STEP
         bid *= growth
         worth *= unshaded_growth

@@ -18,12 +18,13 @@ _DEEPEST = -3.0
 
 
 def shade_lines(sums: FloatArray) -> FloatArray:
-    """f8[m, 2]: intercept and slope of the mean log shade by log(alpha * level / price); 0 where none was seen.
+    """f8[m, 3]: intercept and slope of the mean log shade by log(alpha * level / price), and the variance of log
+    probabilities; 0 where none was seen.
 
     Args:
         sums: f8[m, SHADE_COLUMNS] of sum_shades.
     """
-    weight, shade, dearness, square, product, quotient = sums.T
+    weight, shade, dearness, square, product, quotient, quotient_square = sums.T
     seen = weight > 0
     weight = np.where(seen, weight, 1.0)
     shade, dearness = shade / weight, dearness / weight
@@ -31,8 +32,10 @@ def shade_lines(sums: FloatArray) -> FloatArray:
     slope = (product / weight - dearness * shade) / (variance + _SLOPE_PRIOR_VARIANCE)
     slope = np.clip(slope, _STEEPEST, 0.0)
     # A bid of the mean quotient of probability and level stands for all.
-    intercept = shade + slope * (quotient / weight - dearness)
-    return np.where(seen[:, None], np.stack([intercept, slope], axis=1), 0.0)
+    quotient = quotient / weight
+    intercept = shade + slope * (quotient - dearness)
+    varies = np.maximum(quotient_square / weight - quotient * quotient, 0.0)
+    return np.where(seen[:, None], np.stack([intercept, slope, varies], axis=1), 0.0)
 
 
 def shades_at(lines: FloatArray, log_worth: FloatArray) -> FloatArray:

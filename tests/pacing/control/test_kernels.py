@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacing.control import kernels, reference
-from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_STEP
+from pacing.control.curves.reference import at_bin
+from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
 from pacing.control.prior import MarketPrior
+from pacing.control.shades.reference import NO_SHADES, Line
+from pacing.control.shades.reference import first_price as won_and_bid
 
 pytestmark = pytest.mark.kernels
 
@@ -39,7 +42,7 @@ def _refreshed(
     spread: float,
     current: int = 1,
     first_share: float = 0.0,
-    line: tuple[float, float] = (0.0, 0.0),
+    line: Line = NO_SHADES,
 ) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed + 1_000)
     curves, mass = _curves(seed), _mass(seed, rows)
@@ -60,10 +63,10 @@ def _refreshed(
 
 @pytest.mark.parametrize("rows", [0.0, 5.0, 4_000.0])
 @pytest.mark.parametrize("spread", [0.0, 0.4])
-@pytest.mark.parametrize(("first_share", "line"), [(0.0, (0.0, 0.0)), (0.3, (-0.5, -0.3)), (1.0, (0.1, -0.6))])
-def test_forecast_equals_the_plain_sum(
-    rows: float, spread: float, first_share: float, line: tuple[float, float]
-) -> None:
+@pytest.mark.parametrize(
+    ("first_share", "line"), [(0.0, NO_SHADES), (0.3, (-0.5, -0.3, 0.25)), (1.0, (0.1, -0.6, 4.0))]
+)
+def test_forecast_equals_the_plain_sum(rows: float, spread: float, first_share: float, line: Line) -> None:
     curves, mass, weight, traffic, level, log_price, spreads, own_map, tables = _refreshed(
         3, rows, spread, first_share=first_share, line=line
     )
@@ -241,19 +244,21 @@ def test_sums_add_up_by_campaign_and_skip_strangers() -> None:
     assert sums[:, kernels.SUM_SECOND].tolist() == pytest.approx([0.0, 0.2])
 
 
-def test_expected_outcome_equals_the_plain_one_for_both_prices() -> None:
+@pytest.mark.parametrize("line", [(-0.3, 0.0, 0.2), (-0.6, -0.3, 0.25)])
+def test_expected_outcome_equals_the_plain_one_for_both_prices(line: Line) -> None:
     curves, _, _, _, _, _, _, own_map, _ = _refreshed(8, 4_000.0, 0.0)
     market = reference.Market(curves[0, 0], curves[1, 0])
     unit = np.zeros((1, 2))
     one = np.ones(1)
     kernels.expect_outcomes(
-        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, -0.3 * one, 0.25 * one,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, np.array([line]), 0.25 * one,
         -4.0 * one, 9.5 * one, unit,
     )  # fmt: skip
     second = reference.impression(market, 2, own_map[0].tolist(), 13.2 - 4.0 - 9.5, -4.0, 9.5)
-    shaded = reference.impression(market, 2, own_map[0].tolist(), 12.9 - 4.0 - 9.5, -4.0, 9.5)
-    assert unit[0, 0] == pytest.approx(0.75 * second[0] + 0.25 * shaded[0], rel=1e-5)
-    assert unit[0, 1] == pytest.approx(0.75 * second[1] + 0.25 * math.exp(12.9) * shaded[0], rel=1e-5)
+    values = [at_bin(curves[0, 0, 2].tolist(), position) for position in own_map[0].tolist()]
+    won, bid = won_and_bid(values, (13.2 - 4.0 - 9.5 - Z_LOW) / Z_STEP, line)
+    assert unit[0, 0] == pytest.approx(0.75 * second[0] + 0.25 * math.exp(-4.0) * won, rel=1e-5)
+    assert unit[0, 1] == pytest.approx(0.75 * second[1] + 0.25 * math.exp(-4.0 + 13.2) * won * bid, rel=1e-5)
 
 
 @pytest.mark.parametrize("offset", [-60.0, -3.3, 0.0, 20.5, 70.0])
@@ -263,7 +268,7 @@ def test_costs_of_the_running_bucket_are_read_off_its_table(offset: float) -> No
     tables[1, kernels.CURRENT_COST] = costs
     centre, out = np.array([0.0, 13.0]), np.full(1, 7.0)
     kernels.current_costs(np.array([1]), tables, centre, np.array([13.0 + offset * Z_STEP]), out)
-    assert out[0] == pytest.approx(reference.at_bin(costs.tolist(), offset + ALPHA_CENTRE), rel=1e-6)
+    assert out[0] == pytest.approx(at_bin(costs.tolist(), offset + ALPHA_CENTRE), rel=1e-6)
     kernels.current_costs(np.zeros(0, np.int64), tables, centre, np.zeros(0), np.zeros(0))
 
 
@@ -302,7 +307,7 @@ def test_censored_auctions_recover_the_shape() -> None:
     for _ in range(3):
         kernels.refresh_forecasts(
             np.zeros(1, np.int64), np.zeros(1, np.int64), mass, np.ones((1, BUCKETS), np.float32), curves, 10.0, 0,
-            np.ones((1, 3, BUCKETS)), flat, flat, flat, np.zeros(1), np.zeros(1), np.zeros((1, 2)), own_map, tables,
+            np.ones((1, 3, BUCKETS)), flat, flat, flat, np.zeros(1), np.zeros(1), np.zeros((1, 3)), own_map, tables,
         )  # fmt: skip
-    share_under = reference.at_bin(prior.told_cdf[0, 0].tolist(), float(own_map[0, cut]))
+    share_under = at_bin(prior.told_cdf[0, 0].tolist(), float(own_map[0, cut]))
     assert share_under == pytest.approx(0.3, abs=0.01)
