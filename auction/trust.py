@@ -12,11 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammaln
 
 FIRST_BIAS_SD = 0.15
 """Standard deviation of the ratio of campaigns before any campaign's day is known."""
-_LEAST_BIAS_SD, _MOST_BIAS_SD = 0.02, 0.5
-_FIRST_DAYS = 1.0  # campaign days that the first guess counts for
+_FIRST_LOG_SD = 1.5  # of the guess: a platform's predictions may be ten times better than that, or worse
+_STEPS = np.linspace(-3.5, 3.5, 57)
+# However right predictions were, one percent over target goes unnoticed: less than that no platform's days can show.
+_LEAST_BIAS_SD, _MOST_BIAS_SD = 0.01, 0.5
 _BROKEN_PSEUDO_EVENTS = 10.0  # what is believed of a ratio that broke away, around 1
 _BROKEN_LOG_LIKELIHOOD = 6.0  # more likely by this much: broken. In a day without, about one campaign in a hundred is
 _BROKEN_LOG_SD = 0.4  # of the log of a ratio that broke
@@ -64,14 +67,21 @@ class Trust:
     """The spread of ratios between campaigns, learned from finished days, and what it says about one day."""
 
     def __init__(self, bias_sd: float = FIRST_BIAS_SD) -> None:
-        self._first = bias_sd * bias_sd
-        self._days, self._sum = 0.0, 0.0
+        self._spreads = bias_sd * np.exp(_FIRST_LOG_SD * _STEPS)
+        self._first = -0.5 * _STEPS**2  # log-normal around the first guess
+        self._likelihood = np.zeros(len(_STEPS))
 
     @property
     def bias_sd(self) -> float:
-        """Standard deviation of a campaign's ratio before anything was observed of it."""
-        variance = (_FIRST_DAYS * self._first + self._sum) / (_FIRST_DAYS + self._days)
-        return min(max(math.sqrt(max(variance, 0.0)), _LEAST_BIAS_SD), _MOST_BIAS_SD)
+        """Standard deviation of a campaign's ratio before anything was observed of it: the posterior's median.
+
+        Of a spread that may as well be much smaller than counting can show, the mean would only tell the tail.
+        """
+        weight = self._first + self._likelihood
+        below = np.cumsum(np.exp(weight - weight.max()))
+        middles = below - 0.5 * np.diff(below, prepend=0.0)
+        median = math.exp(float(np.interp(0.5 * below[-1], middles, np.log(self._spreads))))
+        return min(max(median, _LEAST_BIAS_SD), _MOST_BIAS_SD)
 
     @property
     def pseudo_events(self) -> float:
@@ -81,14 +91,14 @@ class Trust:
     def learn(self, expected: float, observed: float) -> None:
         """A campaign's day is over: so many events should have come, and did.
 
-        The excess of squared error over what counting explains is an estimate of the spread's square (method of
-        moments). A day counts as far as counting does not drown it.
+        If ratios are spread like a gamma distribution of mean 1, counts are negative binomial (Greenwood & Yule 1920).
         """
         if expected < _LEAST_EVENTS:
             return
-        weight = (self._first / (self._first + 1 / expected)) ** 2
-        self._days += weight
-        self._sum += weight * ((observed - expected) ** 2 - expected) / expected**2
+        shape = 1.0 / self._spreads**2
+        likelihood = gammaln(observed + shape) - gammaln(shape) - shape * np.log1p(expected / shape)
+        likelihood += observed * (math.log(expected) - np.log(shape + expected))
+        self._likelihood += likelihood - likelihood.max()
 
     def broke_at(self, arrivals: Arrivals) -> int:
         """The part of the day since which impressions bring otherwise than predicted; -1: nowhere.
@@ -131,8 +141,8 @@ class Trust:
         return Ratio(events, present, known)
 
     def state(self) -> list[float]:
-        """What was learned."""
-        return [self._days, self._sum]
+        """What was learned: log-likelihoods of the spreads that are thought possible."""
+        return [float(value) for value in self._likelihood]
 
     def restore(self, state: list[float]) -> None:
         """Take up what `state` gave.
@@ -140,7 +150,7 @@ class Trust:
         Raises:
             ValueError, TypeError: it is no such state; nothing changed.
         """
-        days, total = (float(value) for value in state)
-        if not (math.isfinite(days) and math.isfinite(total) and days >= 0):
-            raise ValueError(f"trust {state}: not finite, or negative")
-        self._days, self._sum = days, total
+        likelihood = np.array([float(value) for value in state])
+        if likelihood.shape != self._likelihood.shape or not bool((np.isfinite(likelihood) & (likelihood <= 0)).all()):
+            raise ValueError(f"trust: must be {len(_STEPS)} log-likelihoods")
+        self._likelihood = likelihood

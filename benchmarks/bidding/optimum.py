@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 _EDGES_MICROS = np.unique(np.rint(np.geomspace(300, 2_000_000, 1_200)).astype(np.int64))
 _BISECTIONS = 26
 _LOG_SPAN = 5.0
+_STEPS = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ class Hindsight:
             return self._best_shaded(rows, budget, terms.target_cost_micros, slack)
         return self._best_prefix(rows, budget, terms.target_cost_micros, slack)
 
+    def _cheapest(self, rows: slice, target: float, steps: FloatArray) -> int:
+        """Which of these logs of multipliers comes nearest to the target: the excess over it is least."""
+        bought = [self.buy(float(np.exp(step)), rows) for step in steps]
+        return int(np.argmin([float(spend.sum()) - target * float(events.sum()) for spend, events in bought]))
+
     def _best_prefix(self, rows: slice, budget: float, target: float, slack: float) -> Bought:
         """Cheapest per event first, as far as both constraints reach; the last auction in part."""
         order = self._order[(self._order >= rows.start) & (self._order < rows.stop)]
@@ -134,6 +140,13 @@ class Hindsight:
 
         centre = float(np.log(np.median(self.day.least_micros / self.day.probability)))
         low, high = centre - _LOG_SPAN, centre + _LOG_SPAN
+        if slack < 0:  # over target so far: only enough of what is cheaper brings that back
+            steps = np.linspace(low, high, _STEPS)
+            fitting = np.flatnonzero([fits(float(np.exp(step))) for step in steps])
+            if len(fitting):
+                low, high = float(steps[fitting[-1]]), float(steps[min(fitting[-1] + 1, _STEPS - 1)])
+            else:
+                low = high = float(steps[self._cheapest(rows, target, steps)])
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
             low, high = (middle, high) if fits(float(np.exp(middle))) else (low, middle)

@@ -17,7 +17,6 @@ from pacing.control.kernels import (
     LATER_VALUE,
     SUM_FIRST,
     SUM_LOG_PRICE,
-    SUM_LOG_SHADE,
     SUM_LOG_TOLD,
     SUM_PRICED,
     SUM_ROWS,
@@ -27,6 +26,7 @@ from pacing.control.kernels import (
 from pacing.control.outlook import Outlook
 from pacing.control.prior import MarketPrior
 from pacing.control.settings import PacerSettings
+from pacing.control.shades.lines import shade_lines, shades_at
 from pacing.control.shifts import notice_shifts
 from pacing.control.state import LEVEL, PRICE, TRAFFIC, CampaignState
 
@@ -190,16 +190,14 @@ class Forecaster:
         state.log_price[rows] = (state.sums[rows, SUM_LOG_TOLD] + 20 * expected[:, PRICE]) / (told + 20)
 
     def _update_shade(self, rows: Rows) -> None:
-        """Share of first-price supply, and the value-weighted mean log of bid over worth in it."""
+        """Share of first-price supply, and the log of bid over worth in it at the multipliers in force."""
         state = self._state
         sums = state.sums[rows]
         known = sums[:, SUM_FIRST] + sums[:, SUM_SECOND] > 0
         total = np.maximum(sums[:, SUM_FIRST] + sums[:, SUM_SECOND], 1e-12)
         state.first_share[rows] = np.where(known, sums[:, SUM_FIRST] / total, state.first_share[rows])
-        first = sums[:, SUM_FIRST] > 0
-        state.log_shade[rows] = np.where(
-            first, sums[:, SUM_LOG_SHADE] / np.maximum(sums[:, SUM_FIRST], 1e-12), state.log_shade[rows]
-        )
+        log_worth = np.log(np.maximum(state.alpha[rows], 1e-9)) + state.log_level[rows] - state.log_price[rows]
+        state.log_shade[rows] = shades_at(shade_lines(state.shade[rows]), log_worth)
 
     def _expected_outcome(self, rows: Rows) -> FloatArray:
         """f8[m, 2]: events and micros that the supply since the last solve should have brought at these alphas."""
@@ -216,8 +214,8 @@ class Forecaster:
         observed = np.where(told >= 20, mean_told, state.log_price[rows])
         log_alpha = np.log(np.maximum(state.alpha[rows], 1e-9))
         kernels.expect_outcomes(
-            rows, state.group, self._curves, self._running, state.own_map, log_alpha, state.log_shade[rows],
-            state.first_share[rows], level, observed, unit,
+            rows, state.group, self._curves, self._running, state.own_map, log_alpha,
+            shade_lines(state.shade[rows]), state.first_share[rows], level, observed, unit,
         )  # fmt: skip
         return np.asarray(unit * (eligible * (state.alpha[rows] > 0))[:, None], np.float64)
 
@@ -242,6 +240,7 @@ class Forecaster:
         slow_fade = math.exp(-passed * self._bucket_ms / MS_PER_DAY)
         state.mass[rows] *= np.float32(fade)
         state.weight[rows] *= np.float32(fade)
+        state.shade[rows] *= fade
         state.seen[rows] *= slow_fade
         state.meant[rows] *= slow_fade
         state.supply[rows] = 0.0
@@ -281,12 +280,19 @@ class Forecaster:
         variance[priced, PRICE] = 0.4 / told[priced] + 0.02 * (1 - covered[priced])
         return raw, variance
 
+    def _notice_shifts(self, rows: Rows, raw: FloatArray, raw_variance: FloatArray) -> None:
+        state = self._state
+        own = self._prior.covariance[:, self._running, self._running]
+        fresh = state.refreshed_at_ms[rows] >= np.maximum(self.bucket_start_ms(state.bucket[rows]), 1.0)
+        notice_shifts(state, rows, own, self.bucket, fresh, raw - state.scale[rows], raw_variance)
+
     def _close_bucket(self, rows: Rows) -> None:
         state = self._state
         current = self._current or 0
         raw, variance = self._raw_deviation(rows, current + 1.0)
         expected = state.forecast[rows, :, self._running] + state.scale[rows]
         own = np.maximum(self._prior.covariance[:, self._running, self._running], 1e-9)
+        self._notice_shifts(rows, raw, variance)
         gain = np.where(np.isfinite(variance), own / (own + variance), 0.0)
         surprise = np.where(np.isfinite(variance), raw - expected, 0.0)
         state.deviation[rows, :, self._running] = expected + gain * surprise
@@ -323,9 +329,10 @@ class Forecaster:
         kernels.refresh_forecasts(
             rows, state.group, state.mass, state.weight, self._curves, self._prior_rows, self._running,
             traffic, np.ascontiguousarray(logs[:, LEVEL]), np.ascontiguousarray(logs[:, PRICE]), spread, state.centre,
-            state.own_map, state.tables,
+            state.first_share, shade_lines(state.shade[rows]), state.own_map, state.tables,
         )  # fmt: skip
         state.refreshed_at_ms[rows] = now_ms
+        state.forecast_first_share[rows] = state.first_share[rows]
         self._last = (rows, logs, traffic)
 
     def _observed(self, rows: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -341,9 +348,7 @@ class Forecaster:
         raw, raw_variance = self._raw_deviation(rows, self._bucket_at(now_ms))
         first, count = self._observed(rows)
         scale = state.scale[rows]
-        own = self._prior.covariance[:, self._running, self._running]
-        fresh = state.refreshed_at_ms[rows] >= np.maximum(self.bucket_start_ms(state.bucket[rows]), 1.0)
-        notice_shifts(state, rows, own, self.bucket, fresh, raw - scale, raw_variance)
+        self._notice_shifts(rows, raw, raw_variance)
         keys = self._outlook_keys(rows, first, count)
         for key in np.unique(keys):
             same = np.flatnonzero(keys == key)
@@ -486,7 +491,5 @@ class Forecaster:
         state = self._state
         log_alpha = np.log(np.maximum(alpha, 1e-9))
         cost = np.zeros(len(rows))
-        kernels.current_costs(
-            rows, state.tables, state.centre, log_alpha, state.first_share[rows], state.log_shade[rows], cost
-        )
+        kernels.current_costs(rows, state.tables, state.centre, log_alpha, cost)
         return np.asarray(cost * (alpha > 0) / self._bucket_ms, np.float64)

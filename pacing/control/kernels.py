@@ -10,7 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
+from pacing.control.curves.kernels import add_shifted, interpolate, interpolate_map
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
+from pacing.control.shades.kernels import add_first_price, log_paid, narrowed
 
 EXACT, ABOVE, BELOW = (
     0,
@@ -21,42 +23,25 @@ NODE_SHIFT = math.sqrt(3.0)  # three-point Gauss-Hermite rule
 FREE, BUDGET_BINDS, COST_BINDS, BELOW_GRID, ABOVE_GRID = 0, 1, 2, 3, 4  # what decided a multiplier
 
 # columns of the `sums` of an interval
-SUM_ROWS, SUM_LOG_TOLD, SUM_TOLD, SUM_LOG_SHADE, SUM_FIRST, SUM_SECOND, SUM_LOG_PRICE, SUM_PRICED = range(8)
-SUM_COLUMNS = 8
+SUM_ROWS, SUM_LOG_TOLD, SUM_TOLD, SUM_FIRST, SUM_SECOND, SUM_LOG_PRICE, SUM_PRICED = range(7)
+SUM_COLUMNS = 7
 
 # rows of the `tables` of a campaign
 CURRENT_VALUE, CURRENT_COST, LATER_VALUE, LATER_COST, DAY_COST = range(5)
 TABLE_ROWS = 5
 
 # columns of `state` in solve_plans
-REMAINING, VALUE_GAIN, COST_GAIN, FIRST_SHARE, LOG_SHADE, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(
-    12
-)
-SOLVE_COLUMNS = 12
+REMAINING, VALUE_GAIN, COST_GAIN, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(10)
+SOLVE_COLUMNS = 10
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(curve, position):
-    """Linear interpolation on `curve` at a fractional bin; 0 below the first bin, the last value above the last."""
-    if position <= -1.0:
-        return 0.0
-    if position <= 0.0:
-        return (position + 1.0) * curve[0]
-    last = len(curve) - 1
-    if position >= last:
-        return float(curve[last])
-    k = int(position)
-    rest = position - k
-    return curve[k] * (1.0 - rest) + curve[k + 1] * rest
-
-
-@njit(cache=True, nogil=True)
-def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out_sums):
+def sum_auctions(row, first_price, won, probability, bid, paid, told, out_sums):
     """Add n decided auctions to the sums of their campaigns.
 
     Args:
-        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, alpha, bid, paid, told: f8[n],
-            micros; paid and told are negative where not known.
+        row: i8[n] campaign, or -1 to skip. first_price, won: u1[n]. probability, bid, paid, told: f8[n], micros;
+            paid and told are negative where not known.
         out_sums: f8[N, SUM_COLUMNS], added to.
     """
     log_told = np.zeros(len(row))
@@ -67,7 +52,6 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
         c = row[i]
         if c < 0:
             continue
-        worth = alpha[i] * probability[i]
         out_sums[c, SUM_ROWS] += 1.0
         if told[i] >= 0.0:
             out_sums[c, SUM_LOG_TOLD] += log_told[i]
@@ -77,8 +61,6 @@ def sum_auctions(row, first_price, won, probability, alpha, bid, paid, told, out
             out_sums[c, SUM_PRICED] += 1.0
         if first_price[i]:
             out_sums[c, SUM_FIRST] += probability[i]
-            if bid[i] > 0.0 and worth > 0.0:
-                out_sums[c, SUM_LOG_SHADE] += probability[i] * min(0.0, math.log(bid[i] / worth))
         else:
             out_sums[c, SUM_SECOND] += probability[i]
 
@@ -149,7 +131,7 @@ def _fit_map(mass, weight, told, prior_rows, expected, density, out_map):
         expected[k] /= top
     before = 0.0
     for k in range(bins):  # the fit before, as a density
-        upto = _interpolate(expected, out_map[k])
+        upto = interpolate(expected, out_map[k])
         density[k] = max(upto - before, 0.0)
         before = max(before, upto)
     above, below_total = 0.0, 0.0
@@ -196,10 +178,14 @@ def refresh_forecasts(
     log_price,
     spread,
     centre,
+    first_share,
+    lines,
     out_map,
     out_tables,
 ):
     """Forecast value and cost of the rest of the day, by multiplier, for m campaigns.
+
+    In second price a multiplier is the threshold; in first price bids are shaded, and a winner pays its bid.
 
     Args:
         row: i8[m] into the state. group: i8[N]. mass: f4[N, 3, K]. weight: f4[N, T].
@@ -208,6 +194,7 @@ def refresh_forecasts(
         traffic: f8[m, 3, T] impressions: of the current bucket (whole), of later ones today, and of a whole day.
         level, log_price: f8[m, T] log scales. spread: f8[m, T] unknown standard deviation of level over price.
         centre: f8[N] log of the multiplier in the middle of the tables.
+        first_share: f8[N] of the supply. lines: f8[m, 3] of shades.lines.shade_lines.
         out_map: f4[N, K]; out_tables: f4[N, TABLE_ROWS, J].
     """
     buckets = curves.shape[2]
@@ -219,6 +206,7 @@ def refresh_forecasts(
     above = np.empty(CURVE_BINS)
     share_under = np.empty(CURVE_BINS)
     dearer = np.empty(CURVE_BINS)
+    ignored = np.zeros(ALPHA_BINS, np.float32)
     for i in range(len(row)):
         c = row[i]
         g = group[c]
@@ -245,79 +233,62 @@ def refresh_forecasts(
             nodes = 3 if spread[i, t] > 1e-6 and t != current else 1
             unit_cost = math.exp(log_price[i, t])
             for node in range(nodes):
-                share = 1.0 if nodes == 1 else (2.0 / 3.0 if node == 1 else 1.0 / 6.0)
+                weight_of = 1.0 if nodes == 1 else (2.0 / 3.0 if node == 1 else 1.0 / 6.0)
+                first, share = weight_of * first_share[c], weight_of * (1.0 - first_share[c])
                 shift = 0.0 if nodes == 1 else (node - 1) * NODE_SHIFT * spread[i, t]
                 z = centre[c] - ALPHA_CENTRE * Z_STEP + level[i, t] + shift - log_price[i, t]
                 start = (z - Z_LOW) / Z_STEP
                 unit_value = math.exp(level[i, t] + shift)
+                if first > 0.0:
+                    log_alpha = centre[c] - ALPHA_CENTRE * Z_STEP
+                    for part, amount in ((CURRENT_VALUE, now), (LATER_VALUE, later), (DAY_COST, day)):
+                        if amount > 0.0:
+                            values = ignored if part == DAY_COST else out_tables[c, part]
+                            costs = out_tables[c, DAY_COST if part == DAY_COST else part + 1]
+                            scale = first * amount * unit_value
+                            add_first_price(value_curve, start, lines[i], scale, log_alpha, values, costs)
+                if share <= 0.0:
+                    continue
                 if now > 0.0:
-                    _add_shifted(value_curve, start, share * now * unit_value, out_tables[c, CURRENT_VALUE])
-                    _add_shifted(cost_curve, start, share * now * unit_cost, out_tables[c, CURRENT_COST])
+                    add_shifted(value_curve, start, share * now * unit_value, out_tables[c, CURRENT_VALUE])
+                    add_shifted(cost_curve, start, share * now * unit_cost, out_tables[c, CURRENT_COST])
                 if later > 0.0:
-                    _add_shifted(value_curve, start, share * later * unit_value, out_tables[c, LATER_VALUE])
-                    _add_shifted(cost_curve, start, share * later * unit_cost, out_tables[c, LATER_COST])
+                    add_shifted(value_curve, start, share * later * unit_value, out_tables[c, LATER_VALUE])
+                    add_shifted(cost_curve, start, share * later * unit_cost, out_tables[c, LATER_COST])
                 if day > 0.0:
-                    _add_shifted(cost_curve, start, share * day * unit_cost, out_tables[c, DAY_COST])
+                    add_shifted(cost_curve, start, share * day * unit_cost, out_tables[c, DAY_COST])
 
 
 @njit(cache=True, nogil=True)
-def _add_shifted(curve, start, scale, out_row):
-    """Add `scale` times a curve, read from fractional bin `start` on, to J bins; at both ends as _interpolate."""
-    whole = math.floor(start)
-    rest = start - whole
-    last = len(curve) - 1
-    first = min(max(-whole, 0), ALPHA_BINS)  # bins before lie under the curve
-    stop = min(max(last - whole, 0), ALPHA_BINS)  # bins from here on lie above it
-    if 0 < first <= ALPHA_BINS and stop >= first:
-        out_row[first - 1] += scale * rest * curve[0]
-    for j in range(first, stop):
-        k = whole + j
-        out_row[j] += scale * (curve[k] * (1.0 - rest) + curve[k + 1] * rest)
-    top = scale * curve[last]
-    for j in range(max(stop, first), ALPHA_BINS):
-        out_row[j] += top
-
-
-@njit(cache=True, nogil=True)
-def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, log_shade, first_share, level, log_price, out_unit):
+def expect_outcomes(row, group, curves, bucket, own_map, log_alpha, lines, first_share, level, log_price, out_unit):
     """Value and cost that one impression of this bucket should have brought at a multiplier.
 
     Args:
-        row: i8[m]. own_map: f4[N, K]. log_alpha, log_shade, first_share, level, log_price: f8[m]; the last two
-            as observed.
+        row: i8[m]. own_map: f4[N, K]. lines: f8[m, 3] of shades.lines.shade_lines.
+        log_alpha, first_share, level, log_price: f8[m]; the last two as observed.
         out_unit: f8[m, 2] expected events and micros per impression.
     """
+    own = np.empty(CURVE_BINS)
     for i in range(len(row)):
         c = row[i]
         g = group[c]
         out_unit[i, 0] = 0.0
         out_unit[i, 1] = 0.0
-        for kind in range(2):
-            share = first_share[i] if kind else 1.0 - first_share[i]
-            if share <= 0.0:
-                continue
-            shade = log_shade[i] if kind else 0.0
-            bin_at = (log_alpha[i] + shade + level[i] - log_price[i] - Z_LOW) / Z_STEP
-            position = _interpolate_map(own_map[c], bin_at)
-            value = math.exp(level[i]) * _interpolate(curves[0, g, bucket], position)
-            cost = math.exp(log_price[i] + Z_STEP * (bin_at - position)) * _interpolate(curves[1, g, bucket], position)
-            if kind:
-                cost = math.exp(log_alpha[i] + shade) * value
-            out_unit[i, 0] += share * value
-            out_unit[i, 1] += share * cost
-
-
-@njit(cache=True, nogil=True)
-def _interpolate_map(own_map, position):
-    """The map at a fractional bin, continued with slope 1 on both sides."""
-    last = len(own_map) - 1
-    if position <= 0.0:
-        return own_map[0] + position
-    if position >= last:
-        return own_map[last] + position - last
-    k = int(position)
-    rest = position - k
-    return own_map[k] * (1.0 - rest) + own_map[k + 1] * rest
+        bin_at = (log_alpha[i] + level[i] - log_price[i] - Z_LOW) / Z_STEP
+        if first_share[i] < 1.0:
+            position = interpolate_map(own_map[c], bin_at)
+            dearer = math.exp(log_price[i] + Z_STEP * (bin_at - position))
+            out_unit[i, 0] += (1.0 - first_share[i]) * math.exp(level[i]) * interpolate(curves[0, g, bucket], position)
+            out_unit[i, 1] += (1.0 - first_share[i]) * dearer * interpolate(curves[1, g, bucket], position)
+        if first_share[i] > 0.0:
+            for k in range(CURVE_BINS):
+                own[k] = interpolate(curves[0, g, bucket], own_map[c, k])
+            shade = min(lines[i, 0] + lines[i, 1] * (log_alpha[i] + level[i] - log_price[i]), 0.0)
+            middle, stretch = narrowed(own, lines[i])
+            at = middle + (bin_at + shade / Z_STEP - middle) * stretch
+            value = first_share[i] * math.exp(level[i]) * interpolate(own, at)
+            out_unit[i, 0] += value
+            out_unit[i, 1] += value * math.exp(log_alpha[i] + shade + log_paid(own, at, lines[i], stretch))
 
 
 @njit(cache=True, nogil=True)
@@ -342,8 +313,8 @@ def cost_slopes(row, group, curves, own_map, traffic, level, log_price, log_alph
             cost = 0.0
             for side in range(2):
                 at = bin_at + (2.0 if side else -2.0)
-                position = _interpolate_map(own_map[c], at)
-                cost = scale * math.exp(Z_STEP * (at - position)) * _interpolate(curves[1, g, t], position)
+                position = interpolate_map(own_map[c], at)
+                cost = scale * math.exp(Z_STEP * (at - position)) * interpolate(curves[1, g, t], position)
                 out_slope[i, t] += cost if side else -cost
             out_slope[i, t] = max(out_slope[i, t], 0.0) / (4.0 * Z_STEP)
             total += cost
@@ -409,39 +380,25 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
 
 @njit(cache=True, nogil=True)
 def _outlook(tables, state, out_value, out_cost):
-    """Value and cost of the rest of the day at each multiplier, for the campaign's mix of first and second price."""
-    second = 1.0 - state[FIRST_SHARE]
-    remaining = state[REMAINING]
-    value_scale, cost_scale = second * state[VALUE_GAIN], second * state[COST_GAIN]
+    """Value and cost of the rest of the day at each multiplier."""
+    remaining, value_gain, cost_gain = state[REMAINING], state[VALUE_GAIN], state[COST_GAIN]
     for j in range(ALPHA_BINS):
-        out_value[j] = value_scale * (remaining * tables[CURRENT_VALUE, j] + tables[LATER_VALUE, j])
-        out_cost[j] = cost_scale * (remaining * tables[CURRENT_COST, j] + tables[LATER_COST, j])
-    if state[FIRST_SHARE] <= 0.0:
-        return
-    for j in range(ALPHA_BINS):  # bids are shaded, and a winner pays its bid
-        at = j + state[LOG_SHADE] / Z_STEP
-        value = remaining * _interpolate(tables[CURRENT_VALUE], at) + _interpolate(tables[LATER_VALUE], at)
-        bid = math.exp(state[CENTRE] + (j - ALPHA_CENTRE) * Z_STEP + state[LOG_SHADE])
-        out_value[j] += state[FIRST_SHARE] * state[VALUE_GAIN] * value
-        out_cost[j] += state[FIRST_SHARE] * state[COST_GAIN] * value * bid
+        out_value[j] = value_gain * (remaining * tables[CURRENT_VALUE, j] + tables[LATER_VALUE, j])
+        out_cost[j] = cost_gain * (remaining * tables[CURRENT_COST, j] + tables[LATER_COST, j])
 
 
 @njit(cache=True, nogil=True)
-def current_costs(row, tables, centre, log_alpha, first_share, log_shade, out_cost):
-    """What the running bucket should cost at a multiplier, for each campaign's mix of first and second price.
+def current_costs(row, tables, centre, log_alpha, out_cost):
+    """What the running bucket should cost at a multiplier.
 
     Args:
-        row: i8[m] into tables f4[N, TABLE_ROWS, J] and centre f8[N].
-        log_alpha, first_share, log_shade: f8[m].
+        row: i8[m] into tables f4[N, TABLE_ROWS, J] and centre f8[N]. log_alpha: f8[m].
         out_cost: f8[m] micros of a whole bucket.
     """
     for i in range(len(row)):
         c = row[i]
         at = (log_alpha[i] - centre[c]) / Z_STEP + ALPHA_CENTRE
-        out_cost[i] = (1.0 - first_share[i]) * _interpolate(tables[c, CURRENT_COST], at)
-        if first_share[i] > 0.0:
-            value = _interpolate(tables[c, CURRENT_VALUE], at + log_shade[i] / Z_STEP)
-            out_cost[i] += first_share[i] * value * math.exp(log_alpha[i] + log_shade[i])
+        out_cost[i] = interpolate(tables[c, CURRENT_COST], at)
 
 
 @njit(cache=True, nogil=True)

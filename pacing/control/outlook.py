@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pacing.control.prior import MarketPrior
+from pacing.control.state import TRAFFIC
 
 FloatArray = npt.NDArray[np.float64]
 
 _SHIFT_VARIANCE = 1.0
-_SHIFT_DAYS = 100.0  # correlation time of a shift
+_SHIFT_DAYS = 100.0  # correlation time of a shift of level or price
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Outlook:
     def __init__(self, prior: MarketPrior) -> None:
         self._prior = prior
         self._cache: dict[tuple[int, int, int, int], Conditional] = {}
-        distance = np.abs(np.subtract.outer(np.arange(prior.buckets), np.arange(prior.buckets)))
-        self._shift = _SHIFT_VARIANCE * np.exp(-distance / (_SHIFT_DAYS * prior.buckets))
+        self._distance = np.abs(np.subtract.outer(np.arange(prior.buckets), np.arange(prior.buckets)))
 
     def given(self, first: int, count: int, shifted: int = 0, since: int = 0) -> Conditional:
         """The conditional when `count` (0..T) consecutive buckets from `first` (0..T-1) have been observed.
@@ -70,9 +70,18 @@ class Outlook:
             gain[series] = covariance[series]
             if shifted >> series & 1:
                 weights[series] = 0.0
-                wide = self._prior.covariance[series] + self._shift
+                wide = self._prior.covariance[series] + _SHIFT_VARIANCE * self._persistence(series, since)
                 weights[series, count - since :], gain[series] = _krige(wide, order[count - since :], noise)
         return Conditional(weights, gain, covariance)
+
+    def _persistence(self, series: int, since: int) -> FloatArray:
+        """Correlation f8[T, T] between parts of a day of a shift that has lasted for `since` of them.
+
+        Levels and prices stay. A crowd, or its lack, is as likely as not to last as long again as it has (Lindy's law).
+        """
+        if series == TRAFFIC:
+            return np.asarray((1 + since) / (1 + since + self._distance), np.float64)
+        return np.asarray(np.exp(-self._distance / (_SHIFT_DAYS * self._prior.buckets)), np.float64)
 
     def expect(
         self,

@@ -36,6 +36,7 @@ _GAIN_PRIOR_SHARE = 0.1
 _GAIN_PRIOR_IMPRESSIONS = 1_000.0
 _COST_UNCERTAINTY_SHARE = 0.1  # mean cost at a multiplier hardly depends on how much is for sale
 _YOUNG_REFRESHES = 10  # so much oftener for as many periods: a new campaign learns fast
+_FIRST_SHARE_STEP = 0.1  # the mix of first and second price has become another one
 _EXPLORE_MS = 5_000  # a blind multiplier grows e-fold in this time
 _REMEMBERED_MS = 7 * MS_PER_DAY  # what has not run for longer begins anew after a restart
 _EXPLORE_LOG_STEP_MOST = 1.4  # but not more than fourfold from one tick to the next
@@ -297,6 +298,7 @@ class Pacer:
         young = now_ms - state.joined_at_ms[rows] < _YOUNG_REFRESHES * self._settings.refresh_ms
         due_ms = np.where(young, self._settings.refresh_ms // _YOUNG_REFRESHES, self._settings.refresh_ms)
         stale = edited | (age_ms >= due_ms) | (state.refreshed_at_ms[rows] < begun_ms)
+        stale |= np.abs(state.first_share[rows] - state.forecast_first_share[rows]) > _FIRST_SHARE_STEP
         at_once = crowded & (edited | (state.refreshed_at_ms[rows] == NEVER_MS))
         limit = self._settings.crowded_refresh_limit // 2 if crowded else self._settings.refresh_limit
         if int(stale.sum()) > limit:
@@ -359,8 +361,6 @@ class Pacer:
         )
         inputs[events_meant <= 0, kernels.VALUE_GAIN] = 1.0
         inputs[:, kernels.VALUE_GAIN] *= accounts["events_ratio"]
-        inputs[:, kernels.FIRST_SHARE] = state.first_share[rows]
-        inputs[:, kernels.LOG_SHADE] = state.log_shade[rows]
         inputs[:, kernels.BUDGET] = np.minimum(
             accounts["day_cap_micros"] - accounts["day_spend_micros"],
             accounts["flight_cap_micros"] - accounts["flight_spend_micros"],

@@ -6,26 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pacing.control.curves.reference import Curve, at_bin, map_at
 from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
-
-Curve = Sequence[float]
-
-
-def at_bin(curve: Curve, position: float) -> float:
-    """A curve at a fractional bin: 0 one bin below the first, the last value from the last on."""
-    points = [0.0, *(float(x) for x in curve)]
-    where = min(max(position + 1.0, 0.0), len(points) - 1.0)
-    left = min(math.floor(where), len(points) - 2)
-    return points[left] + (where - left) * (points[left + 1] - points[left])
-
-
-def map_at(own_map: Curve, position: float) -> float:
-    """The map at a fractional bin, with slope 1 outside it."""
-    last = len(own_map) - 1
-    inside = min(max(position, 0.0), float(last))
-    left = min(math.floor(inside), last - 1)
-    value = own_map[left] + (inside - left) * (own_map[left + 1] - own_map[left])
-    return value + position - inside
+from pacing.control.shades.reference import NO_SHADES, Line, first_price
 
 
 def threshold_bin(threshold: float, probability: float, log_level: float, log_price: float) -> int:
@@ -107,8 +90,13 @@ def forecast_row(
     spread: Curve,
     centre: float,
     current: int,
+    first_share: float = 0.0,
+    line: Line = NO_SHADES,
 ) -> tuple[list[float], list[float]]:
-    """Value and cost of `traffic` impressions by bucket, at each multiplier of the tables around `centre`."""
+    """Value and cost of `traffic` impressions by bucket, at each multiplier of the tables around `centre`.
+
+    `first_share` of them are sold in first price, to bids shaded along `line`.
+    """
     values, costs = [0.0] * ALPHA_BINS, [0.0] * ALPHA_BINS
     for t, impressions in enumerate(traffic):
         value_curve = [at_bin(market.value[t], own_map[k]) for k in range(CURVE_BINS)]
@@ -121,19 +109,13 @@ def forecast_row(
             for j in range(ALPHA_BINS):
                 z = centre + (j - ALPHA_CENTRE) * Z_STEP + level[t] + shift - log_price[t]
                 at = (z - Z_LOW) / Z_STEP
-                values[j] += share * impressions * math.exp(level[t] + shift) * at_bin(value_curve, at)
-                costs[j] += share * impressions * math.exp(log_price[t]) * at_bin(cost_curve, at)
+                second, first = share * impressions * (1 - first_share), share * impressions * first_share
+                unit = math.exp(level[t] + shift)
+                won, bid = first_price(value_curve, at, line)
+                values[j] += unit * (second * at_bin(value_curve, at) + first * won)
+                costs[j] += second * math.exp(log_price[t]) * at_bin(cost_curve, at)
+                costs[j] += first * unit * won * bid * math.exp(centre + (j - ALPHA_CENTRE) * Z_STEP)
     return values, costs
-
-
-def current_cost(
-    values: Curve, costs: Curve, centre: float, log_alpha: float, first_share: float, log_shade: float
-) -> float:
-    """Micros of the running bucket at a multiplier, from its tables: a first-price winner pays its shaded bid."""
-    second = at_bin(costs, (log_alpha - centre) / Z_STEP + ALPHA_CENTRE)
-    bid = math.exp(log_alpha + log_shade)
-    won = at_bin(values, (log_alpha + log_shade - centre) / Z_STEP + ALPHA_CENTRE)
-    return (1 - first_share) * second + first_share * won * bid
 
 
 def largest_multiplier(

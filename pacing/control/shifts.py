@@ -1,4 +1,4 @@
-"""Levels and prices that left what past days span: they are expected to stay where they are."""
+"""Traffic, levels and prices that left what past days span: what they are now tells more than what they were."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pacing.control.kernels import SUM_TOLD
-from pacing.control.state import PRICE, TRAFFIC, CampaignState
+from pacing.control.state import PRICE, CampaignState
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-_SHIFT_SD = 4.0  # so far from what is expected of the running bucket, a level or a price has shifted
+# So far from what is expected of the running bucket, traffic, a level or a price has shifted. Crowds come and go within
+# an hour or two on many days, and the forecast knows how they fade; only what no such day explains is a shift.
+_SHIFT_SD = np.array([6.0, 4.0, 4.0])
 _SHIFT_LEAST = 0.15
 _LOG_PRICE_VARIANCE = 0.6  # of single prices around their mean
 
@@ -25,9 +27,9 @@ def notice_shifts(
     raw: FloatArray,
     raw_variance: FloatArray,
 ) -> None:
-    """Mark levels and prices of the running bucket that lie outside of what was expected of it.
+    """Mark traffic, levels and prices of the running bucket that lie outside of what was expected of it.
 
-    Traffic is left out: crowds go as they come. What is seen of a shifted price is believed at once.
+    What is seen of a shifted price is believed at once.
 
     Args:
         rows: i8[m] of the state.
@@ -42,7 +44,6 @@ def notice_shifts(
     drawn[:, PRICE] = _LOG_PRICE_VARIANCE / np.maximum(state.sums[rows, SUM_TOLD], 1.0)
     outside = np.isfinite(raw_variance) & (surprise > _SHIFT_SD * np.sqrt(own + drawn))
     outside &= (surprise > _SHIFT_LEAST) & ~state.scaled[rows] & fresh[:, None]
-    outside[:, TRAFFIC] = False
     state.shifted[rows] |= outside
     state.shift_bucket[rows[outside.any(axis=1)]] = bucket
     priced = state.shifted[rows, PRICE] & np.isfinite(raw_variance[:, PRICE])

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pacing.control.grid import ALPHA_BINS, CURVE_BINS
 from pacing.control.kernels import SUM_COLUMNS, TABLE_ROWS
+from pacing.control.shades.kernels import SHADE_COLUMNS
 from pacing.control.turns.kernels import find_rows, insert_ids
 
 TRAFFIC, LEVEL, PRICE = 0, 1, 2
@@ -28,6 +29,7 @@ class CampaignState:
         bucket: i8[N] absolute number of the bucket in which the campaign was last solved; its running bucket.
         supply: f8[N, 2] eligible viewers and their expected events in this bucket; tick_supply: since the last solve.
         sums, tick_sums: f8[N, SUM_COLUMNS] of auctions, in this bucket and since the last solve.
+        shade: f8[N, SHADE_COLUMNS] sums of shades.kernels.sum_shades, with memory.
         outcome: f8[N, 4] with memory: events and spend that came, events and spend that were expected.
         layout: dtype of one row as a record.
     """
@@ -65,7 +67,8 @@ class CampaignState:
             "rows_seen": ("f8", ()),
             "first_share": ("f8", ()),
             "log_shade": ("f8", ()),
-            "shade_weight": ("f8", (2,)),
+            "shade": ("f8", (SHADE_COLUMNS,)),
+            "forecast_first_share": ("f8", ()),  # in the tables
             "log_level": ("f8", ()),  # scales on which auctions are binned now
             "log_price": ("f8", ()),
             "centre": ("f8", ()),
@@ -125,7 +128,8 @@ class CampaignState:
     rows_seen: npt.NDArray[np.float64]
     first_share: npt.NDArray[np.float64]
     log_shade: npt.NDArray[np.float64]
-    shade_weight: npt.NDArray[np.float64]
+    shade: npt.NDArray[np.float64]
+    forecast_first_share: npt.NDArray[np.float64]
     log_level: npt.NDArray[np.float64]
     log_price: npt.NDArray[np.float64]
     centre: npt.NDArray[np.float64]

@@ -18,6 +18,7 @@ from auction.learning import Learner
 from auction.predictor.predictor import Predictor
 from auction.progress import Progress
 from auction.services import build_services
+from auction.trust import Trust
 from fanbridge.delivery import Delivery
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Goal
@@ -84,11 +85,11 @@ def test_a_server_starts_over_damaged_followers(damage: bytes, tmp_path: Path) -
 def test_progress_refuses_what_is_no_progress(days: Any) -> None:
     progress = Progress(lambda campaign_id, at_ms: (0, 0), lambda campaign_id: 1)
     with pytest.raises(ValueError, match=r"."):
-        progress.restore(json.loads(json.dumps({"days": days, "trust": [0.0, 0.0]})))
+        progress.restore(json.loads(json.dumps({"days": days, "trust": Trust().state()})))
     for whole in ([], 3, {"days": {}}, {"days": {}, "trust": [1.0]}, {"days": {}, "trust": "x"}):
         with pytest.raises(ValueError, match=r"."):
             progress.restore(whole)
-    assert progress.state() == {"days": {}, "trust": [0.0, 0.0]}
+    assert progress.state() == {"days": {}, "trust": Trust().state()}
 
 
 def test_a_model_of_another_form_is_named_with_its_flag(tmp_path: Path) -> None:

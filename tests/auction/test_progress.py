@@ -7,6 +7,7 @@ import pytest
 
 from auction.accounts import aimed_target_micros
 from auction.progress import DayEstimate, Progress
+from auction.trust import Trust
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
 
@@ -110,7 +111,7 @@ def test_state_of_another_shape_is_refused_and_changes_nothing() -> None:
     _follow(progress, START_MS + MS_PER_HOUR, 1_000, 50)
     saved = progress.state()
     for wrong in (
-        {"trust": [0.0, 0.0], "days": {"7": {"day_key": 1}}},
+        {"trust": Trust().state(), "days": {"7": {"day_key": 1}}},
         {"trust": [0.0], "days": saved["days"]},
         {"days": saved["days"]},
     ):

@@ -30,8 +30,12 @@ def _experienced() -> Trust:
 def test_trust_grows_with_days_on_which_predictions_were_right_and_falls_with_others() -> None:
     rng, wrong = np.random.default_rng(2), Trust()
     for _ in range(100):
-        wrong.learn(400.0, float(rng.poisson(400 * rng.normal(1, 0.3))))
+        wrong.learn(400.0, float(rng.poisson(400 * rng.gamma(1 / 0.09, 0.09))))
     assert _experienced().bias_sd < 0.06 < Trust().bias_sd < 0.24 < wrong.bias_sd < 0.36
+    right = Trust()
+    for _ in range(100):
+        right.learn(800.0, float(rng.poisson(800)))
+    assert right.bias_sd < 0.02  # far less than what counting leaves of one day: 0.035
     few = Trust()
     few.learn(3.0, 30.0)  # too few to say anything
     assert few.bias_sd == Trust().bias_sd
@@ -83,7 +87,7 @@ def test_what_was_learned_is_kept_and_nonsense_is_refused() -> None:
     trust, other = _experienced(), Trust()
     other.restore(trust.state())
     assert other.bias_sd == trust.bias_sd
-    for wrong in ([1.0], [1.0, float("nan")], [-1.0, 0.0]):
+    for wrong in ([1.0], [*trust.state()[1:], float("nan")], [*trust.state()[1:], 1.0]):
         with pytest.raises(ValueError):
             other.restore(wrong)
     assert other.bias_sd == trust.bias_sd

@@ -56,6 +56,24 @@ def test_sorting_solves_the_linear_program(terms: Terms) -> None:
         assert best.spend_micros.sum() <= terms.target_cost_micros * best.events.sum() * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("first_price", [False, True])
+def test_what_was_bought_over_target_is_brought_back_by_as_much_as_is_cheaper(first_price: bool) -> None:
+    hindsight = Hindsight(_day(auctions=6_000), first_price)
+    target = 3e5
+    alpha = hindsight.rest(NOON_MS, Terms(1e12, target), 1.01 * target * 100.0, 100.0)
+    rows = slice(int(np.searchsorted(hindsight.day.at_ms, NOON_MS)), None)
+
+    def cost(factor: float) -> float:
+        spend, events = hindsight.buy(factor * alpha, rows)
+        return float(1.01 * target * 100.0 + spend.sum()) / float(100.0 + events.sum()) / target
+
+    assert cost(1.0) == pytest.approx(1.0, abs=0.002)
+    assert cost(0.9) < 1 < cost(1.1)
+    # So much over that nothing brings it back: as near as can be.
+    nearest = hindsight.rest(NOON_MS, Terms(1e12, target), 1e3 * target * 1e6, 1e6) if first_price else target
+    assert 0.5 < nearest / target < 2.5
+
+
 @pytest.mark.parametrize("terms", [Terms(1e6), Terms(1e9, 3e5)])
 def test_no_other_multiplier_or_shade_buys_more_in_first_price(terms: Terms) -> None:
     day = _day(auctions=6_000)

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacing.control import kernels, reference
-from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_STEP
+from pacing.control.curves.reference import at_bin
+from pacing.control.grid import ALPHA_BINS, ALPHA_CENTRE, CURVE_BINS, Z_LOW, Z_STEP
 from pacing.control.prior import MarketPrior
+from pacing.control.shades.reference import NO_SHADES, Line
+from pacing.control.shades.reference import first_price as won_and_bid
 
 pytestmark = pytest.mark.kernels
 
@@ -33,7 +36,14 @@ def _mass(seed: int, rows: float) -> np.ndarray:
     return (mass / max(mass.sum(), 1e-9) * rows).astype(np.float32)
 
 
-def _refreshed(seed: int, rows: float, spread: float, current: int = 1) -> tuple[np.ndarray, ...]:
+def _refreshed(
+    seed: int,
+    rows: float,
+    spread: float,
+    current: int = 1,
+    first_share: float = 0.0,
+    line: Line = NO_SHADES,
+) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed + 1_000)
     curves, mass = _curves(seed), _mass(seed, rows)
     weight = rng.random((1, BUCKETS)).astype(np.float32)
@@ -46,26 +56,32 @@ def _refreshed(seed: int, rows: float, spread: float, current: int = 1) -> tuple
     spreads = np.full((1, BUCKETS), spread)
     kernels.refresh_forecasts(
         np.zeros(1, np.int64), np.zeros(1, np.int64), mass, weight, curves, 300.0, current, traffic, level, log_price,
-        spreads, centre, own_map, tables,
+        spreads, centre, np.array([first_share]), np.array([line]), own_map, tables,
     )  # fmt: skip
     return curves, mass, weight, traffic, level, log_price, spreads, own_map, tables
 
 
 @pytest.mark.parametrize("rows", [0.0, 5.0, 4_000.0])
 @pytest.mark.parametrize("spread", [0.0, 0.4])
-def test_forecast_equals_the_plain_sum(rows: float, spread: float) -> None:
-    curves, mass, weight, traffic, level, log_price, spreads, own_map, tables = _refreshed(3, rows, spread)
+@pytest.mark.parametrize(
+    ("first_share", "line"), [(0.0, NO_SHADES), (0.3, (-0.5, -0.3, 0.25)), (1.0, (0.1, -0.6, 4.0))]
+)
+def test_forecast_equals_the_plain_sum(rows: float, spread: float, first_share: float, line: Line) -> None:
+    curves, mass, weight, traffic, level, log_price, spreads, own_map, tables = _refreshed(
+        3, rows, spread, first_share=first_share, line=line
+    )
     expected_map = reference.fit_map(mass[0], weight[0], curves[2, 0], 300.0, range(CURVE_BINS))
     np.testing.assert_allclose(own_map[0], expected_map, atol=2e-3)
     market = reference.Market(curves[0, 0], curves[1, 0])
     for part, rows_of in ((0, kernels.CURRENT_VALUE), (1, kernels.LATER_VALUE)):
         values, costs = reference.forecast_row(
-            market, own_map[0].tolist(), traffic[0, part], level[0], log_price[0], spreads[0], 13.0, current=1
-        )
+            market, own_map[0].tolist(), traffic[0, part], level[0], log_price[0], spreads[0], 13.0, 1,
+            first_share, line,
+        )  # fmt: skip
         np.testing.assert_allclose(tables[0, rows_of], values, rtol=2e-4, atol=1e-6)
         np.testing.assert_allclose(tables[0, rows_of + 1], costs, rtol=2e-4, atol=1e-3)
     _, costs = reference.forecast_row(
-        market, own_map[0].tolist(), traffic[0, 2], level[0], log_price[0], spreads[0], 13.0, current=1
+        market, own_map[0].tolist(), traffic[0, 2], level[0], log_price[0], spreads[0], 13.0, 1, first_share, line
     )
     np.testing.assert_allclose(tables[0, kernels.DAY_COST], costs, rtol=2e-4, atol=1e-3)
 
@@ -88,7 +104,7 @@ def test_no_campaigns_is_no_work() -> None:
     )
     assert len(out_log_alpha) == 0
     sums = np.zeros((1, kernels.SUM_COLUMNS))
-    kernels.sum_auctions(*(np.zeros(0, t) for t in ("i8", "u1", "u1", "f8", "f8", "f8", "f8", "f8")), sums)
+    kernels.sum_auctions(*(np.zeros(0, t) for t in ("i8", "u1", "u1", "f8", "f8", "f8", "f8")), sums)
     assert not sums.any()
 
 
@@ -215,60 +231,45 @@ def test_thresholds_are_binned_by_what_each_auction_told(
 def test_sums_add_up_by_campaign_and_skip_strangers() -> None:
     row = np.array([0, 1, -1, 0])
     first, won = np.array([1, 0, 0, 1], np.uint8), np.array([1, 0, 1, 0], np.uint8)
-    probability, alpha = np.array([0.1, 0.2, 0.3, 0.1]), np.full(4, 1e6)
+    probability = np.array([0.1, 0.2, 0.3, 0.1])
     bid = np.array([50_000.0, 1.0, 1.0, 100_000.0])
     paid, told = np.array([50_000.0, -1, -1, -1]), np.array([-1.0, 2_000.0, -1, 80_000.0])
     sums = np.zeros((2, kernels.SUM_COLUMNS))
-    kernels.sum_auctions(row, first, won, probability, alpha, bid, paid, told, sums)
+    kernels.sum_auctions(row, first, won, probability, bid, paid, told, sums)
     assert sums[:, kernels.SUM_ROWS].tolist() == [2, 1]
     assert sums[:, kernels.SUM_TOLD].tolist() == [1, 1]
     assert sums[0, kernels.SUM_LOG_TOLD] == pytest.approx(math.log(80_000))
     assert sums[0, kernels.SUM_LOG_PRICE] == pytest.approx(math.log(50_000))
-    assert sums[0, kernels.SUM_LOG_SHADE] == pytest.approx(0.1 * math.log(0.5))
     assert sums[:, kernels.SUM_FIRST].tolist() == pytest.approx([0.2, 0.0])
     assert sums[:, kernels.SUM_SECOND].tolist() == pytest.approx([0.0, 0.2])
 
 
-def test_expected_outcome_equals_the_plain_one_for_both_prices() -> None:
+@pytest.mark.parametrize("line", [(-0.3, 0.0, 0.2), (-0.6, -0.3, 0.25)])
+def test_expected_outcome_equals_the_plain_one_for_both_prices(line: Line) -> None:
     curves, _, _, _, _, _, _, own_map, _ = _refreshed(8, 4_000.0, 0.0)
     market = reference.Market(curves[0, 0], curves[1, 0])
     unit = np.zeros((1, 2))
     one = np.ones(1)
     kernels.expect_outcomes(
-        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, -0.3 * one, 0.25 * one,
+        np.zeros(1, np.int64), np.zeros(1, np.int64), curves, 2, own_map, 13.2 * one, np.array([line]), 0.25 * one,
         -4.0 * one, 9.5 * one, unit,
     )  # fmt: skip
     second = reference.impression(market, 2, own_map[0].tolist(), 13.2 - 4.0 - 9.5, -4.0, 9.5)
-    shaded = reference.impression(market, 2, own_map[0].tolist(), 12.9 - 4.0 - 9.5, -4.0, 9.5)
-    assert unit[0, 0] == pytest.approx(0.75 * second[0] + 0.25 * shaded[0], rel=1e-5)
-    assert unit[0, 1] == pytest.approx(0.75 * second[1] + 0.25 * math.exp(12.9) * shaded[0], rel=1e-5)
+    values = [at_bin(curves[0, 0, 2].tolist(), position) for position in own_map[0].tolist()]
+    won, bid = won_and_bid(values, (13.2 - 4.0 - 9.5 - Z_LOW) / Z_STEP, line)
+    assert unit[0, 0] == pytest.approx(0.75 * second[0] + 0.25 * math.exp(-4.0) * won, rel=1e-5)
+    assert unit[0, 1] == pytest.approx(0.75 * second[1] + 0.25 * math.exp(-4.0 + 13.2) * won * bid, rel=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 50),
-    first_share=st.sampled_from([0.0, 0.3, 1.0]),
-    log_shade=st.floats(-2.0, 0.0),
-    offset=st.floats(-30.0, 30.0),
-)
-def test_costs_of_the_running_bucket_are_those_of_both_prices(
-    seed: int, first_share: float, log_shade: float, offset: float
-) -> None:
-    values, costs = _second_price_tables(seed)
+@pytest.mark.parametrize("offset", [-60.0, -3.3, 0.0, 20.5, 70.0])
+def test_costs_of_the_running_bucket_are_read_off_its_table(offset: float) -> None:
+    _, costs = _second_price_tables(3)
     tables = np.zeros((2, kernels.TABLE_ROWS, ALPHA_BINS), np.float32)
-    tables[1, kernels.CURRENT_VALUE], tables[1, kernels.CURRENT_COST] = values, costs
+    tables[1, kernels.CURRENT_COST] = costs
     centre, out = np.array([0.0, 13.0]), np.full(1, 7.0)
-    log_alpha = 13.0 + offset * Z_STEP
-    kernels.current_costs(
-        np.array([1]), tables, centre, np.array([log_alpha]), np.array([first_share]), np.array([log_shade]), out
-    )
-    row = tables[1].astype(float).tolist()
-    plain = reference.current_cost(
-        row[kernels.CURRENT_VALUE], row[kernels.CURRENT_COST], 13.0, log_alpha, first_share, log_shade
-    )
-    assert out[0] == pytest.approx(plain, rel=1e-6)
-    none = np.zeros(0)
-    kernels.current_costs(np.zeros(0, np.int64), tables, centre, none, none, none, none)
+    kernels.current_costs(np.array([1]), tables, centre, np.array([13.0 + offset * Z_STEP]), out)
+    assert out[0] == pytest.approx(at_bin(costs.tolist(), offset + ALPHA_CENTRE), rel=1e-6)
+    kernels.current_costs(np.zeros(0, np.int64), tables, centre, np.zeros(0), np.zeros(0))
 
 
 def test_cost_slopes_are_the_derivative_of_cost() -> None:
@@ -306,7 +307,7 @@ def test_censored_auctions_recover_the_shape() -> None:
     for _ in range(3):
         kernels.refresh_forecasts(
             np.zeros(1, np.int64), np.zeros(1, np.int64), mass, np.ones((1, BUCKETS), np.float32), curves, 10.0, 0,
-            np.ones((1, 3, BUCKETS)), flat, flat, flat, np.zeros(1), own_map, tables,
+            np.ones((1, 3, BUCKETS)), flat, flat, flat, np.zeros(1), np.zeros(1), np.zeros((1, 3)), own_map, tables,
         )  # fmt: skip
-    share_under = reference.at_bin(prior.told_cdf[0, 0].tolist(), float(own_map[0, cut]))
+    share_under = at_bin(prior.told_cdf[0, 0].tolist(), float(own_map[0, cut]))
     assert share_under == pytest.approx(0.3, abs=0.01)

@@ -92,6 +92,17 @@ def test_price_shock_at_noon_is_absorbed(flat_history: MarketHistory) -> None:
     assert _share(day, AMPLE, TARGET, flat_history) >= 0.92
 
 
+def test_traffic_that_left_is_not_waited_for(flat_history: MarketHistory) -> None:
+    """The optimum knows of the drop beforehand; who waits for it to return reaches 0.961."""
+    dropped = draw_day(8, auctions=17_000, traffic=lambda at: np.where(at < 0.46, 1.0, 0.45))
+    assert _share(dropped, BUDGET, 0.0, flat_history) >= 0.967
+
+
+def test_a_crowd_is_not_taken_for_the_rest_of_the_day(flat_history: MarketHistory) -> None:
+    crowded = draw_day(7, auctions=28_000, traffic=lambda at: np.where((at >= 0.625) & (at < 0.71), 3.0, 1.0))
+    assert _share(crowded, BUDGET, 0.0, flat_history) >= 0.98
+
+
 @pytest.mark.parametrize("shade", [0.5, 0.8])
 def test_first_price_pays_what_it_bids(shade: float, flat_history: MarketHistory) -> None:
     """A shade that never changes: cost per event is shade * alpha whatever is won, so both optima have closed forms."""
