@@ -164,12 +164,16 @@ def test_only_where_no_prices_are_told_bids_are_scattered() -> None:
         rows = feedback_of(kind, rng, draw_prices(rng, 3_000))
         made = []
         for learner in (still, *scattered):
-            learner.observe(rows)
+            learner.observe(rows[:1_500])
+            learner.refresh()
+            learner.observe(rows[1_500:])
             made.append(shaded(learner, values))
         assert (made[0] == made[1]).all() == (kind != "win_loss")
         assert (made[0] == made[2]).all() == (kind != "win_loss")
         again = LandscapeLearner()
-        again.observe(rows)
+        again.observe(rows[:1_500])
+        again.refresh()
+        again.observe(rows[1_500:])
         assert (shaded(again, values) == made[1]).all(), "the same feedback, the same bids"
 
 
