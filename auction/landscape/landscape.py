@@ -21,7 +21,7 @@ __all__ = ["Landscape", "LandscapeLearner", "LandscapeSettings", "landscape_idx"
 
 _STATE_VERSION = 2
 _HELD = (
-    "exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses",
+    "exact", "wins", "losses", "told", "fresh_exact", "fresh_wins", "fresh_losses", "fresh",
     "scores", "win_probs", "level_probs", "shapes",
 )  # fmt: skip
 _FAMILY_STEP = 0.1
@@ -135,9 +135,11 @@ class LandscapeLearner:
             exact=np.zeros((memories, ROW_COUNT, bins + 1)),
             wins=np.zeros((memories, ROW_COUNT, bins)),
             losses=np.zeros((memories, ROW_COUNT, bins)),
+            told=np.zeros(ROW_COUNT),
             fresh_exact=np.zeros((ROW_COUNT, bins + 1)),
             fresh_wins=np.zeros((ROW_COUNT, bins)),
             fresh_losses=np.zeros((ROW_COUNT, bins)),
+            fresh=np.zeros(ROW_COUNT),
             scores=np.zeros((memories, ROW_COUNT, ESTIMATES)),
             win_probs=np.broadcast_to(root, (memories, ROW_COUNT, ESTIMATES, bins)).copy(),
             level_variance=(self.settings.level_walk / bin_width) ** 2,
@@ -189,6 +191,7 @@ class LandscapeLearner:
                 np.add.at(self._evidence.fresh_exact, (level[exact], most_bins[exact]), 1.0)
                 np.add.at(self._evidence.fresh_wins, (level[bounded], most_bins[bounded]), 1.0)
                 np.add.at(self._evidence.fresh_losses, (level[lost], least_bins[lost]), 1.0)
+                np.add.at(self._evidence.fresh, level[told], 1.0)
             count = int(told.sum())
             self._fresh += count
             self.observed += count

@@ -31,7 +31,9 @@ class Evidence(NamedTuple):
         root_win_probs: f8[B].
         half_lives: f8[M], auctions after which evidence counts half.
         exact: f8[M, L, B + 1]; wins, losses: f8[M, L, B], faded.
+        told: f8[L], auctions ever told of, up to the last refresh.
         fresh_exact, fresh_wins, fresh_losses: the same without the M axis, since the last refresh; not faded.
+        fresh: f8[L], how many those are.
         family_win_probs: f8[J, B], F of each member of the family of smooth distributions.
         family_log_masses: f8[B + 1, J], logarithm of the probability that a price lies in each bin.
         family_log_wins, family_log_losses: f8[B, J], of F and of 1 - F at each edge.
@@ -53,9 +55,11 @@ class Evidence(NamedTuple):
     exact: np.ndarray
     wins: np.ndarray
     losses: np.ndarray
+    told: np.ndarray
     fresh_exact: np.ndarray
     fresh_wins: np.ndarray
     fresh_losses: np.ndarray
+    fresh: np.ndarray
     scores: np.ndarray
     win_probs: np.ndarray
     level_variance: float
@@ -84,23 +88,6 @@ def log_likelihood(exact: np.ndarray, wins: np.ndarray, losses: np.ndarray, win_
 
 
 @njit(cache=True, nogil=True)
-def longest_memory(evidence: Evidence) -> int:
-    """Which memory fades least, of those that stay where they are."""
-    longest = 0
-    for m in range(evidence.half_lives.shape[0] - 1):
-        if evidence.half_lives[m] > evidence.half_lives[longest]:
-            longest = m
-    return longest
-
-
-@njit(cache=True, nogil=True)
-def weight_held(evidence: Evidence, row: int) -> float:
-    """All evidence of one landscape, as the longest memory weighs it."""
-    m = longest_memory(evidence)
-    return evidence.exact[m, row].sum() + evidence.wins[m, row].sum() + evidence.losses[m, row].sum()
-
-
-@njit(cache=True, nogil=True)
 def follow_level(evidence: Evidence, row: int, count: float) -> None:
     """Move what the last memory of one landscape holds to where `count` fresh auctions have the level of prices."""
     fresh_exact = evidence.fresh_exact[row]
@@ -123,7 +110,7 @@ def score_memories(evidence: Evidence, row: int, count: float, strength: float, 
     fresh_exact = evidence.fresh_exact[row]
     fresh_wins = evidence.fresh_wins[row]
     fresh_losses = evidence.fresh_losses[row]
-    foretold_any = weight_held(evidence, row) > NO_EVIDENCE
+    foretold_any = evidence.told[row] > NO_EVIDENCE
     for m in range(evidence.half_lives.shape[0]):
         for e in range(ESTIMATES):
             if foretold_any:
@@ -141,7 +128,7 @@ def take_fresh(evidence: Evidence, row: int, strength: float, score_half_life: f
     fresh_exact = evidence.fresh_exact[row]
     fresh_wins = evidence.fresh_wins[row]
     fresh_losses = evidence.fresh_losses[row]
-    count = fresh_exact.sum() + fresh_wins.sum() + fresh_losses.sum()
+    count = evidence.fresh[row]
     if count <= NO_EVIDENCE:
         return
     score_memories(evidence, row, count, strength, score_half_life)
@@ -155,6 +142,8 @@ def take_fresh(evidence: Evidence, row: int, strength: float, score_half_life: f
     fresh_exact[:] = 0.0
     fresh_wins[:] = 0.0
     fresh_losses[:] = 0.0
+    evidence.told[row] += count
+    evidence.fresh[row] = 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -251,7 +240,10 @@ def mix_memories(evidence: Evidence, row: int, out: np.ndarray, out_trials: np.n
             for k in range(bins):
                 out[k] += weight * estimate[k]
                 out_trials[k] += weight * (each if e == EXPECTED else wins[k] + losses[k])
-    few_seen = evidence.exact[longest_memory(evidence), row].sum() <= SEEN_ENOUGH * weight_held(evidence, row)
+    longest = evidence.half_lives[:-1].argmax()
+    exact = evidence.exact[longest, row].sum()
+    held = exact + evidence.wins[longest, row].sum() + evidence.losses[longest, row].sum()
+    few_seen = exact <= SEEN_ENOUGH * held
     for k in range(bins):
         out[k] = min(out[k] / total, 1.0)
         out_trials[k] = out_trials[k] / total if few_seen else 0.0
@@ -289,16 +281,26 @@ def refresh_landscapes(
     """
     rows = evidence.parents.shape[0]
     trials = np.empty(edges_micros.shape[0], np.float64)
+    ignorant = np.full(rows + 1, -1, np.int64)  # of the leaves of each row, one that nothing was told of: all are alike
     for step in range(rows):
         row = rows - 1 - step
         take_fresh(evidence, row, strength, score_half_life)
         parent = evidence.parents[row]
         prior = out_win_probs[parent] if parent >= 0 else evidence.root_win_probs
-        if weight_held(evidence, row) > NO_EVIDENCE:
+        is_told_of = evidence.told[row] > NO_EVIDENCE
+        if row < out_counts.shape[0] and not is_told_of and ignorant[parent] >= 0:
+            twin = ignorant[parent]
+            out_win_probs[row] = out_win_probs[twin]
+            pieces = out_counts[twin]
+            out_counts[row] = pieces
+            out_from_micros[row, :pieces] = out_from_micros[twin, :pieces]
+            out_bids_micros[row, :pieces] = out_bids_micros[twin, :pieces]
+            continue
+        if is_told_of:
             estimate_memories(evidence, row, prior, strength, rounds)
             mix_memories(evidence, row, out_win_probs[row], trials)
         else:
-            out_win_probs[row, :] = prior
+            out_win_probs[row] = prior
             trials[:] = 0.0
         if row < out_counts.shape[0]:
             if trials.sum() > NO_EVIDENCE:
@@ -307,3 +309,5 @@ def refresh_landscapes(
             out_counts[row] = build_envelope(
                 edges_micros, out_win_probs[row], out_from_micros[row], out_bids_micros[row]
             )
+            if not is_told_of:
+                ignorant[parent] = row

@@ -56,9 +56,11 @@ def empty(bins: int) -> Evidence:
         exact=np.zeros((memories, rows, bins + 1)),
         wins=np.zeros((memories, rows, bins)),
         losses=np.zeros((memories, rows, bins)),
+        told=np.zeros(rows),
         fresh_exact=np.zeros((rows, bins + 1)),
         fresh_wins=np.zeros((rows, bins)),
         fresh_losses=np.zeros((rows, bins)),
+        fresh=np.zeros(rows),
         scores=np.zeros((memories, rows, ESTIMATES)),
         win_probs=np.broadcast_to(root, (memories, rows, ESTIMATES, bins)).copy(),
         level_variance=LEVEL_VARIANCE,
@@ -112,6 +114,7 @@ def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int
             fresh = (evidence.fresh_exact, evidence.fresh_wins, evidence.fresh_losses)
             for column, amounts in zip(fresh, told, strict=True):
                 column[row] = amounts
+            evidence.fresh[row] = sum(amounts.sum() for amounts in told)
             landscape.fresh = reference.Told(*(amounts.astype(float).tolist() for amounts in told))
         columns = (normals, uniforms, SPREAD, out, counts, starts, bids)
         refresh_landscapes(evidence, edges, STRENGTH, SCORE_HALF_LIFE, ROUNDS, *columns)
