@@ -147,8 +147,9 @@ def take_fresh(evidence: Evidence, row: int, strength: float, score_half_life: f
 
 
 @njit(cache=True, nogil=True)
-def blend_family(evidence: Evidence, m: int, row: int, prior: np.ndarray, out_base: np.ndarray) -> None:
-    """What one memory of one landscape is expected to look like before its evidence is taken bin by bin, to f8[B].
+def blend_family(evidence: Evidence, m: int, row: int, prior: np.ndarray, out_base: np.ndarray) -> float:
+    """What one memory of one landscape is expected to look like before its evidence is taken bin by bin, to f8[B]; the
+    share of the family in it.
 
     The mean of the prior (which has half of the weight beforehand) and of all members of the family, each as likely as
     it makes the evidence.
@@ -185,16 +186,19 @@ def blend_family(evidence: Evidence, m: int, row: int, prior: np.ndarray, out_ba
                 out_base[k] += weight * evidence.family_win_probs[j, k]
     for k in range(bins):
         out_base[k] = min(out_base[k] / total, 1.0)
+    return 1.0 - math.exp(of_prior - best) / total
 
 
 @njit(cache=True, nogil=True)
-def estimate_memories(evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int) -> None:
-    """Both estimates of one landscape under every memory, in place."""
+def estimate_memories(
+    evidence: Evidence, row: int, prior: np.ndarray, strength: float, rounds: int, out_family: np.ndarray
+) -> None:
+    """Both estimates of one landscape under every memory, in place; to f8[M], the share of the family in the first."""
     memories = evidence.half_lives.shape[0]
     bins = prior.shape[0]
     found = np.empty((ESTIMATES, bins), np.float64)
     for m in range(memories):
-        blend_family(evidence, m, row, prior, found[EXPECTED])
+        out_family[m] = blend_family(evidence, m, row, prior, found[EXPECTED])
         estimate_win_probs(
             evidence.exact[m, row],
             evidence.wins[m, row],
@@ -216,11 +220,12 @@ def estimate_memories(evidence: Evidence, row: int, prior: np.ndarray, strength:
 
 
 @njit(cache=True, nogil=True)
-def mix_memories(evidence: Evidence, row: int, out: np.ndarray, out_trials: np.ndarray) -> None:
+def mix_memories(evidence: Evidence, row: int, family: np.ndarray, out: np.ndarray, out_trials: np.ndarray) -> None:
     """Mix all estimates of one landscape by likelihood, to f8[B].
 
     `out_trials` (f8[B]) is how many bids at each edge the mixture rests on, by weight: for an estimate bin by bin those
-    made there, for one of the family as many everywhere, since all of them tell of its few parameters. 0 where prices
+    made there, for the family (f8[M], its share in what is expected) as many everywhere, since all of them tell of its
+    few parameters. 0 where prices
     are seen in more than a few auctions, which teach about other bids too.
     """
     bins = out.shape[0]
@@ -232,14 +237,15 @@ def mix_memories(evidence: Evidence, row: int, out: np.ndarray, out_trials: np.n
     for m in range(memories):
         wins = evidence.wins[m, row]
         losses = evidence.losses[m, row]
-        each = FAMILY_SURENESS * (wins.sum() + losses.sum())
+        each = FAMILY_SURENESS * family[m] * (wins.sum() + losses.sum())
         for e in range(ESTIMATES):
             weight = math.exp(evidence.scores[m, row, e] - best)
             total += weight
             estimate = evidence.win_probs[m, row, e]
             for k in range(bins):
                 out[k] += weight * estimate[k]
-                out_trials[k] += weight * (each if e == EXPECTED else wins[k] + losses[k])
+                own = wins[k] + losses[k]
+                out_trials[k] += weight * (each + (1.0 - family[m]) * own if e == EXPECTED else own)
     longest = evidence.half_lives[:-1].argmax()
     exact = evidence.exact[longest, row].sum()
     held = exact + evidence.wins[longest, row].sum() + evidence.losses[longest, row].sum()
@@ -281,6 +287,7 @@ def refresh_landscapes(
     """
     rows = evidence.parents.shape[0]
     trials = np.empty(edges_micros.shape[0], np.float64)
+    family = np.empty(evidence.half_lives.shape[0], np.float64)
     ignorant = np.full(rows + 1, -1, np.int64)  # of the leaves of each row, one that nothing was told of: all are alike
     for step in range(rows):
         row = rows - 1 - step
@@ -297,8 +304,8 @@ def refresh_landscapes(
             out_bids_micros[row, :pieces] = out_bids_micros[twin, :pieces]
             continue
         if is_told_of:
-            estimate_memories(evidence, row, prior, strength, rounds)
-            mix_memories(evidence, row, out_win_probs[row], trials)
+            estimate_memories(evidence, row, prior, strength, rounds, family)
+            mix_memories(evidence, row, family, out_win_probs[row], trials)
         else:
             out_win_probs[row] = prior
             trials[:] = 0.0

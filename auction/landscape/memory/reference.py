@@ -46,6 +46,8 @@ class Memory:
     told: Told
     estimates: list[list[float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    family: float = 0.0
+    """Its share in what is expected."""
 
     def take(self, fresh: Told, strength: float, score_half_life: float) -> None:
         """Score what was foretold, if anything was, then remember what came."""
@@ -60,13 +62,13 @@ class Memory:
 
     def estimate(self, prior: Sequence[float], family: Sequence[Sequence[float]], estimate: Estimate) -> None:
         """Both estimates, from what is remembered."""
-        base = blended(self.told, prior, family)
+        base, self.family = blended(self.told, prior, family)
         self.estimates = [base, estimate(self.told.exact, self.told.wins, self.told.losses, base)]
 
     def trials(self) -> list[list[float]]:
         """How many bids at each edge the two estimates rest on."""
         here = [won + lost for won, lost in zip(self.told.wins, self.told.losses, strict=True)]
-        return [[FAMILY_SURENESS * sum(here)] * len(here), here]
+        return [[FAMILY_SURENESS * self.family * sum(here) + (1.0 - self.family) * own for own in here], here]
 
 
 @dataclass
@@ -115,14 +117,15 @@ def log_likelihood(told: Told, win_probs: Sequence[float]) -> float:
     return sum(weight * math.log(max(chance, SURE)) for weight, chance in terms)
 
 
-def blended(told: Told, prior: Sequence[float], family: Sequence[Sequence[float]]) -> list[float]:
+def blended(told: Told, prior: Sequence[float], family: Sequence[Sequence[float]]) -> tuple[list[float], float]:
     """The mean of the prior, which counts as much as the whole family beforehand, and of all members of the family,
-    each as likely as it makes what was told."""
+    each as likely as it makes what was told; and the share of the family in it."""
     logs = [log_likelihood(told, prior) + math.log(len(family)), *(log_likelihood(told, member) for member in family)]
     weights = [math.exp(one - max(logs)) for one in logs]
     weights = [weights[0], *(w if w > NEGLIGIBLE else 0.0 for w in weights[1:])]
     columns = zip(prior, *family, strict=True)
-    return [sum(w * f for w, f in zip(weights, column, strict=True)) / sum(weights) for column in columns]
+    mean = [sum(w * f for w, f in zip(weights, column, strict=True)) / sum(weights) for column in columns]
+    return mean, 1.0 - weights[0] / sum(weights)
 
 
 @dataclass
