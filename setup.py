@@ -16,6 +16,7 @@ PACKAGES = [
     "auction.campaigns",
     "auction.landscape",
     "auction.landscape.exploration",
+    "auction.landscape.level",
     "auction.landscape.memory",
     "auction.predictor",
     "auction.predictor.waiting",

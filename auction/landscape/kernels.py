@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 
 NO_EVIDENCE = 1e-9
+SURE = 1e-6
+"""No event is held less probable, lest one that comes all the same decides everything."""
 
 
 class Landscape(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from dataclasses import dataclass
@@ -10,17 +11,23 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
-from auction.landscape.kernels import Landscape
-from auction.landscape.memory.kernels import SURE, Evidence, refresh_landscapes
+from auction.landscape.kernels import SURE, Landscape
+from auction.landscape.memory.kernels import ESTIMATES, Evidence, refresh_landscapes
 from auction.landscape.segments import LEAF_COUNT, ROW_COUNT, ancestry, landscape_idx, parent_rows
 from pacing.facts import AuctionType
 from pacing.money import MAX_PRICE_MICROS
 
 __all__ = ["Landscape", "LandscapeLearner", "LandscapeSettings", "landscape_idx"]
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
+_HELD = (
+    "exact", "wins", "losses", "told", "fresh_exact", "fresh_wins", "fresh_losses", "fresh",
+    "scores", "win_probs", "level_probs", "shapes",
+)  # fmt: skip
 _FAMILY_STEP = 0.1
 _FAMILY_SIGMAS = (0.1, 0.2, 0.4, 0.6, 0.9, 1.3, 1.9)
+_LEVEL_REACH = 1.04
+"""How far the price level is looked for at once, in its logarithm: a factor of 2.8."""
 _REFRESH_AT_LEAST, _REFRESH_AT_MOST = 20, 2_000
 
 
@@ -32,6 +39,9 @@ class LandscapeSettings:
         lowest_micros, highest_micros: first and last edge; no bid is shaded to more than the last.
         bins: edges, spaced evenly in the logarithm.
         half_lives: lengths of memory, in auctions, between which the likelihood of what follows decides.
+        level_half_life: length of one more memory, whose evidence moves along with the price level.
+        level_walk: standard deviation of the logarithm of the price level, an auction.
+        level_jumps: probability that the price level jumps, an auction.
         score_half_life: how long that likelihood is remembered, in auctions.
         strength: how many auctions a parent's word counts for.
         rounds: of the iteration for mixed feedback, a refresh.
@@ -42,6 +52,9 @@ class LandscapeSettings:
     highest_micros: int = 2_000_000
     bins: int = 512
     half_lives: tuple[float, ...] = (500.0, 2_500.0, 15_000.0, 150_000.0)
+    level_half_life: float = 40_000.0
+    level_walk: float = 5e-4
+    level_jumps: float = 1e-5
     score_half_life: float = 4_000.0
     strength: float = 50.0
     rounds: int = 25
@@ -57,6 +70,12 @@ class LandscapeSettings:
             raise ValueError(f"bins {self.bins}: not in 2..4096")
         if not self.half_lives or min(self.half_lives) <= 0:
             raise ValueError(f"half_lives {self.half_lives}: not positive")
+        if not 0 < self.level_walk <= 1:
+            raise ValueError(f"level_walk {self.level_walk}: not in 0..1, above 0")
+        if not 0 < self.level_jumps < 1:
+            raise ValueError(f"level_jumps {self.level_jumps}: not between 0 and 1")
+        if self.level_half_life <= 0:
+            raise ValueError(f"level_half_life {self.level_half_life}: not positive")
         if self.strength <= 0 or self.score_half_life <= 0 or self.rounds < 1:
             raise ValueError("strength, score_half_life, rounds: not positive")
         if not 0 <= self.exploration <= 10:
@@ -104,22 +123,31 @@ class LandscapeLearner:
     def __init__(self, settings: LandscapeSettings | None = None) -> None:
         self.settings = settings or LandscapeSettings()
         self.edges_micros = price_edges(self.settings)
-        bins, memories = self.settings.bins, len(self.settings.half_lives)
+        bins, memories = self.settings.bins, len(self.settings.half_lives) + 1
         root = np.arange(1, bins + 1, dtype=np.float64) / (bins + 1)
+        bin_width = float(np.log(self.settings.highest_micros / self.settings.lowest_micros)) / (bins - 1)
+        reach = min(math.ceil(_LEVEL_REACH / bin_width), bins)
         self._evidence = Evidence(
             parents=parent_rows(),
             root_win_probs=root,
-            half_lives=np.array(self.settings.half_lives, np.float64),
+            half_lives=np.array((*self.settings.half_lives, self.settings.level_half_life), np.float64),
             **_family_columns(self.edges_micros),
             exact=np.zeros((memories, ROW_COUNT, bins + 1)),
             wins=np.zeros((memories, ROW_COUNT, bins)),
             losses=np.zeros((memories, ROW_COUNT, bins)),
+            told=np.zeros(ROW_COUNT),
             fresh_exact=np.zeros((ROW_COUNT, bins + 1)),
             fresh_wins=np.zeros((ROW_COUNT, bins)),
             fresh_losses=np.zeros((ROW_COUNT, bins)),
-            scores=np.zeros((memories, ROW_COUNT)),
-            win_probs=np.broadcast_to(root, (memories, ROW_COUNT, bins)).copy(),
+            fresh=np.zeros(ROW_COUNT),
+            scores=np.zeros((memories, ROW_COUNT, ESTIMATES)),
+            win_probs=np.broadcast_to(root, (memories, ROW_COUNT, ESTIMATES, bins)).copy(),
+            level_variance=(self.settings.level_walk / bin_width) ** 2,
+            level_jumps=self.settings.level_jumps,
+            level_probs=np.zeros((ROW_COUNT, 2 * reach + 1)),
+            shapes=np.broadcast_to(root, (ROW_COUNT, bins)).copy(),
         )
+        self._evidence.level_probs[:, reach] = 1.0
         self._ancestry = ancestry()
         self._lock = threading.Lock()
         self._fresh = 0
@@ -163,6 +191,7 @@ class LandscapeLearner:
                 np.add.at(self._evidence.fresh_exact, (level[exact], most_bins[exact]), 1.0)
                 np.add.at(self._evidence.fresh_wins, (level[bounded], most_bins[bounded]), 1.0)
                 np.add.at(self._evidence.fresh_losses, (level[lost], least_bins[lost]), 1.0)
+                np.add.at(self._evidence.fresh, level[told], 1.0)
             count = int(told.sum())
             self._fresh += count
             self.observed += count
@@ -204,12 +233,7 @@ class LandscapeLearner:
     def save(self, path: Path) -> None:
         """Write all evidence to `path` (npz), whole or not at all."""
         with self._lock:
-            held = {
-                name: getattr(self._evidence, name).copy()
-                for name in (
-                    "exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses", "scores", "win_probs"
-                )
-            }  # fmt: skip
+            held = {name: getattr(self._evidence, name).copy() for name in _HELD}
             observed = self.observed
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
@@ -239,8 +263,7 @@ class LandscapeLearner:
                 saved["half_lives"], self._evidence.half_lives
             ):
                 raise ValueError(f"{path}: made with other bins or half-lives")
-            fields = ("exact", "wins", "losses", "fresh_exact", "fresh_wins", "fresh_losses", "scores", "win_probs")
-            held = {name: saved[name] for name in fields}
+            held = {name: saved[name] for name in _HELD}
             for name, values in held.items():
                 target = getattr(self._evidence, name)
                 if values.shape != target.shape:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.predictor.rivals import MODULES, RIVER, VOWPAL_WABBIT, installed
-from benchmarks.predictor.run import FIRST_IMPRESSIONS, PARTS, SHIPPED, run_part
+from benchmarks.predictor.run import FIRST_FANS, FIRST_IMPRESSIONS, PARTS, SHIPPED, run_part
 from benchmarks.predictor.timing import time_learners
 from benchmarks.shading.command import interval
 from benchmarks.workers import running
@@ -23,6 +23,7 @@ JUDGED_ROWS = 800_000
 """Fewer say too little for a verdict."""
 MOST_BIAS = 0.02
 MOST_CALIBRATION_ERROR = 0.05
+MOST_COST_ERROR_RATIO = 0.5
 LEAST_EXAMPLES_PER_S = 1_500_000.0
 EXIT_NOT_HELD = 1
 _TIMED_ROWS = 200_000
@@ -107,6 +108,9 @@ def claims(found: Mapping[str, Scalar]) -> dict[str, bool]:
     held[f"calibration error at most {MOST_CALIBRATION_ERROR:g} in every kind of segment"] = (
         max(errors) <= MOST_CALIBRATION_ERROR
     )
+    held["error of cost per fan after 1 to 50 fans, known creators: at most half of a cold start's"] = (
+        figures["new.known_creator.cost_error_ratio"] <= MOST_COST_ERROR_RATIO
+    )
     fast = figures["fanbid_examples_per_s"] >= LEAST_EXAMPLES_PER_S
     held[f"at least {LEAST_EXAMPLES_PER_S / 1e6:g} million examples a second"] = fast
     return held
@@ -129,6 +133,9 @@ def _show(found: Mapping[str, Scalar], rivals: Sequence[str]) -> None:
     print_table("fanbid, as served: calibration error by kind of segment", ("segments", "error"), kinds)
     heads = ("campaigns of", "log-loss above the truth's", "bias", "|bias| by campaign")
     print_table(f"the first {FIRST_IMPRESSIONS:,} impressions of new campaigns", heads, _new_rows(found))
+    title = f"error of cost per fan after {FIRST_FANS[0]} to {FIRST_FANS[-1] - 1} fans"
+    sides = ("campaigns of", "with pooled priors", "viewers only", "cold", "pooled over cold")
+    print_table(title, sides, _first_fans_rows(found))
 
 
 def _settled_rows(found: Mapping[str, Scalar], rivals: Sequence[str]) -> list[list[object]]:
@@ -172,3 +179,9 @@ def _new_rows(found: Mapping[str, Scalar]) -> list[list[object]]:
             )
         rows.append([f"{words}, what pooling gains", _cell(found, f"new.{group}.pooled_gain_log_loss"), "-", "-"])
     return rows
+
+
+def _first_fans_rows(found: Mapping[str, Scalar]) -> list[list[object]]:
+    names = ("pooled_cost_error", "alone_cost_error", "cold_cost_error", "cost_error_ratio")
+    groups = (("known_creator", "known creators"), ("new_creator", "new creators"))
+    return [[words, *(_cell(found, f"new.{group}.{name}", 3) for name in names)] for group, words in groups]

@@ -10,14 +10,24 @@ from auction.predictor.features import VIEWER_FEATURES
 from auction.predictor.kernels import hash_feature
 from auction.predictor.predictor import Predictor
 from benchmarks.predictor.rivals import ALPHA, RIVER, VOWPAL_WABBIT, best_vowpal_wabbit, river, vowpal_wabbit_delayed
-from benchmarks.predictor.scores import bias, calibration_error, excess_log_loss, first_rows, log_loss, settled_rows
-from benchmarks.predictor.served import serve_stream
+from benchmarks.predictor.scores import (
+    bias,
+    calibration_error,
+    cost_error,
+    excess_log_loss,
+    first_rows,
+    log_loss,
+    settled_rows,
+)
+from benchmarks.predictor.served import serve_stream, told_every_ms
 from benchmarks.predictor.stream import Stream, draw_stream
 from pacing.facts import Goal
 
 SHIPPED = "fanbid"
 FIRST_IMPRESSIONS = 1_000
 """Of a new campaign: what its first fans are bought with."""
+FIRST_FANS = (1, 5, 20, 51)
+"""How many fans a new campaign has when what the next will cost is judged: from each to the next."""
 _ALONE_SALT = 63
 
 
@@ -68,7 +78,18 @@ def _delayed(stream: Stream, rivals: list[str]) -> dict[str, float]:
         found["delayed.vowpal_wabbit_log_loss"] = log_loss(naive, labels)
         found["delayed.vowpal_wabbit_bias"] = bias(naive, truth)
     alone = serve_stream(stream, alone_features(stream))
-    return found | _new_campaigns(stream, {"pooled": served, "alone": alone})
+    return found | _new_campaigns(stream, {"pooled": served, "alone": alone, "cold": serve_cold(stream)})
+
+
+def serve_cold(stream: Stream) -> np.ndarray:
+    """What is predicted of new campaigns, f8[n], where each has a learner to itself, which never saw anything else;
+    0 of the others."""
+    predicted = np.zeros(len(stream))
+    for which in np.flatnonzero(stream.campaigns.is_new).tolist():
+        mine = stream.campaign == which
+        if mine.any():
+            predicted[mine] = serve_stream(stream.of_campaign(which), step_ms=told_every_ms(stream))
+    return predicted
 
 
 def alone_features(stream: Stream) -> np.ndarray:
@@ -96,6 +117,12 @@ def _new_campaigns(stream: Stream, predictions: dict[str, np.ndarray]) -> dict[s
             found[f"new.{group}.{name}_excess_log_loss"] = excess_log_loss(p, truth)
             found[f"new.{group}.{name}_bias"] = bias(p, truth)
             found[f"new.{group}.{name}_campaign_error"] = calibration_error(p, truth, campaign)
+        mine = wanted[stream.campaign]
+        columns = (stream.truth[mine], stream.labels[mine], stream.campaign[mine])
+        for name, predicted in predictions.items():
+            found[f"new.{group}.{name}_cost_error"] = cost_error(predicted[mine], *columns, FIRST_FANS)
+        cold = found[f"new.{group}.cold_cost_error"]
+        found[f"new.{group}.cost_error_ratio"] = found[f"new.{group}.pooled_cost_error"] / cold if cold > 0 else 1.0
         gain = found[f"new.{group}.alone_excess_log_loss"] - found[f"new.{group}.pooled_excess_log_loss"]
         found[f"new.{group}.pooled_gain_log_loss"] = gain
     return found

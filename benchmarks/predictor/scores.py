@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
 from benchmarks.predictor.stream import Stream
@@ -30,6 +33,31 @@ def calibration_error(predicted: np.ndarray, truth: np.ndarray, segments: np.nda
     """Mean of |bias| over segments (i8[n], from 0), each weighing as many events as it truly has in expectation."""
     expected, true = np.bincount(segments, predicted), np.bincount(segments, truth)
     return float(np.abs(expected - true).sum() / true.sum())
+
+
+def cost_error(
+    predicted: np.ndarray, truth: np.ndarray, labels: np.ndarray, campaign: np.ndarray, fans: Sequence[int]
+) -> float:
+    """Mean error of what a fan is expected to cost, by campaign and by how many fans it had.
+
+    At a price that does not depend on p, that cost is the price over mean p, so its error is the sum of the true
+    probabilities over that of p, less 1, whichever its sign.
+
+    Args:
+        predicted, truth: f8[n], oldest first.
+        labels: b1[n], whether a fan was gained.
+        campaign: i8[n].
+        fans: ascending; from each to the next is judged for itself. Parts that no campaign had are left out; 0 if all.
+    """
+    errors = []
+    for which in np.unique(campaign).tolist():
+        mine = campaign == which
+        had = np.cumsum(labels[mine]) - labels[mine]
+        for low, high in pairwise(fans):
+            part = (had >= low) & (had < high)
+            if part.any():
+                errors.append(abs(float(truth[mine][part].sum() / predicted[mine][part].sum()) - 1.0))
+    return float(np.mean(errors)) if errors else 0.0
 
 
 def first_rows(campaign: np.ndarray, campaigns: int, most: int) -> np.ndarray:

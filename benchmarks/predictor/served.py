@@ -15,8 +15,14 @@ LEAST_STEP_MS = 2 * MS_PER_MINUTE
 _ROWS_A_STEP = 100
 
 
-def serve_stream(stream: Stream, features: np.ndarray | None = None) -> np.ndarray:
-    """What was predicted of each impression when it was bid for, f8[n]; `features` u4[n, 16] in place of its own."""
+def serve_stream(stream: Stream, features: np.ndarray | None = None, step_ms: int | None = None) -> np.ndarray:
+    """What was predicted of each impression when it was bid for, f8[n].
+
+    Args:
+        stream: what comes.
+        features: u4[n, 16], in place of its own.
+        step_ms: how often the learner is told; by default as often as there is something to tell.
+    """
     hashes = stream.features if features is None else features
     learner = Learner(Predictor())
     ledger = _Ledger(stream, hashes)
@@ -24,7 +30,7 @@ def serve_stream(stream: Stream, features: np.ndarray | None = None) -> np.ndarr
     ids = stream.campaigns.ids
     goals = np.full(len(ids), int(Goal.FANS))
     first_ms = int(stream.at_ms[0])
-    step_ms = _step_ms(stream)
+    step_ms = step_ms or told_every_ms(stream)
     for low_ms in range(first_ms, int(stream.at_ms[-1]) + 1, step_ms):
         now_ms = low_ms + step_ms
         shown = slice(*np.searchsorted(stream.at_ms, [low_ms, now_ms]).tolist())
@@ -36,7 +42,7 @@ def serve_stream(stream: Stream, features: np.ndarray | None = None) -> np.ndarr
     return predicted
 
 
-def _step_ms(stream: Stream) -> int:
+def told_every_ms(stream: Stream) -> int:
     """How often the learner is told: a server does it every second, but to no use where nothing came meanwhile."""
     span_ms = int(stream.at_ms[-1] - stream.at_ms[0])
     return max(LEAST_STEP_MS, span_ms * _ROWS_A_STEP // len(stream))

@@ -6,7 +6,7 @@ tastes, so no learner here has the right model. Campaigns are many, of uneven si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,6 +79,12 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.at_ms)
+
+    def of_campaign(self, which: int) -> Stream:
+        """Its impressions only, without segments."""
+        mine = np.flatnonzero(self.campaign == which)
+        columns = ("at_ms", "day", "campaign", "features", "earlier", "truth", "labels", "delays_ms")
+        return replace(self, segments={}, **{name: getattr(self, name)[mine] for name in columns})
 
 
 def draw_stream(seed: int, rows: int, days: int = DAYS) -> Stream:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from auction.landscape.kernels import win_probability
+from auction.landscape.kernels import build_envelope, win_probability
 from auction.landscape.landscape import LandscapeLearner, LandscapeSettings, landscape_idx, price_edges
 from auction.landscape.segments import LEAF_COUNT, ROW_COUNT, ancestry, parent_rows
 from pacing.facts import FEEDBACK
@@ -113,6 +113,53 @@ def test_memory_shortens_when_prices_move() -> None:
     assert win_probability(15_000, 0, still.snapshot()) == pytest.approx(before, abs=0.02)
 
 
+def test_after_a_jump_of_the_level_the_shape_need_not_be_learned_again() -> None:
+    lost = np.zeros(2)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        old, young = (LandscapeLearner(LandscapeSettings(exploration=0.0)) for _ in range(2))
+        for _ in range(20):
+            old.observe(feedback_of("win_loss", rng, draw_prices(rng, 1_000)))
+            old.refresh()
+        for _ in range(3):
+            rows = feedback_of("win_loss", rng, draw_prices(rng, 150, level=1.6))
+            for learner in (old, young):
+                learner.observe(rows)
+                learner.refresh()
+        values, prices = rng.uniform(8_000, 90_000, 300), draw_prices(rng, 50_000, level=1.6)
+        best = best_surplus(values, prices)
+        lost += [1.0 - surplus(shaded(learner, values), values, prices) / best for learner in (old, young)]
+    assert lost[0] / 5 < 0.05
+    assert lost[0] < 0.6 * lost[1]
+
+
+def test_where_prices_are_smooth_few_auctions_tell_much() -> None:
+    rng = np.random.default_rng(16)
+    learner = LandscapeLearner()
+    for _ in range(15):
+        learner.observe(feedback_of("win_loss", rng, rng.lognormal(np.log(20_000), 0.6, 100).astype(np.int64)))
+        landscape = learner.refresh()
+    for bid in (8_000, 12_000, 20_000, 30_000, 50_000):
+        truth = NormalDist(np.log(20_000), 0.6).cdf(np.log(bid))
+        assert win_probability(bid, 0, landscape) == pytest.approx(truth, abs=0.04)
+
+
+def test_leaves_that_nothing_was_told_of_are_alike() -> None:
+    rng = np.random.default_rng(17)
+    learner = LandscapeLearner()
+    told = int(landscape_idx(np.array([3]), np.array([0]), 9)[0])
+    learner.observe(feedback_of("full", rng, draw_prices(rng, 2_000), told))
+    landscape = learner.refresh()
+    for leaf in set(range(LEAF_COUNT)) - {told}:
+        count = landscape.piece_counts[leaf]
+        starts, bids = np.zeros(count + 1000), np.zeros(count + 1000, np.int64)
+        assert build_envelope(learner.edges_micros, landscape.win_probs[leaf], starts, bids) == count
+        np.testing.assert_array_equal(landscape.piece_from_micros[leaf, :count], starts[:count])
+        np.testing.assert_array_equal(landscape.piece_bids_micros[leaf, :count], bids[:count])
+        sibling = leaf ^ 1 if leaf ^ 1 != told else leaf ^ 2
+        np.testing.assert_array_equal(landscape.win_probs[leaf], landscape.win_probs[sibling])
+
+
 def test_a_price_at_the_floor_tells_only_that_nobody_bid_more() -> None:
     rng = np.random.default_rng(11)
     learner, prices = LandscapeLearner(), draw_prices(rng, 6_000)
@@ -164,12 +211,16 @@ def test_only_where_no_prices_are_told_bids_are_scattered() -> None:
         rows = feedback_of(kind, rng, draw_prices(rng, 3_000))
         made = []
         for learner in (still, *scattered):
-            learner.observe(rows)
+            learner.observe(rows[:1_500])
+            learner.refresh()
+            learner.observe(rows[1_500:])
             made.append(shaded(learner, values))
         assert (made[0] == made[1]).all() == (kind != "win_loss")
         assert (made[0] == made[2]).all() == (kind != "win_loss")
         again = LandscapeLearner()
-        again.observe(rows)
+        again.observe(rows[:1_500])
+        again.refresh()
+        again.observe(rows[1_500:])
         assert (shaded(again, values) == made[1]).all(), "the same feedback, the same bids"
 
 
@@ -234,6 +285,9 @@ def test_state_is_saved_and_refused_when_it_does_not_fit(tmp_path: Path) -> None
         ({"bins": 1}, "bins 1"),
         ({"half_lives": ()}, "half_lives"),
         ({"strength": 0.0}, "not positive"),
+        ({"level_half_life": 0.0}, "level_half_life 0"),
+        ({"level_walk": 0.0}, "level_walk 0"),
+        ({"level_jumps": 1.0}, "level_jumps 1"),
         ({"exploration": -0.1}, "exploration -0.1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auction.landscape.exploration.reference import draw_win_probs
-from auction.landscape.kernels import build_envelope, estimate_win_probs
+from auction.landscape.kernels import SURE, build_envelope, estimate_win_probs
+from auction.landscape.level.reference import walked
 from auction.landscape.memory import reference
-from auction.landscape.memory.kernels import Evidence, log_likelihood, refresh_landscapes
+from auction.landscape.memory.kernels import ESTIMATES, Evidence, log_likelihood, refresh_landscapes
 
 pytestmark = pytest.mark.kernels
 
 PARENTS = [2, 2, 3, -1]
 HALF_LIVES = [20.0, 200.0]
+LEVEL_HALF_LIFE, LEVEL_VARIANCE, LEVEL_JUMPS, REACH = 1_000.0, 0.01, 1e-3, 2
 STRENGTH, SCORE_HALF_LIFE, ROUNDS, SPREAD = 5.0, 50.0, 10, 0.4
 
 
@@ -39,23 +42,31 @@ def family(bins: int) -> np.ndarray:
 def empty(bins: int) -> Evidence:
     members = family(bins)
     masses = np.diff(members, axis=1, prepend=0.0, append=1.0)
-    rows, memories, root = len(PARENTS), len(HALF_LIVES), np.arange(1, bins + 1) / (bins + 1)
+    rows, memories, root = len(PARENTS), len(HALF_LIVES) + 1, np.arange(1, bins + 1) / (bins + 1)
+    level_probs = np.zeros((rows, 2 * REACH + 1))
+    level_probs[:, REACH] = 1.0
     return Evidence(
         parents=np.array(PARENTS, np.int32),
         root_win_probs=root,
-        half_lives=np.array(HALF_LIVES),
+        half_lives=np.array([*HALF_LIVES, LEVEL_HALF_LIFE]),
         family_win_probs=members,
-        family_log_masses=np.log(np.maximum(masses, reference.SURE)).T.copy(),
-        family_log_wins=np.log(np.maximum(members, reference.SURE)).T.copy(),
-        family_log_losses=np.log(np.maximum(1.0 - members, reference.SURE)).T.copy(),
+        family_log_masses=np.log(np.maximum(masses, SURE)).T.copy(),
+        family_log_wins=np.log(np.maximum(members, SURE)).T.copy(),
+        family_log_losses=np.log(np.maximum(1.0 - members, SURE)).T.copy(),
         exact=np.zeros((memories, rows, bins + 1)),
         wins=np.zeros((memories, rows, bins)),
         losses=np.zeros((memories, rows, bins)),
+        told=np.zeros(rows),
         fresh_exact=np.zeros((rows, bins + 1)),
         fresh_wins=np.zeros((rows, bins)),
         fresh_losses=np.zeros((rows, bins)),
-        scores=np.zeros((memories, rows)),
-        win_probs=np.broadcast_to(root, (memories, rows, bins)).copy(),
+        fresh=np.zeros(rows),
+        scores=np.zeros((memories, rows, ESTIMATES)),
+        win_probs=np.broadcast_to(root, (memories, rows, ESTIMATES, bins)).copy(),
+        level_variance=LEVEL_VARIANCE,
+        level_jumps=LEVEL_JUMPS,
+        level_probs=level_probs,
+        shapes=np.broadcast_to(root, (rows, bins)).copy(),
     )
 
 
@@ -65,10 +76,16 @@ def plain(bins: int) -> list[reference.Landscape]:
     def nothing() -> reference.Told:
         return reference.Told([0.0] * (bins + 1), [0.0] * bins, [0.0] * bins)
 
-    return [
-        reference.Landscape(parent, [reference.Memory(length, nothing(), root) for length in HALF_LIVES], nothing())
-        for parent in PARENTS
-    ]
+    def walk(level_probs: list[float], count: float) -> list[float]:
+        steps = max(math.ceil(0.5 * LEVEL_VARIANCE * count / 0.4), 1)
+        return walked(level_probs, steps, 0.5 * LEVEL_VARIANCE * count / steps, 1 - (1 - LEVEL_JUMPS) ** count)
+
+    def memories() -> list[reference.Memory]:
+        there = [0.0] * REACH + [1.0] + [0.0] * REACH
+        moving = reference.MovingMemory(LEVEL_HALF_LIFE, nothing(), level_probs=there, walk=walk, shape=root)
+        return [*(reference.Memory(length, nothing()) for length in HALF_LIVES), moving]
+
+    return [reference.Landscape(parent, memories(), nothing()) for parent in PARENTS]
 
 
 @settings(max_examples=25)
@@ -97,11 +114,12 @@ def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int
             fresh = (evidence.fresh_exact, evidence.fresh_wins, evidence.fresh_losses)
             for column, amounts in zip(fresh, told, strict=True):
                 column[row] = amounts
+            evidence.fresh[row] = sum(amounts.sum() for amounts in told)
             landscape.fresh = reference.Told(*(amounts.astype(float).tolist() for amounts in told))
         columns = (normals, uniforms, SPREAD, out, counts, starts, bids)
         refresh_landscapes(evidence, edges, STRENGTH, SCORE_HALF_LIFE, ROUNDS, *columns)
         root = evidence.root_win_probs.tolist()
-        reference.refresh_all(landscapes, root, family(bins).tolist(), SCORE_HALF_LIFE, estimate)
+        reference.refresh_all(landscapes, root, family(bins).tolist(), STRENGTH, SCORE_HALF_LIFE, estimate)
         for row, landscape in enumerate(landscapes):
             expected = landscape.win_probs
             if row < leaves:
@@ -115,7 +133,7 @@ def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int
             else:
                 np.testing.assert_allclose(out[row], expected, rtol=1e-9, atol=1e-12)
             for m, memory in enumerate(landscape.memories):
-                assert evidence.scores[m, row] == pytest.approx(memory.score, rel=1e-9, abs=1e-9)
+                np.testing.assert_allclose(evidence.scores[m, row], memory.scores, rtol=1e-9, atol=1e-9)
                 np.testing.assert_allclose(evidence.exact[m, row], memory.told.exact, rtol=1e-9)
                 np.testing.assert_allclose(evidence.wins[m, row], memory.told.wins, rtol=1e-9)
                 np.testing.assert_allclose(evidence.losses[m, row], memory.told.losses, rtol=1e-9)
@@ -131,4 +149,4 @@ def test_refresh_means_what_the_reference_says(seed: int, bins: int, rounds: int
 def test_likelihood_holds_no_price_impossible() -> None:
     nothing = np.zeros(2)
     surprised = log_likelihood(np.array([1.0, 0.0, 0.0]), nothing, nothing, np.array([0.0, 1.0]))
-    assert surprised == pytest.approx(np.log(reference.SURE))
+    assert surprised == pytest.approx(np.log(SURE))

@@ -12,8 +12,8 @@ import pytest
 
 from auction.predictor.features import VIEWER_FEATURES
 from benchmarks.predictor import command, rivals
-from benchmarks.predictor.run import alone_features
-from benchmarks.predictor.scores import bias, calibration_error, excess_log_loss, first_rows, log_loss
+from benchmarks.predictor.run import alone_features, serve_cold
+from benchmarks.predictor.scores import bias, calibration_error, cost_error, excess_log_loss, first_rows, log_loss
 from benchmarks.predictor.served import serve_stream
 from benchmarks.predictor.stream import FREQUENCY_CAP, Stream, draw_stream
 
@@ -77,6 +77,29 @@ def test_scores_are_what_they_say() -> None:
     by_hand = 0.2 * np.log(0.2 / 0.1) + 0.8 * np.log(0.8 / 0.9)
     assert excess_log_loss(p[:1], truth[:1]) == pytest.approx(by_hand)
     assert first_rows(np.array([1, 0, 1, 1, 0, 0]), 3, 2).tolist() == [True, True, True, False, True, False]
+
+
+def test_errors_of_cost_are_judged_by_campaign_and_by_fans_had() -> None:
+    labels = np.array([1, 0, 0, 1, 0, 0, 1, 1]) == 1
+    campaign = np.array([5, 5, 7, 5, 5, 7, 7, 7])
+    truth = np.full(8, 0.2)
+    p = np.array([0.9, 0.1, 0.9, 0.1, 0.4, 0.9, 0.9, 0.1])
+    # Campaign 5 has had a fan at its next two rows (p too low by half), two at its last (too high by twice); campaign 7
+    # one at its last.
+    assert cost_error(p, truth, labels, campaign, (1, 2, 9)) == pytest.approx((1.0 + 0.5 + 1.0) / 3)
+    assert cost_error(p, truth, labels, campaign, (1, 9)) == pytest.approx((abs(0.6 / 0.6 - 1) + 1.0) / 2)
+    assert cost_error(p, truth, labels, campaign, (8, 9)) == 0.0
+
+
+def test_a_cold_start_knows_nothing_of_other_campaigns(stream: Stream) -> None:
+    which = int(np.flatnonzero(stream.campaigns.is_new)[0])
+    mine = stream.campaign == which
+    one_new = replace(stream, campaigns=replace(stream.campaigns, is_new=np.arange(len(stream.campaigns.ids)) == which))
+    cold = serve_cold(one_new)
+    assert (cold[~mine] == 0).all() and (cold[mine] > 0).all()
+    others = replace(one_new, labels=np.where(mine, stream.labels, ~stream.labels))
+    np.testing.assert_array_equal(serve_cold(others), cold)
+    assert len(stream.of_campaign(which)) == mine.sum()
 
 
 def test_nothing_is_predicted_from_what_comes_later(stream: Stream, served: np.ndarray) -> None:
@@ -150,20 +173,22 @@ def test_claims_are_judged_by_their_figures() -> None:
         "delayed.fanbid_bias": -0.019,
         "delayed.calibration_error.hour": 0.05,
         "delayed.calibration_error.hour_half_width": 0.2,
+        "new.known_creator.cost_error_ratio": 0.5,
         "fanbid_examples_per_s": 1.5e6,
     }
-    assert list(command.claims(held).values()) == [True] * 4
+    assert list(command.claims(held).values()) == [True] * 5
     for place, changes in enumerate(
         (
             {"settled.vowpal_wabbit_less_fanbid_log_loss": -1e-9},
             {"delayed.fanbid_bias": 0.021},
             {"delayed.calibration_error.hour": 0.051},
+            {"new.known_creator.cost_error_ratio": 0.501},
             {"fanbid_examples_per_s": 1.4e6},
         )
     ):
         assert [not held for held in command.claims(held | changes).values()].index(True) == place
     del held["settled.vowpal_wabbit_less_fanbid_log_loss"]
-    assert len(command.claims(held)) == 3
+    assert len(command.claims(held)) == 4
 
 
 @pytest.mark.parametrize(
