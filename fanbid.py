@@ -139,6 +139,12 @@ BENCHES = {
         "Spend shared budgets from three servers while the primary of their Redis is killed again and again and its "
         "replica lacks the last writes; then kill primaries of a cluster. Exits with 1 if a micro is lost or too much.",
     ),
+    "fans": Command(
+        "benchmarks.fans.command",
+        "a million outcomes to the fan service through faults, deaths and an outage",
+        "Hand outcomes to the reference fan service through lost calls, kill -9 on both sides and ten minutes without "
+        "it. Exits with 1 if one of them was not applied exactly once.",
+    ),
     "forgery": Command(
         "benchmarks.forgery",
         "forged, altered, replayed and late notices at a bank",
