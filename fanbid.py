@@ -117,6 +117,11 @@ COMMANDS = {
         "list outcomes that the fan service has not taken, and try them again",
         "Manage what the fan service has not taken. Works while a server runs on the same data folder.",
     ),
+    "fans": Command(
+        "fanbridge.service.fans_command",
+        "say why a fan is iron, count steps between stages, list churn alarms",
+        "Explain fans from the folder of the reference fan service, also while it runs.",
+    ),
     "redis": Command(
         "auction.shared.redis_command",
         "print the rights of an account of a shared Redis, and load its scripts",

@@ -1,26 +1,30 @@
-"""The fan service over HTTP, reading only: why a fan stands where they stand, steps between stages, churn, win-back.
+"""The fan service over HTTP: why a fan is where they are, steps between stages, churn, win-back; events by file.
 
 Failures are `{"error": {"code", "message"}}` with the status that fits. Like the gRPC port, it asks for no token.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
 import uvicorn
 from fastapi import FastAPI, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from fanbridge.events import STAGE_NAMES, TIER_NAMES, Stage
 from fanbridge.service.churn import Alarm
+from fanbridge.service.event_file import EventFile, FileRejected, Taken
 from fanbridge.service.insights import Insights
 from protos.rpc.tls import ServerTls
 
@@ -28,14 +32,31 @@ MAX_DAYS = 400
 _MAX_CONNECTIONS = 64
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 2
+_CHUNK_TIMEOUT_S = 30.0
+_IS_CSV = {"text/csv": True, "application/x-ndjson": False}
 _ID = r"^[1-9][0-9]{0,19}$"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 Id = Annotated[str, Path(pattern=_ID, description="a decimal number from 1 to 2^64 - 1")]
 
 
-def build_app(insights: Insights, now_ms: Callable[[], int]) -> FastAPI:
-    """The routes over what `insights` reads, as of `now_ms()`."""
+Take = Callable[[EventFile], Taken]
+"""Takes a file that was fed whole; raises FileRejected."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the routes stand on: what is read, as of which instant, and how event files come in."""
+
+    insights: Insights
+    now_ms: Callable[[], int]
+    new_event_file: Callable[[bool], EventFile]
+    take: Take
+
+
+def build_app(backend: Backend) -> FastAPI:
+    """The routes."""
+    insights, now_ms = backend.insights, backend.now_ms
     app = FastAPI(title="fanbid fan service", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -105,24 +126,43 @@ def build_app(insights: Insights, now_ms: Callable[[], int]) -> FastAPI:
             "reasons": list(suggested.reasons),
         }
 
+    @app.post("/api/events")
+    async def put_events(request: Request) -> Any:
+        """Take events, as CSV (`text/csv`) whose header names event_id, viewer_id, creator_id, kind and occurred_at_ms,
+        or as one object with these fields a line (`application/x-ndjson`): all, or none if a line is wrong. Events that
+        were taken before, by their id, count as duplicates."""
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in _IS_CSV:
+            raise HTTPException(415, f"content-type {media_type!r:.80}: must be one of {', '.join(_IS_CSV)}")
+        file = backend.new_event_file(_IS_CSV[media_type])
+        try:
+            async for octets in _patiently(request.stream()):
+                await run_in_threadpool(file.feed, octets)
+            taken = await run_in_threadpool(backend.take, file)
+        except FileRejected as rejected:
+            return _rejected(rejected)
+        finally:
+            file.drop()
+        return {"accepted": taken.accepted, "duplicates": taken.duplicates}
+
     return app
 
 
 class RestServer:
     """The routes, served from a thread of their own at `address` until `stop`."""
 
-    def __init__(self, insights: Insights, now_ms: Callable[[], int], listen: str, tls: ServerTls | None) -> None:
+    def __init__(self, backend: Backend, listen: str, tls: ServerTls | None) -> None:
         """Listen on "host:port"; port 0 takes a free one.
 
         Raises:
             ValueError: the address cannot be had.
         """
-        self._insights = insights
+        self._insights = backend.insights
         listener = _listen(listen)
         host, port = listener.getsockname()[:2]
         self.address = f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(
-            build_app(insights, now_ms),
+            build_app(backend),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -167,6 +207,25 @@ def _id(field: str, text: str) -> int:
     if number >= 2**64:
         raise HTTPException(422, f"{field} {text}: must be a decimal number from 1 to {2**64 - 1}")
     return number
+
+
+async def _patiently(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks of a body; who takes too long over one is sent away."""
+    while True:
+        try:
+            async with asyncio.timeout(_CHUNK_TIMEOUT_S):
+                octets = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise HTTPException(408, f"nothing came for {_CHUNK_TIMEOUT_S:g} seconds; nothing was taken") from None
+        yield octets
+
+
+def _rejected(rejected: FileRejected) -> JSONResponse:
+    named = [{"line": one.line, "reason": one.reason} for one in rejected.rejects]
+    error = {"code": "invalid_argument", "message": str(rejected), "rejects": named, "reject_count": rejected.count}
+    return JSONResponse({"error": error}, 422)
 
 
 def _by_name(stages: dict[Stage, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from fanbridge.service.churn import ChurnRules
+from fanbridge.service.event_file import EventFile, finish_files
 from fanbridge.service.fans import FanRules
 from fanbridge.service.insights import Insights
 from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server, refuse
@@ -63,7 +64,9 @@ class RunningService:
         self._clock = self._make_clock(settings.virtual_start_at_ms)
         self._stopping = threading.Event()
         self._server = RpcServer(_WORKERS, refuse, interceptors)
-        add_to_server(FanServicer(self._store, self._clock), self._server)
+        self._servicer = FanServicer(self._store, self._clock)
+        finish_files(settings.data_dir, self._servicer.take_events)
+        add_to_server(self._servicer, self._server)
         self._health = add_health_and_reflection(self._server, (SERVICE_NAME,))
         self.address = self._bind(settings)
         self._rest = self._start_rest(settings, rules)
@@ -111,11 +114,17 @@ class RunningService:
     def _start_rest(self, settings: ServiceSettings, rules: FanRules) -> RestServer | None:
         if settings.rest_listen is None:
             return None
-        from fanbridge.service.rest import RestServer  # who wants none need not wait for its packages
+        from fanbridge.service.rest import Backend, RestServer  # who wants none need not wait for its packages
 
         insights = Insights(settings.data_dir / STORE_FILE, rules, settings.churn)
+        backend = Backend(
+            insights,
+            self._clock.wall_ms,
+            lambda is_csv: EventFile(settings.data_dir, is_csv, self._servicer.latest_at_ms()),
+            lambda file: file.take(self._servicer.take_events),
+        )
         try:
-            return RestServer(insights, self._clock.wall_ms, settings.rest_listen, settings.tls)
+            return RestServer(backend, settings.rest_listen, settings.tls)
         except ValueError:
             insights.close()
             self._server.stop(0)
@@ -137,7 +146,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rest-listen",
         metavar="HOST:PORT",
-        help="serve transitions, reasons, churn alarms and win-back over HTTP here",
+        help="serve reasons, transitions, churn alarms, win-back and event files over HTTP here",
     )
     parser.add_argument(
         "--days-between-false-alarms",
