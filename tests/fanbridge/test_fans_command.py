@@ -20,16 +20,17 @@ AT_MS = (FIRST_DAY + 75) * DAY_MS - 1
 FLAGS = ["--day-ms", str(DAY_MS), "--at-ms", str(AT_MS)]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    store = FanStore(tmp_path / STORE_FILE, RULES)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("fans")
+    store = FanStore(made / STORE_FILE, RULES)
     rows = lives(40, 75, np.random.default_rng(9))
     for day in range(75):
         store.push_events(rows[rows["occurred_at_ms"] // DAY_MS == FIRST_DAY + day], (FIRST_DAY + day) * DAY_MS + 999)
         store.review((FIRST_DAY + day) * DAY_MS + 999)
     told = [(10**6 + i, 5, 7, kind, AT_MS - 20 * DAY_MS) for i, kind in enumerate([OutcomeKind.FOLLOW] * 2)]
     store.push_events(events(*told), AT_MS)
-    yield tmp_path
+    yield made
     store.close()
 
 
