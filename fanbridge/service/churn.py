@@ -3,15 +3,21 @@
 Two streams of daily counts a creator: who turned silent, of those whose last chance for a sign of life it was (so a
 burst of new fans who were never seen again is no alarm 14 days later), and who unfollowed, of the live fans.
 
-Where nothing has changed, the counts x are Poisson at one unknown rate per fan at risk, n (which is taken as given). By
-their sum S over the days so far, with N fans at risk, today's count is binomial(S, n / N), whatever the rate. Its upper
-tail p is uniform or larger, and the p of different days are independent (Quesenberry, "SPC Q charts for a Poisson
-parameter: short or long runs", Journal of Quality Technology 23(4), 1991). Each p becomes an e-value,
-kappa * p^(kappa - 1) (Vovk and Wang, "E-values: calibration, combination and applications", Annals of Statistics 49(3),
-2021, equation 1), and those feed Shiryaev-Roberts detectors, M = (M + 1) * e, whose mean over streams and kappas is an
-e-detector (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", 2022,
-section 3): M less the days passed is a supermartingale, so M first reaches c, on average, no sooner than after c days.
-No rate has to be known or believed, and the first days count already.
+Each day of a stream is held against the days before in two ways, and the larger p counts, so that one of the two
+assumptions is enough:
+
+- The counts x are Poisson at one unknown rate per fan at risk, n (which is taken as given). By their sum S over the
+  days so far, with N fans at risk, today's count is binomial(S, n / N), whatever the rate: p is its upper tail
+  (Quesenberry, "SPC Q charts for a Poisson parameter: short or long runs", Journal of Quality Technology 23(4), 1991).
+- The daily rates x / n could have come in any order, however much they vary: p is the share of days so far with as high
+  a rate (Vovk, "Testing randomness online", Statistical Science 36(4), 2021).
+
+Either p is uniform or larger, and independent from day to day. It becomes an e-value, kappa * p^(kappa - 1) (Vovk and
+Wang, "E-values: calibration, combination and applications", Annals of Statistics 49(3), 2021, equation 1), and those
+feed Shiryaev-Roberts detectors, M = (M + 1) * e, whose mean over streams and kappas is an e-detector (Shin, Ramdas and
+Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", 2022, section 3): M less the days
+passed is a supermartingale, so M first reaches c, on average, no sooner than after c days. No rate has to be known or
+believed, and the first days count already.
 
 Symbols: x = counts, n = at_risk, M = detectors, c = `days_between_false_alarms`.
 """
@@ -38,12 +44,11 @@ class ChurnRules:
 
     Attributes:
         days_between_false_alarms: of one creator to whom nothing happens, on average, at least.
-        least_rise: a rise by less than this factor is not looked for; also room for days that differ by more than
-            chance. 1: none.
+        least_rise: a rise by less than this factor is not looked for. 1: any is.
     """
 
     days_between_false_alarms: int = 365
-    least_rise: float = 1.1
+    least_rise: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.days_between_false_alarms <= 10**6:
@@ -151,14 +156,34 @@ def alarms_of(counted: DayCounts, rules: ChurnRules) -> list[Alarm]:
 def tail_probabilities(
     counts: npt.NDArray[np.float64], at_risk: npt.NDArray[np.float64], least_rise: float
 ) -> npt.NDArray[np.float64]:
-    """P(a day has so many or more | the sum so far), at a rate risen by `least_rise`: f8 of the counts' shape; 1 on the
-    first day and where nobody was at risk."""
+    """How likely so high a day is after the days before, at a rate risen by `least_rise`: f8 of the counts' shape,
+    (streams, days); 1 on the first day and where nobody was at risk."""
+    larger = np.maximum(_poisson_tails(counts, at_risk, least_rise), _rank_tails(counts, at_risk, least_rise))
+    return np.clip(larger, _TINY_P, 1.0)
+
+
+def _poisson_tails(
+    counts: npt.NDArray[np.float64], at_risk: npt.NDArray[np.float64], least_rise: float
+) -> npt.NDArray[np.float64]:
+    """P(a day has so many or more | the sum so far)."""
     sums = np.cumsum(counts, axis=-1)
     before = np.cumsum(at_risk, axis=-1) - at_risk
     weighed = least_rise * at_risk
     share = np.divide(weighed, weighed + before, out=np.ones_like(before), where=weighed + before > 0)
     tails: npt.NDArray[np.float64] = binom.sf(counts - 1, sums, share)
-    return np.clip(tails, _TINY_P, 1.0)
+    return tails
+
+
+def _rank_tails(
+    counts: npt.NDArray[np.float64], at_risk: npt.NDArray[np.float64], least_rise: float
+) -> npt.NDArray[np.float64]:
+    """The share of the days so far, itself included, whose rate is as high."""
+    rates = np.divide(counts, at_risk, out=np.zeros_like(counts), where=at_risk > 0)
+    tails = np.ones_like(rates)
+    for day in range(rates.shape[-1]):
+        before = least_rise * rates[..., :day] >= rates[..., day : day + 1]
+        tails[..., day] = (1 + before.sum(axis=-1)) / (day + 1)
+    return tails
 
 
 def e_values(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
