@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fanbridge.service.fans import FanRules
+from fanbridge.service.insights import Insights
+from fanbridge.service.rest import Backend, RestServer
 from fanbridge.service.server import RunningService, ServiceSettings
+from fanbridge.service.store import FanStore
 from pacing.facts import OutcomeKind
 from tests.fanbridge.services import connected, events
 from tests.fanbridge.test_churn import CREATOR, DAY_MS, FIRST_DAY, bought, lives
@@ -43,8 +47,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 
 def get(service: RunningService, path: str) -> tuple[int, Any]:
+    return got(f"{service.rest_address}{path}")
+
+
+def got(address: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(f"{service.rest_address}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(address, timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         return refused.code, json.load(refused)
@@ -102,6 +110,21 @@ def test_refusals_name_what_is_wrong(service: RunningService, path: str, status:
     found, told = get(service, path)
     assert found == status
     assert message in told["error"]["message"]
+
+
+def test_a_file_that_cannot_be_read_is_unavailable_and_says_nothing_internal(tmp_path: Path) -> None:
+    FanStore(tmp_path / "fans.sqlite", FanRules.with_day()).close()
+    insights = Insights(tmp_path / "fans.sqlite", FanRules.with_day())
+    insights.close()
+    backend = Backend(insights, lambda: 1, lambda _: pytest.fail("no file"), lambda _: pytest.fail("no file"))
+    server = RestServer(backend, "127.0.0.1:0", None)
+    try:
+        for path in ("/healthz", "/api/creators/7/churn"):
+            status, told = got(f"{server.address}{path}")
+            assert status == 503
+            assert told == {"error": {"code": "unavailable", "message": "the store cannot answer now; try again later"}}
+    finally:
+        server.stop()
 
 
 def test_health_and_an_address_that_cannot_be_had(service: RunningService, tmp_path: Path) -> None:
