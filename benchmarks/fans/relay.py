@@ -23,6 +23,7 @@ from protos.rpc.limits import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 
 _CALL_TIMEOUT_S = 60.0
 _PUSH = "/fanbid.v1.FanService/PushOutcomes"
+_DECK = 20
 _DEATH_AFTER_S = 0.02
 """A service that dies does so at most this long after a call has reached it."""
 _OPTIONS = [
@@ -55,7 +56,7 @@ class Relay:
         """Listen on a free port of the loopback.
 
         Args:
-            fault_share: probability that a call meets a fault.
+            fault_share: of the calls that meet a fault.
             kill: ends the service at once.
         """
         self.is_cut = False
@@ -64,6 +65,7 @@ class Relay:
         self._fault_share = fault_share
         self._random = random.Random(seed)
         self._kill = kill
+        self._deck: list[bool] = []
         self._death_wanted = False
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -117,11 +119,19 @@ class Relay:
         fault = None
         if self._death_wanted and method == _PUSH:
             fault, self._death_wanted = Fault.DEATH, False
-        elif self._random.random() < self._fault_share:
+        elif self._meets_fault():
             fault = self._random.choice((Fault.LOST_REQUEST, Fault.LOST_ANSWER, Fault.UNAVAILABLE))
         if fault is not None:
             self.counts[fault.value] += 1
         return fault
+
+    def _meets_fault(self) -> bool:
+        """Whether this call is one of those of each _DECK calls that meet a fault, in drawn order."""
+        if not self._deck:
+            faults = round(self._fault_share * _DECK)
+            self._deck = [True] * faults + [False] * (_DECK - faults)
+            self._random.shuffle(self._deck)
+        return self._deck.pop()
 
     def _count_taken(self, raw: bytes, answer: bytes) -> None:
         sequences = np.array(fans_pb2.PushOutcomesRequest.FromString(raw).ledger_sequences, np.int64)

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
 
 from fanbridge.events import Stage
 
@@ -166,12 +165,15 @@ def _poisson_tails(
     counts: npt.NDArray[np.float64], at_risk: npt.NDArray[np.float64], least_rise: float
 ) -> npt.NDArray[np.float64]:
     """P(a day has so many or more | the sum so far)."""
+    from scipy.special import betainc  # who starts a service need not wait for it
+
     sums = np.cumsum(counts, axis=-1)
     before = np.cumsum(at_risk, axis=-1) - at_risk
     weighed = least_rise * at_risk
     share = np.divide(weighed, weighed + before, out=np.ones_like(before), where=weighed + before > 0)
-    tails: npt.NDArray[np.float64] = binom.sf(counts - 1, sums, share)
-    return tails
+    # The binomial's upper tail as an incomplete beta function: P(X >= x) = I_share(x, sum - x + 1), and 1 at x = 0.
+    tails = betainc(np.maximum(counts, 1), np.maximum(sums - counts, 0) + 1, share)
+    return np.where(counts > 0, tails, 1.0)
 
 
 def _rank_tails(

@@ -18,7 +18,7 @@ from fanbridge.service.store import FanStore
 from pacing.facts import RowStatus
 from tests.fanbridge.services import connected, running_service
 
-TINY = Traffic(1_000, 60_000)
+TINY = Traffic(1_000, 40_000)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def applied(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_each_outcome_is_applied_exactly_once(tmp_path: Path) -> None:
-    trouble = Trouble(service_deaths=1, follower_deaths=1, outage_ticks=15, seed=3)
+    trouble = Trouble(service_deaths=1, follower_deaths=1, outage_ticks=10, seed=3)
     with progress(TINY.rows, "tiny") as bar:
         played = Run(tmp_path, TINY, trouble, push_rows=50).play(bar)
     figures = figures_of(TINY, played)
