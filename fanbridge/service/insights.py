@@ -58,6 +58,7 @@ class Insights:
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: it is no file of a fan service, or damaged.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; a fan service makes it")
@@ -65,11 +66,25 @@ class Insights:
         self.churn_rules = churn or ChurnRules()
         self._lock = threading.Lock()
         self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        try:
+            self.check()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise ValueError(f"{path}: {error}") from None
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    def check(self) -> None:
+        """See whether the file can be read.
+
+        Raises:
+            sqlite3.Error: it cannot.
+        """
+        for table in ("fans", "transitions", "creator_days", "creatives"):
+            self._fetch(f"SELECT 1 FROM {table} LIMIT 1", ())
 
     @property
     def day_ms(self) -> int:

@@ -66,7 +66,7 @@ def build_app(backend: Backend) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         """Whether the file can be read."""
-        insights.creators()
+        insights.check()
         return {"status": "serving"}
 
     @app.get("/api/creators/{creator_id}/fans/{viewer_id}")

@@ -75,6 +75,19 @@ def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str], words: list[
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("raw", [b"", b"nonsense" * 1_000])
+def test_a_file_that_no_fan_service_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], raw: bytes) -> None:
+    (tmp_path / STORE_FILE).write_bytes(raw)
+    assert fanbid.main(["fans", "churn", "--creator", "7", "--data", str(tmp_path)]) == 2
+    assert f"{tmp_path / STORE_FILE}: " in capsys.readouterr().err
+
+
+def test_a_folder_whose_service_has_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FanStore(tmp_path / STORE_FILE, RULES).close()
+    assert fanbid.main(["fans", "churn", "--creator", "7", "--data", str(tmp_path)]) == 0
+    assert "no alarm" in capsys.readouterr().out
+
+
 def test_a_folder_without_a_fan_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fanbid.main(["fans", "churn", "--creator", "7", "--data", str(tmp_path)]) == 2
     assert "a fan service makes it" in capsys.readouterr().err
