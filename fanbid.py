@@ -123,6 +123,11 @@ COMMANDS = {
         "Change a segment of a running server by a file, whole or not at all, and write one to a file: viewer ids as a "
         "portable Roaring bitmap.",
     ),
+    "fans": Command(
+        "fanbridge.service.fans_command",
+        "say why a fan is iron, count steps between stages, list churn alarms",
+        "Explain fans from the folder of the reference fan service, also while it runs.",
+    ),
     "redis": Command(
         "auction.shared.redis_command",
         "print the rights of an account of a shared Redis, and load its scripts",
@@ -144,6 +149,12 @@ BENCHES = {
         "shared budgets while their Redis dies and a replica takes over",
         "Spend shared budgets from three servers while the primary of their Redis is killed again and again and its "
         "replica lacks the last writes; then kill primaries of a cluster. Exits with 1 if a micro is lost or too much.",
+    ),
+    "fans": Command(
+        "benchmarks.fans.command",
+        "a million outcomes to the fan service through faults, deaths and an outage",
+        "Hand outcomes to the reference fan service through lost calls, kill -9 on both sides and ten minutes without "
+        "it. Exits with 1 if one of them was not applied exactly once.",
     ),
     "forgery": Command(
         "benchmarks.forgery",

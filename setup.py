@@ -26,6 +26,7 @@ PACKAGES = [
     "benchmarks.bidding",
     "benchmarks.crashes",
     "benchmarks.failover",
+    "benchmarks.fans",
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.market",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from auction.config import ServeConfig
 from auction.services import Services, build_services
 from benchmarks.transport import EngineTransport
 from fanbid import attach_bridge
+from fanbridge.service.server import RunningService, ServiceSettings
 from pacing.clocks import MS_PER_MINUTE
-from pacing.facts import TOKEN_BYTES
+from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
 from protos import bidding_pb2, campaigns_pb2
-from tests.fanbridge.services import START_AT_MS, running_service
+from tests.fanbridge.services import START_AT_MS, connected, events, running_service
 
 CREATOR_ID = 17
 VIEWER_ID = 501
@@ -73,6 +75,29 @@ def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
             bridge.close()
             services.close()
     assert members == {f"tier:potential:{CREATOR_ID}": [VIEWER_ID]}
+
+
+def test_a_tier_becomes_a_segment_while_the_bridge_runs_at_its_own_pace(tmp_path: Path) -> None:
+    """On the machine's clock; `bench fans` says how long it takes."""
+    fans = RunningService(ServiceSettings(tmp_path / "fans"))
+    services = build_services(ServeConfig(data=tmp_path / "server", fan_service=fans.address))
+    bridge = attach_bridge(services)
+    assert bridge is not None
+    try:
+        now_ms = services.clock.wall_ms()
+        with connected(fans.address) as platform:
+            for event_id, kind in enumerate((OutcomeKind.FOLLOW, OutcomeKind.ORDER), start=1):
+                told = platform.push_events(events((event_id, VIEWER_ID, CREATOR_ID, kind, now_ms)))
+                assert told.tolist() == [RowStatus.ACCEPTED]
+        name, give_up_at_s = f"tier:high-value:{CREATOR_ID}", time.monotonic() + 120
+        while name not in services.segments.names or not services.segments.members(name):
+            assert time.monotonic() < give_up_at_s, services.segments.names
+            time.sleep(0.02)
+        assert services.viewers.ids[list(services.segments.members(name))].tolist() == [VIEWER_ID]
+    finally:
+        bridge.close()
+        services.close()
+        fans.stop()
 
 
 @pytest.mark.parametrize("config", [ServeConfig(), ServeConfig(no_bridge=True, fan_service="127.0.0.1:1")])

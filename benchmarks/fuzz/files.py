@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from benchmarks.fuzz.targets import Target, seeded
 from benchmarks.replay_pack import TICKS, load_pack
 from fanbridge.delivery import Delivery, Waiting
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME
+from fanbridge.service.event_file import EventFile, FileRejected
 from pacing.budget.memory import MemoryStore
 from pacing.budget.recovery import Counters, replay, snapshot_bytes
 from pacing.budget.store import CapsRequest, LeaseRequest
 from pacing.clocks import MS_PER_DAY, VirtualClock
 from pacing.control.history import MarketHistory
-from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, Verdict
+from pacing.facts import JUDGEMENT, OUTCOME, Goal, OutcomeKind, RowStatus, Verdict
 from pacing.ledger.anchor import Mark, read_mark
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
@@ -55,6 +57,7 @@ def file_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     yield from _ledger_targets(folder, mutator)
     yield from _state_targets(folder, mutator)
     yield from _flag_targets(folder, mutator)
+    yield from _event_file_targets(folder, mutator)
 
 
 def _opened(folder: Path, name: str, open_file: Callable[[Path], Any]) -> Callable[[bytes], object]:
@@ -75,6 +78,24 @@ def _key_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     raw = (folder / "seed-keys.json").read_bytes()
     draw = _either(mutator, lambda: mutator.changed(raw), lambda: mutator.json_like([json.loads(raw)]))
     yield Target("key file", draw, _opened(folder, "keys.json", TokenKeys.load), share=_FILE_SHARE)
+
+
+def _event_file_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
+    """Events by file, fed in two pieces, into a store that takes all."""
+    row = (1, 5, 7, "follow", START_AT_MS)
+    header = ("event_id", "viewer_id", "creator_id", "kind", "occurred_at_ms")
+    comma = "\n".join(",".join(map(str, cells)) for cells in (header, row, row)).encode()
+    objects = b"".join(json.dumps(dict(zip(header, row, strict=True))).encode() + b"\n" for _ in range(2))
+
+    def take(raw: bytes, is_csv: bool) -> None:
+        file = EventFile(folder, is_csv, START_AT_MS)
+        for piece in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
+            file.feed(piece)
+        file.take(lambda rows: [RowStatus.ACCEPTED] * len(rows))
+
+    for name, seed, is_csv in (("event file, CSV", comma, True), ("event file, JSON lines", objects, False)):
+        kept = partial(take, is_csv=is_csv)
+        yield seeded(mutator, name, [seed], kept, (FileRejected,), share=_FILE_SHARE)
 
 
 def _either(mutator: Mutator, *draws: Callable[[], bytes]) -> Callable[[], bytes]:

@@ -1,6 +1,6 @@
 """One fan: what is remembered of a viewer's relation to a creator, and how events and time move it.
 
-Pure: the functions answer a new Fan and what there is to tell; the store keeps them.
+Pure: the functions answer a new Fan and what happened on the way; the store keeps them.
 """
 
 from __future__ import annotations
@@ -53,20 +53,48 @@ class Kept:
     judged_at_ms: int
 
 
-def apply_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules) -> tuple[Fan, list[Kept]]:
-    """The fan at the time of one more event, and the retention judgements that fell due until then."""
-    fan, judgements = catch_up(fan, occurred_at_ms - 1, rules)
-    fan, due_now = review(_add_event(fan, kind, occurred_at_ms, rules), occurred_at_ms, rules)
-    return fan, judgements + due_now
+@dataclass(frozen=True)
+class Moved:
+    """A step from one stage of life to another; UNSPECIFIED: was no fan before, or is none any more."""
+
+    from_stage: Stage
+    to_stage: Stage
+    moved_at_ms: int
 
 
-def catch_up(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Kept]]:
+@dataclass(frozen=True)
+class Stirred:
+    """The first sign of life of a follower on a day. Who gives no other for long enough turns silent."""
+
+    stirred_at_ms: int
+
+
+Happening = Kept | Moved | Stirred
+
+
+def apply_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]:
+    """The fan at the time of one more event, and what happened until then, oldest first."""
+    fan, before = catch_up(fan, occurred_at_ms - 1, rules)
+    acted = _add_event(fan, kind, occurred_at_ms, rules)
+    stirred: list[Happening] = [Stirred(occurred_at_ms)] if _stirs(fan.dates, acted.dates, rules) else []
+    acted, now = review(acted, occurred_at_ms, rules)
+    return acted, before + stirred + now
+
+
+def catch_up(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]:
     """Let time pass until `at_ms`, one review at each date that falls due: every step is judged as of its date."""
-    judgements: list[Kept] = []
+    happened: list[Happening] = []
     while fan.review_at_ms <= at_ms:
         fan, due = review(fan, fan.review_at_ms, rules)
-        judgements += due
-    return fan, judgements
+        happened += due
+    return fan, happened
+
+
+def _stirs(before: FanDates, after: FanDates, rules: FanRules) -> bool:
+    """Whether an event was the first sign of life on its day of who follows now; late events are none."""
+    day_ms = rules.lifecycle.day_ms
+    is_new_day = after.active_at_ms // day_ms > before.active_at_ms // day_ms
+    return after.follows and (is_new_day or not before.follows)
 
 
 def _add_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules) -> Fan:
@@ -85,18 +113,21 @@ def _add_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules
     )
 
 
-def review(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Kept]]:
-    """Tier, stage and next review date at `at_ms`, and the retention judgements that fell due, oldest first."""
-    judgements: list[Kept] = []
+def review(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]:
+    """Tier, stage and next review date at `at_ms`; retention judgements that fell due, and a change of stage."""
+    happened: list[Happening] = []
     step = fan.retention_step
     due_at_ms = lifecycle.retention_due_at_ms(fan.gained_at_ms, step, rules.lifecycle)
     while due_at_ms is not None and due_at_ms <= at_ms:
-        judgements.append(
+        happened.append(
             Kept(RETENTION_DAYS[step], lifecycle.kept_at(fan.dates, fan.gained_at_ms, due_at_ms), due_at_ms)
         )
         step += 1
         due_at_ms = lifecycle.retention_due_at_ms(fan.gained_at_ms, step, rules.lifecycle)
-    tier, _ = tiering.tier_of(fan.engagement, fan.dates.follows, at_ms, rules.tiers)
+    tier = tiering.tier_at(fan.engagement, fan.dates.follows, at_ms, rules.tiers)
+    stage = lifecycle.stage_at(fan.dates, at_ms, rules.lifecycle)
+    if stage != fan.stage:
+        happened.append(Moved(fan.stage, stage, at_ms))
     dates_ahead = (
         due_at_ms,
         lifecycle.next_change_at_ms(fan.dates, at_ms, rules.lifecycle),
@@ -106,7 +137,7 @@ def review(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Kept]]:
         fan,
         retention_step=step,
         tier=tier,
-        stage=lifecycle.stage_at(fan.dates, at_ms, rules.lifecycle),
+        stage=stage,
         review_at_ms=min((date for date in dates_ahead if date is not None), default=FOREVER_MS),
     )
-    return reviewed, judgements
+    return reviewed, happened

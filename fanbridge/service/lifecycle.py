@@ -100,6 +100,26 @@ def stage_at(dates: FanDates, at_ms: int, rules: LifecycleRules) -> Stage:
     return Stage.ACTIVATED
 
 
+def stage_reason(dates: FanDates, at_ms: int, rules: LifecycleRules) -> str:
+    """Why the fan is in the stage of `at_ms`, as a plain sentence."""
+
+    def days(from_ms: int, to_ms: int = at_ms) -> str:
+        return f"{(to_ms - from_ms) / rules.day_ms:.1f} days"
+
+    stage = stage_at(dates, at_ms, rules)
+    if not dates.follows:
+        if stage is Stage.LOST:
+            return f"Lost: unfollowed {days(dates.unfollowed_at_ms)} ago; a new follow starts over."
+        return "In no stage: never followed."
+    if stage in (Stage.SILENT, Stage.LOST):
+        limits = f"silent takes {rules.silent_after_days} days, lost {rules.lost_after_days}"
+        return f"{stage.name.capitalize()}: follows, but did nothing for {days(dates.active_at_ms)}; {limits}."
+    if stage is Stage.GAINED:
+        return f"Gained: followed {days(dates.followed_at_ms)} ago, and has not engaged since."
+    engaged = f"last engaged {days(dates.followed_at_ms, dates.engaged_at_ms)} after the follow"
+    return f"{stage.name.capitalize()}: {engaged}; retained takes {rules.retained_after_days} days."
+
+
 def next_change_at_ms(dates: FanDates, at_ms: int, rules: LifecycleRules) -> int | None:
     """The first instant after `at_ms` at which the stage changes without an event; None: never."""
     if not dates.follows:

@@ -80,14 +80,20 @@ class FanServicer:
     def push_outcomes(self, request: fans_pb2.PushOutcomesRequest) -> fans_pb2.PushOutcomesResponse:
         """Take outcomes; one status a row."""
         outcomes = _rows_of(request, FAN_OUTCOME, OUTCOME_COLUMNS)
-        valid = valid_outcomes(outcomes, self._latest_at_ms())
+        valid = valid_outcomes(outcomes, self.latest_at_ms())
         return fans_pb2.PushOutcomesResponse(statuses=self._push(self._store.push_outcomes, outcomes, valid))
 
     def push_events(self, request: fans_pb2.PushEventsRequest) -> fans_pb2.PushEventsResponse:
         """Take events; one status a row."""
-        events = _rows_of(request, FAN_EVENT, EVENT_COLUMNS)
-        valid = valid_events(events, self._latest_at_ms())
-        return fans_pb2.PushEventsResponse(statuses=self._push(self._store.push_events, events, valid))
+        return fans_pb2.PushEventsResponse(statuses=self.take_events(_rows_of(request, FAN_EVENT, EVENT_COLUMNS)))
+
+    def take_events(self, events: Rows) -> list[int]:
+        """Take FAN_EVENT[n]; one RowStatus a row."""
+        return self._push(self._store.push_events, events, valid_events(events, self.latest_at_ms()))
+
+    def latest_at_ms(self) -> int:
+        """The latest instant that a row may carry now."""
+        return self._clock.wall_ms() + (MAX_AHEAD_MS if self._virtual is None else MAX_VIRTUAL_AHEAD_MS)
 
     def _pull(self, pull: Callable[[int, int], tuple[Rows, int]], request: fans_pb2.PullRequest) -> tuple[Rows, str]:
         generation = self._store.generation
@@ -106,9 +112,6 @@ class FanServicer:
         statuses[valid] = push(taken, self._clock.wall_ms())
         numbers: list[int] = statuses.tolist()
         return numbers
-
-    def _latest_at_ms(self) -> int:
-        return self._clock.wall_ms() + (MAX_AHEAD_MS if self._virtual is None else MAX_VIRTUAL_AHEAD_MS)
 
 
 def _rows_of(request: Message, dtype: np.dtype[Any], columns: dict[str, str]) -> Rows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fanbridge.events import FAN_CHANGE, FAN_EVENT, RETENTION, Rows, Stage, Tier
-from fanbridge.service.fans import Fan, FanRules, Kept, apply_event, catch_up
+from fanbridge.service.fans import Fan, FanRules, Happening, Kept, apply_event, catch_up
 from fanbridge.service.lifecycle import FanDates
+from fanbridge.service.tally import Tally
 from fanbridge.service.tiering import Engagement
 from pacing.durable import transaction
 from pacing.facts import OutcomeKind, RowStatus
@@ -53,12 +54,24 @@ CREATE TABLE IF NOT EXISTS fans (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fans_by_change ON fans (change_seq);
 CREATE INDEX IF NOT EXISTS fans_by_review ON fans (review_at_ms);
+CREATE TABLE IF NOT EXISTS transitions (
+    creator_id INTEGER NOT NULL, day INTEGER NOT NULL, from_stage INTEGER NOT NULL, to_stage INTEGER NOT NULL,
+    fans INTEGER NOT NULL, PRIMARY KEY (creator_id, day, from_stage, to_stage)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS creator_days (
+    creator_id INTEGER NOT NULL, day INTEGER NOT NULL, stirred INTEGER NOT NULL, spend_micros INTEGER NOT NULL,
+    fans_bought INTEGER NOT NULL, PRIMARY KEY (creator_id, day)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS creatives (
+    creator_id INTEGER NOT NULL, creative_id INTEGER NOT NULL, fans_bought INTEGER NOT NULL,
+    PRIMARY KEY (creator_id, creative_id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retention (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL,
     days INTEGER NOT NULL, kept INTEGER NOT NULL, judged_at_ms INTEGER NOT NULL
 );
 """
-_FAN_COLUMNS = (
+FAN_COLUMNS = (
     "points, support, engagement_at_ms, followed_at_ms, unfollowed_at_ms, engaged_at_ms, active_at_ms, "
     "gained_at_ms, retention_step, tier, stage, review_at_ms, change_seq, changed_at_ms"
 )
@@ -124,17 +137,18 @@ class FanStore:
         while True:
             with self._lock, transaction(self._db):
                 due = self._db.execute(
-                    f"SELECT viewer_id, creator_id, {_FAN_COLUMNS} FROM fans WHERE review_at_ms <= ? "
+                    f"SELECT viewer_id, creator_id, {FAN_COLUMNS} FROM fans WHERE review_at_ms <= ? "
                     "ORDER BY review_at_ms, viewer_id, creator_id LIMIT ?",
                     (now_ms, _REVIEW_BATCH),
                 ).fetchall()
                 if not due:
                     return looked_at
                 kept_fans = {(row[0], row[1]): _StoredFan(row[2:]) for row in due}
+                tally = Tally(self._rules.lifecycle.day_ms)
                 for key, stored in kept_fans.items():
-                    stored.fan, judgements = catch_up(stored.fan, now_ms, self._rules)
-                    self._insert_retention(key, judgements)
-                self._save(kept_fans, now_ms)
+                    stored.fan, happened = catch_up(stored.fan, now_ms, self._rules)
+                    self._note(key, happened, tally)
+                self._save(kept_fans, tally, now_ms)
             looked_at += len(due)
 
     def pull_tiers(self, after: int, limit: int) -> tuple[Rows, int]:
@@ -173,7 +187,7 @@ class FanStore:
     def fan(self, viewer_id: int, creator_id: int) -> Fan | None:
         """What is known of one fan; None: nothing."""
         with self._lock:
-            stored = self._load((_signed(viewer_id), _signed(creator_id)))
+            stored = self._load((signed(viewer_id), signed(creator_id)))
         return None if stored is None else stored.fan
 
     def outcome_count(self) -> int:
@@ -186,22 +200,25 @@ class FanStore:
         statuses = np.full(len(rows), RowStatus.DUPLICATE, dtype=np.uint8)
         facts = _signed_rows(rows[["viewer_id", "creator_id", "kind", "occurred_at_ms"]])
         fans: dict[FanKey, _StoredFan] = {}
+        tally = Tally(self._rules.lifecycle.day_ms)
         newest_at_ms = self._newest_at_ms
         with self._lock, transaction(self._db):
             for i, columns in enumerate(_signed_rows(rows)):
                 if self._db.execute(insert, columns).rowcount:
                     statuses[i] = RowStatus.ACCEPTED
                     newest_at_ms = max(newest_at_ms, facts[i][3])
-                    self._count_fact(facts[i], fans)
+                    self._count_fact(facts[i], fans, tally)
+            if "campaign_id" in (rows.dtype.names or ()):
+                tally.add_bought(rows[statuses == RowStatus.ACCEPTED])
             for key, stored in fans.items():
-                stored.fan, judgements = catch_up(stored.fan, now_ms, self._rules)
-                self._insert_retention(key, judgements)
-            self._save(fans, now_ms)
+                stored.fan, happened = catch_up(stored.fan, now_ms, self._rules)
+                self._note(key, happened, tally)
+            self._save(fans, tally, now_ms)
             self._db.execute("UPDATE meta SET number = ? WHERE name = 'newest_at_ms'", (newest_at_ms,))
         self._newest_at_ms = newest_at_ms
         return statuses
 
-    def _count_fact(self, fact: tuple[int, ...], fans: dict[FanKey, _StoredFan]) -> None:
+    def _count_fact(self, fact: tuple[int, ...], fans: dict[FanKey, _StoredFan], tally: Tally) -> None:
         """Move the fan that a new fact is about; a charged impression alone makes no fan."""
         viewer_id, creator_id, kind, occurred_at_ms = fact
         if kind == OutcomeKind.BILLABLE:
@@ -212,16 +229,16 @@ class FanStore:
         stored = fans.get(key)
         if stored is None:
             stored = fans[key] = self._load(key) or _StoredFan()
-        stored.fan, judgements = apply_event(stored.fan, OutcomeKind(kind), occurred_at_ms, self._rules)
-        self._insert_retention(key, judgements)
+        stored.fan, happened = apply_event(stored.fan, OutcomeKind(kind), occurred_at_ms, self._rules)
+        self._note(key, happened, tally)
 
     def _load(self, key: FanKey) -> _StoredFan | None:
-        query = f"SELECT {_FAN_COLUMNS} FROM fans WHERE viewer_id = ? AND creator_id = ?"
+        query = f"SELECT {FAN_COLUMNS} FROM fans WHERE viewer_id = ? AND creator_id = ?"
         row = self._db.execute(query, key).fetchone()
         return None if row is None else _StoredFan(row)
 
-    def _save(self, fans: dict[FanKey, _StoredFan], now_ms: int) -> None:
-        """Write fans back; those whose tier or stage is new take the next places in the change log."""
+    def _save(self, fans: dict[FanKey, _StoredFan], tally: Tally, now_ms: int) -> None:
+        """Write fans and counts back; fans whose tier or stage is new take the next places in the change log."""
         change_seq = self._change_seq
         rows = []
         for key, stored in fans.items():
@@ -230,16 +247,24 @@ class FanStore:
                 stored.change_seq, stored.changed_at_ms = change_seq, now_ms
             rows.append((*key, *stored.columns()))
         marks = ", ".join("?" * 16)
-        insert = f"INSERT OR REPLACE INTO fans (viewer_id, creator_id, {_FAN_COLUMNS}) VALUES ({marks})"
+        insert = f"INSERT OR REPLACE INTO fans (viewer_id, creator_id, {FAN_COLUMNS}) VALUES ({marks})"
         self._db.executemany(insert, rows)
         self._db.execute("UPDATE meta SET number = ? WHERE name = 'change_seq'", (change_seq,))
         self._change_seq = change_seq
+        for upsert, counted in tally.statements():
+            self._db.executemany(upsert, counted)
 
-    def _insert_retention(self, key: FanKey, judgements: Iterable[Kept]) -> None:
-        self._db.executemany(
-            "INSERT INTO retention (viewer_id, creator_id, days, kept, judged_at_ms) VALUES (?, ?, ?, ?, ?)",
-            [(*key, kept.days, int(kept.kept), kept.judged_at_ms) for kept in judgements],
-        )
+    def _note(self, key: FanKey, happened: Sequence[Happening], tally: Tally) -> None:
+        """Write down judgements, and count the rest."""
+        if not happened:
+            return
+        judged = [one for one in happened if isinstance(one, Kept)]
+        if judged:
+            self._db.executemany(
+                "INSERT INTO retention (viewer_id, creator_id, days, kept, judged_at_ms) VALUES (?, ?, ?, ?, ?)",
+                [(*key, kept.days, int(kept.kept), kept.judged_at_ms) for kept in judged],
+            )
+        tally.add(key[1], happened)
 
     def _pull(self, query: str, dtype: np.dtype[Any], after: int, limit: int) -> tuple[Rows, int]:
         with self._lock, closing(self._db.execute(query, (after, limit))) as found:
@@ -259,7 +284,7 @@ class _StoredFan:
     """A fan beside what the file says of its place in the change log."""
 
     def __init__(self, row: Sequence[Any] | None = None) -> None:
-        self.fan = Fan() if row is None else _fan_of(row)
+        self.fan = Fan() if row is None else fan_of(row)
         self.change_seq: int = 0 if row is None else row[12]
         self.changed_at_ms: int = 0 if row is None else row[13]
         self._told = (self.fan.tier, self.fan.stage)
@@ -269,7 +294,7 @@ class _StoredFan:
         return (self.fan.tier, self.fan.stage) != self._told
 
     def columns(self) -> tuple[Any, ...]:
-        """The values of `_FAN_COLUMNS`."""
+        """The values of `FAN_COLUMNS`."""
         fan, dates = self.fan, self.fan.dates
         return (
             fan.engagement.points,
@@ -289,7 +314,8 @@ class _StoredFan:
         )
 
 
-def _fan_of(row: Sequence[Any]) -> Fan:
+def fan_of(row: Sequence[Any]) -> Fan:
+    """The fan whom the values of FAN_COLUMNS describe."""
     return Fan(
         engagement=Engagement(row[0], row[1], row[2]),
         dates=FanDates(row[3], row[4], row[5], row[6]),
@@ -301,7 +327,7 @@ def _fan_of(row: Sequence[Any]) -> Fan:
     )
 
 
-def _signed(number: int) -> int:
+def signed(number: int) -> int:
     """A 64-bit id as SQLite's signed integer."""
     return number - 2**64 if number >= 2**63 else number
 

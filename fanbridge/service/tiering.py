@@ -90,22 +90,39 @@ def add_event(engagement: Engagement, kind: OutcomeKind, occurred_at_ms: int, ru
     )
 
 
-def tier_of(engagement: Engagement, follows: bool, at_ms: int, rules: TierRules) -> tuple[Tier, str]:
-    """The tier at `at_ms`, and the reason as a plain sentence."""
+def tier_at(engagement: Engagement, follows: bool, at_ms: int, rules: TierRules) -> Tier:
+    """The tier at `at_ms`."""
     seen = decay(engagement, at_ms, rules)
     points, support = seen.points, seen.support
-    figures = f"{points:.1f} points, {support:.1f} gifts and orders"
     if not follows:
-        if points >= rules.potential_points:
-            return Tier.POTENTIAL, f"does not follow, but engages: {points:.1f} points of {rules.potential_points:g}"
-        return Tier.UNSPECIFIED, f"does not follow, hardly engages: {points:.1f} points of {rules.potential_points:g}"
+        return Tier.POTENTIAL if points >= rules.potential_points else Tier.UNSPECIFIED
     if points >= rules.iron_points and support >= rules.iron_support:
-        return Tier.IRON, f"{figures}, of {rules.iron_points:g} and {rules.iron_support:g}"
+        return Tier.IRON
     if points >= rules.high_value_points and support >= rules.high_value_support:
-        return Tier.HIGH_VALUE, f"{figures}, of {rules.high_value_points:g} and {rules.high_value_support:g}"
-    if points >= rules.active_points:
-        return Tier.ACTIVE, f"{points:.1f} points of {rules.active_points:g}"
-    return Tier.POTENTIAL, f"follows, with {points:.1f} points of {rules.active_points:g}"
+        return Tier.HIGH_VALUE
+    return Tier.ACTIVE if points >= rules.active_points else Tier.POTENTIAL
+
+
+def tier_reason(engagement: Engagement, follows: bool, at_ms: int, rules: TierRules) -> str:
+    """Why the fan is in the tier of `at_ms`, as a plain sentence: what there is, and what this and the next take."""
+    seen = decay(engagement, at_ms, rules)
+    have = (
+        f"{seen.points:.1f} points and {seen.support:.1f} gifts and orders, what is {rules.half_life_days:g} days old"
+    )
+    have += " counting half"
+    iron = f"{rules.iron_points:g} points and {rules.iron_support:g} gifts and orders"
+    high_value = f"{rules.high_value_points:g} points and {rules.high_value_support:g} gifts and orders"
+    tier = tier_at(engagement, follows, at_ms, rules)
+    if not follows:
+        verb = "engages" if tier is Tier.POTENTIAL else "hardly engages"
+        return f"Does not follow, {verb}: {have}; potential takes {rules.potential_points:g} points or a follow."
+    if tier is Tier.IRON:
+        return f"Iron: follows, with {have}; it takes {iron}."
+    if tier is Tier.HIGH_VALUE:
+        return f"High-value: follows, with {have}; it takes {high_value}, and iron {iron}."
+    if tier is Tier.ACTIVE:
+        return f"Active: follows, with {have}; it takes {rules.active_points:g} points, and high-value {high_value}."
+    return f"Potential: follows, with {have}; active takes {rules.active_points:g} points."
 
 
 def next_fall_at_ms(engagement: Engagement, at_ms: int, rules: TierRules) -> int | None:

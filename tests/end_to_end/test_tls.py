@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 import fanbid
-from benchmarks.serving import RunningServer, running_server, start_child
+from benchmarks.serving import Child, RunningServer, running_server, start_child
 from fanbridge.client import FanServiceClient
 from fanbridge.delivery import Delivery
 from fanbridge.events import FanServiceUnavailable
@@ -48,12 +48,18 @@ def client(ours: Authority) -> ClientTls:
 
 
 @pytest.fixture(scope="module")
-def fan_service(ours: Authority, folder: Path) -> Iterator[str]:
+def fans(ours: Authority, folder: Path) -> Iterator[Child]:
     certificate, key = ours.issue("fans")
     flags = ["--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ours.ca)]
+    flags += ["--rest-listen", "127.0.0.1:0"]
     child = start_child("fan-service", ["fan-service", "--data", str(folder / "fans"), *flags], folder / "fans")
-    yield str(child.ready["grpc"])
+    yield child
     child.stop()
+
+
+@pytest.fixture(scope="module")
+def fan_service(fans: Child) -> str:
+    return str(fans.ready["grpc"])
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,18 @@ def test_the_bridge_reaches_the_fan_service(server: RunningServer, fan_service: 
     with pytest.raises(FanServiceUnavailable):
         stranger.pull_tiers("", 1)
     stranger.close()
+
+
+def test_the_fan_service_asks_for_certificates_over_http_too(fans: Child, client: ClientTls) -> None:
+    address = str(fans.ready["rest"])
+    assert address.startswith("https://")
+    assert client.certificate is not None and client.key is not None
+    believing = ssl.create_default_context(cafile=str(client.ca))
+    with pytest.raises((URLError, ssl.SSLError, ConnectionError)):
+        urlopen(f"{address}/healthz", timeout=10, context=believing)
+    believing.load_cert_chain(client.certificate, client.key)
+    with urlopen(f"{address}/healthz", timeout=10, context=believing) as answer:
+        assert answer.status == 200
 
 
 def test_a_shim_of_its_own_needs_authorities_and_a_certificate(

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from fanbridge.events import EVENT_KINDS, Stage, Tier
 from fanbridge.service import lifecycle, tiering
-from fanbridge.service.fans import FOREVER_MS, Fan, FanRules, Kept, apply_event, catch_up, review
+from fanbridge.service.fans import (
+    FOREVER_MS,
+    Fan,
+    FanRules,
+    Happening,
+    Kept,
+    Moved,
+    Stirred,
+    apply_event,
+    catch_up,
+    review,
+)
 from fanbridge.service.lifecycle import FanDates, LifecycleRules
 from fanbridge.service.tiering import Engagement, TierRules
 from pacing.facts import OutcomeKind as K
@@ -25,11 +36,16 @@ def day(number: float) -> int:
 
 
 def fan_after(history: list[tuple[float, K]]) -> tuple[Fan, list[Kept]]:
-    fan, judgements = Fan(), []
+    fan, happened = lived(history)
+    return fan, [one for one in happened if isinstance(one, Kept)]
+
+
+def lived(history: list[tuple[float, K]]) -> tuple[Fan, list[Happening]]:
+    fan, happened = Fan(), []
     for when, kind in history:
         fan, due = apply_event(fan, kind, day(when), RULES)
-        judgements += due
-    return fan, judgements
+        happened += due
+    return fan, happened
 
 
 @pytest.mark.parametrize(
@@ -89,9 +105,64 @@ def test_stage(history: list[tuple[float, K]], at_day: float, stage: Stage) -> N
 def test_tier(history: list[tuple[float, K]], at_day: float, tier: Tier) -> None:
     fan, _ = catch_up(fan_after(history)[0], day(at_day), RULES)
     assert fan.tier == tier
-    told, reason = tiering.tier_of(fan.engagement, fan.dates.follows, day(at_day), RULES.tiers)
-    assert told == tier
-    assert reason
+    reason = tiering.tier_reason(fan.engagement, fan.dates.follows, day(at_day), RULES.tiers)
+    begins = "Does not follow" if not fan.dates.follows else tier.name.capitalize().replace("_", "-") + ": follows"
+    assert reason.startswith(begins)
+
+
+def test_the_reason_of_a_tier_has_its_figures_and_what_it_takes() -> None:
+    fan, _ = fan_after([(0, K.FOLLOW), (0, K.ORDER), (0, K.ORDER), (0, K.GIFT)])
+    assert tiering.tier_reason(fan.engagement, True, day(0), RULES.tiers) == (
+        "Iron: follows, with 44.0 points and 3.0 gifts and orders, what is 14 days old counting half; "
+        "it takes 30 points and 1.5 gifts and orders."
+    )
+    assert "with 22.0 points and 1.5 gifts" in tiering.tier_reason(fan.engagement, True, day(14), RULES.tiers)
+
+
+@pytest.mark.parametrize(
+    ("history", "at_day", "reason"),
+    [
+        ([(0, K.LIKE)], 1, "In no stage: never followed."),
+        ([(0, K.FOLLOW)], 2, "Gained: followed 2.0 days ago, and has not engaged since."),
+        (
+            [(0, K.FOLLOW), (5, K.LIKE)],
+            6,
+            "Activated: last engaged 5.0 days after the follow; retained takes 30 days.",
+        ),
+        (
+            [(0, K.FOLLOW), (31, K.LIKE)],
+            31,
+            "Retained: last engaged 31.0 days after the follow; retained takes 30 days.",
+        ),
+        ([(0, K.FOLLOW)], 15, "Silent: follows, but did nothing for 15.0 days; silent takes 14 days, lost 60."),
+        ([(0, K.FOLLOW)], 61, "Lost: follows, but did nothing for 61.0 days; silent takes 14 days, lost 60."),
+        ([(0, K.FOLLOW), (3, K.UNFOLLOW)], 4, "Lost: unfollowed 1.0 days ago; a new follow starts over."),
+    ],
+)
+def test_the_reason_of_a_stage(history: list[tuple[float, K]], at_day: float, reason: str) -> None:
+    fan, _ = fan_after(history)
+    assert lifecycle.stage_reason(fan.dates, day(at_day), RULES.lifecycle) == reason
+
+
+def test_each_step_between_stages_is_told_at_its_own_time() -> None:
+    _, happened = lived([(0, K.FOLLOW), (3, K.LIKE), (33, K.LIKE), (34, K.UNFOLLOW)])
+    none, gained, activated, retained, silent, lost = Stage
+    assert [one for one in happened if isinstance(one, Moved)] == [
+        Moved(none, gained, day(0)),
+        Moved(gained, activated, day(3)),
+        Moved(activated, silent, day(17)),
+        Moved(silent, retained, day(33)),
+        Moved(retained, lost, day(34)),
+    ]
+    _, later = catch_up(fan_after([(0, K.FOLLOW)])[0], day(100), RULES)
+    moved = [one for one in later if isinstance(one, Moved)]
+    assert moved == [Moved(gained, silent, day(14)), Moved(silent, lost, day(60))]
+
+
+def test_a_sign_of_life_counts_once_a_day_and_only_of_followers() -> None:
+    history = [(0, K.LIKE), (0.2, K.FOLLOW), (0.4, K.LIKE), (1.1, K.PLAY), (1.2, K.LIKE), (0.9, K.LIKE)]
+    _, happened = lived([*history, (2, K.UNFOLLOW), (3, K.LIKE)])
+    assert [one for one in happened if isinstance(one, Stirred)] == [Stirred(day(0.2)), Stirred(day(1.1))]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +182,7 @@ def test_tier(history: list[tuple[float, K]], at_day: float, tier: Tier) -> None
 def test_retention_after_1_7_and_30_days(history: list[tuple[float, K]], kept: list[bool]) -> None:
     fan, judgements = fan_after(history)
     fan, due = catch_up(fan, day(40), RULES)
-    judgements += due
+    judgements += [one for one in due if isinstance(one, Kept)]
     assert [judgement.kept for judgement in judgements] == kept
     assert [judgement.days for judgement in judgements] == [1, 7, 30][: len(kept)]
     assert [judgement.judged_at_ms for judgement in judgements] == [day(1), day(7), day(30)][: len(kept)]
@@ -120,7 +191,8 @@ def test_retention_after_1_7_and_30_days(history: list[tuple[float, K]], kept: l
 def test_a_fan_who_comes_back_after_all_judgements_is_gained_anew() -> None:
     fan, _ = fan_after([(0, K.FOLLOW), (31, K.UNFOLLOW), (40, K.FOLLOW)])
     assert fan.gained_at_ms == day(40)
-    _, judgements = catch_up(fan, day(100), RULES)
+    _, happened = catch_up(fan, day(100), RULES)
+    judgements = [one for one in happened if isinstance(one, Kept)]
     assert [(judgement.days, judgement.kept) for judgement in judgements] == [(1, True), (7, True), (30, True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fanbridge.events import FAN_EVENT, FAN_OUTCOME, Rows, Stage, Tier
-from fanbridge.service.fans import Fan, FanRules, Kept, apply_event, catch_up
+from fanbridge.service.fans import Fan, FanRules, Happening, Kept, Moved, Stirred, apply_event, catch_up
+from fanbridge.service.insights import Insights
 from fanbridge.service.store import FanStore
 from pacing.facts import OutcomeKind, RowStatus
 from tests.fanbridge.services import events, outcomes
@@ -42,6 +44,8 @@ class StoreAgainstDicts(RuleBasedStateMachine):
         self.facts: set[tuple[int, int, int, int]] = set()
         self.fans: dict[tuple[int, int], Fan] = {}
         self.kept: list[tuple[int, int, Kept]] = []
+        self.moved: Counter[tuple[int, int, int, int]] = Counter()
+        self.stirred: Counter[tuple[int, int]] = Counter()
         self.pulled: dict[tuple[int, int], tuple[int, int]] = {}
         self.tiers_position = 0
 
@@ -56,12 +60,20 @@ class StoreAgainstDicts(RuleBasedStateMachine):
         self.facts.add(fact)
         fan, due = apply_event(self.fans.get(fact[:2], Fan()), OutcomeKind(kind), occurred_at_ms, RULES)
         self.fans[fact[:2]] = fan
-        self.kept += [(*fact[:2], kept) for kept in due]
+        self.note(fact[:2], due)
+
+    def note(self, key: tuple[int, int], happened: list[Happening]) -> None:
+        self.kept += [(*key, one) for one in happened if isinstance(one, Kept)]
+        for one in happened:
+            if isinstance(one, Moved):
+                self.moved[key[1], one.moved_at_ms // DAY_MS, one.from_stage, one.to_stage] += 1
+            elif isinstance(one, Stirred):
+                self.stirred[key[1], one.stirred_at_ms // DAY_MS] += 1
 
     def let_time_pass(self, keys: set[tuple[int, int]]) -> None:
         for key in keys:
             self.fans[key], due = catch_up(self.fans[key], self.now_ms, RULES)
-            self.kept += [(*key, kept) for kept in due]
+            self.note(key, due)
 
     @rule(told=st.lists(st.tuples(st.integers(1, 8), viewer_ids, creator_ids, kinds, delays_ms), max_size=6))
     def push_events(self, told: list[tuple[int, int, int, int, int]]) -> None:
@@ -145,6 +157,16 @@ class StoreAgainstDicts(RuleBasedStateMachine):
         judged, _ = self.store.pull_retention(0, 1_000)
         told = [(v, c, Kept(days, bool(kept), at_ms)) for v, c, days, kept, at_ms in judged.tolist()]
         assert sorted(told, key=repr) == sorted(self.kept, key=repr)
+
+    @invariant()
+    def steps_and_signs_of_life_are_counted_by_creator_and_day(self) -> None:
+        insights = Insights(self.folder / "fans.sqlite", RULES)
+        for creator_id in (7, 2**63):
+            moved = {key[1:]: fans for key, fans in self.moved.items() if key[0] == creator_id}
+            assert {tuple(row[:3]): row[3] for row in insights.transitions(creator_id)} == moved
+            stirred = {day: fans for (creator, day), fans in self.stirred.items() if creator == creator_id}
+            assert {day: row.stirred for day, row in insights.days(creator_id).items() if row.stirred} == stirred
+        insights.close()
 
 
 def standings(rows: Rows) -> dict[tuple[int, int], tuple[int, int]]:
