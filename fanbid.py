@@ -173,6 +173,12 @@ BENCHES = {
         "nanoseconds per viewer of the compiled steps, beside plain Python",
         "Time the compiled bid path at 1,000 and 10,000 campaigns beside its plain Python reference.",
     ),
+    "lookalike": Command(
+        "benchmarks.lookalike.command",
+        "who follows a creator next, on a public follow graph, beside ALS and others",
+        "Teach the lookalike the past of a follow graph with times, and judge it by what came after, beside ALS, "
+        "user-kNN and recent activity alone; then by a random split. Exits with 1 if a claim does not hold.",
+    ),
     "money": Command(
         "benchmarks.money",
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",

@@ -27,6 +27,7 @@ PACKAGES = [
     "benchmarks.failover",
     "benchmarks.faults",
     "benchmarks.fuzz",
+    "benchmarks.lookalike",
     "benchmarks.market",
     "benchmarks.predictor",
     "benchmarks.shading",
@@ -42,6 +43,8 @@ PACKAGES = [
     "protos.rpc",
     "targeting",
     "targeting.graph",
+    "targeting.lookalike",
+    "targeting.lookalike.trees",
     "targeting.match",
     "targeting.segments",
 ]
@@ -75,6 +78,7 @@ EXTRAS = {
     "analytics": ["duckdb", "pyarrow"],
     "fuzz": ["atheris"],
     "learners": ["river", "vowpalwabbit"],
+    "lookalike": ["implicit"],
     "plots": ["matplotlib"],
     "dev": [
         "cryptography",
