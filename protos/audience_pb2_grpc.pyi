@@ -34,6 +34,8 @@ class AudienceStub:
     PutViewers: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]
     PutSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]
     PutFollows: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]
+    PutLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]
+    """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -43,6 +45,8 @@ class AudienceAsyncStub(AudienceStub):
     PutViewers: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]  # type: ignore[assignment]
     PutSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]  # type: ignore[assignment]
     PutFollows: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]  # type: ignore[assignment]
+    PutLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]  # type: ignore[assignment]
+    """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -67,6 +71,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.PutFollowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutFollowsResponse, _abc.Awaitable[_audience_pb2.PutFollowsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutLookalike(
+        self,
+        request: _audience_pb2.PutLookalikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.PutLookalikeResponse, _abc.Awaitable[_audience_pb2.PutLookalikeResponse]]:
+        """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
 
     @_abc_1.abstractmethod
     def EstimateReach(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+import grpc
 import numpy as np
 
 from auction.audience.journal import Journal
+from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
-from auction.status import parse
+from auction.status import Refused, parse
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.expressions import check_segment_name, validate
@@ -48,6 +51,7 @@ class Record(IntEnum):
     VIEWERS = 1
     SEGMENT = 2
     FOLLOWS = 3
+    LOOKALIKE = 4  # the body is a PutSegmentRequest with the members that were chosen
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -58,16 +62,24 @@ def _check_count(field: str, count: int, limit: int) -> None:
         raise ValueError(f"{field} count {count}: at most {limit}")
 
 
+def _check_own_name(segment_id: str) -> None:
+    check_segment_name(segment_id)
+    if segment_id.startswith(RESERVED_PREFIXES):
+        raise ValueError(f"segment_id {segment_id!r}: prefixes {', '.join(RESERVED_PREFIXES)} are reserved")
+
+
 class AudienceService:
     """`Audience`, as calls from bytes to bytes. Any thread may call; changes take turns, in the journal's order."""
 
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
         self._changing = threading.Lock()
+        self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
+            "PutLookalike": self.put_lookalike,
             "EstimateReach": self.estimate_reach,
         }
 
@@ -76,7 +88,12 @@ class AudienceService:
         journal, self._stores.journal = self._stores.journal, None
         if journal is None:
             return
-        again = {Record.VIEWERS: self.put_viewers, Record.SEGMENT: self.put_segment, Record.FOLLOWS: self.put_follows}
+        again: dict[Record, Callable[[bytes, Principal], object]] = {
+            Record.VIEWERS: self.put_viewers,
+            Record.SEGMENT: self.put_segment,
+            Record.FOLLOWS: self.put_follows,
+            Record.LOOKALIKE: lambda raw, _: self._put_members(parse(audience_pb2.PutSegmentRequest, raw)),
+        }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
@@ -102,19 +119,41 @@ class AudienceService:
     def put_segment(self, raw: bytes, _: Principal) -> bytes:
         """Replace, extend or reduce one segment. Viewers that are not known yet become known by id alone."""
         request = parse(audience_pb2.PutSegmentRequest, raw)
-        check_segment_name(request.segment_id)
-        if request.segment_id.startswith(RESERVED_PREFIXES):
-            raise ValueError(f"segment_id {request.segment_id!r}: prefixes {', '.join(RESERVED_PREFIXES)} are reserved")
+        _check_own_name(request.segment_id)
         if request.change not in tuple(Change):
             raise ValueError(f"change {request.change}: must be 1 (replace), 2 (add) or 3 (remove)")
         _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
             self._keep(Record.SEGMENT, raw)
-            rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
-            self._stores.segments.put(request.segment_id, rows, Change(request.change))
+            self._put_members(request)
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
+
+    def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
+        rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
+        self._stores.segments.put(request.segment_id, rows, Change(request.change))
+
+    def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
+        """Replace a segment by the viewers most like the members of another; says how good such a choice is."""
+        request = parse(audience_pb2.PutLookalikeRequest, raw)
+        _check_own_name(request.segment_id)
+        seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
+        try:
+            made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id)
+        except LookalikeBusy:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
+        found = audience_pb2.PutSegmentRequest(
+            segment_id=request.segment_id, change=Change.REPLACE, viewer_ids=self._stores.viewers.ids[made.rows]
+        )
+        self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
+        with self._changing:
+            self._keep(Record.LOOKALIKE, found.SerializeToString())
+            self._put_members(found)
+        return audience_pb2.PutLookalikeResponse(
+            members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
+            activity_recall=made.quality.activity_recall, learned=learned,
+        ).SerializeToString()  # fmt: skip
 
     def put_follows(self, raw: bytes, _: Principal) -> bytes:
         """Add follow edges."""

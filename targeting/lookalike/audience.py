@@ -100,12 +100,21 @@ def expand(
     Raises:
         ValueError: too few or too many seeds, or the size is out of range.
     """
-    if not MIN_LIST <= len(seeds) <= MAX_SEEDS:
-        raise ValueError(f"seeds: {len(seeds)} known viewers; must be {MIN_LIST} to {MAX_SEEDS}")
-    if not 1 <= size <= MAX_SIZE:
-        raise ValueError(f"size {size}: not in 1..{MAX_SIZE}")
+    check_wanted(len(seeds), size)
     quality = measure(picture, ranker, seeds, size, creator, seed)
     return Lookalike(best_rows(ranked_scores(picture, ranker, seeds, creator, size), size), quality)
+
+
+def check_wanted(seed_count: int, size: int) -> None:
+    """See to it that an audience can be made of so many seeds, at this size.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not MIN_LIST <= seed_count <= MAX_SEEDS:
+        raise ValueError(f"seeds: {seed_count} known viewers; must be {MIN_LIST} to {MAX_SEEDS}")
+    if not 1 <= size <= MAX_SIZE:
+        raise ValueError(f"size {size}: not in 1..{MAX_SIZE}")
 
 
 def measure(

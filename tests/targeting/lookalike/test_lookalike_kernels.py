@@ -18,10 +18,11 @@ from targeting.lookalike.kernels import (
 )
 from targeting.lookalike.links import links_from_times
 from targeting.lookalike.picture import Picture
-from targeting.lookalike.reference import cosine_to_seeds, idf, linked, split_gain, tree_leaf
+from targeting.lookalike.reference import cosine_to_seeds, idf, linked
 from targeting.lookalike.trees.forest import bin_edges, binned
 from targeting.lookalike.trees.kernels import LAST_BIN, add_trees, grow_tree
 from targeting.lookalike.trees.linear import fit_line
+from targeting.lookalike.trees.reference import split_gain, tree_leaf
 
 pytestmark = pytest.mark.kernels
 
