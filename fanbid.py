@@ -122,6 +122,12 @@ COMMANDS = {
         "print the rights of an account of a shared Redis, and load its scripts",
         "Print the rights that servers need on a shared Redis, and load the scripts that they run there.",
     ),
+    "audience": Command(
+        "auction.audience.client",
+        "upload lists of viewers to a running server, and make lookalikes of them",
+        "Upload a CSV of viewers' ids, all or nothing, as a segment, or make a segment of the viewers most like them. "
+        "FANBID_TOKEN holds an operator's token.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }

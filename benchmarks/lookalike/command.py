@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--made-up", action="store_true", help="a small made-up graph, to see the command run")
     parser.add_argument("--windows", type=int, metavar="N", help=f"last windows that are foretold; default {WINDOWS}")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="draws splits and samples; default 1")
-    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw recall by size into FOLDER (matplotlib)")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw recall by size into DIR (matplotlib)")
     add_output_arguments(parser)
 
 
@@ -84,11 +84,11 @@ def main(args: argparse.Namespace) -> int:
     if tuned.als is not None:
         found["als_factors"], found["als_alpha"] = tuned.als.factors, tuned.als.alpha
     _show(found, by_time, by_chance)
-    if args.plot is not None:
+    if args.plots is not None:
         from benchmarks.lookalike.plots import plot_recall
 
         curves = {_NAMES[name]: _curve(by_time, name) for name in by_time[0][1]}
-        print(f"recall by size: {plot_recall(curves, args.plot)}")
+        print(f"recall by size: {plot_recall(curves, args.plots)}")
     verdicts = {} if args.quick or args.made_up else claims(found)
     if verdicts:
         print_table("claims", ("claim", "held"), list(verdicts.items()))

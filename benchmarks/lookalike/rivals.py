@@ -34,7 +34,7 @@ class AlsSettings:
 
 ALS_GRID = tuple(
     AlsSettings(factors, regularization, alpha)
-    for factors in (8, 16, 48)
+    for factors in (8, 16, 32, 64)
     for regularization, alpha in ((0.05, 1.0), (0.05, 20.0), (10.0, 20.0))
 )
 QUICK_ALS_GRID = (AlsSettings(32, 0.05, 20.0),)
