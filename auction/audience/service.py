@@ -144,7 +144,9 @@ class AudienceService:
         except LookalikeBusy:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
         found = audience_pb2.PutSegmentRequest(
-            segment_id=request.segment_id, change=Change.REPLACE, viewer_ids=self._stores.viewers.ids[made.rows]
+            segment_id=request.segment_id,
+            change=audience_pb2.SEGMENT_CHANGE_REPLACE,
+            viewer_ids=self._stores.viewers.ids[made.rows],
         )
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
