@@ -133,6 +133,12 @@ COMMANDS = {
         "print the rights of an account of a shared Redis, and load its scripts",
         "Print the rights that servers need on a shared Redis, and load the scripts that they run there.",
     ),
+    "audience": Command(
+        "auction.audience.client",
+        "upload lists of viewers to a running server, and make lookalikes of them",
+        "Upload a CSV of viewers' ids, all or nothing, as a segment, or make a segment of the viewers most like them. "
+        "FANBID_TOKEN holds an operator's token.",
+    ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),
 }
@@ -195,6 +201,12 @@ BENCHES = {
         "nanoseconds to find a viewer's campaigns among 10,000 and 100,000, beside other ways",
         "Find the campaigns of viewers with realistic targeting by the match index, beside loops over sets and a "
         "counting k-index, after checking that all find the same.",
+    ),
+    "lookalike": Command(
+        "benchmarks.lookalike.command",
+        "who follows a creator next, on a public follow graph, beside ALS and others",
+        "Teach the lookalike the past of a follow graph with times, and judge it by what came after, beside ALS, "
+        "user-kNN and recent activity alone; then by a random split. Exits with 1 if a claim does not hold.",
     ),
     "money": Command(
         "benchmarks.money",

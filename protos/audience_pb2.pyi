@@ -301,6 +301,77 @@ class PutFollowsResponse(_message.Message):
 Global___PutFollowsResponse: _TypeAlias = PutFollowsResponse  # noqa: Y015
 
 @_typing.final
+class PutLookalikeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    SEED_SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.str
+    """what becomes of it is replaced; no reserved prefix"""
+    seed_segment_id: _builtins.str
+    """its 10 to 2,000,000 members are the seeds; none of them is a member"""
+    size: _builtins.int
+    """members that are wanted, 1..1,000,000"""
+    creator_id: _builtins.int
+    """where the seeds are this creator's followers; else 0"""
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.str = ...,
+        seed_segment_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+        creator_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "seed_segment_id", b"seed_segment_id", "segment_id", b"segment_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutLookalikeRequest: _TypeAlias = PutLookalikeRequest  # noqa: Y015
+
+@_typing.final
+class PutLookalikeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    ACTIVITY_RECALL_FIELD_NUMBER: _builtins.int
+    LEARNED_FIELD_NUMBER: _builtins.int
+    members: _builtins.int
+    """fewer than wanted where no more viewers follow anybody"""
+    seeds: _builtins.int
+    held_out: _builtins.int
+    """seeds that were hidden from a choice made to measure it"""
+    recall: _builtins.float
+    """share of them among as many viewers as are wanted"""
+    activity_recall: _builtins.float
+    """the same, had the most active viewers been chosen"""
+    learned: _builtins.bool
+    """false: too few follows to learn from; ranked by activity and similarity"""
+    def __init__(
+        self,
+        *,
+        members: _builtins.int = ...,
+        seeds: _builtins.int = ...,
+        held_out: _builtins.int = ...,
+        recall: _builtins.float = ...,
+        activity_recall: _builtins.float = ...,
+        learned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_recall", b"activity_recall", "held_out", b"held_out", "learned", b"learned", "members", b"members", "recall", b"recall", "seeds", b"seeds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutLookalikeResponse: _TypeAlias = PutLookalikeResponse  # noqa: Y015
+
+@_typing.final
 class EstimateReachRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

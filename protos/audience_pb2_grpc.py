@@ -59,6 +59,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.ExportSegmentResponse.FromString,
                 _registered_method=True)
+        self.PutLookalike = channel.unary_unary(
+                '/fanbid.v1.Audience/PutLookalike',
+                request_serializer=protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.PutLookalikeResponse.FromString,
+                _registered_method=True)
         self.EstimateReach = channel.unary_unary(
                 '/fanbid.v1.Audience/EstimateReach',
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
@@ -100,6 +105,13 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutLookalike(self, request, context):
+        """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EstimateReach(self, request, context):
         """How many known viewers an expression holds, rounded to a range.
         """
@@ -134,6 +146,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.ExportSegment,
                     request_deserializer=protos_dot_audience__pb2.ExportSegmentRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.ExportSegmentResponse.SerializeToString,
+            ),
+            'PutLookalike': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutLookalike,
+                    request_deserializer=protos_dot_audience__pb2.PutLookalikeRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.PutLookalikeResponse.SerializeToString,
             ),
             'EstimateReach': grpc.unary_unary_rpc_method_handler(
                     servicer.EstimateReach,
@@ -276,6 +293,33 @@ class Audience:
             '/fanbid.v1.Audience/ExportSegment',
             protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
             protos_dot_audience__pb2.ExportSegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutLookalike(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/PutLookalike',
+            protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
+            protos_dot_audience__pb2.PutLookalikeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class AudienceStub:
     ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
+    PutLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]
+    """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -49,6 +51,8 @@ class AudienceAsyncStub(AudienceStub):
     ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
+    PutLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]  # type: ignore[assignment]
+    """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
 
@@ -88,6 +92,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.ExportSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.ExportSegmentResponse, _abc.Awaitable[_audience_pb2.ExportSegmentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutLookalike(
+        self,
+        request: _audience_pb2.PutLookalikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.PutLookalikeResponse, _abc.Awaitable[_audience_pb2.PutLookalikeResponse]]:
+        """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
 
     @_abc_1.abstractmethod
     def EstimateReach(

@@ -49,7 +49,8 @@ SQLITE_FILES = {
     "fanbridge/delivery.py",
 }
 WIRE_FILE = re.compile(
-    r"(.*/)?(\w*wire\w*|\w*service\w*|server|status)\.py|auction/rest/.*|protos/rpc/.*|fanbridge/client\.py|fanbridge/service/.*"
+    r"(.*/)?(\w*wire\w*|\w*service\w*|server|status)\.py|auction/rest/.*|protos/rpc/.*|fanbridge/service/.*|"
+    r"(fanbridge|auction/audience)/client\.py"
 )
 WITHOUT_WIRE = ("protos.rpc.tls", "protos.rpc.ready_file")
 WIRE_PACKAGES = {"grpc", "grpc_health", "grpc_reflection", "google", "protos"}

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+import grpc
 import numpy as np
 
 from auction.audience.changes import check_change, check_date
 from auction.audience.journal import Journal
+from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
-from auction.status import parse
+from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
-from targeting.expressions import validate
+from targeting.expressions import check_segment_name, validate
 from targeting.graph.follows import FollowGraph
 from targeting.reach.counter import ReachCounter
+from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -52,6 +56,7 @@ class Record(IntEnum):
     SEGMENT = 2
     FOLLOWS = 3
     SEGMENT_FILE = 4
+    LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -70,10 +75,12 @@ class AudienceService:
         self._changing = threading.Lock()
         self._reach = ReachCounter(stores.viewers, stores.segments)
         self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
+        self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
+            "PutLookalike": self.put_lookalike,
             "EstimateReach": self.estimate_reach,
             "ImportSegment": self._files.import_segment,
             "ExportSegment": self._files.export_segment,
@@ -84,11 +91,12 @@ class AudienceService:
         journal, self._stores.journal = self._stores.journal, None
         if journal is None:
             return
-        again: dict[Record, UnaryCall] = {
+        again: dict[Record, Callable[[bytes, Principal], object]] = {
             Record.VIEWERS: self.put_viewers,
             Record.SEGMENT: self.put_segment,
             Record.FOLLOWS: self.put_follows,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
+            Record.LOOKALIKE: lambda raw, _: self._put_members(parse(audience_pb2.PutSegmentRequest, raw)),
         }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
@@ -123,10 +131,36 @@ class AudienceService:
                 check_date(name, change, expires_at_ms, self._stores.segments, self._stores.clock.wall_ms())
             self._stores.segments.segment_idx(name)  # refused here when there are too many
             self._keep(Record.SEGMENT, raw)
-            rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
-            self._stores.segments.put(name, rows, Change(change), expires_at_ms)
+            self._put_members(request)
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
+
+    def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
+        rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
+        self._stores.segments.put(request.segment_id, rows, Change(request.change), request.expires_at_ms)
+
+    def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
+        """Replace a segment by the viewers most like the members of another; says how good such a choice is."""
+        request = parse(audience_pb2.PutLookalikeRequest, raw)
+        check_change(request.segment_id, Change.REPLACE, NEVER_MS)
+        seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
+        try:
+            made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id)
+        except LookalikeBusy:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
+        found = audience_pb2.PutSegmentRequest(
+            segment_id=request.segment_id,
+            change=audience_pb2.SEGMENT_CHANGE_REPLACE,
+            viewer_ids=self._stores.viewers.ids[made.rows],
+        )
+        self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
+        with self._changing:
+            self._keep(Record.LOOKALIKE, found.SerializeToString())
+            self._put_members(found)
+        return audience_pb2.PutLookalikeResponse(
+            members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
+            activity_recall=made.quality.activity_recall, learned=learned,
+        ).SerializeToString()  # fmt: skip
 
     def put_follows(self, raw: bytes, _: Principal) -> bytes:
         """Add follow edges."""

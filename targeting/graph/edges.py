@@ -10,6 +10,7 @@ from targeting.graph.kernels import (
     COUNT,
     FOLLOWERS,
     FOLLOWING,
+    GIVEN_BACK,
     NONE,
     USED,
     Edges,
@@ -77,6 +78,19 @@ class EdgeTable:
         """Which of the rows (i8[n]) `watch` was told of (b1[n])."""
         beyond = rows >= len(self._edges.watched)
         return (self._edges.watched[np.where(beyond, 0, rows)] > 0) & ~beyond
+
+    def in_order(self) -> tuple[np.ndarray, np.ndarray]:
+        """All edges (i4[n], i4[n]), in the order in which they came.
+
+        One that was put in the place of an edge that was taken away stands where that one stood.
+        """
+        used, given_back = int(self._edges.counters[USED]), int(self._edges.counters[GIVEN_BACK])
+        live = np.ones(used, np.bool_)
+        while given_back != NONE:
+            live[given_back] = False
+            given_back = int(self._edges.links[given_back, 0])
+        ends = self._edges.ends[:used][live]
+        return ends[:, 0], ends[:, 1]
 
     def following(self, row: int) -> np.ndarray:
         """Whom the row follows (i4[n])."""

@@ -134,6 +134,11 @@ class FollowGraph:
             shared = friends & _bitmap(self._edges.followers(creator))
         return self._viewers.ids[rows_array(shared)[:limit]]
 
+    def in_order(self) -> tuple[np.ndarray, np.ndarray]:
+        """All edges by row, who follows and who is followed (i4[n], i4[n]), about in the order in which they came."""
+        with self._lock:
+            return self._edges.in_order()
+
     def refresh(self) -> None:
         """Write the segments of watched creators whose fans, or their friends, changed."""
         with self._refresh_lock:

@@ -108,3 +108,13 @@ def test_reference_of_laotie() -> None:
     assert fans(follows, 9) == {1}
     assert close(follows, 9) == {2, 3, 9}
     assert laotie(follows, 9) == {2, 3}
+
+
+def test_edges_stand_in_the_order_in_which_they_came_but_for_places_given_back() -> None:
+    table = EdgeTable()
+    for pairs in ([(3, 1), (2, 1), (5, 4)], [(3, 1), (0, 1)]):
+        list(table.add(*columns(pairs)))
+    list(table.remove(*columns([(2, 1), (5, 4)])))
+    assert [part.tolist() for part in table.in_order()] == [[3, 0], [1, 1]]
+    list(table.add(*columns([(7, 6)])))
+    assert [part.tolist() for part in table.in_order()] == [[3, 7, 0], [1, 6, 1]]

@@ -1,0 +1,89 @@
+"""Lookalikes of segments, from the follow graph that the server has."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from targeting.graph.follows import FollowGraph
+from targeting.lookalike.audience import Lookalike, check_wanted, expand
+from targeting.lookalike.links import WINDOWS, Links, links_from_times
+from targeting.lookalike.picture import Picture
+from targeting.lookalike.ranker import Ranker, train_ranker
+from targeting.viewers import ViewerTable
+
+LEARN_AGAIN_SHARE = 0.05
+"""What was learned serves until the follows have grown or shrunk by this share."""
+
+
+_FEWEST_WINDOWS = 4
+_WINDOW_FOLLOWS = 500
+"""A window of fewer follows says little about who gains whom."""
+
+
+class LookalikeBusy(Exception):
+    """Another lookalike is being made."""
+
+
+class LookalikeMaker:
+    """Makes one lookalike at a time; what it learned is kept for the next. Any thread may call.
+
+    Time is the order in which follows came: their windows hold equally many.
+    """
+
+    def __init__(self, viewers: ViewerTable, follows: FollowGraph) -> None:
+        self._viewers = viewers
+        self._follows = follows
+        self._making = threading.Lock()
+        self._learned: dict[bool, tuple[int, Ranker | None]] = {}  # by whether reciprocal links are read
+
+    def make(self, seeds: np.ndarray, size: int, creator_id: int) -> tuple[Lookalike, bool]:
+        """The viewers most like the seeds (integers [s], rows), and whether a ranker was learned for it.
+
+        Args:
+            seeds: integers [s], rows.
+            size: how many are wanted.
+            creator_id: whose followers the seeds are; 0: nobody's.
+
+        Raises:
+            LookalikeBusy: another one is being made.
+            ValueError: too few seeds or too many, a size out of range, or no such creator.
+        """
+        if not self._making.acquire(blocking=False):
+            raise LookalikeBusy
+        try:
+            creator = self._row_of(creator_id)
+            check_wanted(len(seeds), size)
+            followers, followed = self._follows.in_order()
+            accounts = self._viewers.size  # after the follows: whoever is in one has a row
+            links = links_from_times(accounts, followers, followed, _order_windows(len(followers)))
+            ranker = self._ranker(links, creator is not None)
+            return expand(Picture(links, max(links.end, 1)), ranker, seeds, size, creator), ranker is not None
+        finally:
+            self._making.release()
+
+    def _row_of(self, creator_id: int) -> int | None:
+        if not creator_id:
+            return None
+        row = int(self._viewers.rows_of(np.array([creator_id], np.uint64))[0])
+        if row < 0:
+            raise ValueError(f"creator_id {creator_id}: nobody follows, or is followed by, such an account")
+        return row
+
+    def _ranker(self, links: Links, reciprocal: bool) -> Ranker | None:
+        count = len(links.followers)
+        learned_from, ranker = self._learned.get(reciprocal, (-1, None))
+        if learned_from < 0 or abs(count - learned_from) > LEARN_AGAIN_SHARE * learned_from:
+            try:
+                ranker = train_ranker(links, reciprocal)
+            except ValueError:
+                ranker = None
+            self._learned[reciprocal] = count, ranker
+        return ranker
+
+
+def _order_windows(follows: int) -> np.ndarray:
+    """The window (i8[n]) of each follow by its place in the order; all windows hold about as many."""
+    windows = min(max(follows // _WINDOW_FOLLOWS, _FEWEST_WINDOWS), WINDOWS)
+    return np.arange(follows) * windows // max(follows, 1)

@@ -1,0 +1,76 @@
+"""`fanbid audience` against a real gRPC server of the service's calls."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from auction.audience import client
+from auction.audience.service import AudienceService
+from auction.campaigns.access import Principal, Role
+from auction.status import refuse
+from protos.rpc.server import RpcServer
+from targeting.graph.follows import FollowGraph
+from targeting.segments.store import SegmentStore
+from targeting.viewers import ViewerTable
+
+
+class Stores:
+    def __init__(self) -> None:
+        self.viewers, self.segments = ViewerTable(), SegmentStore()
+        self.follows = FollowGraph(self.viewers, self.segments)
+        self.journal = None
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stores, str]]:
+    monkeypatch.setenv(client.TOKEN_VARIABLE, "any")
+    stores = Stores()
+    operator = Principal(Role.OPERATOR, 0, 0)
+    server = RpcServer(2, refuse)
+    calls = AudienceService(stores).calls
+    server.add_unary(
+        "fanbid.v1.Audience",
+        {name: (lambda receive, _, call=call: call(receive(), operator)) for name, call in calls.items()},
+    )
+    address = server.bind("127.0.0.1:0")
+    server.start()
+    yield stores, address
+    server.stop(0)
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    client.configure(parser)
+    return client.main(parser.parse_args(list(arguments)))
+
+
+def test_a_list_becomes_a_segment_in_several_calls(served, tmp_path: Path, monkeypatch, capsys) -> None:
+    stores, address = served
+    monkeypatch.setattr(client, "MAX_SEGMENT_IDS", 7)
+    path = tmp_path / "list.csv"
+    path.write_text("viewer\n" + "\n".join(str(number) for number in range(1, 31)))
+    assert run("upload", str(path), "--segment", "mine", "--server", address) == 0
+    assert "mine: 30 members" in capsys.readouterr().out and len(stores.segments.members("mine")) == 30
+    assert run("lookalike", str(path), "--segment", "like", "--size", "5", "--server", address) == 0
+    assert "too few follows to learn from" in capsys.readouterr().out
+    assert len(stores.segments.members("like.seeds")) == 30
+
+
+def test_one_wrong_line_and_nothing_is_sent(served, tmp_path: Path) -> None:
+    stores, address = served
+    path = tmp_path / "list.csv"
+    path.write_text("1\n2\nthree\n")
+    with pytest.raises(ValueError, match="line 3: 'three' is no id"):
+        run("upload", str(path), "--segment", "mine", "--server", address)
+    assert stores.segments.names == []
+
+
+def test_what_the_server_refuses_is_told(served, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("1\n")
+    with pytest.raises(ValueError, match=r"INVALID_ARGUMENT: .*are reserved"):
+        run("upload", str(path), "--segment", "fans:1", "--server", served[1])
