@@ -40,6 +40,8 @@ PACKAGES = [
     "pacing",
     "pacing.budget",
     "pacing.control",
+    "pacing.control.curves",
+    "pacing.control.shades",
     "pacing.control.turns",
     "pacing.ledger",
     "protos",

@@ -85,7 +85,7 @@ class _NoMemoryOfOwnHolds(Bank):
 
     def __init__(self, ledger: Ledger, clock: Clock, settings: BankSettings | None = None, *shared: Any) -> None:
         super().__init__(ledger, clock, settings, *shared)
-        self._first_seq = 2**64 - 1
+        self._unbooked._first_seq = 2**64 - 1
 
 
 class _NoGrace(Bank):

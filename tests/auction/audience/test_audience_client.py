@@ -12,6 +12,7 @@ from auction.audience import client
 from auction.audience.service import AudienceService
 from auction.campaigns.access import Principal, Role
 from auction.status import refuse
+from pacing.clocks import SystemClock
 from protos.rpc.server import RpcServer
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
@@ -23,6 +24,7 @@ class Stores:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
         self.journal = None
+        self.clock = SystemClock()
 
 
 @pytest.fixture

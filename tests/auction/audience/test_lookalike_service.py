@@ -11,6 +11,7 @@ from auction.audience.journal import Journal
 from auction.audience.service import AudienceService, Record
 from auction.campaigns.access import Principal, Role
 from benchmarks.lookalike.graphs import made_up_graph
+from pacing.clocks import SystemClock
 from protos import audience_pb2 as pb
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
@@ -24,6 +25,7 @@ class Stores:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
         self.journal: Journal | None = journal
+        self.clock = SystemClock()
 
 
 @pytest.fixture
