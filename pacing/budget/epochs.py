@@ -129,5 +129,7 @@ class EpochWatch:
         self._settled_ids, self._owed = self._owed, None
         self._store.has_told = True
         if any(present[creator_id] > number for creator_id, number in self._numbers.items()):
-            logger.error("the budget store had lost charges, without a failover: old keys were put back there")
-            self._settled_ids = None  # begins again at the next tick
+            logger.warning(
+                "another epoch began meanwhile, by a failover or since the store had lost charges without one"
+            )
+            self._settled_ids = None  # tells again at the next tick

@@ -16,8 +16,8 @@
 -- and once the owner has told again, in EPOCH or later, what a failover had lost, up to LATE. An owner that is not in the epoch
 -- is entered, as set_caps.lua does.
 --
--- A row that is told again, is not known, and yet lies before what its owner had told in this very epoch, was lost without
--- another replication id: old keys were put back here. That begins an epoch, too.
+-- An owner that has told again in this epoch has had every later charge from here. So if it tells a row again that is not known,
+-- that was lost without another replication id: old keys were put back here. That begins an epoch, too.
 
 local account, ends = KEYS[1], KEYS[2]
 local blob, bytes, is_known = ARGV[3], 26, ARGV[4] == '1'
