@@ -95,7 +95,11 @@ class Script:
 
 
 class RedisLink:
-    """Connections to one Redis or to a Redis Cluster; which of the two is asked at the start. Any thread may use it."""
+    """Connections to one Redis or to a Redis Cluster; which of the two is asked at the start. Any thread may use it.
+
+    Attributes:
+        lost_under: the replication id under which `look` last found what it held before lost; "": none.
+    """
 
     def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
         """Connect.
@@ -115,6 +119,7 @@ class RedisLink:
         self._foreign: str | None = None
         self._right_ids: set[str] = set()  # replication ids under which it was the right one
         self._lost_in: bool | None = None  # whether it became foreign under one of them; None: nobody looked since
+        self.lost_under = ""
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -176,6 +181,8 @@ class RedisLink:
             self._right_ids.add(guard_id)
         elif found is None:
             self._ask([("SETNX", self._guard.key, self._guard.when_missing)])
+        if why is not None and is_same:
+            self.lost_under = guard_id
         self._lost_in = is_same if why is not None else None
         self._foreign = why
         return why

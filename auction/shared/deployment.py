@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from pacing.budget.owner_redis import Owner, guard_of, stay_listed
+from pacing.budget.owner_redis import Owner, guard_of, note_lost, stay_listed
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.redis_link import RedisLink, RedisUnavailable
 
@@ -40,6 +40,8 @@ class DeploymentWatch:
             elif foreign is None and self._told is not None:
                 logger.warning("%s: holds deployment %s again", self._link.address, self._owner.deployment_id)
             self._told = foreign
+            if foreign is not None and self._link.lost_under:
+                note_lost(self._folder, self._link.lost_under)
             now_ms = self._clock.monotonic_ms()
             if foreign is None and now_ms >= self._listed_at_ms:
                 stay_listed(self._link, self._owner, self._folder)

@@ -77,6 +77,7 @@ MARKS = {
 OWNERS = {
     "get": "which deployment this Redis belongs to",
     "setnx": "the same, told once",
+    "set": "that it was lost, where it was put back into the process that had lost it",
     "incr": "the next owner id",
     "hset": "which data folder an owner id belongs to",
     "hgetall": "which owners there are, whose judged rows are copied",

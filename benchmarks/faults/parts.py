@@ -26,7 +26,7 @@ from pacing.budget.memory import MemoryStore, StoredLease, ToldClaim
 from pacing.budget.recovery import Replayed, replay
 from pacing.budget.settings import BankSettings
 from pacing.budget.shared import SharedStore
-from pacing.budget.store import Epoch, LeaseRequest
+from pacing.budget.store import SETTLEMENT, Epoch, LeaseRequest
 from pacing.clocks import Clock
 from pacing.days import day_of_key
 from pacing.ledger import index
@@ -38,6 +38,10 @@ Substitute = tuple[Any, str, Any]
 class _NoQuarantine(LeaseKeeper):
     def quarantine(self, lease_id: int, campaign_id: int, day_key: int, until_ms: int) -> None:
         super().quarantine(lease_id, campaign_id, day_key, until_ms=0)
+
+
+def _forget_at_once(self: Bank, wall_ms: int) -> None:
+    self._store.forget(wall_ms - self.settings.kept_ms)
 
 
 class _NoWaitingForVerdicts(LeaseKeeper):
@@ -154,6 +158,10 @@ def _tell_no_caps(self: SharedStore) -> None:
     pass
 
 
+def _charged_nothing_last(self: SharedStore) -> np.ndarray:
+    return np.zeros(0, SETTLEMENT)
+
+
 def _bury_nothing(self: SharedKeys, lease: StoredLease, at: At, kept_ms: int) -> None:
     self._ends[lease.campaign_id].pop(lease.lease_id, None)
     self._expires_at_ms[lease.lease_id] = at.at_ms
@@ -223,6 +231,10 @@ PARTS = {
         "a closed lease covers the claims on it that are accepted and not judged yet",
         [(recovery, "Replayed", _ReplayedWithoutTombstones)],
     ),
+    "waiting-leases": Part(
+        "a lease is remembered while a claim on it waits for its verdict, however long ago it ended by a wrong clock",
+        [(Bank, "_forget", _forget_at_once)],
+    ),
     "claims": Part(
         "the ledger takes each claim once, for good",
         [(index, "add_claims", _every_claim_is_new), (index, "find_claims", _no_claim_was_told)],
@@ -246,6 +258,11 @@ PARTS = {
         "an account says up to which row it has what a server charged, also when the leases are long forgotten",
         [(SharedKeys, "is_counted", _never_counted)],
         servers=SEVERAL,
+    ),
+    "unwritten-charges": Part(
+        "what the store charged last is told again after a failover although no disk took it yet",
+        [(SharedStore, "charged_last", _charged_nothing_last)],
+        servers=2,
     ),
     "waiting-claims": Part(
         "after a failover no claim on a bid from before is decided until every server has told its charges again",

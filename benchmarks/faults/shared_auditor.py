@@ -178,7 +178,7 @@ class StoreTruth:
         for lease_id in list(self._open[campaign_id]):
             self._end_if_before(campaign_id, lease_id, before_at_ms)
 
-    def _restate(self, changed: int, campaign_id: int, states: list[LeaseState], kept_ms: int) -> None:
+    def _restate(self, changed: int, campaign_id: int, owner_id: int, states: list[LeaseState], kept_ms: int) -> None:
         """What a holder does not have is not out; where it has more, the store may reserve more than it needs to."""
         self._is_exact = self._is_exact and not changed
         for state in states:

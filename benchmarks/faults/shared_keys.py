@@ -17,7 +17,7 @@ from pacing.budget.redis_places import CLOCK_ERROR_MS
 from pacing.budget.remote import MARKS_KEPT, NO_ACCOUNT
 from pacing.budget.store import CapsRequest, Epoch, LeaseRequest, LeaseState
 from pacing.clocks import MS_PER_DAY
-from pacing.facts import SEQUENCE_MASK, Verdict
+from pacing.facts import OWNER_SHIFT, SEQUENCE_MASK, Verdict
 
 Claim = tuple[int, int, int, int, int, int]
 """(campaign_id, lease_id, hold_seq, amount_micros, issued_at_ms, teller); teller 0: nobody in particular."""
@@ -281,19 +281,22 @@ class SharedKeys(MemoryStore):
         self._remember(lease_id, hold_seq, ToldClaim(amount, rest[1], Verdict.CHARGED))
         return Verdict.CHARGED
 
-    def restate(self, at: At, campaign_id: int, states: Sequence[LeaseState], kept_ms: int) -> int:
+    def restate(self, at: At, campaign_id: int, owner_id: int, states: Sequence[LeaseState], kept_ms: int) -> int:
         """See `RedisStore.restate`; of one campaign; answers how many leases were changed."""
         if campaign_id not in self.accounts:
             return 0
-        return sum(self._restate(at, state, kept_ms) for state in states)
+        return sum(self._restate(at, owner_id, state, kept_ms) for state in states)
 
-    def _restate(self, at: At, state: LeaseState, kept_ms: int) -> bool:
+    def _restate(self, at: At, owner_id: int, state: LeaseState, kept_ms: int) -> bool:
         self._expire(state.lease_id, at)
         lease = self.leases.get(state.lease_id)
         is_lost = lease is None or lease.amount_micros == 0
         is_closed = state.closed or (lease is not None and not is_lost and lease.closed)
         remaining = lease.remaining_micros if lease is not None else 0
-        moved = state.remaining_micros if is_lost else min(0, state.remaining_micros - remaining)
+        left = state.remaining_micros
+        if is_lost:
+            left = max(0, left - self._charged_through_others(state.lease_id, owner_id))
+        moved = left if is_lost else min(0, left - remaining)
         is_foreign = lease is not None and lease.campaign_id != state.campaign_id
         if is_foreign or not (moved or (lease is not None and is_closed and not lease.closed)):
             return False
@@ -308,6 +311,12 @@ class SharedKeys(MemoryStore):
         self._ends[state.campaign_id][state.lease_id] = state.end_at_ms
         self._bury_if_over(lease, at, kept_ms)
         return True
+
+    def _charged_through_others(self, lease_id: int, owner_id: int) -> int:
+        told = (self._told[lease_id, hold_seq] for hold_seq in self._seqs_told.get(lease_id, ()))
+        return sum(
+            t.amount_micros for t in told if t.verdict == Verdict.CHARGED and t.sequence >> OWNER_SHIFT != owner_id
+        )
 
     def _remember(self, lease_id: int, hold_seq: int, told: ToldClaim) -> None:
         self._told[lease_id, hold_seq] = told

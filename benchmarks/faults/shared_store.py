@@ -307,8 +307,12 @@ class SimulatedStore:
         home = (creator_id, self._quarantine_ms, self._owner_id)
         number: int = self._change(creator_id, "settled_again", *home, epoch_number)
         if number > epoch_number:
-            self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
+            self.list_reopened(creator_id, number)
         return number
+
+    def list_reopened(self, creator_id: int, note: int) -> None:
+        """See `RedisStore.list_reopened`."""
+        self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """See `RedisStore.retire`."""
@@ -323,7 +327,7 @@ class SimulatedStore:
         for campaign_id, mine in by_campaign.items():
             creator_id = self._creator_of(campaign_id)
             if creator_id is not None:
-                self._change(creator_id, "restate", campaign_id, mine, self._kept_ms)
+                self._change(creator_id, "restate", campaign_id, self._owner_id, mine, self._kept_ms)
 
     def reopen(self, account: Account) -> bool:
         """See `RedisStore.reopen`."""
@@ -332,7 +336,7 @@ class SimulatedStore:
             return False
         if campaign_id in self._look(creator_id)[0].accounts:
             return False
-        self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
+        self.list_reopened(creator_id, account.opened_at_ms)
         owners = sorted(self._masters.owners | {self._owner_id})
         lost = replace(account, flight=replace(account.flight), days={})
         is_opened: bool = self._change(creator_id, "reopen", self._quarantine_ms, lost, owners)

@@ -74,6 +74,7 @@ class Bank:
         self._lost: dict[int, CapsRequest] = {}  # what to open once a shared store has it again
         self._snapshot_sequence = state.snapshot_sequence
         self._forget_at_ms = self._refresh_at_ms = self._reclaim_at_ms = 0
+        self._to_forget = (0, 0)  # leases that ended before this, once the ledger is judged up to this row
         self._checkpoint_at_ms = clock.monotonic_ms() + _CHECKPOINT_MS
         self._recovery = self._quarantine_leases(state.rows)
 
@@ -264,11 +265,21 @@ class Bank:
             self._keeper.attend(now_ms, wall_ms)
             if now_ms >= self._forget_at_ms:
                 self._forget_at_ms = now_ms + _FORGET_MS
-                with suppress(StoreUnavailable):
-                    self._store.forget(wall_ms - self.settings.kept_ms)
+                self._forget(wall_ms)
             if now_ms >= self._checkpoint_at_ms:
                 self._checkpoint_at_ms = now_ms + _CHECKPOINT_MS
                 self._ledger.checkpoint()
+
+    def _forget(self, wall_ms: int) -> None:
+        """Forget leases on which no claim can come any more, nor waits for its verdict.
+
+        Without its lease a claim counts on the day of its bid, which is not the lease's if the clock was wrong.
+        """
+        before_at_ms, sequence = self._to_forget
+        if self._ledger.judged_sequence >= sequence:
+            self._to_forget = (wall_ms - self.settings.kept_ms, self._ledger.last_sequence)
+            with suppress(StoreUnavailable):
+                self._store.forget(before_at_ms)
 
     def _share(self, shared: SharedStore, now_ms: int, wall_ms: int) -> None:
         """Tell the shared store what it has not heard; read the accounts again now and then, and take back what servers

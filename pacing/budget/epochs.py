@@ -62,12 +62,21 @@ class EpochWatch:
             elif self._store.new_creators:
                 self._join_epochs(found)
             self._mark()
-            self.quarantine.note(self._epochs(self.quarantine.due()))
+            waiting = self._epochs(self.quarantine.due())
+            self.quarantine.note(waiting)
+            self._call_owners_behind(waiting)
         except StoreUnavailable:
             return
 
     def _epochs(self, creator_ids: list[int]) -> dict[int, Epoch]:
         return self._store.ask("epochs", lambda: self._remote.epochs(creator_ids)) if creator_ids else {}
+
+    def _call_owners_behind(self, waiting: dict[int, Epoch]) -> None:
+        """List creators whose grants still wait for other servers: those may not know that there is something to tell,
+        where whoever found out that charges were lost died before it could say so."""
+        for creator_id, epoch in waiting.items():
+            if not epoch.refused_ms and set(epoch.owners_behind) - {self._store.owner_id}:
+                self._store.ask("reopened", partial(self._remote.list_reopened, creator_id, epoch.number))
 
     def _mark(self) -> None:
         """Note in the store how far this ledger is judged, once all up to there is in it. A later master, or an old
@@ -98,6 +107,7 @@ class EpochWatch:
     def _begin(self, found: frozenset[str]) -> None:
         """Restore accounts that are lost, and the caps; then note in which epochs the accounts are now: only what is
         told after that counts for them."""
+        self._store.begin_telling()
         self._store.reopen_lost()
         self._store.set_caps_again()
         creators = {account.creator_id for account in list(self._store.mirror.accounts.values())}
@@ -112,6 +122,7 @@ class EpochWatch:
         self._owed = found
 
     def _go_on(self) -> None:
+        unwritten = self._store.charged_last()  # asked for first: what is written meanwhile is then read
         for _ in range(_BATCHES):
             rows, judgements = self._ledger.read_judged(self._position, _BATCH_ROWS)
             if not len(rows):
@@ -121,6 +132,7 @@ class EpochWatch:
             self._position = int(rows["sequence"][-1])
         else:
             return
+        self._store.settle_again(unwritten[unwritten["sequence"] > self._position])
         self._store.restate()
         present = {
             creator_id: self._store.ask("settled_again", partial(self._remote.settled_again, creator_id, number))

@@ -46,7 +46,8 @@ def join(link: RedisLink, folder: Path) -> Owner:
 
     Raises:
         ForeignFolder: the folder belongs to another deployment, or this Redis lost what it held: also a new folder
-            does not begin anew there while servers of the lost deployment run.
+            does not begin anew there while servers of the lost deployment run, nor does an old one go on where what was
+            lost is there again under the replication id under which its server saw it lost.
         RedisUnavailable: nobody answers.
     """
     path = folder / OWNER_FILE
@@ -60,6 +61,9 @@ def join(link: RedisLink, folder: Path) -> Owner:
                 f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {_holds(found)}. "
                 "Budgets are not guessed: start Redis with what it held, or begin with a new folder"
             )
+        if _lost_under(path) in link.replication_ids():
+            link.run([("SET", _DEPLOYMENT, f"{_LOST}{owner.deployment_id}")])
+            raise ForeignFolder(f"{path}: the Redis at {link.address} is not the right one: {_put_back(owner)}")
         return owner
     link.run([("SETNX", _DEPLOYMENT, secrets.token_hex(8))])
     (found,) = link.run([("GET", _DEPLOYMENT)])
@@ -109,12 +113,23 @@ def guard_of(owner: Owner) -> Guard:
         return f"it {_holds(found)}, not {owner.deployment_id}; see where --redis leads: {then}"
 
     lost = f"{_LOST}{owner.deployment_id}".encode()
-    put_back = (
+    put_back = f"{_put_back(owner)}: until then, nothing is granted and no campaign is changed"
+    return Guard(_DEPLOYMENT, why_foreign, lost.decode(), put_back)
+
+
+def _put_back(owner: Owner) -> str:
+    return (
         f"deployment {owner.deployment_id} was put back into the running Redis that had lost it, which hides what the "
         "copy lacks: it is lost again. Start Redis with the copy, or give the running one another replication id "
-        "(DEBUG CHANGE-REPL-ID) and put the copy back again: until then, nothing is granted and no campaign is changed"
+        "(DEBUG CHANGE-REPL-ID) and put the copy back again"
     )
-    return Guard(_DEPLOYMENT, why_foreign, lost.decode(), put_back)
+
+
+def note_lost(folder: Path, replication_id: str) -> None:
+    """Keep in the folder under which replication id the Redis lost what it held, for a start after this process."""
+    path = folder / OWNER_FILE
+    if _lost_under(path) != replication_id:
+        _write(path, _read(path), lost_under=replication_id)
 
 
 def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:
@@ -162,7 +177,8 @@ def forget(link: RedisLink, owner_id: int) -> None:
 
 def mark_retired(folder: Path) -> None:
     """Let no server use the folder again: what it would accept, nobody would wait for."""
-    _write(folder / OWNER_FILE, _read(folder / OWNER_FILE), is_retired=True)
+    path = folder / OWNER_FILE
+    _write(path, _read(path), is_retired=True, lost_under=_lost_under(path))
 
 
 def holds_deployment(link: RedisLink, owner: Owner) -> bool:
@@ -217,9 +233,16 @@ def _is_retired(path: Path) -> bool:
     return bool(json.loads(path.read_text(encoding="utf-8")).get("is_retired"))
 
 
-def _write(path: Path, owner: Owner, is_retired: bool = False) -> None:
+def _lost_under(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8")).get("lost_under", ""))
+
+
+def _write(path: Path, owner: Owner, is_retired: bool = False, lost_under: str = "") -> None:
     part = path.with_name(f"{path.name}.part")
-    fields = {"deployment_id": owner.deployment_id, "owner_id": owner.owner_id, "is_retired": is_retired}
+    fields = {
+        "deployment_id": owner.deployment_id, "owner_id": owner.owner_id,
+        "is_retired": is_retired, "lost_under": lost_under,
+    }  # fmt: skip
     with part.open("w", encoding="utf-8") as out:
         json.dump(fields, out)
         out.flush()

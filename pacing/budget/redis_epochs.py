@@ -47,8 +47,12 @@ class RedisEpochs(RedisPlaces):
         arguments = (self._quarantine_ms, self._owner_id, epoch_number)
         (number,) = self._run([SETTLED_AGAIN.call([epoch_key(creator_id)], arguments)])
         if int(number) > epoch_number:
-            self._run(self._listing(creator_id, int(number)))
+            self.list_reopened(creator_id, int(number))
         return int(number)
+
+    def list_reopened(self, creator_id: int, note: int) -> None:
+        """See `RemoteStore.list_reopened`."""
+        self._run(self._listing(creator_id, note))
 
     def _listing(self, creator_id: int, note: int) -> list[Command]:
         """The commands that list a creator as one in whose epoch something is to be told again."""
@@ -72,7 +76,7 @@ class RedisEpochs(RedisPlaces):
 
     def _restate_call(self, campaign_id: int, creator_id: int, leases: Sequence[LeaseState]) -> Command:
         keys = [home_key(creator_id, "account", campaign_id), home_key(creator_id, "ends", campaign_id)]
-        arguments: list[Any] = [campaign_id, self._kept_ms]
+        arguments: list[Any] = [campaign_id, self._kept_ms, self._owner_id]
         for lease in leases:
             keys.append(home_key(creator_id, "lease", lease.lease_id))
             arguments += (lease.lease_id, lease.day_key, lease.amount_micros, lease.remaining_micros)

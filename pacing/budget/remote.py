@@ -56,5 +56,8 @@ class RemoteStore(BudgetStore, Protocol):
     def reopened(self) -> list[int]:
         """Creators of whose accounts one was opened anew lately, or is just being."""
 
+    def list_reopened(self, creator_id: int, note: int) -> None:
+        """List a creator, for a while, as one in whose epoch something is to be told again; `note` is for readers."""
+
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""

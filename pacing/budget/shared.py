@@ -16,6 +16,7 @@ from pacing.budget.account import Account, EffectiveCaps
 from pacing.budget.memory import MemoryStore
 from pacing.budget.remote import NO_ACCOUNT, RemoteStore
 from pacing.budget.store import (
+    SETTLEMENT,
     AccountLost,
     CapsRequest,
     Grant,
@@ -91,6 +92,8 @@ class SharedStore:
         self.has_told = True
         self._lock = threading.RLock()
         self._accounts: dict[int, Account] = {}
+        self._tellings = 0
+        self._unwritten = np.zeros(0, SETTLEMENT)
         self._untold: deque[_Release] = deque()
         self._serials: dict[int, int] = {}
         self._outage = Outage()
@@ -216,8 +219,10 @@ class SharedStore:
 
         Raises:
             StoreUnavailable: ask again.
-            NotDecided: and so while an account is lost that is going to be opened anew.
+            NotDecided: and so while an account is lost that is going to be opened anew, and where the answer may be
+                that of a master that is gone.
         """
+        tellings = self._tellings
         verdicts = np.full(len(claims), Verdict.OVER_DELIVERY, np.uint8)
         told_apart = claims["issued_at_ms"] >= self._clock.wall_ms() - TOLD_APART_MS
         if told_apart.any():
@@ -227,8 +232,22 @@ class SharedStore:
             verdicts[told_apart] = self.ask("settle", lambda: self._remote.decide(claims[told_apart]))
             self._check_final(claims, verdicts)
         with self._lock:
+            if tellings != self._tellings:
+                raise NotDecided(len(claims))
             self.mirror.restore_verdicts(claims, verdicts)
+            self._unwritten = claims[verdicts == Verdict.CHARGED]
         return verdicts
+
+    def begin_telling(self) -> None:
+        """From now on an answer counts only if it was asked for later: an earlier one may be that of a master that is
+        gone, and what is to be told again would lack it."""
+        with self._lock:
+            self._tellings += 1
+
+    def charged_last(self) -> np.ndarray:
+        """What was charged of the batch that was settled last, SETTLEMENT[n]: the ledger may not have it yet."""
+        with self._lock:
+            return self._unwritten
 
     def _check_final(self, claims: np.ndarray, verdicts: np.ndarray) -> None:
         """Make claims without an account OVER_DELIVERY, unless the store lost one that is to be opened anew."""

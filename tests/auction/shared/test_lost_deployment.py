@@ -166,6 +166,29 @@ def test_what_was_put_back_into_the_same_process_is_refused_until_its_replicatio
     assert int(engine.account(campaign_id)["flight_settled_micros"]) == 30
 
 
+def test_what_was_put_back_into_the_same_process_is_refused_by_a_server_that_is_started_again(
+    masters: list[RedisServer], tmp_path: Path
+) -> None:
+    engine = Engine(tmp_path / "a", redis=masters[0].url)
+    engine.create()
+    look(engine)
+    held = empty(masters)
+    look(engine)
+    engine.close()
+    for _ in range(2):
+        put_back(held, is_restart=False)
+        with pytest.raises(ForeignFolder, match="was put back into the running Redis that had lost it"):
+            Engine(tmp_path / "a", redis=masters[0].url)
+        with pytest.raises(ForeignFolder, match="lost deployment"):
+            Engine(tmp_path / "b", redis=masters[0].url)
+    put_back(held)
+    engine = Engine(tmp_path / "a", redis=masters[0].url)
+    look(engine)
+    refused = engine.services.no_grants()
+    assert refused is not None and refused.reason == "failover"
+    engine.close()
+
+
 def test_the_redis_of_others_grants_nothing(
     masters: list[RedisServer], engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -290,6 +290,38 @@ def test_old_keys_that_were_put_back_under_the_same_replication_id_are_found_out
     assert deployment.amounts()[0] == 9 * BID
 
 
+def test_others_hear_of_lost_charges_though_who_found_out_died_before_it_said_so(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = deployment.servers[:2]
+    here.open(400 * BID, 400 * BID)
+    there.open(400 * BID, 400 * BID, opening=False)
+    work(deployment, 1)
+    bids = deployment.bid_all(here)
+    copy = deployment.remember()
+    assert here.tell(BILLABLE, bids[0], BID) == ACCEPTED
+    here.judge.catch_up()
+    deployment.fail_over(copy, is_noticed=False)
+    here.restart()
+
+    def die(creator_id: int, note: int) -> None:
+        raise StoreUnavailable("killed")
+
+    monkeypatch.setattr(here.remote, "list_reopened", die)
+    here.epochs.tick()
+    here.restart()
+    for server in (here, there):
+        server.epochs.tick()
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert (epoch.number, epoch.owners_behind) == (2, (there.settings.owner_id,))
+    assert there.remote.reopened() == [], "nothing says so to the other"
+    deployment.wait(20_000)
+    for server in (here, there):
+        server.epochs.tick()
+    (epoch,) = here.remote.epochs([CREATOR]).values()
+    assert epoch.owners_behind == ()
+
+
 def test_who_meets_a_creator_during_a_failover_is_not_waited_for(deployment: Deployment) -> None:
     here, there = deployment.servers[:2]
     for server in (here, there):

@@ -272,6 +272,19 @@ def test_behind_a_new_master_claims_wait_for_money_that_may_have_been_given_back
     assert told == [CHARGED, Verdict.OVER_DELIVERY, CHARGED]
 
 
+def test_a_lost_lease_gets_back_only_what_nobody_charged_to_it_meanwhile(epoch_home: EpochHome) -> None:
+    holder, other = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
+    open_account(holder)
+    other.settle_again(claims((77, 1, 30), first_sequence=1))
+    holder.settle_again(claims((77, 2, 20), (78, 1, 10), first_sequence=1))
+    lasts = (START_MS, START_MS + 60_000)
+    left_by_lease = {77: 100 - 20, 78: 100 - 10, 79: 100}  # as the holder knows it
+    holder.restate([LeaseState(n, 1, TODAY.day_key, 100, left, *lasts, False) for n, left in left_by_lease.items()])
+    assert [holder.unsettled_micros(1, [lease_id]) for lease_id in left_by_lease] == [50, 90, 100]
+    account = holder.account(1)
+    assert account is not None and account.flight.settled_micros + account.flight.leased_micros == 300
+
+
 def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHome) -> None:
     store = epoch_home.store(1, quarantine_ms=0)
     open_account(store)
