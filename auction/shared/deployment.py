@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from pacing.budget.owner_redis import Owner, guard_of, note_lost, stay_listed
+from pacing.budget.owner_redis import ForeignFolder, Owner, guard_of, note_lost, stay_listed
 from pacing.clocks import MS_PER_SECOND, Clock
 from pacing.redis_link import RedisLink, RedisUnavailable
 
@@ -28,6 +28,8 @@ class DeploymentWatch:
         self._folder = folder
         self._clock = clock
         self._told: str | None = None
+        self._noted = ""
+        self._unnoted = ""
         self._listed_at_ms = clock.monotonic_ms()
         link.guard(guard_of(owner))
 
@@ -40,9 +42,18 @@ class DeploymentWatch:
             elif foreign is None and self._told is not None:
                 logger.warning("%s: holds deployment %s again", self._link.address, self._owner.deployment_id)
             self._told = foreign
-            if foreign is not None and self._link.lost_under:
-                note_lost(self._folder, self._link.lost_under)
+            if foreign is not None and self._link.lost_under != self._noted:
+                self._note_lost(self._link.lost_under)
             now_ms = self._clock.monotonic_ms()
             if foreign is None and now_ms >= self._listed_at_ms:
                 stay_listed(self._link, self._owner, self._folder)
                 self._listed_at_ms = now_ms + _LISTED_PERIOD_MS
+
+    def _note_lost(self, replication_id: str) -> None:
+        try:
+            note_lost(self._folder, replication_id)
+            self._noted = replication_id
+        except (OSError, ForeignFolder) as error:  # tried again at the next look
+            if self._unnoted != replication_id:
+                logger.error("cannot keep in %s that Redis lost what it held: %s", self._folder, error)
+            self._unnoted = replication_id

@@ -126,10 +126,14 @@ def _put_back(owner: Owner) -> str:
 
 
 def note_lost(folder: Path, replication_id: str) -> None:
-    """Keep in the folder under which replication id the Redis lost what it held, for a start after this process."""
+    """Keep in the folder under which replication id the Redis lost what it held, for a start after this process.
+
+    Raises:
+        ForeignFolder: the folder's file cannot be read.
+        OSError: it cannot be written.
+    """
     path = folder / OWNER_FILE
-    if _lost_under(path) != replication_id:
-        _write(path, _read(path), lost_under=replication_id)
+    _write(path, _read(path), lost_under=replication_id)
 
 
 def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +189,24 @@ def test_what_was_put_back_into_the_same_process_is_refused_by_a_server_that_is_
     refused = engine.services.no_grants()
     assert refused is not None and refused.reason == "failover"
     engine.close()
+
+
+def test_a_full_disk_does_not_stop_the_watch_over_a_lost_redis(
+    masters: list[RedisServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path / "a", redis=masters[0].url)
+    look(engine)
+    held = empty(masters)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        for _ in range(2):
+            look(engine)
+    assert caplog.text.count("cannot keep in") == 1
+    look(engine)
+    engine.close()
+    put_back(held, is_restart=False)
+    with pytest.raises(ForeignFolder, match="was put back into the running Redis"):
+        Engine(tmp_path / "a", redis=masters[0].url)
 
 
 def test_the_redis_of_others_grants_nothing(
