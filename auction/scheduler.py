@@ -33,6 +33,7 @@ class Scheduler:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._due: list[_Due] = []
+        self._failing: dict[int, tuple[str, int]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -69,6 +70,20 @@ class Scheduler:
         if self._thread is not None:
             self._thread.join()
 
+    def _run(self, due: _Due) -> None:
+        """Run a task; one that fails for the same reason again and again is logged once, and when it works again."""
+        try:
+            due.task()
+        except Exception as error:
+            before, count = self._failing.get(due.order, ("", 0))
+            if before != repr(error):
+                logger.exception("task %s failed; it runs again in %d ms", due.name, due.period_ms)
+            self._failing[due.order] = (repr(error), count + 1)
+        else:
+            _, count = self._failing.pop(due.order, ("", 0))
+            if count > 1:
+                logger.warning("task %s works again; it had failed %d times", due.name, count)
+
     def _loop(self) -> None:
         while not self._stopping.is_set():
             wait_ms = self._due[0].at_ms - self._clock.monotonic_ms() if self._due else 1_000
@@ -76,10 +91,7 @@ class Scheduler:
                 self._stopping.wait(wait_ms / 1_000)
                 continue
             due = self._due[0]
-            try:
-                due.task()
-            except Exception:
-                logger.exception("task %s failed; it runs again in %d ms", due.name, due.period_ms)
+            self._run(due)
             # Counted from now, so that a slow task delays itself and does not pile up.
             next_at_ms = self._clock.monotonic_ms() + due.period_ms
             heapq.heapreplace(self._due, _Due(next_at_ms, due.order, due.period_ms, due.task, due.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,7 @@ class RedisLink:
         self._right_ids: set[str] = set()  # replication ids under which it was the right one
         self._lost_in: bool | None = None  # whether it became foreign under one of them; None: nobody looked since
         self.lost_under = ""
+        self._look_lock = threading.Lock()
         # Nothing is sent twice behind the caller's back: only the caller knows that its request may be repeated.
         options: dict[str, Any] = {
             "socket_timeout": timeout_ms / 1000,
@@ -168,12 +170,21 @@ class RedisLink:
         Raises:
             RedisUnavailable: it does not answer.
         """
+        with self._look_lock:
+            return self._look()
+
+    def _look(self) -> str | None:
         assert self._guard is not None
         (found,) = self._ask([("GET", self._guard.key)])
         why = self._guard.why_foreign(found)
         if why is None and self._foreign is None and self._right_ids:
             return None
-        is_same = (guard_id := self._guard_id()) in self._right_ids
+        before, guard_id = "", self._guard_id()
+        while before != guard_id:  # else what was found is perhaps not what stands under this id
+            (found,) = self._ask([("GET", self._guard.key)])
+            before, guard_id = guard_id, self._guard_id()
+        why = self._guard.why_foreign(found)
+        is_same = guard_id in self._right_ids
         if why is None and is_same and self._lost_in is not False:
             why = self._guard.when_put_back
             self._ask([("SET", self._guard.key, self._guard.when_missing)])

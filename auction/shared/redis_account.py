@@ -83,6 +83,7 @@ OWNERS = {
     "hgetall": "which owners there are, whose judged rows are copied",
     "hdel": "an owner retires",
     "sadd": "the same",
+    "sismember": "whether an owner was taken for lost",
     "srem": "one that was taken for gone is back",
 }
 

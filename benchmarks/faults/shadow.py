@@ -121,8 +121,8 @@ class ShadowAccounts:
         if dates != [day_key, day_key]:
             raise Differs(f"lease {lease_id:#x} of day {day_key}: lasts from {dates[0]} to {dates[1]}")
 
-    def charge(self, campaign_id: int, lease_id: int, issued_at_ms: int, amount: int) -> None:
-        """Charge a claim; a lease that nobody knows is rebuilt, empty.
+    def charge(self, campaign_id: int, lease_id: int, issued_at_ms: int, amount: int) -> int:
+        """Charge a claim; a lease that nobody knows is rebuilt, empty. Answers what came out of the lease.
 
         Raises:
             Differs: an account is charged beyond its cap in force.
@@ -131,13 +131,22 @@ class ShadowAccounts:
         if lease is None:
             lease = ShadowLease(campaign_id, self.date_key(campaign_id, issued_at_ms), 0)
             self.leases[campaign_id, lease_id] = lease
-        self.lend(lease, -min(amount, lease.left_micros))
+        from_lease = min(amount, lease.left_micros)
+        self.lend(lease, -from_lease)
         for key in ((campaign_id, FLIGHT), (campaign_id, lease.day_key)):
             self.settled[key] += amount
             limit = self._limit.setdefault(key, self.cap(key))
             if self.settled[key] > limit + self.excused_micros[campaign_id]:
                 self.charged_over_micros += min(amount, self.settled[key] - limit)
                 raise Differs(f"account {key}: charged {self.settled[key]}, B is {limit}")
+        return from_lease
+
+    def take_back_charge(self, campaign_id: int, lease_id: int, amount: int, from_lease: int) -> None:
+        """A charge is lost, and nobody will tell it again."""
+        lease = self.leases[campaign_id, lease_id]
+        self.lend(lease, from_lease)
+        for key in ((campaign_id, FLIGHT), (campaign_id, lease.day_key)):
+            self.settled[key] -= amount
 
 
 class OverDelivery:

@@ -41,10 +41,13 @@ class StoreTruth:
         wall_ms: Callable[[], int],
         lease_after_ms: int,
         masters: dict[int, int],
+        billed_by: dict[Key, int],
     ) -> None:
         """`wall_ms` is the true time; nothing is charged to a lease `lease_after_ms` after its end; `masters`: which
-        one has each campaign's accounts."""
+        one has each campaign's accounts; `billed_by`: claims that some ledger has charged."""
         self._masters = masters
+        self._billed_by = billed_by
+        self._from_lease: dict[Key, int] = {}
         self._bids = bids
         self._over = over
         self._wall_ms = wall_ms
@@ -165,12 +168,26 @@ class StoreTruth:
                 self.accounts.excused_micros = self._taken_early
             claim = (lease_id, hold_seq)
             before = self.charged.get(claim)
-            if before is not None:
-                if before != amount:
-                    raise Differs(f"claim {claim}: charged {before}, and {amount} by another master")
+            if before == amount:
                 continue
+            if before is not None:
+                self._charge_was_lost(campaign_id, claim, before, amount)
             self.charged[claim] = amount
-            self.accounts.charge(campaign_id, lease_id, issued_at_ms, amount)
+            self._from_lease[claim] = self.accounts.charge(campaign_id, lease_id, issued_at_ms, amount)
+            if before is not None and lease_id not in self._open[campaign_id]:
+                lease = self.accounts.leases[campaign_id, lease_id]
+                self.accounts.lend(lease, -lease.left_micros)
+
+    def _charge_was_lost(self, campaign_id: int, claim: Key, before: int, amount: int) -> None:
+        """A claim of which servers were told different amounts is charged at another one than a lost master did: right
+        where that one's answer was lost, too, so that no ledger has it.
+
+        Raises:
+            Differs: some ledger does.
+        """
+        if claim in self._billed_by or not self.has_lost_writes:
+            raise Differs(f"claim {claim}: charged {before}, and {amount} by another master")
+        self.accounts.take_back_charge(campaign_id, claim[0], before, self._from_lease[claim])
 
     def _take_back(self, taken: int, quarantine_ms: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> None:
         if taken < 0:

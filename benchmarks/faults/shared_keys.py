@@ -8,7 +8,7 @@ keys lead to the same keys again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.faults.shared_moments import At, CreatorEpoch, OwnersRows
 from pacing.budget.account import Account, Balance, EffectiveCaps
@@ -34,7 +34,7 @@ class SharedKeys(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.creators: dict[int, int] = {}
-        self._reopened: dict[int, int] = {}
+        self._reopened: dict[int, tuple[int, int]] = {}
         self._marks: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._epochs: dict[int, CreatorEpoch] = {}
         self._rows: defaultdict[tuple[int, int], OwnersRows] = defaultdict(OwnersRows)
@@ -49,13 +49,13 @@ class SharedKeys(MemoryStore):
         """Whose the campaign is: the first creator that was entered."""
         return self.creators.setdefault(campaign_id, creator_id)
 
-    def list_reopened(self, at: At, creator_id: int, kept_ms: int) -> None:
-        """Say that one of a creator's accounts is opened anew, for a while."""
-        self._reopened[creator_id] = at.at_ms + kept_ms
+    def list_reopened(self, at: At, notes: Mapping[int, int], kept_ms: int) -> None:
+        """See `RemoteStore.list_reopened`."""
+        self._reopened.update({creator_id: (note, at.at_ms + kept_ms) for creator_id, note in notes.items()})
 
-    def reopened(self, at: At) -> list[int]:
+    def reopened(self, at: At) -> dict[int, int]:
         """See `RedisStore.reopened`."""
-        return sorted(creator_id for creator_id, until_ms in self._reopened.items() if at.at_ms < until_ms)
+        return {creator_id: note for creator_id, (note, until_ms) in self._reopened.items() if at.at_ms < until_ms}
 
     def mark(self, at: At, owner_id: int, judged_sequence: int) -> None:
         """See `RemoteStore.mark`."""

@@ -6,7 +6,7 @@ were replicated are done again on empty keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
@@ -307,12 +307,12 @@ class SimulatedStore:
         home = (creator_id, self._quarantine_ms, self._owner_id)
         number: int = self._change(creator_id, "settled_again", *home, epoch_number)
         if number > epoch_number:
-            self.list_reopened(creator_id, number)
+            self.list_reopened({creator_id: number})
         return number
 
-    def list_reopened(self, creator_id: int, note: int) -> None:
+    def list_reopened(self, notes: Mapping[int, int]) -> None:
         """See `RedisStore.list_reopened`."""
-        self._change(_LISTED_AT, "list_reopened", creator_id, self._kept_ms)
+        self._change(_LISTED_AT, "list_reopened", notes, self._kept_ms)
 
     def retire(self, creator_ids: Iterable[int]) -> None:
         """See `RedisStore.retire`."""
@@ -336,13 +336,13 @@ class SimulatedStore:
             return False
         if campaign_id in self._look(creator_id)[0].accounts:
             return False
-        self.list_reopened(creator_id, account.opened_at_ms)
+        self.list_reopened({creator_id: account.opened_at_ms})
         owners = sorted(self._masters.owners | {self._owner_id})
         lost = replace(account, flight=replace(account.flight), days={})
         is_opened: bool = self._change(creator_id, "reopen", self._quarantine_ms, lost, owners)
         return is_opened
 
-    def reopened(self) -> list[int]:
+    def reopened(self) -> dict[int, int]:
         """See `RedisStore.reopened`; asked right after the replication ids, so as reachable as they were."""
         keys, at = self._masters.look(self._masters.number_of(_LISTED_AT))
         return keys.reopened(at)

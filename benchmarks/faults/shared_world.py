@@ -45,10 +45,12 @@ class SharedWorld(World):
         settings, plan = self._plan.settings, self._shared
         lease_after_ms = settings.lock_ms + settings.grace_ms
         masters = {c.campaign_id: c.creator_id % plan.masters for c in self._plan.campaigns}
-        self._truth = StoreTruth(self._bids, self._zones, self._over, self._true_wall_ms, lease_after_ms, masters)
+        billed_by: dict[Key, int] = {}
+        self._truth = StoreTruth(
+            self._bids, self._zones, self._over, self._true_wall_ms, lease_after_ms, masters, billed_by
+        )
         self._masters = SharedMasters(self._true_wall_ms, plan.masters, self._truth)
         self._masters.owners.update(range(1, plan.servers + 1))
-        billed_by: dict[Key, int] = {}
         for number in range(plan.servers):
             clock = SteppingClock(self._plan.start_at_ms + plan.clock_errors_ms[number], self._timeline)
             own = replace(settings, owner_id=number + 1)

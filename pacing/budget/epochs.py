@@ -17,6 +17,8 @@ from pacing.ledger.log import Ledger
 logger = logging.getLogger(__name__)
 
 _MARK_MS = MS_PER_MINUTE
+_LOOK_MS = MS_PER_MINUTE
+"""For how long a creator who is newly listed is looked at: an account is listed before it is opened anew."""
 _BATCH_ROWS = 4_096
 _BATCHES = 16
 """Batches of one tick, so that other periodic work waits for less than a second."""
@@ -41,6 +43,8 @@ class EpochWatch:
         self._settled_ids: frozenset[str] | None = None
         self._owed: frozenset[str] | None = None
         self._numbers: dict[int, int] = {}  # of the epochs that are told, by creator
+        self._called: dict[int, int] = {}  # in which epoch others were called, by creator
+        self._looked: dict[int, tuple[int, int]] = {}  # note of a creator who is listed, and until when to look again
         self._position = 0
         self._marked_ms = clock.monotonic_ms()
         store.has_told = not ledger.judged_sequence
@@ -74,9 +78,16 @@ class EpochWatch:
     def _call_owners_behind(self, waiting: dict[int, Epoch]) -> None:
         """List creators whose grants still wait for other servers: those may not know that there is something to tell,
         where whoever found out that charges were lost died before it could say so."""
-        for creator_id, epoch in waiting.items():
-            if not epoch.refused_ms and set(epoch.owners_behind) - {self._store.owner_id}:
-                self._store.ask("reopened", partial(self._remote.list_reopened, creator_id, epoch.number))
+        behind = {
+            creator_id: epoch.number
+            for creator_id, epoch in waiting.items()
+            if not epoch.refused_ms
+            and set(epoch.owners_behind) - {self._store.owner_id}
+            and self._called.get(creator_id) != epoch.number
+        }
+        if behind:
+            self._store.ask("reopened", lambda: self._remote.list_reopened(behind))
+            self._called.update(behind)
 
     def _mark(self) -> None:
         """Note in the store how far this ledger is judged, once all up to there is in it. A later master, or an old
@@ -87,9 +98,14 @@ class EpochWatch:
             self._marked_ms = now_ms
 
     def _is_left_behind(self) -> bool:
-        """Whether somebody opened a lost account anew after this server had told what it has."""
-        creators = self._store.ask("reopened", self._remote.reopened)
-        epochs = self._epochs(creators)
+        """Whether somebody opened a lost account anew after this server had told what it has, or called it."""
+        listed = self._store.ask("reopened", self._remote.reopened)
+        now_ms, before = self._clock.monotonic_ms(), self._looked
+        self._looked = {
+            creator_id: before[creator_id] if before.get(creator_id, (None,))[0] == note else (note, now_ms + _LOOK_MS)
+            for creator_id, note in listed.items()
+        }
+        epochs = self._epochs([creator_id for creator_id, (_, until_ms) in self._looked.items() if now_ms < until_ms])
         return any(self._store.owner_id in epoch.owners_behind for epoch in epochs.values())
 
     def _join_epochs(self, found: frozenset[str]) -> None:

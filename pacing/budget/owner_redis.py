@@ -24,6 +24,12 @@ RETIRED = "fanbid:owners:retired"
 """Set of every owner that left, for servers that heard of it before and not since."""
 
 
+_RIGHT_WAY = (
+    "Start Redis with the copy, or give the running one another replication id (REPLICAOF 127.0.0.1 1, then "
+    "REPLICAOF NO ONE) and then put the copy back"
+)
+
+
 class ForeignFolder(ValueError):
     """A data folder and a Redis that do not belong together."""
 
@@ -55,15 +61,19 @@ def join(link: RedisLink, folder: Path) -> Owner:
         owner = _read(path)
         if _is_retired(path):
             raise ForeignFolder(f"{path}: owner {owner.owner_id} has retired; begin with a new folder")
+        _refuse_lost(link, path, owner)
         (found,) = link.run([("GET", _DEPLOYMENT)])
         if found is None or found.decode() != owner.deployment_id:
             raise ForeignFolder(
                 f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {_holds(found)}. "
                 "Budgets are not guessed: start Redis with what it held, or begin with a new folder"
             )
-        if _lost_under(path) in link.replication_ids():
-            link.run([("SET", _DEPLOYMENT, f"{_LOST}{owner.deployment_id}")])
-            raise ForeignFolder(f"{path}: the Redis at {link.address} is not the right one: {_put_back(owner)}")
+        (is_gone,) = link.run([("SISMEMBER", RETIRED, owner.owner_id)])
+        if is_gone:
+            raise ForeignFolder(
+                f"{path}: owner {owner.owner_id} was taken for lost (fanbid owners retire --lost), and others "
+                "have spent its budgets since; begin with a new folder"
+            )
         return owner
     link.run([("SETNX", _DEPLOYMENT, secrets.token_hex(8))])
     (found,) = link.run([("GET", _DEPLOYMENT)])
@@ -76,6 +86,15 @@ def join(link: RedisLink, folder: Path) -> Owner:
     _list(link, owner, folder)
     _write(path, owner)
     return owner
+
+
+def _refuse_lost(link: RedisLink, path: Path, owner: Owner) -> None:
+    (found,) = link.run([("GET", _DEPLOYMENT)])
+    if found == owner.deployment_id.encode() and _lost_under(path) in link.replication_ids():
+        link.run([("SET", _DEPLOYMENT, f"{_LOST}{owner.deployment_id}")])
+        raise ForeignFolder(f"{path}: the Redis at {link.address} is not the right one: {_put_back(owner)}")
+    if found == f"{_LOST}{owner.deployment_id}".encode():
+        raise ForeignFolder(f"{path}: the Redis at {link.address} {_holds(found)}. {_RIGHT_WAY}")
 
 
 def _list(link: RedisLink, owner: Owner, folder: Path) -> None:
@@ -120,8 +139,7 @@ def guard_of(owner: Owner) -> Guard:
 def _put_back(owner: Owner) -> str:
     return (
         f"deployment {owner.deployment_id} was put back into the running Redis that had lost it, which hides what the "
-        "copy lacks: it is lost again. Start Redis with the copy, or give the running one another replication id "
-        "(DEBUG CHANGE-REPL-ID) and put the copy back again"
+        f"copy lacks: it is lost again. {_RIGHT_WAY}"
     )
 
 
@@ -133,7 +151,7 @@ def note_lost(folder: Path, replication_id: str) -> None:
         OSError: it cannot be written.
     """
     path = folder / OWNER_FILE
-    _write(path, _read(path), lost_under=replication_id)
+    _write(path, _read(path), _is_retired(path), replication_id)
 
 
 def stay_listed(link: RedisLink, owner: Owner, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pacing.budget.account import Account
@@ -47,16 +47,17 @@ class RedisEpochs(RedisPlaces):
         arguments = (self._quarantine_ms, self._owner_id, epoch_number)
         (number,) = self._run([SETTLED_AGAIN.call([epoch_key(creator_id)], arguments)])
         if int(number) > epoch_number:
-            self.list_reopened(creator_id, int(number))
+            self.list_reopened({creator_id: int(number)})
         return int(number)
 
-    def list_reopened(self, creator_id: int, note: int) -> None:
+    def list_reopened(self, notes: Mapping[int, int]) -> None:
         """See `RemoteStore.list_reopened`."""
-        self._run(self._listing(creator_id, note))
+        self._run(self._listing(notes))
 
-    def _listing(self, creator_id: int, note: int) -> list[Command]:
-        """The commands that list a creator as one in whose epoch something is to be told again."""
-        return [("HSET", _REOPENED, creator_id, note), ("PEXPIRE", _REOPENED, self._kept_ms)]
+    def _listing(self, notes: Mapping[int, int]) -> list[Command]:
+        """The commands that list creators as ones in whose epoch something is to be told again."""
+        fields = [field for creator_id, note in notes.items() for field in (creator_id, note)]
+        return [("HSET", _REOPENED, *fields), ("PEXPIRE", _REOPENED, self._kept_ms)]
 
     def restate(self, leases: Sequence[LeaseState]) -> None:
         """Say what is left of this owner's leases, in case their grants, or what was given back of them, are lost.
@@ -90,17 +91,17 @@ class RedisEpochs(RedisPlaces):
         _, found, is_there = self._run([("SETNX", entry, creator_id), ("GET", entry), ("EXISTS", key)])
         if is_there or int(found) != creator_id:
             return False
-        _, _, *joined = self._run([*self._listing(creator_id, account.opened_at_ms), *LIST_OWNERS])
+        _, _, *joined = self._run([*self._listing({creator_id: account.opened_at_ms}), *LIST_OWNERS])
         owners = self._joined_of(*joined) | {self._owner_id}
         caps = (account.daily_cap_micros, account.flight.cap_micros, account.revision)
         arguments = (self._quarantine_ms, creator_id, account.zone, *caps, account.opened_at_ms, *sorted(owners))
         (opened,) = self._run([REOPEN.call([key, epoch_key(creator_id)], arguments)])
         return bool(opened)
 
-    def reopened(self) -> list[int]:
+    def reopened(self) -> dict[int, int]:
         """See `RemoteStore.reopened`."""
-        (found,) = self._run([("HKEYS", _REOPENED)])
-        return sorted(map(int, found))
+        (found,) = self._run([("HGETALL", _REOPENED)])
+        return {int(creator_id): int(note) for creator_id, note in found.items()}
 
     def mark(self, judged_sequence: int) -> None:
         """See `RemoteStore.mark`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -53,11 +53,12 @@ class RemoteStore(BudgetStore, Protocol):
         """Open an account anew, with its caps, if the store has lost it; answers whether it had. Nothing was charged to
         it that is not told again: an epoch begins, in which every owner that ever joined is behind."""
 
-    def reopened(self) -> list[int]:
-        """Creators of whose accounts one was opened anew lately, or is just being."""
+    def reopened(self) -> dict[int, int]:
+        """Creators of whose accounts one was opened anew lately, or is just being, or who were listed otherwise; each
+        with a note, another one whenever there is something new."""
 
-    def list_reopened(self, creator_id: int, note: int) -> None:
-        """List a creator, for a while, as one in whose epoch something is to be told again; `note` is for readers."""
+    def list_reopened(self, notes: Mapping[int, int]) -> None:
+        """List creators, for a while, as ones in whose epoch something is to be told again, with a note each."""
 
     def settled_again(self, creator_id: int, epoch_number: int) -> int:
         """Say that this owner has, in an epoch, told again all that may be lost; answers the present epoch."""

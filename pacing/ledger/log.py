@@ -21,7 +21,7 @@ from pacing.durable import sync_folder
 from pacing.ledger import index
 from pacing.ledger.anchor import EMPTY_HEAD, Anchor, Mark
 from pacing.ledger.errors import LedgerDamaged, LedgerError, LedgerUnavailable
-from pacing.ledger.reading import JUDGED, ROWS, LedgerReads
+from pacing.ledger.reading import JUDGED, ROWS, LedgerReads, is_full
 from pacing.ledger.rows import FIRST_MONEY_KIND, MONEY, as_outcomes, check_outcomes
 
 logger = logging.getLogger(__name__)
@@ -246,7 +246,8 @@ class Ledger(LedgerReads):
         """A transaction that ends with the anchor synced to the marks put into the given dict. Needs the commit lock.
 
         Raises:
-            LedgerUnavailable: not durable. After a failed sync nobody knows what the disk has, so that is for good.
+            LedgerUnavailable: not durable. After a failed sync nobody knows what the disk has, so that is for good; a
+                disk that was full may have room the next time.
         """
         if self._broken is not None:
             raise self._broken
@@ -268,9 +269,25 @@ class Ledger(LedgerReads):
                     self._anchor.write(mark)
                 self._mark = mark
         except (sqlite3.Error, OSError) as error:
+            if self._left_nothing(error):
+                raise LedgerUnavailable(f"ledger {self.path}: {error}") from error
             self._broken = LedgerUnavailable(f"ledger {self.path}: {error}; restart to see what is on disk")
             logger.critical("%s", self._broken)
             raise self._broken from error
+
+    def _left_nothing(self, error: Exception) -> bool:
+        """Whether a commit that failed for want of room was rolled back: its pages could not all be written, so there
+        was no sync yet whose outcome nobody knows."""
+        if not isinstance(error, sqlite3.Error) or not is_full(error):
+            return False
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            ends = (*ROWS.end(self._db), *JUDGED.end(self._db))
+        except sqlite3.Error:
+            return False
+        mark = self._mark
+        return ends == (mark.row_count, mark.row_head, mark.judged_sequence, mark.judged_head)
 
     def append_judgements(self, judged_to: int, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Store, durably, the verdicts on the outcomes between the last judged sequence and `judged_to`.

@@ -16,7 +16,7 @@ from pacing.facts import JUDGEMENT, OUTCOME
 from pacing.ledger import index
 from pacing.ledger.anchor import EMPTY_HEAD, Mark, read_mark
 from pacing.ledger.chained import Batch, ChainedTable
-from pacing.ledger.errors import LedgerDamaged
+from pacing.ledger.errors import LedgerDamaged, LedgerUnavailable
 from pacing.ledger.rows import FIRST_MONEY_KIND, as_money
 
 ROWS = ChainedTable("batches", OUTCOME)
@@ -36,6 +36,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise LedgerDamaged(f"ledger {path}: {error}") from None
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk had no room; the low byte of an extended code is the primary one."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 class JudgedReads:
@@ -75,6 +80,8 @@ class JudgedReads:
             try:
                 yield self._reader
             except sqlite3.Error as error:
+                if is_full(error):
+                    raise LedgerUnavailable(f"ledger {self.path}: {error}") from error
                 raise LedgerDamaged(f"ledger {self.path}: {error}") from error
 
     def rows_at(self, sequences: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -15,8 +16,10 @@ from auction.config import ServeConfig
 from auction.services import Services
 from auction.shared.redis_account import acl_line
 from benchmarks.redis_servers import RedisServer, redis_server
+from pacing.budget.owner_redis import ForeignFolder, join
 from pacing.budget.redis_store import RedisStore
 from pacing.budget.store import CapsRequest, LeaseRequest
+from pacing.redis_link import RedisLink
 
 ZONE = "UTC"
 
@@ -83,6 +86,13 @@ def test_a_lost_owner_keeps_nobody_waiting(
     assert [epoch.owners_behind for epoch in store.epochs([9]).values()] == [()]
     for each in (store, deaf):
         each.close()
+    # The directory turns up after all: others may have spent what Redis had lost of its charges.
+    deployment = server.ask("GET", "fanbid:deployment").decode()
+    (tmp_path / "a" / "owner.json").write_text(json.dumps({"deployment_id": deployment, "owner_id": 1}))
+    link = RedisLink(server.url)
+    with pytest.raises(ForeignFolder, match="owner 1 was taken for lost"):
+        join(link, tmp_path / "a")
+    link.close()
 
 
 def test_a_quarantine_is_listed_and_begins_none(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:

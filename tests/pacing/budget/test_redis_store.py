@@ -281,7 +281,7 @@ def test_charges_told_again_count_once_and_whatever_the_caps(shared_home: RedisH
     assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
     (epoch,) = store.epochs([CREATOR]).values()
     assert (epoch.number, epoch.owners_behind) == (2, (1,)), "it was lost in the very epoch in which it was charged"
-    assert store.settled_again(CREATOR, 1) == 2 and store.reopened() == [CREATOR]
+    assert store.settled_again(CREATOR, 1) == 2 and list(store.reopened()) == [CREATOR]
     store.settled_again(CREATOR, 2)
     assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
     store.close()

@@ -304,7 +304,7 @@ def test_others_hear_of_lost_charges_though_who_found_out_died_before_it_said_so
     deployment.fail_over(copy, is_noticed=False)
     here.restart()
 
-    def die(creator_id: int, note: int) -> None:
+    def die(notes: dict[int, int]) -> None:
         raise StoreUnavailable("killed")
 
     monkeypatch.setattr(here.remote, "list_reopened", die)
@@ -314,7 +314,7 @@ def test_others_hear_of_lost_charges_though_who_found_out_died_before_it_said_so
         server.epochs.tick()
     (epoch,) = here.remote.epochs([CREATOR]).values()
     assert (epoch.number, epoch.owners_behind) == (2, (there.settings.owner_id,))
-    assert there.remote.reopened() == [], "nothing says so to the other"
+    assert there.remote.reopened() == {}, "nothing says so to the other"
     deployment.wait(20_000)
     for server in (here, there):
         server.epochs.tick()

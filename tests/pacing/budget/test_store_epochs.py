@@ -299,7 +299,7 @@ def test_charges_told_again_count_once_and_whatever_the_caps(epoch_home: EpochHo
     assert (account.flight.settled_micros, account.flight.leased_micros) == (110, 40)
     (epoch,) = store.epochs([CREATOR]).values()
     assert (epoch.number, epoch.owners_behind) == (2, (1,)), "it was lost in the very epoch in which it was charged"
-    assert store.settled_again(CREATOR, 1) == 2 and store.reopened() == [CREATOR]
+    assert store.settled_again(CREATOR, 1) == 2 and list(store.reopened()) == [CREATOR]
     store.settled_again(CREATOR, 2)
     assert store.settle(claims((8, 2, 1), first_sequence=9)).tolist() == [Verdict.OVER_DELIVERY]
 
@@ -309,14 +309,14 @@ def test_a_lost_account_that_is_opened_anew_waits_for_whoever_may_have_charged_t
     open_account(first)
     opened = first.account(1)
     assert opened is not None and opened.opened_at_ms == START_MS
-    assert not first.reopen(opened) and first.reopened() == []
+    assert not first.reopen(opened) and first.reopened() == {}
     assert granted(first, 1) == 100
     epoch_home.lose_all()
     epoch_home.join(2)
     assert granted(first, 2) == 0
     assert first.settle(claims((1, 1, 10))).tolist() == [Verdict.OVER_DELIVERY]
     assert first.reopen(opened) and not second.reopen(opened)
-    assert second.reopened() == [CREATOR]
+    assert list(second.reopened()) == [CREATOR]
     account = second.account(1)
     assert account == Account(1, CREATOR, ZONE, 1_000, Balance(5_000), opened_at_ms=START_MS)
     (epoch,) = second.epochs([CREATOR]).values()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +187,40 @@ def test_a_failed_anchor_stops_the_ledger(tmp_path: Path) -> None:
     ledger._reader.close()
     again = Ledger(path)
     assert again.last_sequence == 2, "the commit that was not acknowledged may be there"
+    again.close()
+
+
+class _FullAtCommit:
+    """A connection whose disk has no room for what a commit writes; SQLite tells a read or two the same."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._db.execute(sql, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_a_ledger_goes_on_when_its_full_disk_has_room_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.append(billables([1]))
+    db = ledger._db
+    ledger._db = _FullAtCommit(db)  # type: ignore[assignment]
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match=r"disk is full$"):
+            ledger.append(billables([2]))
+    assert ledger.last_sequence == 1 and not db.in_transaction
+    ledger._db = db
+    assert ledger.append(billables([2, 3])) == 3
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.sqlite")
+    assert again.read(0, 10)["decision"]["hold_seq"].tolist() == [1, 2, 3]
     again.close()
 
 
