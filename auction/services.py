@@ -23,6 +23,7 @@ from auction.bid.keyring import KeyRing
 from auction.bid.service import BiddingService, FeedbackQueue
 from auction.campaigns.access import Access
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.health_service import HealthSource, no_health
 from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import Campaign
 from auction.campaigns.report import ReportBook
@@ -92,6 +93,7 @@ class Services:
             LedgerInUse, LedgerDamaged: see `pacing.ledger`.
         """
         self.config = config
+        self.health_source: HealthSource = no_health  # who runs the bridge to a fan service puts it here
         self._open_learning()  # before anything is made: a file that is of no use leaves nothing behind
         self._temporary: Path | None = None
         folder = config.data
