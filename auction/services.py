@@ -72,6 +72,8 @@ KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
 EPOCH_PERIOD_MS = 1_000
+PLANS_NOTED = 10_000
+"""Of more campaigns than this, so many plans are noted for the reports in a round, in turn."""
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
@@ -269,8 +271,10 @@ class Services:
             self.steer()
 
     def _publish_changes(self) -> None:
-        """Publish ahead of the next round, from a thread of its own: a round with very many campaigns takes long."""
+        """Publish ahead of the next round, from a thread of its own: a round with very many campaigns takes long. What
+        is new gets money to bid with first."""
         if self.publisher.is_stale and self._publishes_at_once:
+            self.bank.tick()
             self.control.publish_changes()
 
     @property
@@ -283,7 +287,7 @@ class Services:
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""
         self.control.tick()
-        self.book.note_plan(*self.control.planned())
+        self.book.note_plan(*self.control.planned(PLANS_NOTED))
 
     def handle(self, service_method: str, raw: bytes, token: str) -> bytes:
         """Answer one call, such as "Bidding/Bid", in its wire form; raises what `auction.status` maps to a status."""
