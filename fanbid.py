@@ -272,6 +272,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
     from fanbridge.bridge import Bridge, BridgeSettings
     from fanbridge.client import FanServiceClient
     from fanbridge.delivery import DELIVERY_FILE, Delivery
+    from fanbridge.health_service import HealthClient
 
     ending = ExitStack()
     client = FanServiceClient(config.fan_service, tls=config.fan_service_tls)
@@ -289,6 +290,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
         settings=BridgeSettings(seed=config.seed),
     )
     ending.callback(bridge.close)
+    services.health_source = HealthClient(client, bridge).report
     bridge.restore()
     if config.virtual_clock:
         services.scheduler.every(BRIDGE_PERIOD_VIRTUAL_MS, lambda: bridge.tick(services.clock.wall_ms()), "bridge")

@@ -37,6 +37,7 @@ PACKAGES = [
     "benchmarks.suite",
     "fanbridge",
     "fanbridge.service",
+    "fanbridge.service.health",
     "pacing",
     "pacing.budget",
     "pacing.control",

@@ -63,6 +63,19 @@ class Accounts:
         if campaigns is not self._campaigns:
             self._asked, self._campaigns = _asked_for(campaigns), campaigns
         accounts = self._asked.copy() if wanted is None else self._asked[wanted]
+        day_keys = self._fill(accounts, now_ms)
+        self._tell_plans_before(accounts, day_keys)
+        return accounts
+
+    def gather_few(self, campaigns: list[Campaign], now_ms: int) -> np.ndarray:
+        """PACING_ACCOUNT[n] of campaigns that are planned ahead of the others."""
+        accounts = _asked_for(campaigns)
+        for k, day_key in enumerate(self._fill(accounts, now_ms).tolist()):
+            accounts["day_planned_micros"][k] = self._planned_before(campaigns[k].campaign_id, day_key)
+        return accounts
+
+    def _fill(self, accounts: np.ndarray, now_ms: int) -> np.ndarray:
+        """What was spent and bought, into PACING_ACCOUNT[n]; answers the keys of their days, i8[n]."""
         money = self._bank.accounts(accounts["campaign_id"])
         for name in _MONEY:
             accounts[name] = money[name]
@@ -70,8 +83,8 @@ class Accounts:
         accounts["day_expected_events"], accounts["day_predicted_events"] = bought[:, 0], bought[:, 1]
         accounts["events_ratio"] = bought[:, 2]
         accounts["target_cost_micros"] = micros_from_floats(accounts["target_cost_micros"] * _aim(bought[:, 3]))
-        self._tell_plans_before(accounts, money["day_key"])
-        return accounts
+        day_keys: np.ndarray = money["day_key"]
+        return day_keys
 
     def _tell_plans_before(self, accounts: np.ndarray, day_keys: np.ndarray) -> None:
         """Of campaigns that were not gathered the last time: pacing asks when it meets them first."""

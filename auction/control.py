@@ -24,6 +24,9 @@ from pacing.control.pacer import Pacer
 CROWDED = 2_000
 """From more campaigns than this on, a change is published without planning all of them at once."""
 
+PLANNED_AHEAD = 200
+"""At most so many campaigns that are new or changed are planned ahead of a round."""
+
 
 class Control:
     """Ties feedback, pacing and publication together. One thread at a time may call `tick`; any, `publish_changes`."""
@@ -52,17 +55,20 @@ class Control:
         self._accounts = Accounts(bank, progress, learner.arrived_share, planned_before)
         self._pacer: Pacer | SharedPacer = shared or pacer
         self._shared = shared
+        self._ahead = pacer if shared is None and config.policy == "engine" else None  # plans single campaigns
         self._landscapes = landscapes
         self._publisher = publisher
         self._feedback = feedback
         self._clock = clock
-        self._publishing = threading.Lock()  # never held while planning
+        self._publishing = threading.Lock()  # never held while all campaigns are planned
+        self._planning = threading.Lock()  # taken first
         self._snapshot: Snapshot | None = None
         self._counted: tuple[np.ndarray, ...] | None = None  # of its supply
         self._bids: dict[int, int] = {}
         self._alphas: dict[int, float] = {}
         self._planned: dict[int, int] = {}
         self._planned_at_ms = 0
+        self._told = 0  # where the next turn of `planned` begins
 
     def tick(self) -> None:
         """One round. A campaign that is new to pacing gets its first multiplier in the round after it was published."""
@@ -74,13 +80,17 @@ class Control:
         if self._shared is not None:
             self._plan_together(self._shared)
         elif self._config.policy == "engine":
-            self._plan()
+            with self._planning:
+                self._plan()
         self.publish_changes()
 
     def publish_changes(self) -> None:
-        """Publish what changed, with the multipliers of the last plan: campaigns that are new wait for the next one."""
-        with self._publishing:
+        """Publish what changed, with the multipliers of the last plan. Where a round takes long, campaigns that are new
+        or changed are planned at once, a few of them; otherwise they wait for the next round."""
+        with self._planning, self._publishing:
             self._count_supply()
+            if self.is_crowded and self._ahead is not None:
+                self._plan_ahead(self._ahead, self._publisher.take_changed())
             self._snapshot = self._publisher.publish(self._worths)
             self._counted = None
 
@@ -93,10 +103,15 @@ class Control:
         """Pacing's present worth of one expected goal event; 0 while it bids nothing."""
         return self._alphas.get(campaign_id, 0.0)
 
-    def planned(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """(u8[c] ids of the campaigns that run, i8[c] planned spend of their local day so far, when this held)."""
-        ids, micros = list(self._planned), list(self._planned.values())
-        return np.array(ids, np.uint64), np.array(micros, np.int64), self._planned_at_ms
+    def planned(self, limit: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """(u8[c] ids of campaigns that run, i8[c] planned spend of their local day so far, when this held): of all, or
+        of the next `limit` of them, in turn."""
+        ids, micros = np.array(list(self._planned), np.uint64), np.array(list(self._planned.values()), np.int64)
+        if len(ids) > limit:
+            turn = (self._told + np.arange(limit)) % len(ids)
+            self._told = (self._told + limit) % len(ids)
+            ids, micros = ids[turn], micros[turn]
+        return ids, micros, self._planned_at_ms
 
     def bids(self, campaign_id: int) -> int:
         """Bids since this server started."""
@@ -131,6 +146,15 @@ class Control:
             zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
         )
         self._planned_at_ms = now_ms
+
+    def _plan_ahead(self, pacer: Pacer, changed: list[Campaign]) -> None:
+        """Give campaigns that are new or changed a multiplier that is up to date; many of them wait for the round."""
+        if not 0 < len(changed) <= PLANNED_AHEAD:
+            return
+        now_ms = self._clock.wall_ms()
+        accounts = self._accounts.gather_few(changed, now_ms)
+        plans = pacer.plan_ahead(accounts, now_ms)
+        self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
 
     def _plan_together(self, shared: SharedPacer) -> None:
         """Plan the campaigns that this server paces; bid with what is published, of these as of all others."""

@@ -178,12 +178,12 @@ class Progress:
         return found
 
     def _learn_finished(self, now_ms: int, arrived_share: ArrivedShare) -> None:
-        for campaign_id, day in self._finished:
+        finished, self._finished = self._finished, []
+        for campaign_id, day in finished:
             goal = Goal(self._goal_of(campaign_id) or Goal.FANS)
             ages_ms = now_ms - day.day_start_at_ms - BUCKET_MS * np.arange(_DAY_BUCKETS) - BUCKET_MS // 2
             shares = arrived_share(goal, np.maximum(ages_ms, 0))
             self._trust.learn(float((day.own_events * shares).sum()), float(day.observed_events.sum()))
-        self._finished = []
 
     def state(self) -> dict[str, Any]:
         """Everything counted and learned, as JSON values."""

@@ -30,7 +30,7 @@ NextVersion = Callable[[Landscape], int]
 
 
 class Publisher:
-    """Builds and swaps snapshots. One thread at a time may call `publish`."""
+    """Builds and swaps snapshots. One thread at a time may call `publish` and `take_changed`."""
 
     def __init__(
         self,
@@ -69,6 +69,12 @@ class Publisher:
     def is_stale(self) -> bool:
         """Whether campaigns changed since the present snapshot."""
         return self._registry.revision != self._roster.revision
+
+    def take_changed(self) -> list[Campaign]:
+        """Campaigns that run, and are new or changed since the last call; the next snapshot has them. As `publish`."""
+        self._roster.refresh(self._clock.wall_ms())
+        running = self._roster.position_of
+        return [campaign for campaign in self._roster.take_entered() if campaign.campaign_id in running]
 
     def publish(self, worths: Worths) -> Snapshot:
         """Build a snapshot of everything as it is now and make it the engine's."""

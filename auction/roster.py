@@ -62,7 +62,7 @@ class Roster:
         self._registry = registry
         self._segment_idx = segment_idx
         self._slot_of = slot_of
-        self._position: dict[int, int] = {}
+        self.position_of: dict[int, int] = {}
         self._clauses: list[tuple[Clause, ...]] = []
         self._rows = np.zeros(_FIRST_ROOM, _ROW)
         self._index: EditableIndex | None = None
@@ -71,6 +71,7 @@ class Roster:
         self.of_many_creatives: list[int] = []
         """Positions of campaigns with more than one creative, ascending."""
         self.revision = -1
+        self._entered: list[Campaign] = []
 
     def refresh(self, now_ms: int) -> None:
         """Take in what changed, started or ended."""
@@ -81,7 +82,7 @@ class Roster:
         self.campaigns = list(self.campaigns)
         edits: dict[int, tuple[Clause, ...]] = {}
         for campaign_id, campaign, clauses in changes:
-            position = self._position.get(campaign_id)
+            position = self.position_of.get(campaign_id)
             if campaign is None:
                 if position is not None:
                     self._leave(position, edits)
@@ -93,6 +94,11 @@ class Roster:
             self._index = EditableIndex(self._clauses, self._segment_idx)
         elif edits:
             self._index.edit(edits, lambda: self._clauses)
+
+    def take_entered(self) -> list[Campaign]:
+        """Campaigns that began to run or changed since the last call, each as it came last."""
+        entered, self._entered = self._entered, []
+        return list({campaign.campaign_id: campaign for campaign in entered}.values())
 
     @property
     def index(self) -> MatchIndex:
@@ -112,10 +118,11 @@ class Roster:
         if position == len(self.campaigns):
             self.campaigns.append(campaign)
             self._clauses.append(())
-            self._position[campaign.campaign_id] = position
+            self.position_of[campaign.campaign_id] = position
             if position == len(self._rows):
                 self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
         self.campaigns[position] = campaign
+        self._entered.append(campaign)
         if self._clauses[position] != clauses:
             self._clauses[position] = edits[position] = clauses
         self._rows[position] = (
@@ -126,13 +133,13 @@ class Roster:
 
     def _leave(self, position: int, edits: dict[int, tuple[Clause, ...]]) -> None:
         """The last campaign takes the place of one that leaves."""
-        del self._position[self.campaigns[position].campaign_id]
+        del self.position_of[self.campaigns[position].campaign_id]
         last_campaign, last_clauses = self.campaigns.pop(), self._clauses.pop()
         last = len(self.campaigns)
         edits[last] = ()
         if position < last:
             self.campaigns[position] = last_campaign
-            self._position[last_campaign.campaign_id] = position
+            self.position_of[last_campaign.campaign_id] = position
             self._clauses[position] = edits[position] = last_clauses
             self._rows[position] = self._rows[last]
 

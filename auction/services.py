@@ -23,6 +23,7 @@ from auction.bid.keyring import KeyRing
 from auction.bid.service import BiddingService, FeedbackQueue
 from auction.campaigns.access import Access
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.health_service import HealthSource, no_health
 from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import Campaign
 from auction.campaigns.report import ReportBook
@@ -71,6 +72,8 @@ KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
 EPOCH_PERIOD_MS = 1_000
+PLANS_NOTED = 10_000
+"""Of more campaigns than this, so many plans are noted for the reports in a round, in turn."""
 FREQUENCY_CAPACITY = 2**20
 LEASE_SHARE = 2
 """A single server leases half of what is free at a time: a crash locks that for a minute; bids of large batches fit."""
@@ -92,6 +95,7 @@ class Services:
             LedgerInUse, LedgerDamaged: see `pacing.ledger`.
         """
         self.config = config
+        self.health_source: HealthSource = no_health  # who runs the bridge to a fan service puts it here
         self._open_learning()  # before anything is made: a file that is of no use leaves nothing behind
         self._temporary: Path | None = None
         folder = config.data
@@ -267,8 +271,10 @@ class Services:
             self.steer()
 
     def _publish_changes(self) -> None:
-        """Publish ahead of the next round, from a thread of its own: a round with very many campaigns takes long."""
+        """Publish ahead of the next round, from a thread of its own: a round with very many campaigns takes long. What
+        is new gets money to bid with first."""
         if self.publisher.is_stale and self._publishes_at_once:
+            self.bank.tick()
             self.control.publish_changes()
 
     @property
@@ -281,7 +287,7 @@ class Services:
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""
         self.control.tick()
-        self.book.note_plan(*self.control.planned())
+        self.book.note_plan(*self.control.planned(PLANS_NOTED))
 
     def handle(self, service_method: str, raw: bytes, token: str) -> bytes:
         """Answer one call, such as "Bidding/Bid", in its wire form; raises what `auction.status` maps to a status."""

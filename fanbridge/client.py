@@ -29,6 +29,7 @@ from fanbridge.events import (
 )
 from pacing.facts import RowStatus
 from protos import fans_pb2, fans_pb2_grpc
+from protos.rpc.refusals import Refused
 from protos.rpc.tls import ClientTls, open_channel
 
 _Answer = TypeVar("_Answer")
@@ -48,6 +49,8 @@ _RETRY_POLICY = {
         }
     ]
 }
+_HEALTH_DEADLINE_S = 4.0
+"""A report may take longer than a row, and whoever asked for it waits no longer than this."""
 _CHANNEL_OPTIONS = [
     ("grpc.service_config", json.dumps(_RETRY_POLICY)),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -108,6 +111,24 @@ class FanServiceClient:
         request = fans_pb2.PushEventsRequest(**to_columns(events, EVENT_COLUMNS))
         answer = self._call("PushEvents", self._stub.PushEvents, request)
         return _statuses("PushEvents", answer.statuses, len(events))
+
+    def get_health(self, request: fans_pb2.HealthRequest) -> fans_pb2.CreatorHealth:
+        """A creator's week or month, for somebody who waits for it.
+
+        Raises:
+            Refused: INVALID_ARGUMENT as the service says; NOT_FOUND: it gives no reports; else UNAVAILABLE.
+        """
+        try:
+            return self._stub.GetHealth(request, timeout=_HEALTH_DEADLINE_S)
+        except grpc.RpcError as failure:
+            code = failure.code()
+            if code in _REFUSALS:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, failure.details() or "") from None
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                raise Refused(grpc.StatusCode.NOT_FOUND, "the fan service gives no health reports") from None
+        except ValueError:  # grpc's word for a channel that was closed
+            pass
+        raise Refused(grpc.StatusCode.UNAVAILABLE, "the fan service does not answer now; try again in a moment")
 
     def _pull(
         self,

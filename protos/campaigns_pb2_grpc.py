@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from protos import campaigns_pb2 as protos_dot_campaigns__pb2
+from protos import fans_pb2 as protos_dot_fans__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -84,6 +85,11 @@ class CampaignsStub:
                 request_serializer=protos_dot_campaigns__pb2.ListChargesRequest.SerializeToString,
                 response_deserializer=protos_dot_campaigns__pb2.ListChargesResponse.FromString,
                 _registered_method=True)
+        self.GetHealth = channel.unary_unary(
+                '/fanbid.v1.Campaigns/GetHealth',
+                request_serializer=protos_dot_fans__pb2.HealthRequest.SerializeToString,
+                response_deserializer=protos_dot_fans__pb2.CreatorHealth.FromString,
+                _registered_method=True)
 
 
 class CampaignsServicer:
@@ -153,6 +159,13 @@ class CampaignsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHealth(self, request, context):
+        """A creator's week or month with their fans, from the fan service. creator_id 0: the caller's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CampaignsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +218,11 @@ def add_CampaignsServicer_to_server(servicer, server):
                     servicer.ListCharges,
                     request_deserializer=protos_dot_campaigns__pb2.ListChargesRequest.FromString,
                     response_serializer=protos_dot_campaigns__pb2.ListChargesResponse.SerializeToString,
+            ),
+            'GetHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHealth,
+                    request_deserializer=protos_dot_fans__pb2.HealthRequest.FromString,
+                    response_serializer=protos_dot_fans__pb2.CreatorHealth.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -477,6 +495,33 @@ class Campaigns:
             '/fanbid.v1.Campaigns/ListCharges',
             protos_dot_campaigns__pb2.ListChargesRequest.SerializeToString,
             protos_dot_campaigns__pb2.ListChargesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Campaigns/GetHealth',
+            protos_dot_fans__pb2.HealthRequest.SerializeToString,
+            protos_dot_fans__pb2.CreatorHealth.FromString,
             options,
             channel_credentials,
             insecure,

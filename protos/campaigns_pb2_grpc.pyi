@@ -6,6 +6,7 @@ What a creator speaks: set goals and money, see every cent."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from protos import campaigns_pb2 as _campaigns_pb2
+from protos import fans_pb2 as _fans_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -45,6 +46,8 @@ class CampaignsStub:
     """A report at once and again whenever it changed, at most every interval_ms."""
     ListCharges: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ListChargesRequest, _campaigns_pb2.ListChargesResponse]
     """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
+    GetHealth: _grpc.UnaryUnaryMultiCallable[_fans_pb2.HealthRequest, _fans_pb2.CreatorHealth]
+    """A creator's week or month with their fans, from the fan service. creator_id 0: the caller's own."""
 
 @_typing.type_check_only
 class CampaignsAsyncStub(CampaignsStub):
@@ -63,6 +66,8 @@ class CampaignsAsyncStub(CampaignsStub):
     """A report at once and again whenever it changed, at most every interval_ms."""
     ListCharges: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ListChargesRequest, _campaigns_pb2.ListChargesResponse]  # type: ignore[assignment]
     """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
+    GetHealth: _aio.UnaryUnaryMultiCallable[_fans_pb2.HealthRequest, _fans_pb2.CreatorHealth]  # type: ignore[assignment]
+    """A creator's week or month with their fans, from the fan service. creator_id 0: the caller's own."""
 
 class CampaignsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -138,5 +143,13 @@ class CampaignsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.ListChargesResponse, _abc.Awaitable[_campaigns_pb2.ListChargesResponse]]:
         """Every judged impression of a campaign, each with its price and the why of its bid, in the ledger's order."""
+
+    @_abc_1.abstractmethod
+    def GetHealth(
+        self,
+        request: _fans_pb2.HealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fans_pb2.CreatorHealth, _abc.Awaitable[_fans_pb2.CreatorHealth]]:
+        """A creator's week or month with their fans, from the fan service. creator_id 0: the caller's own."""
 
 def add_CampaignsServicer_to_server(servicer: CampaignsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

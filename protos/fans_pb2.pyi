@@ -357,3 +357,405 @@ class PushEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PushEventsResponse: _TypeAlias = PushEventsResponse  # noqa: Y015
+
+@_typing.final
+class HealthRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    END_DAY_FIELD_NUMBER: _builtins.int
+    creator_id: _builtins.int
+    days: _builtins.int
+    """7 or 30; 0: 7"""
+    end_day: _builtins.int
+    """the first day after the period, counted from 1970 in UTC; 0: today, so that it ends yesterday"""
+    def __init__(
+        self,
+        *,
+        creator_id: _builtins.int = ...,
+        days: _builtins.int = ...,
+        end_day: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "days", b"days", "end_day", b"end_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthRequest: _TypeAlias = HealthRequest  # noqa: Y015
+
+@_typing.final
+class CreatorHealth(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    BEGIN_AT_MS_FIELD_NUMBER: _builtins.int
+    END_AT_MS_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    BY_DAY_FIELD_NUMBER: _builtins.int
+    ASSOCIATIONS_FIELD_NUMBER: _builtins.int
+    SMALLEST_GROUP_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    SMALLEST_COHORT_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    creator_id: _builtins.int
+    days: _builtins.int
+    begin_at_ms: _builtins.int
+    end_at_ms: _builtins.int
+    """not in the period"""
+    smallest_group: _builtins.int
+    """fans that both sides of an association must have"""
+    confidence: _builtins.float
+    """that all intervals of `associations` hold at once"""
+    smallest_cohort: _builtins.int
+    """peers without which nothing is said of them"""
+    @_builtins.property
+    def period(self) -> Global___PeriodFigures: ...
+    @_builtins.property
+    def before(self) -> Global___PeriodFigures:
+        """as many days before it"""
+
+    @_builtins.property
+    def by_day(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthDay]: ...
+    @_builtins.property
+    def associations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Association]: ...
+    @_builtins.property
+    def peers(self) -> Global___Peers:
+        """left out with too few creators of the size"""
+
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptShare]:
+        """filled in by the engine, from PullRetention"""
+
+    def __init__(
+        self,
+        *,
+        creator_id: _builtins.int = ...,
+        days: _builtins.int = ...,
+        begin_at_ms: _builtins.int = ...,
+        end_at_ms: _builtins.int = ...,
+        period: Global___PeriodFigures | None = ...,
+        before: Global___PeriodFigures | None = ...,
+        by_day: _abc.Iterable[Global___HealthDay] | None = ...,
+        associations: _abc.Iterable[Global___Association] | None = ...,
+        smallest_group: _builtins.int = ...,
+        confidence: _builtins.float = ...,
+        peers: Global___Peers | None = ...,
+        smallest_cohort: _builtins.int = ...,
+        kept: _abc.Iterable[Global___KeptShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "peers", b"peers", "period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["associations", b"associations", "before", b"before", "begin_at_ms", b"begin_at_ms", "by_day", b"by_day", "confidence", b"confidence", "creator_id", b"creator_id", "days", b"days", "end_at_ms", b"end_at_ms", "kept", b"kept", "peers", b"peers", "period", b"period", "smallest_cohort", b"smallest_cohort", "smallest_group", b"smallest_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatorHealth: _TypeAlias = CreatorHealth  # noqa: Y015
+
+@_typing.final
+class PeriodFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FANS_AT_BEGIN_FIELD_NUMBER: _builtins.int
+    FANS_AT_END_FIELD_NUMBER: _builtins.int
+    GAINED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    FAN_DAYS_FIELD_NUMBER: _builtins.int
+    ACTIVE_FAN_DAYS_FIELD_NUMBER: _builtins.int
+    ACTIVE_SHARE_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    fans_at_begin: _builtins.int
+    """who follows"""
+    fans_at_end: _builtins.int
+    gained: _builtins.int
+    lost: _builtins.int
+    """who unfollowed"""
+    fan_days: _builtins.int
+    """fans of each day, summed: the denominator of the rates"""
+    active_fan_days: _builtins.int
+    """of these, with a sign of life"""
+    active_share: _builtins.float
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFigures]: ...
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindFigures]: ...
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___MixFigures]:
+        """at the end"""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MixFigures]: ...
+    def __init__(
+        self,
+        *,
+        fans_at_begin: _builtins.int = ...,
+        fans_at_end: _builtins.int = ...,
+        gained: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        sources: _abc.Iterable[Global___SourceFigures] | None = ...,
+        fan_days: _builtins.int = ...,
+        active_fan_days: _builtins.int = ...,
+        active_share: _builtins.float = ...,
+        kinds: _abc.Iterable[Global___KindFigures] | None = ...,
+        tiers: _abc.Iterable[Global___MixFigures] | None = ...,
+        stages: _abc.Iterable[Global___MixFigures] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_fan_days", b"active_fan_days", "active_share", b"active_share", "fan_days", b"fan_days", "fans_at_begin", b"fans_at_begin", "fans_at_end", b"fans_at_end", "gained", b"gained", "kinds", b"kinds", "lost", b"lost", "sources", b"sources", "stages", b"stages", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeriodFigures: _TypeAlias = PeriodFigures  # noqa: Y015
+
+@_typing.final
+class SourceFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    GAINED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.int
+    """0: no campaign"""
+    gained: _builtins.int
+    lost: _builtins.int
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.int = ...,
+        gained: _builtins.int = ...,
+        lost: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "gained", b"gained", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceFigures: _TypeAlias = SourceFigures  # noqa: Y015
+
+@_typing.final
+class KindFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    PER_100_FAN_DAYS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.int
+    """OutcomeKind"""
+    events: _builtins.int
+    """by anybody, fan or not"""
+    per_100_fan_days: _builtins.float
+    def __init__(
+        self,
+        *,
+        kind: _builtins.int = ...,
+        events: _builtins.int = ...,
+        per_100_fan_days: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "kind", b"kind", "per_100_fan_days", b"per_100_fan_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KindFigures: _TypeAlias = KindFigures  # noqa: Y015
+
+@_typing.final
+class MixFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    FANS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """Tier or Stage"""
+    fans: _builtins.int
+    share: _builtins.float
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        fans: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "fans", b"fans", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MixFigures: _TypeAlias = MixFigures  # noqa: Y015
+
+@_typing.final
+class HealthDay(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_START_AT_MS_FIELD_NUMBER: _builtins.int
+    FANS_AT_END_FIELD_NUMBER: _builtins.int
+    GAINED_BY_CAMPAIGNS_FIELD_NUMBER: _builtins.int
+    GAINED_OTHERWISE_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    day_start_at_ms: _builtins.int
+    fans_at_end: _builtins.int
+    gained_by_campaigns: _builtins.int
+    gained_otherwise: _builtins.int
+    lost: _builtins.int
+    def __init__(
+        self,
+        *,
+        day_start_at_ms: _builtins.int = ...,
+        fans_at_end: _builtins.int = ...,
+        gained_by_campaigns: _builtins.int = ...,
+        gained_otherwise: _builtins.int = ...,
+        lost: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day_start_at_ms", b"day_start_at_ms", "fans_at_end", b"fans_at_end", "gained_by_campaigns", b"gained_by_campaigns", "gained_otherwise", b"gained_otherwise", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthDay: _TypeAlias = HealthDay  # noqa: Y015
+
+@_typing.final
+class Association(_message.Message):
+    """How often a group of fans left in the period, beside all other fans. Never a cause: the groups may differ in much else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    FANS_FIELD_NUMBER: _builtins.int
+    OTHERS_LEFT_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    RATIO_LOW_FIELD_NUMBER: _builtins.int
+    RATIO_HIGH_FIELD_NUMBER: _builtins.int
+    IS_CLEAR_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.int
+    """fans gained through it; 0: fans gained in the 30 days before the period"""
+    left: _builtins.int
+    fans: _builtins.int
+    others_left: _builtins.int
+    others: _builtins.int
+    ratio: _builtins.float
+    """of the shares that left; 0: none of the others left"""
+    ratio_low: _builtins.float
+    ratio_high: _builtins.float
+    is_clear: _builtins.bool
+    """the interval does not hold 1"""
+    sentence: _builtins.str
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.int = ...,
+        left: _builtins.int = ...,
+        fans: _builtins.int = ...,
+        others_left: _builtins.int = ...,
+        others: _builtins.int = ...,
+        ratio: _builtins.float = ...,
+        ratio_low: _builtins.float = ...,
+        ratio_high: _builtins.float = ...,
+        is_clear: _builtins.bool = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "fans", b"fans", "is_clear", b"is_clear", "left", b"left", "others", b"others", "others_left", b"others_left", "ratio", b"ratio", "ratio_high", b"ratio_high", "ratio_low", b"ratio_low", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Association: _TypeAlias = Association  # noqa: Y015
+
+@_typing.final
+class Peers(_message.Message):
+    """creators with about as many fans"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATORS_FIELD_NUMBER: _builtins.int
+    LEAST_FANS_FIELD_NUMBER: _builtins.int
+    MOST_FANS_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
+    creators: _builtins.int
+    least_fans: _builtins.int
+    most_fans: _builtins.int
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerFigure]: ...
+    def __init__(
+        self,
+        *,
+        creators: _builtins.int = ...,
+        least_fans: _builtins.int = ...,
+        most_fans: _builtins.int = ...,
+        figures: _abc.Iterable[Global___PeerFigure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creators", b"creators", "figures", b"figures", "least_fans", b"least_fans", "most_fans", b"most_fans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peers: _TypeAlias = Peers  # noqa: Y015
+
+@_typing.final
+class PeerFigure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PERCENTILE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """net_follows_per_100_fans, unfollows_per_100_fans or active_share"""
+    value: _builtins.float
+    percentile: _builtins.float
+    """share of the peers with less, those with as much counting half; 0 to 100"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        percentile: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "percentile", b"percentile", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerFigure: _TypeAlias = PeerFigure  # noqa: Y015
+
+@_typing.final
+class KeptShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    judged: _builtins.int
+    """gained fans of whom this is known"""
+    kept: _builtins.int
+    def __init__(
+        self,
+        *,
+        days: _builtins.int = ...,
+        judged: _builtins.int = ...,
+        kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "judged", b"judged", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptShare: _TypeAlias = KeptShare  # noqa: Y015

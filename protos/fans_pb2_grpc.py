@@ -59,6 +59,11 @@ class FanServiceStub:
                 request_serializer=protos_dot_fans__pb2.PushEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_fans__pb2.PushEventsResponse.FromString,
                 _registered_method=True)
+        self.GetHealth = channel.unary_unary(
+                '/fanbid.v1.FanService/GetHealth',
+                request_serializer=protos_dot_fans__pb2.HealthRequest.SerializeToString,
+                response_deserializer=protos_dot_fans__pb2.CreatorHealth.FromString,
+                _registered_method=True)
 
 
 class FanServiceServicer:
@@ -99,6 +104,13 @@ class FanServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHealth(self, request, context):
+        """Optional: how a creator's fans did in a week or month. Without it (UNIMPLEMENTED), creators are told that there is no report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FanServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_FanServiceServicer_to_server(servicer, server):
                     servicer.PushEvents,
                     request_deserializer=protos_dot_fans__pb2.PushEventsRequest.FromString,
                     response_serializer=protos_dot_fans__pb2.PushEventsResponse.SerializeToString,
+            ),
+            'GetHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHealth,
+                    request_deserializer=protos_dot_fans__pb2.HealthRequest.FromString,
+                    response_serializer=protos_dot_fans__pb2.CreatorHealth.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class FanService:
             '/fanbid.v1.FanService/PushEvents',
             protos_dot_fans__pb2.PushEventsRequest.SerializeToString,
             protos_dot_fans__pb2.PushEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.FanService/GetHealth',
+            protos_dot_fans__pb2.HealthRequest.SerializeToString,
+            protos_dot_fans__pb2.CreatorHealth.FromString,
             options,
             channel_credentials,
             insecure,

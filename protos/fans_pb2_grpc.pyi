@@ -41,6 +41,8 @@ class FanServiceStub:
     """Outcomes of campaigns. Applied once per idempotency key (lease_id, hold_seq, kind); a repeat answers DUPLICATE."""
     PushEvents: _grpc.UnaryUnaryMultiCallable[_fans_pb2.PushEventsRequest, _fans_pb2.PushEventsResponse]
     """Events straight from the platform, for deployments in which this service is their first home."""
+    GetHealth: _grpc.UnaryUnaryMultiCallable[_fans_pb2.HealthRequest, _fans_pb2.CreatorHealth]
+    """Optional: how a creator's fans did in a week or month. Without it (UNIMPLEMENTED), creators are told that there is no report."""
 
 @_typing.type_check_only
 class FanServiceAsyncStub(FanServiceStub):
@@ -55,6 +57,8 @@ class FanServiceAsyncStub(FanServiceStub):
     """Outcomes of campaigns. Applied once per idempotency key (lease_id, hold_seq, kind); a repeat answers DUPLICATE."""
     PushEvents: _aio.UnaryUnaryMultiCallable[_fans_pb2.PushEventsRequest, _fans_pb2.PushEventsResponse]  # type: ignore[assignment]
     """Events straight from the platform, for deployments in which this service is their first home."""
+    GetHealth: _aio.UnaryUnaryMultiCallable[_fans_pb2.HealthRequest, _fans_pb2.CreatorHealth]  # type: ignore[assignment]
+    """Optional: how a creator's fans did in a week or month. Without it (UNIMPLEMENTED), creators are told that there is no report."""
 
 class FanServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +100,13 @@ class FanServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fans_pb2.PushEventsResponse, _abc.Awaitable[_fans_pb2.PushEventsResponse]]:
         """Events straight from the platform, for deployments in which this service is their first home."""
+
+    @_abc_1.abstractmethod
+    def GetHealth(
+        self,
+        request: _fans_pb2.HealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fans_pb2.CreatorHealth, _abc.Awaitable[_fans_pb2.CreatorHealth]]:
+        """Optional: how a creator's fans did in a week or month. Without it (UNIMPLEMENTED), creators are told that there is no report."""
 
 def add_FanServiceServicer_to_server(servicer: FanServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

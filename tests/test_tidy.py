@@ -45,6 +45,7 @@ SQLITE_FILES = {
     "pacing/ledger/arrivals.py",
     "auction/campaigns/store.py",
     "fanbridge/service/store.py",
+    "fanbridge/service/health/reader.py",
     "fanbridge/service/insights.py",
     "fanbridge/delivery.py",
 }

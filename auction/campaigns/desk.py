@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from auction.campaigns.health_service import HealthSource
 from auction.campaigns.model import Campaign
 from pacing.ledger.statement import StatementPage
 
@@ -56,3 +57,7 @@ class Desk(Protocol):
         Raises:
             ValueError: `at_sequence` lies behind what is judged, or it or `after` is of another server's list.
         """
+
+    @property
+    def health_source(self) -> HealthSource:
+        """Tells how a creator's fans did."""

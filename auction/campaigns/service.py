@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from auction.campaigns.access import Access, Principal, Role
+from auction.campaigns.access import Access, Forbidden, Principal, Role
 from auction.campaigns.changes import Changes, LocalChanges
 from auction.campaigns.desk import CapsInForce, Desk
 from auction.campaigns.model import (
@@ -33,9 +33,10 @@ from auction.campaigns.wire import (
     report_to_message,
 )
 from auction.status import Refused, parse, refusal_of
-from pacing.clocks import Clock
+from pacing.clocks import MS_PER_DAY, Clock
 from pacing.ledger.statement import MAX_PAGE
 from protos import campaigns_pb2 as pb
+from protos import fans_pb2
 
 MAX_KEY_CHARACTERS = 64
 MAX_PAGE_SIZE = 200
@@ -43,6 +44,7 @@ DEFAULT_PAGE_SIZE = 50
 DEFAULT_CHARGES = 100
 MAX_SEQUENCE = 2**63 - 1
 DEFAULT_HOURS = 48
+HEALTH_DAYS = (7, 30)
 MAX_WATCHED = 100
 MIN_INTERVAL_MS = 250
 MAX_INTERVAL_MS = 60_000
@@ -86,6 +88,7 @@ class CampaignsService:
             "EndCampaign": (pb.ChangeStatusRequest, self.end),
             "GetReport": (pb.GetReportRequest, self.report),
             "ListCharges": (pb.ListChargesRequest, self.charges),
+            "GetHealth": (fans_pb2.HealthRequest, self.health),
         }
 
     @property
@@ -183,6 +186,27 @@ class CampaignsService:
             field = "after" if str(error).startswith("after ") else "ledger_sequence"
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error), field) from None
         return charges_to_message(page, charges)
+
+    def health(self, principal: Principal, request: fans_pb2.HealthRequest) -> fans_pb2.CreatorHealth:
+        """How a creator's fans did in a week or month that is over: a creator's own, or an operator's choice.
+
+        Raises:
+            Forbidden: another creator's.
+        """
+        creator_id = request.creator_id
+        if principal.role is Role.CREATOR:
+            if creator_id not in (0, principal.creator_id):
+                raise Forbidden(f"creator_id {creator_id}: a creator's token opens this creator's own report only")
+            creator_id = principal.creator_id
+        check_int("creator_id", creator_id, 1, MAX_ID)
+        days = request.days or HEALTH_DAYS[0]
+        if days not in HEALTH_DAYS:
+            raise InvalidField("days", days, " or ".join(map(str, HEALTH_DAYS)))
+        if request.end_day:
+            check_int("end_day", request.end_day, 2 * days, self._clock.wall_ms() // MS_PER_DAY)
+        return self._desk.health_source(
+            fans_pb2.HealthRequest(creator_id=creator_id, days=days, end_day=request.end_day)
+        )
 
     def watch(
         self, authorize: Callable[[], Principal], request: pb.WatchReportRequest, left: threading.Event

@@ -18,15 +18,21 @@ SERVICE = "fanbid.v1.Campaigns"
 UNARY_THREADS = 2
 """Threads that serve the unary calls, so that a slow disk does not take those that answer bid requests."""
 
+HEALTH_CALLS = ("GetHealth",)
+HEALTH_THREADS = 2
+"""Threads of the calls that wait for the fan service, so that it makes no other call wait when it is slow."""
+
 
 def add_campaigns(server: RpcServer, service: CampaignsService, access: Access) -> None:
     """Register `Campaigns` on a server that has not started.
 
-    The calls run on two pools of their own (gRPC's per-handler pools), which end with the process: neither a disk
-    that is slow nor a page that stays open takes a thread from the server's own.
+    The calls run on three pools of their own (gRPC's per-handler pools), which end with the process: neither a disk or
+    a fan service that is slow nor a page that stays open takes a thread from the server's own.
     """
     unary = {call: _unary(service, access, call) for call in service.unary_calls}
+    health = {call: unary.pop(call) for call in HEALTH_CALLS}
     server.add_unary(SERVICE, unary, ThreadPoolExecutor(UNARY_THREADS, "campaigns"))
+    server.add_unary(SERVICE, health, ThreadPoolExecutor(HEALTH_THREADS, "health"))
     watch_pool = ThreadPoolExecutor(MAX_WATCHERS + 1, "watch")  # one more, to say that all are taken
     server.add_streams(SERVICE, {"WatchReport": _watch(service, access)}, watch_pool)
 

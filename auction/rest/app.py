@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from auction.rest import errors
 from auction.rest.connections import MAX_CONNECTIONS, PatientProtocol
 from auction.rest.guards import BodyLimit, BrowserHeaders
+from auction.rest.health import health_router
 from auction.rest.routes import Engine, public_router, router
 from protos.rpc.ready_file import remove_ready_file, write_ready_file
 from protos.rpc.tls import ClientTls, ServerTls
@@ -63,7 +64,9 @@ def build_app(engine_address: str, engine_tls: ClientTls | None = None) -> FastA
     errors.install(app)
     app.include_router(public_router)
     app.include_router(router)
+    app.include_router(health_router)
     app.add_api_route("/", _page("dashboard.html"), include_in_schema=False)
+    app.add_api_route("/health", _page("health.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -56,8 +56,14 @@ _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorShape, "description": "The body is not JSON."},
     401: {"model": ErrorShape, "description": "No valid token."},
-    403: {"model": ErrorShape, "description": "The token's role may not do this."},
-    404: {"model": ErrorShape, "description": "No such campaign, or another creator's."},
+    403: {
+        "model": ErrorShape,
+        "description": "The token may not do this: its role does not open it, or it is another creator's.",
+    },
+    404: {
+        "model": ErrorShape,
+        "description": "No such campaign, or another creator's; no health report without a fan service.",
+    },
     409: {"model": ErrorShape, "description": "The campaign changed meanwhile, or has ended."},
     413: {"model": ErrorShape, "description": "The body is too large."},
     422: {"model": ErrorShape, "description": "A field is missing, unknown or out of range; `field` names it."},

@@ -43,11 +43,8 @@ NoBody = Annotated[NoFields | None, Body()]
 IdempotencyKey = Annotated[
     str, Header(alias="Idempotency-Key", max_length=64, description="the same key answers with the first campaign")
 ]
-router = APIRouter(
-    prefix="/api",
-    dependencies=[Depends(HTTPBearer(auto_error=False, description="made by `fanbid token create`"))],
-    responses=RESPONSES,
-)
+BEARER = Depends(HTTPBearer(auto_error=False, description="made by `fanbid token create`"))
+router = APIRouter(prefix="/api", dependencies=[BEARER], responses=RESPONSES)
 public_router = APIRouter()
 
 

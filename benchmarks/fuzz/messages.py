@@ -26,10 +26,12 @@ from fanbridge.event_feed import EventFeed
 from fanbridge.events import FAN_CHANGE, FAN_EVENT, RETENTION, Page
 from fanbridge.feed import latest_changes
 from fanbridge.service.fans import FanRules
+from fanbridge.service.health.reader import HealthReader
+from fanbridge.service.health.report import HealthReports
 from fanbridge.service.service import FanServicer, add_to_server
 from fanbridge.service.store import FanStore
 from fanbridge.service.validation import InvalidRequest
-from pacing.clocks import VirtualClock
+from pacing.clocks import MS_PER_DAY, VirtualClock
 from protos import audience_pb2, bidding_pb2, campaigns_pb2, fans_pb2
 from protos.rpc.refusals import Refused
 from targeting.expressions import compile_clauses, from_json, to_json, validate
@@ -195,7 +197,9 @@ class _Collected:
 def _fan_targets(folder: Path, mutator: Mutator) -> Iterator[Target]:
     store = FanStore(folder / "fans.sqlite", FanRules.with_day())
     collected = _Collected()
-    add_to_server(FanServicer(store, VirtualClock(START_AT_MS)), collected)  # type: ignore[arg-type]
+    clock = VirtualClock(START_AT_MS)
+    reports = HealthReports(HealthReader(folder / "fans.sqlite"), MS_PER_DAY, clock.wall_ms)
+    add_to_server(FanServicer(store, clock, reports), collected)  # type: ignore[arg-type]
     for method in fans_pb2.DESCRIPTOR.services_by_name["FanService"].methods:
         call = collected.calls[method.name]
         yield Target(

@@ -63,13 +63,22 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """A step from one tier to another; UNSPECIFIED: was worth none before, or is any more."""
+
+    from_tier: Tier
+    to_tier: Tier
+    ranked_at_ms: int
+
+
+@dataclass(frozen=True)
 class Stirred:
     """The first sign of life of a follower on a day. Who gives no other for long enough turns silent."""
 
     stirred_at_ms: int
 
 
-Happening = Kept | Moved | Stirred
+Happening = Kept | Moved | Ranked | Stirred
 
 
 def apply_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]:
@@ -114,7 +123,7 @@ def _add_event(fan: Fan, kind: OutcomeKind, occurred_at_ms: int, rules: FanRules
 
 
 def review(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]:
-    """Tier, stage and next review date at `at_ms`; retention judgements that fell due, and a change of stage."""
+    """Tier, stage and next review date at `at_ms`; retention judgements that fell due, changes of stage and tier."""
     happened: list[Happening] = []
     step = fan.retention_step
     due_at_ms = lifecycle.retention_due_at_ms(fan.gained_at_ms, step, rules.lifecycle)
@@ -128,6 +137,8 @@ def review(fan: Fan, at_ms: int, rules: FanRules) -> tuple[Fan, list[Happening]]
     stage = lifecycle.stage_at(fan.dates, at_ms, rules.lifecycle)
     if stage != fan.stage:
         happened.append(Moved(fan.stage, stage, at_ms))
+    if tier != fan.tier:
+        happened.append(Ranked(fan.tier, tier, at_ms))
     dates_ahead = (
         due_at_ms,
         lifecycle.next_change_at_ms(fan.dates, at_ms, rules.lifecycle),

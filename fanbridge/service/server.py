@@ -16,6 +16,8 @@ import grpc
 from fanbridge.service.churn import ChurnRules
 from fanbridge.service.event_file import EventFile, finish_files
 from fanbridge.service.fans import FanRules
+from fanbridge.service.health.reader import HealthReader
+from fanbridge.service.health.report import HealthReports
 from fanbridge.service.insights import Insights
 from fanbridge.service.service import SERVICE_NAME, FanServicer, add_to_server, refuse
 from fanbridge.service.store import FanStore
@@ -64,7 +66,10 @@ class RunningService:
         self._clock = self._make_clock(settings.virtual_start_at_ms)
         self._stopping = threading.Event()
         self._server = RpcServer(_WORKERS, refuse, interceptors)
-        self._servicer = FanServicer(self._store, self._clock)
+        self._reports = HealthReports(
+            HealthReader(settings.data_dir / STORE_FILE), settings.day_ms, self._clock.wall_ms
+        )
+        self._servicer = FanServicer(self._store, self._clock, self._reports)
         finish_files(settings.data_dir, self._servicer.take_events)
         add_to_server(self._servicer, self._server)
         self._health = add_health_and_reflection(self._server, (SERVICE_NAME,))
@@ -96,6 +101,10 @@ class RunningService:
             self._rest.stop()
         if self._reviewer is not None:
             self._reviewer.join()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        self._reports.close()
         self._store.close()
 
     def _make_clock(self, virtual_start_at_ms: int | None) -> Clock:
@@ -108,7 +117,7 @@ class RunningService:
             return self._server.bind(settings.listen, settings.tls)
         except ValueError:
             self._server.stop(0)
-            self._store.close()
+            self._close_files()
             raise
 
     def _start_rest(self, settings: ServiceSettings, rules: FanRules) -> RestServer | None:
@@ -128,7 +137,7 @@ class RunningService:
         except ValueError:
             insights.close()
             self._server.stop(0)
-            self._store.close()
+            self._close_files()
             raise
 
     def _review_forever(self) -> None:

@@ -23,6 +23,7 @@ from fanbridge.columns import (
     to_columns,
 )
 from fanbridge.events import FAN_EVENT, FAN_OUTCOME, Rows
+from fanbridge.service.health.report import HealthReports
 from fanbridge.service.store import FanStore
 from fanbridge.service.validation import (
     InvalidRequest,
@@ -57,8 +58,9 @@ class FanServicer:
     otherwise someone must call `FanStore.review` now and then. Any thread may call any method.
     """
 
-    def __init__(self, store: FanStore, clock: Clock) -> None:
+    def __init__(self, store: FanStore, clock: Clock, reports: HealthReports) -> None:
         self._store = store
+        self._reports = reports
         self._clock = clock
         self._virtual = clock if isinstance(clock, VirtualClock) else None
 
@@ -86,6 +88,12 @@ class FanServicer:
     def push_events(self, request: fans_pb2.PushEventsRequest) -> fans_pb2.PushEventsResponse:
         """Take events; one status a row."""
         return fans_pb2.PushEventsResponse(statuses=self.take_events(_rows_of(request, FAN_EVENT, EVENT_COLUMNS)))
+
+    def get_health(self, request: fans_pb2.HealthRequest) -> fans_pb2.CreatorHealth:
+        """A creator's week or month."""
+        if self._virtual is not None:
+            self._store.review(self._virtual.wall_ms())
+        return self._reports.report(request)
 
     def take_events(self, events: Rows) -> list[int]:
         """Take FAN_EVENT[n]; one RowStatus a row."""
@@ -132,6 +140,7 @@ def add_to_server(servicer: FanServicer, server: RpcServer) -> None:
             "PullEvents": _answer(servicer.pull_events, fans_pb2.PullRequest),
             "PullRetention": _answer(servicer.pull_retention, fans_pb2.PullRequest),
             "PushOutcomes": _answer(servicer.push_outcomes, fans_pb2.PushOutcomesRequest),
+            "GetHealth": _answer(servicer.get_health, fans_pb2.HealthRequest),
             "PushEvents": _answer(servicer.push_events, fans_pb2.PushEventsRequest),
         },
     )

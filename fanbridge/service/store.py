@@ -58,6 +58,14 @@ CREATE TABLE IF NOT EXISTS transitions (
     creator_id INTEGER NOT NULL, day INTEGER NOT NULL, from_stage INTEGER NOT NULL, to_stage INTEGER NOT NULL,
     fans INTEGER NOT NULL, PRIMARY KEY (creator_id, day, from_stage, to_stage)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tier_steps (
+    creator_id INTEGER NOT NULL, day INTEGER NOT NULL, from_tier INTEGER NOT NULL, to_tier INTEGER NOT NULL,
+    fans INTEGER NOT NULL, PRIMARY KEY (creator_id, day, from_tier, to_tier)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kind_days (
+    creator_id INTEGER NOT NULL, day INTEGER NOT NULL, kind INTEGER NOT NULL, facts INTEGER NOT NULL,
+    PRIMARY KEY (creator_id, day, kind)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS creator_days (
     creator_id INTEGER NOT NULL, day INTEGER NOT NULL, stirred INTEGER NOT NULL, spend_micros INTEGER NOT NULL,
     fans_bought INTEGER NOT NULL, PRIMARY KEY (creator_id, day)
@@ -70,6 +78,12 @@ CREATE TABLE IF NOT EXISTS retention (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL,
     days INTEGER NOT NULL, kept INTEGER NOT NULL, judged_at_ms INTEGER NOT NULL
 );
+"""
+FOLLOW_KINDS_SQL = f"({int(OutcomeKind.FOLLOW)}, {int(OutcomeKind.UNFOLLOW)})"
+_INDEXES = f"""
+CREATE INDEX IF NOT EXISTS follow_facts ON facts (creator_id, occurred_at_ms) WHERE kind IN {FOLLOW_KINDS_SQL};
+CREATE INDEX IF NOT EXISTS bought_follows ON outcomes (creator_id, viewer_id, occurred_at_ms, campaign_id)
+    WHERE kind = {int(OutcomeKind.FOLLOW)};
 """
 FAN_COLUMNS = (
     "points, support, engagement_at_ms, followed_at_ms, unfollowed_at_ms, engaged_at_ms, active_at_ms, "
@@ -93,7 +107,8 @@ class FanStore:
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + _INDEXES)
+        self._count_what_was_before()
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', 0, ?)", (secrets.token_hex(4),))
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('newest_at_ms', 0, NULL), ('change_seq', 0, NULL)")
         self._generation: str = self._meta("text", "generation")
@@ -196,6 +211,23 @@ class FanStore:
             count: int = self._db.execute("SELECT count(*) FROM outcomes").fetchone()[0]
         return count
 
+    def _count_what_was_before(self) -> None:
+        """Fill counts that a file from before these were counted lacks; tiers then begin at each fan's last change."""
+        day_ms = self._rules.lifecycle.day_ms
+        with transaction(self._db):
+            if self._db.execute("SELECT 1 FROM kind_days LIMIT 1").fetchone() is None:
+                self._db.execute(
+                    "INSERT INTO kind_days SELECT creator_id, occurred_at_ms / ? AS day, kind, count(*) FROM facts "
+                    "GROUP BY creator_id, day, kind",
+                    (day_ms,),
+                )
+            if self._db.execute("SELECT 1 FROM tier_steps LIMIT 1").fetchone() is None:
+                self._db.execute(
+                    "INSERT INTO tier_steps SELECT creator_id, changed_at_ms / ? AS day, ?, tier, count(*) FROM fans "
+                    "WHERE tier != ? GROUP BY creator_id, day, tier",
+                    (day_ms, int(Tier.UNSPECIFIED), int(Tier.UNSPECIFIED)),
+                )
+
     def _push(self, rows: Rows, insert: str, now_ms: int) -> npt.NDArray[np.uint8]:
         statuses = np.full(len(rows), RowStatus.DUPLICATE, dtype=np.uint8)
         facts = _signed_rows(rows[["viewer_id", "creator_id", "kind", "occurred_at_ms"]])
@@ -225,6 +257,7 @@ class FanStore:
             return
         if not self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?)", fact).rowcount:
             return
+        tally.add_fact(creator_id, kind, occurred_at_ms)
         key = (viewer_id, creator_id)
         stored = fans.get(key)
         if stored is None:

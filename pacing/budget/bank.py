@@ -20,6 +20,7 @@ from pacing.budget.shared import SharedStore
 from pacing.budget.store import AccountLost, CapsRequest, StoreUnavailable
 from pacing.budget.unbooked import UnbookedHolds
 from pacing.clocks import MS_PER_SECOND, Clock
+from pacing.days import local_day
 from pacing.facts import OWNER_SHIFT, RowStatus
 from pacing.ledger.errors import LedgerError
 from pacing.ledger.log import Ledger
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 _CHECKPOINT_MS = 5 * MS_PER_SECOND
 _FORGET_MS = 60 * MS_PER_SECOND
 _REFRESH_MS = MS_PER_SECOND
+_STANDINGS_AT_ONCE = 1_024
+"""Of more campaigns the standings are read in parts, so that neither bids nor changes of campaigns wait for all."""
 
 
 class Bank:
@@ -323,32 +326,44 @@ class Bank:
         Raises:
             ValueError: `set_account` was not called for one of them.
         """
-        with self._control:
-            wall_ms = self._clock.wall_ms()
-            out = np.zeros(len(campaign_ids), ACCOUNT)
-            slots = np.array([self.slot_of(int(campaign_id)) for campaign_id in campaign_ids], np.int64)
-            for i, campaign_id in enumerate(campaign_ids.tolist()):
-                account = self._store.account(campaign_id)
-                if account is None:
-                    out[i]["campaign_id"] = campaign_id
-                    continue
-                day = account.day_at(wall_ms)
-                balance = account.day(day.day_key)
-                flight = account.flight
-                out[i] = (
-                    campaign_id, day.day_key, day.start_at_ms, day.end_at_ms,
-                    balance.cap_in_force_micros, balance.settled_micros, balance.leased_micros, 0,
-                    flight.cap_in_force_micros, flight.settled_micros, flight.leased_micros, 0,
-                    0, account.over_delivered_micros,
-                )  # fmt: skip
-            idle_day, idle_flight, out["held_micros"] = self._book.idle_micros(slots, out["day_end_at_ms"])
-            locked_day, locked_flight = self._locked_micros(out)
+        wall_ms = self._clock.wall_ms()
+        out = np.zeros(len(campaign_ids), ACCOUNT)
+        # What is locked is looked up for all at once: while there is any, the campaigns are not taken in parts.
+        step = max(1, len(out)) if self._keeper.quarantined() else _STANDINGS_AT_ONCE
+        for first in range(0, len(out), step):
+            with self._control:
+                self._fill_standings(campaign_ids[first : first + step], wall_ms, out[first : first + step])
+        return out
+
+    def _fill_standings(self, campaign_ids: np.ndarray, wall_ms: int, out: np.ndarray) -> None:
+        """Fill in ACCOUNT[n], each true at one moment."""
+        ids = campaign_ids.tolist()
+        slots = np.fromiter(map(self.slot_of, ids), np.int64, len(ids))
+        found = [self._store.account(campaign_id) for campaign_id in ids]
+        out["campaign_id"] = campaign_ids
+        known = np.array([account is not None for account in found], np.bool_)
+        accounts = [account for account in found if account is not None]
+        days = {zone: local_day(wall_ms, zone) for zone in {account.zone for account in accounts}}
+        columns = {
+            "day_key": [days[account.zone].day_key for account in accounts],
+            "day_start_at_ms": [days[account.zone].start_at_ms for account in accounts],
+            "day_end_at_ms": [days[account.zone].end_at_ms for account in accounts],
+            "over_delivered_micros": [account.over_delivered_micros for account in accounts],
+        }
+        balances = [account.day(day_key) for account, day_key in zip(accounts, columns["day_key"], strict=True)]
+        for name, some in (("day", balances), ("flight", [account.flight for account in accounts])):
+            columns[f"{name}_cap_micros"] = [balance.cap_in_force_micros for balance in some]
+            columns[f"{name}_settled_micros"] = [balance.settled_micros for balance in some]
+            columns[f"{name}_leased_micros"] = [balance.leased_micros for balance in some]
+        for name, values in columns.items():
+            out[name][known] = values
+        idle_day, idle_flight, out["held_micros"] = self._book.idle_micros(slots, out["day_end_at_ms"])
+        locked_day, locked_flight = self._locked_micros(out)
         for name, idle, locked in (("day", idle_day, locked_day), ("flight", idle_flight, locked_flight)):
             accepted = np.maximum(0, out[f"{name}_leased_micros"] - idle - locked)
             if self._shared is not None:
                 accepted[:] = 0  # what is leased is other servers' too; theirs and ours count when they are settled
             out[f"{name}_spend_micros"] = out[f"{name}_settled_micros"] + accepted
-        return out
 
     def _locked_micros(self, accounts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What quarantined leases lock of each ACCOUNT[n]: in its day, and in all."""

@@ -258,11 +258,14 @@ class HoldBook:
     def idle_micros(self, slots: np.ndarray, day_ends_at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Money of i8[n] slots that nobody billed, as three i8[n]: of the day that ends then, of all, held."""
         with self._lock:
-            leases = self._leases[slots]
-            live = leases["state"] != LEASE_NONE
-            idle = (leases["free_micros"] + leases["held_micros"] + leases["doubtful_micros"]) * live
-            today = leases["day_end_at_ms"] == day_ends_at_ms[:, None]
-            return (idle * today).sum(axis=1), idle.sum(axis=1), (leases["held_micros"] * live).sum(axis=1)
+            state, free, held, doubtful, day_end = (
+                self._leases[name][slots]
+                for name in ("state", "free_micros", "held_micros", "doubtful_micros", "day_end_at_ms")
+            )
+        live = state != LEASE_NONE
+        idle = (free + held + doubtful) * live
+        today = day_end == day_ends_at_ms[:, None]
+        return (idle * today).sum(axis=1), idle.sum(axis=1), (held * live).sum(axis=1)
 
     def leases_of(self, slot: int) -> np.ndarray:
         """Copies of the slot's leases, LEASE[k]."""

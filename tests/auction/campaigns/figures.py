@@ -12,6 +12,7 @@ import numpy as np
 
 from auction.campaigns.access import Access, Role
 from auction.campaigns.desk import CapsInForce, LiveFigures
+from auction.campaigns.health_service import HealthSource, no_health
 from auction.campaigns.limits import RateLimits
 from auction.campaigns.model import BidMode, Campaign, Creative
 from auction.campaigns.report import ReportBook
@@ -102,6 +103,7 @@ class SmallDesk:
         self.bids: dict[int, int] = {}
         self.refuses: str = ""
         self.ledger = Ledger(None)
+        self.health_source: HealthSource = no_health
 
     def campaign_changed(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Take the campaign over."""

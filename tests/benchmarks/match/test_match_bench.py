@@ -57,7 +57,7 @@ def test_the_command_tells_all_its_figures(
         "match_to_kindex_10k",
         "time_100k_to_10k",
         "cached_to_all_100k_max",
-        "update_visible_ms_p99",
+        "edit_visible_s_p99",
     } < set(figures)
     assert figures["match_to_sets_10k_min"] <= figures["match_to_sets_10k"] <= figures["match_to_sets_10k_max"]
     assert "match_to_kindex_10k" in capsys.readouterr().out

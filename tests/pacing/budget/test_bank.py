@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pacing.budget import bank as bank_module
 from pacing.budget.bank import Bank
 from pacing.budget.settings import BankSettings
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, VirtualClock
@@ -332,7 +333,7 @@ def test_unknown_campaigns_are_named() -> None:
         world.account(404)
 
 
-def test_many_campaigns_keep_their_slots() -> None:
+def test_many_campaigns_keep_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     for campaign_id in range(2, 200):
         world.bank.set_account(campaign_id, 9, ZONE, 10**6, 10**7)
@@ -344,6 +345,11 @@ def test_many_campaigns_keep_their_slots() -> None:
     assert world.bank.slot_of(1) == slots[0]
     accounts = world.bank.accounts(np.arange(1, 200, dtype=np.uint64))
     assert accounts["held_micros"].tolist() == [BID] * 199
+    monkeypatch.setattr(bank_module, "_STANDINGS_AT_ONCE", 7)
+    some = np.concatenate([np.arange(150, 200), np.arange(1, 50)]).astype(np.uint64)
+    assert (world.bank.accounts(some) == accounts[some.astype(np.int64) - 1]).all(), "in parts as at once"
+    with pytest.raises(ValueError, match="campaign_id 999: has no account"):
+        world.bank.accounts(np.array([1, 999], np.uint64))
 
 
 def test_after_a_crash_old_money_is_locked_and_old_bids_are_charged(tmp_path: Path) -> None:

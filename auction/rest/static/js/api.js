@@ -72,6 +72,9 @@ export const createCampaign = (body, key) => json("POST", "/api/campaigns", body
 export const changeCampaign = (id, body) => json("PATCH", `/api/campaigns/${id}`, body);
 /** The statement of a campaign, whole, as a file for the browser to save. */
 export const statementOf = (id) => send(`/api/campaigns/${id}/charges.csv`).then((response) => response.blob());
+/** A creator's week or month with their fans; `creator` may be "self". */
+export const healthOf = (creator, query) => send(`/api/creators/${creator}/health?${query}`).then((response) => response.json());
+export const healthFileOf = (creator, query) => send(`/api/creators/${creator}/health.csv?${query}`).then((response) => response.blob());
 export const changeStatus = (id, verb) => json("POST", `/api/campaigns/${id}/${verb}`);
 
 /**

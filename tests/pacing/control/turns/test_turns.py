@@ -191,3 +191,34 @@ def test_a_crowd_over_the_turn_of_buckets_and_days(history: MarketHistory) -> No
     rows = pacer.memory(now_ms).rows
     assert len(set(rows["bucket"].tolist())) > 2
     assert accounts.dtype == PACING_ACCOUNT
+
+
+def test_a_new_campaign_is_planned_ahead_as_the_next_tick_would_and_nobody_else_notices(history: MarketHistory) -> None:
+    ahead, behind = Pacer(history, CROWDED), Pacer(history, CROWDED)
+    others, new = _others(OTHERS), account(BUDGET, TARGET, 0, campaign_id=7)
+    at_ms = DAY_START_MS
+    for pacer in (ahead, behind):
+        for _ in range(6):
+            at_ms += 1_000
+            pacer.tick(others, at_ms)
+        at_ms = DAY_START_MS
+    now_ms = DAY_START_MS + 7_000
+    plans = ahead.plan_ahead(new, now_ms)
+    assert plans["campaign_id"].tolist() == [7] and plans["alpha_micros"][0] > 0
+    both = np.concatenate([others, new])
+    here, there = ahead.tick(both, now_ms), behind.tick(both, now_ms)
+    assert here["alpha_micros"][-1] == pytest.approx(plans["alpha_micros"][0])
+    assert there["alpha_micros"][-1] == pytest.approx(plans["alpha_micros"][0])
+    for _ in range(20):
+        now_ms += 1_000
+        here, there = ahead.tick(both, now_ms), behind.tick(both, now_ms)
+    assert here["alpha_micros"] == pytest.approx(there["alpha_micros"], rel=1e-4)  # other turns, the same campaigns
+
+
+def test_an_edit_planned_ahead_is_in_force_at_once(history: MarketHistory) -> None:
+    pacer, others, one = Pacer(history, CROWDED), _others(OTHERS), account(BUDGET, TARGET, 0, campaign_id=7)
+    for second in range(1, 9):
+        before = pacer.tick(np.concatenate([others, one]), DAY_START_MS + 1_000 * second)
+    one["target_cost_micros"] = TARGET / 4
+    edited = pacer.plan_ahead(one, DAY_START_MS + 9_000)
+    assert edited["alpha_micros"][0] < before["alpha_micros"][-1] / 2
