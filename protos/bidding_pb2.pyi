@@ -74,6 +74,8 @@ class _NoBidReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoBidReas
     """too many unanswered bids on this server"""
     NO_BID_REASON_BLOCKED_CREATOR: _NoBidReason.ValueType  # 507
     """every creator that would bid is blocked by the request"""
+    NO_BID_REASON_NO_ADS: _NoBidReason.ValueType  # 508
+    """the viewer bought "no ads": is in the segment members:no-ads"""
 
 class NoBidReason(_NoBidReason, metaclass=_NoBidReasonEnumTypeWrapper):
     """0..99 are OpenRTB 2.6 no-bid reasons with their meaning; 500 and up are fanbid's."""
@@ -103,6 +105,8 @@ NO_BID_REASON_HOLDS_FULL: NoBidReason.ValueType  # 506
 """too many unanswered bids on this server"""
 NO_BID_REASON_BLOCKED_CREATOR: NoBidReason.ValueType  # 507
 """every creator that would bid is blocked by the request"""
+NO_BID_REASON_NO_ADS: NoBidReason.ValueType  # 508
+"""the viewer bought "no ads": is in the segment members:no-ads"""
 Global___NoBidReason: _TypeAlias = NoBidReason  # noqa: Y015
 
 class _OutcomeKind:

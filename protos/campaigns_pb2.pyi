@@ -358,7 +358,7 @@ class Campaign(_message.Message):
     zone: _builtins.str
     """IANA name; fixed at creation; budget days are its local days"""
     include_fans: _builtins.bool
-    """false: the creator's present fans are excluded"""
+    """false: the creator's present fans and paying members (segment members:CREATOR) are excluded"""
     frequency_cap_per_day: _builtins.int
     """impressions of this creator per viewer and day; 0: the deployment's default; at most 100"""
     status: Global___CampaignStatus.ValueType

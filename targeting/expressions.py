@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any as AnyValue
 
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
 
@@ -18,6 +16,8 @@ MAX_CREATORS = 16
 MAX_CLAUSES = 64
 MAX_CREATOR_ID = 2**64 - 1
 INTEREST_PREFIX = "interest:"
+NO_ADS_SEGMENT = "members:no-ads"
+"""Viewers who bought "no ads": the auction sells none of their slots, whatever a campaign wants."""
 _SEGMENT_NAME = re.compile(r"[a-z0-9:_.-]{1,64}")
 
 
@@ -118,6 +118,16 @@ def fans_segment(creator_id: int) -> str:
     return f"fans:{creator_id}"
 
 
+def members_segment(creator_id: int) -> str:
+    """Name of the segment of a creator's paying members."""
+    return f"members:{creator_id}"
+
+
+def own_segments(creator_id: int) -> frozenset[str]:
+    """Whom a campaign leaves out unless it includes fans: the creator's fans and paying members."""
+    return frozenset({fans_segment(creator_id), members_segment(creator_id)})
+
+
 def laotie_segment(creator_id: int) -> str:
     """Name of the segment of a creator's friends of fans."""
     return f"laotie:{creator_id}"
@@ -176,75 +186,23 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
 
 
 def compile_clauses(expression: Expression, creator_id: int, include_fans: bool) -> tuple[Clause, ...]:
-    """The audience as alternatives (disjunctive normal form), the creator's fans taken out unless they are wanted.
+    """The audience as alternatives (disjunctive normal form), without the creator's fans and paying members unless they
+    are wanted.
 
     An audience that can hold nobody has none.
 
     Args:
         expression: one that `validate` takes.
         creator_id: the campaign's creator.
-        include_fans: whether the creator's present fans may see the campaign.
+        include_fans: whether the creator's present fans and paying members may see the campaign.
 
     Raises:
         ValueError: it takes more than MAX_CLAUSES alternatives.
     """
-    excluded = frozenset() if include_fans else frozenset({fans_segment(creator_id)})
+    excluded = frozenset() if include_fans else own_segments(creator_id)
     found = _alternatives(expression, creator_id, positive=True)
     clauses = [_tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found]
     return tuple(_once(clause for clause in clauses if not _is_empty(clause)))
-
-
-def to_json(expression: Expression) -> dict[str, AnyValue]:
-    """The expression as plain JSON values."""
-    match expression:
-        case All(of=of):
-            return {"all": [to_json(part) for part in of]}
-        case Any(of=of):
-            return {"any": [to_json(part) for part in of]}
-        case Not(of=of):
-            return {"not": to_json(of)}
-        case Attribute(dimension=dimension, codes=codes):
-            return {"attribute": dimension.name.lower(), "codes": list(codes)}
-        case Interests(codes=codes):
-            return {"interests": list(codes)}
-        case Segment(name=name):
-            return {"segment": name}
-        case FansOf(creator_ids=creator_ids):
-            return {"fans_of": [str(creator_id) for creator_id in creator_ids]}
-        case FriendsOfFans():
-            return {"friends_of_fans": True}
-
-
-def from_json(value: AnyValue) -> Expression:
-    """What `to_json` gave.
-
-    Raises:
-        ValueError: it is no expression.
-    """
-    try:
-        return _from_json(value)
-    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise ValueError(f"targeting: {reprlib.repr(value)[:80]} is no audience") from None
-
-
-def _from_json(value: Mapping[str, AnyValue]) -> Expression:
-    if "all" in value:
-        return All(tuple(_from_json(part) for part in value["all"]))
-    if "any" in value:
-        return Any(tuple(_from_json(part) for part in value["any"]))
-    if "not" in value:
-        return Not(_from_json(value["not"]))
-    if "attribute" in value:
-        return Attribute(Dimension[value["attribute"].upper()], tuple(int(code) for code in value["codes"]))
-    if "interests" in value:
-        return Interests(tuple(int(code) for code in value["interests"]))
-    if "segment" in value:
-        return Segment(value["segment"])
-    if "fans_of" in value:
-        return FansOf(tuple(int(creator_id) for creator_id in value["fans_of"]))
-    if value["friends_of_fans"] is True:
-        return FriendsOfFans()
-    raise KeyError("friends_of_fans")
 
 
 def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, Expression]]:

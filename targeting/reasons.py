@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from targeting.attributes import Dimension
 from targeting.expressions import (
+    NO_ADS_SEGMENT,
     All,
     Any,
     Attribute,
@@ -20,6 +21,7 @@ from targeting.expressions import (
     ViewerFacts,
     fans_segment,
     matches,
+    own_segments,
 )
 
 MAX_LISTED = 5
@@ -93,7 +95,8 @@ def why_matched(
         labels: what codes are called.
         through: ids of fans of the creator who are friends of the viewer, where they are known.
     """
-    if not include_fans and fans_segment(creator_id) in facts.segments:
+    left_out = frozenset() if include_fans else own_segments(creator_id)
+    if (left_out | {NO_ADS_SEGMENT}) & facts.segments:
         return None
     reasons = reasons_of(expression, facts, creator_id)
     if reasons is None:

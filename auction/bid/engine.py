@@ -29,6 +29,7 @@ from pacing.facts import (
     AuctionType,
 )
 from targeting.attributes import STORED_DIMENSION_COUNT, Dimension
+from targeting.expressions import NO_ADS_SEGMENT
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -117,6 +118,7 @@ class BidEngine:
     ) -> None:
         self._viewers = viewers
         self._segments = segments
+        self._no_ads_segment = segments.segment_idx(NO_ADS_SEGMENT)
         self._bank = bank
         self._caps = caps
         self._keys = keys
@@ -173,6 +175,7 @@ class BidEngine:
             hour=hour,
             day=self._caps.day(now_ms),
             now_ms=now_ms,
+            no_ads_segment=self._no_ads_segment,
         )
 
     def _decide(

@@ -32,7 +32,8 @@ from fanbridge.service.validation import InvalidRequest
 from pacing.clocks import VirtualClock
 from protos import audience_pb2, bidding_pb2, campaigns_pb2, fans_pb2
 from protos.rpc.refusals import Refused
-from targeting.expressions import compile_clauses, from_json, to_json, validate
+from targeting.expression_json import from_json, to_json
+from targeting.expressions import compile_clauses, validate
 from targeting.segments.portable import bitmap_from_bytes
 
 _COLUMNED = (

@@ -18,11 +18,12 @@ from targeting.expressions import (
     ViewerFacts,
     fans_segment,
     laotie_segment,
+    members_segment,
 )
 
 CREATORS = (1, 2, 2**64 - 1)
 SEGMENTS = ("vip", "tier:active:1", "a", "b", "c")
-NAMES = (*SEGMENTS, *(fans_segment(c) for c in CREATORS), *(laotie_segment(c) for c in CREATORS))
+NAMES = (*SEGMENTS, *(named(c) for c in CREATORS for named in (fans_segment, members_segment, laotie_segment)))
 LIKELY_CODES = 4  # codes are drawn low, so that audiences and viewers meet
 
 

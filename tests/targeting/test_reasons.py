@@ -17,8 +17,8 @@ from targeting.expressions import (
     Not,
     Segment,
     ViewerFacts,
-    fans_segment,
     matches,
+    own_segments,
 )
 from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
 from tests.targeting.audiences import CREATORS, expressions, viewers
@@ -118,6 +118,6 @@ def test_a_sentence_for_all_who_match(
     expression: Expression, viewer: ViewerFacts, creator_id: int, include_fans: bool, language: Language
 ) -> None:
     sentence = why_matched(expression, viewer, creator_id, include_fans, language)
-    wanted = include_fans or fans_segment(creator_id) not in viewer.segments
+    wanted = include_fans or not own_segments(creator_id) & viewer.segments
     assert (sentence is not None) is (wanted and matches(expression, viewer, creator_id))
     assert sentence is None or sentence.strip()
