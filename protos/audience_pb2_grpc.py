@@ -69,6 +69,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.EstimateReachResponse.FromString,
                 _registered_method=True)
+        self.CompareCreators = channel.unary_unary(
+                '/fanbid.v1.Audience/CompareCreators',
+                request_serializer=protos_dot_audience__pb2.CompareCreatorsRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.CompareCreatorsResponse.FromString,
+                _registered_method=True)
 
 
 class AudienceServicer:
@@ -119,6 +124,13 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareCreators(self, request, context):
+        """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AudienceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +168,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.EstimateReach,
                     request_deserializer=protos_dot_audience__pb2.EstimateReachRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.EstimateReachResponse.SerializeToString,
+            ),
+            'CompareCreators': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareCreators,
+                    request_deserializer=protos_dot_audience__pb2.CompareCreatorsRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.CompareCreatorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -347,6 +364,33 @@ class Audience:
             '/fanbid.v1.Audience/EstimateReach',
             protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
             protos_dot_audience__pb2.EstimateReachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareCreators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/CompareCreators',
+            protos_dot_audience__pb2.CompareCreatorsRequest.SerializeToString,
+            protos_dot_audience__pb2.CompareCreatorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class AudienceStub:
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
+    CompareCreators: _grpc.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]
+    """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 @_typing.type_check_only
 class AudienceAsyncStub(AudienceStub):
@@ -55,6 +57,8 @@ class AudienceAsyncStub(AudienceStub):
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
+    CompareCreators: _aio.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]  # type: ignore[assignment]
+    """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 class AudienceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.EstimateReachResponse, _abc.Awaitable[_audience_pb2.EstimateReachResponse]]:
         """How many known viewers an expression holds, rounded to a range."""
+
+    @_abc_1.abstractmethod
+    def CompareCreators(
+        self,
+        request: _audience_pb2.CompareCreatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.CompareCreatorsResponse, _abc.Awaitable[_audience_pb2.CompareCreatorsResponse]]:
+        """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 def add_AudienceServicer_to_server(servicer: AudienceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

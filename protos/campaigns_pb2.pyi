@@ -265,6 +265,42 @@ class Targeting(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ViewersOf(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CREATOR_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def creator_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            creator_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_ids", b"creator_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LiveVisitorsOf(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CREATOR_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def creator_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            creator_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_ids", b"creator_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ALL_FIELD_NUMBER: _builtins.int
     ANY_FIELD_NUMBER: _builtins.int
     NONE_FIELD_NUMBER: _builtins.int
@@ -273,6 +309,8 @@ class Targeting(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     FANS_OF_FIELD_NUMBER: _builtins.int
     FRIENDS_OF_FANS_FIELD_NUMBER: _builtins.int
+    VIEWERS_OF_FIELD_NUMBER: _builtins.int
+    LIVE_VISITORS_OF_FIELD_NUMBER: _builtins.int
     friends_of_fans: _builtins.bool
     """laotie: follows someone who follows the campaign's creator, or is followed by one"""
     @_builtins.property
@@ -291,6 +329,10 @@ class Targeting(_message.Message):
     def segment(self) -> Global___Targeting.Segment: ...
     @_builtins.property
     def fans_of(self) -> Global___Targeting.FansOf: ...
+    @_builtins.property
+    def viewers_of(self) -> Global___Targeting.ViewersOf: ...
+    @_builtins.property
+    def live_visitors_of(self) -> Global___Targeting.LiveVisitorsOf: ...
     def __init__(
         self,
         *,
@@ -302,12 +344,14 @@ class Targeting(_message.Message):
         segment: Global___Targeting.Segment | None = ...,
         fans_of: Global___Targeting.FansOf | None = ...,
         friends_of_fans: _builtins.bool = ...,
+        viewers_of: Global___Targeting.ViewersOf | None = ...,
+        live_visitors_of: Global___Targeting.LiveVisitorsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "node", b"node", "none", b"none", "segment", b"segment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "node", b"node", "none", b"none", "segment", b"segment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans"]  # noqa: Y015
+    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of"]  # noqa: Y015
     _WhichOneofArgType_node: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_node) -> _WhichOneofReturnType_node | None: ...
 

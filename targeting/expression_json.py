@@ -8,6 +8,7 @@ from typing import Any as AnyValue
 
 from targeting.attributes import Dimension
 from targeting.expressions import (
+    CREATOR_NODES,
     All,
     Any,
     Attribute,
@@ -15,8 +16,10 @@ from targeting.expressions import (
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
+    ViewersOf,
 )
 
 
@@ -35,8 +38,8 @@ def to_json(expression: Expression) -> dict[str, AnyValue]:
             return {"interests": list(codes)}
         case Segment(name=name):
             return {"segment": name}
-        case FansOf(creator_ids=creator_ids):
-            return {"fans_of": [str(creator_id) for creator_id in creator_ids]}
+        case FansOf(creator_ids=ids) | ViewersOf(creator_ids=ids) | LiveVisitorsOf(creator_ids=ids):
+            return {CREATOR_NODES[type(expression)]: [str(creator_id) for creator_id in ids]}
         case FriendsOfFans():
             return {"friends_of_fans": True}
 
@@ -66,8 +69,9 @@ def _from_json(value: Mapping[str, AnyValue]) -> Expression:
         return Interests(tuple(int(code) for code in value["interests"]))
     if "segment" in value:
         return Segment(value["segment"])
-    if "fans_of" in value:
-        return FansOf(tuple(int(creator_id) for creator_id in value["fans_of"]))
+    for node, name in CREATOR_NODES.items():
+        if name in value:
+            return node(tuple(int(creator_id) for creator_id in value[name]))
     if value["friends_of_fans"] is True:
         return FriendsOfFans()
     raise KeyError("friends_of_fans")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from itertools import product
 
-from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
+from targeting.attributes import CARDINALITIES, Dimension
 
 MAX_NODES = 64
 MAX_DEPTH = 8
@@ -72,13 +72,34 @@ class FansOf:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewersOf:
+    """Who played a video of at least one of these creators in the last 30 days."""
+
+    creator_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVisitorsOf:
+    """Who was in the live room of at least one of these creators in the last 30 days."""
+
+    creator_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FriendsOfFans:
     """Laotie: viewers who follow a fan of the campaign's creator or are followed by one, and are no fans themselves."""
 
 
-Expression = All | Any | Not | Attribute | Interests | Segment | FansOf | FriendsOfFans
+OfCreators = FansOf | ViewersOf | LiveVisitorsOf
+Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | FriendsOfFans
 
 EVERYBODY = All(())
+CREATOR_NODES: Mapping[type[OfCreators], str] = {
+    FansOf: "fans_of",
+    ViewersOf: "viewers_of",
+    LiveVisitorsOf: "live_visitors_of",
+}
+"""What a node is called on the wire and where it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +139,35 @@ def fans_segment(creator_id: int) -> str:
     return f"fans:{creator_id}"
 
 
+def viewers_segment(creator_id: int) -> str:
+    """Name of the segment of who played a creator's videos lately."""
+    return f"viewers:{creator_id}"
+
+
+def live_segment(creator_id: int) -> str:
+    """Name of the segment of who was in a creator's live room lately."""
+    return f"live:{creator_id}"
+
+
+def segments_of(node: OfCreators) -> frozenset[str]:
+    """The segments of which the node wants any."""
+    named = {FansOf: fans_segment, ViewersOf: viewers_segment, LiveVisitorsOf: live_segment}[type(node)]
+    return frozenset(map(named, node.creator_ids))
+
+
+def named_creators(expression: Expression) -> frozenset[int]:
+    """The creators whose segments the expression asks for by their ids."""
+    match expression:
+        case All(of=of) | Any(of=of):
+            return frozenset().union(*map(named_creators, of))
+        case Not(of=part):
+            return named_creators(part)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            return frozenset(expression.creator_ids)
+        case _:
+            return frozenset()
+
+
 def members_segment(creator_id: int) -> str:
     """Name of the segment of a creator's paying members."""
     return f"members:{creator_id}"
@@ -149,21 +199,6 @@ def check_segment_name(name: str) -> str:
     return name
 
 
-def validate(expression: Expression) -> Expression:
-    """Check sizes, codes and names; answers with the expression.
-
-    Raises:
-        ValueError: names the path of the node, its value and the range.
-    """
-    for count, (path, depth, node) in enumerate(_walk(expression, "targeting", 1), 1):
-        if count > MAX_NODES:
-            raise ValueError(f"targeting: more than {MAX_NODES} nodes")
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{path}: at depth {depth}; at most {MAX_DEPTH}")
-        _check_node(path, node)
-    return expression
-
-
 def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool:
     """Whether the expression holds the viewer: its meaning, in the plainest form."""
     match expression:
@@ -179,8 +214,8 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
             return any(code in facts.interests for code in codes)
         case Segment(name=name):
             return name in facts.segments
-        case FansOf(creator_ids=creator_ids):
-            return any(fans_segment(other) in facts.segments for other in creator_ids)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            return bool(segments_of(expression) & facts.segments)
         case FriendsOfFans():
             return laotie_segment(creator_id) in facts.segments
 
@@ -192,7 +227,7 @@ def compile_clauses(expression: Expression, creator_id: int, include_fans: bool)
     An audience that can hold nobody has none.
 
     Args:
-        expression: one that `validate` takes.
+        expression: one that `targeting.validation.validate` takes.
         creator_id: the campaign's creator.
         include_fans: whether the creator's present fans and paying members may see the campaign.
 
@@ -203,48 +238,6 @@ def compile_clauses(expression: Expression, creator_id: int, include_fans: bool)
     found = _alternatives(expression, creator_id, positive=True)
     clauses = [_tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found]
     return tuple(_once(clause for clause in clauses if not _is_empty(clause)))
-
-
-def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, Expression]]:
-    yield path, depth, node
-    if depth > MAX_DEPTH:
-        return
-    match node:
-        case All(of=of) | Any(of=of):
-            name = "all" if isinstance(node, All) else "any"
-            for i, part in enumerate(of):
-                yield from _walk(part, f"{path}.{name}.of[{i}]", depth + 1)
-        case Not(of=part):
-            yield from _walk(part, f"{path}.none", depth + 1)
-
-
-def _check_node(path: str, node: Expression) -> None:
-    match node:
-        case Any(of=()):
-            raise ValueError(f"{path}.any.of: empty; must hold at least one part")
-        case Attribute(dimension=dimension, codes=codes):
-            if not isinstance(dimension, Dimension):
-                raise ValueError(f"{path}.attribute.dimension {dimension!r}: not in 1..{DIMENSION_COUNT}")
-            _check_codes(f"{path}.attribute.codes", codes, MAX_CODES, 0, CARDINALITIES[dimension] - 1)
-        case Interests(codes=codes):
-            _check_codes(f"{path}.interests.codes", codes, INTEREST_COUNT, 0, INTEREST_COUNT - 1)
-        case Segment(name=name):
-            try:
-                check_segment_name(name)
-            except ValueError as refused:
-                raise ValueError(f"{path}.segment: {refused}") from None
-            if name.startswith(INTEREST_PREFIX):
-                raise ValueError(f"{path}.segment: segment_id {name!r}: interests are chosen by code, not by segment")
-        case FansOf(creator_ids=creator_ids):
-            _check_codes(f"{path}.fans_of.creator_ids", creator_ids, MAX_CREATORS, 1, MAX_CREATOR_ID)
-
-
-def _check_codes(path: str, codes: Sequence[int], most: int, low: int, high: int) -> None:
-    if not 1 <= len(codes) <= most:
-        raise ValueError(f"{path}: {len(codes)} given; must be 1 to {most}")
-    for i, code in enumerate(codes):
-        if isinstance(code, bool) or not isinstance(code, int) or not low <= code <= high:
-            raise ValueError(f"{path}[{i}] {code!r}: not in {low}..{high}")
 
 
 _TRUE = Clause({}, (), frozenset())
@@ -267,8 +260,8 @@ def _alternatives(node: Expression, creator_id: int, positive: bool) -> list[Cla
             names = frozenset(interest_segment(code) for code in codes)
         case Segment(name=name):
             names = frozenset({name})
-        case FansOf(creator_ids=creator_ids):
-            names = frozenset(fans_segment(other) for other in creator_ids)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            names = segments_of(node)
         case FriendsOfFans():
             names = frozenset({laotie_segment(creator_id)})
     return [Clause({}, (names,), frozenset()) if positive else Clause({}, (), names)]

@@ -16,12 +16,15 @@ from targeting.expressions import (
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
+    OfCreators,
     Segment,
     ViewerFacts,
-    fans_segment,
+    ViewersOf,
     matches,
     own_segments,
+    segments_of,
 )
 
 MAX_LISTED = 5
@@ -62,7 +65,7 @@ class Reason:
         holds: whether the audience wanted it to hold, or not to.
     """
 
-    condition: Attribute | Interests | Segment | FansOf | FriendsOfFans
+    condition: Attribute | Interests | Segment | OfCreators | FriendsOfFans
     holds: bool
 
 
@@ -127,6 +130,17 @@ class _English:
     separator = "; "
     everybody = "everybody is wanted"
     no_fan_yet = "does not follow the creator yet"
+    _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
+        FansOf: ("follows creator {}", "does not follow creator {}"),
+        ViewersOf: (
+            "played a video of creator {} in the last 30 days",
+            "played no video of creator {} in the last 30 days",
+        ),
+        LiveVisitorsOf: (
+            "was in the live room of creator {} in the last 30 days",
+            "was not in the live room of creator {} in the last 30 days",
+        ),
+    }
 
     def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
         self._facts = facts
@@ -147,9 +161,9 @@ class _English:
                 return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.holds)}"
             case Segment(name=name):
                 return f"{'' if reason.holds else 'not '}in segment {_labelled(name, self._labels.segments.get(name))}"
-            case FansOf(creator_ids=creator_ids):
-                names = _creators(creator_ids, self._facts, reason.holds)
-                return f"{'follows' if reason.holds else 'does not follow'} creator {self._listed(names, reason.holds)}"
+            case FansOf() | ViewersOf() | LiveVisitorsOf():
+                listed = self._listed(_creators(reason.condition, self._facts, reason.holds), reason.holds)
+                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
             case FriendsOfFans():
                 if not reason.holds:
                     return "no friend of a fan of the creator"
@@ -169,6 +183,11 @@ class _Chinese:
     separator = "；"
     everybody = "面向所有人"
     no_fan_yet = "尚未关注主播"
+    _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
+        FansOf: ("关注了主播{}", "未关注主播{}"),
+        ViewersOf: ("近30天看过主播{}的视频", "近30天没看过主播{}的视频"),
+        LiveVisitorsOf: ("近30天进过主播{}的直播间", "近30天没进过主播{}的直播间"),
+    }
     _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
 
     def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
@@ -192,9 +211,9 @@ class _Chinese:
             case Segment(name=name):
                 label = _labelled(name, self._labels.segments.get(name), "（{}）")
                 return f"{'属于' if reason.holds else '不属于'}人群包{label}"
-            case FansOf(creator_ids=creator_ids):
-                names = _creators(creator_ids, self._facts, reason.holds)
-                return f"{'关注了' if reason.holds else '未关注'}主播{self._listed(names)}"
+            case FansOf() | ViewersOf() | LiveVisitorsOf():
+                listed = self._listed(_creators(reason.condition, self._facts, reason.holds))
+                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
             case FriendsOfFans():
                 if not reason.holds:
                     return "不是主播粉丝的好友"
@@ -217,6 +236,7 @@ def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") ->
     return str(code) if label is None else label + in_brackets.format(code)
 
 
-def _creators(creator_ids: Sequence[int], facts: ViewerFacts, followed: bool) -> list[str]:
-    named = [i for i in dict.fromkeys(creator_ids) if not followed or fans_segment(i) in facts.segments]
-    return [str(creator_id) for creator_id in named]
+def _creators(node: OfCreators, facts: ViewerFacts, holds: bool) -> list[str]:
+    """The creators that the node names; where it holds, those for whom it does."""
+    named = dict.fromkeys(node.creator_ids)
+    return [str(i) for i in named if not holds or segments_of(type(node)((i,))) & facts.segments]

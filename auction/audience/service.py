@@ -11,24 +11,24 @@ import grpc
 import numpy as np
 
 from auction.audience.changes import check_change, check_date
+from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
 from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
-from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
-from targeting.expressions import check_segment_name, validate
+from targeting.expressions import check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.reach.counter import ReachCounter
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 MAX_VIEWERS = 8_000
 MAX_SEGMENT_IDS = 100_000
@@ -45,6 +45,7 @@ class AudienceStores(Protocol):
     viewers: ViewerTable
     segments: SegmentStore
     follows: FollowGraph
+    visits: Visits
     journal: Journal | None
     clock: Clock
 
@@ -73,7 +74,7 @@ class AudienceService:
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
         self._changing = threading.Lock()
-        self._reach = ReachCounter(stores.viewers, stores.segments)
+        self._insights = Insights(stores)
         self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
         self.calls: dict[str, UnaryCall] = {
@@ -81,9 +82,9 @@ class AudienceService:
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
             "PutLookalike": self.put_lookalike,
-            "EstimateReach": self.estimate_reach,
             "ImportSegment": self._files.import_segment,
             "ExportSegment": self._files.export_segment,
+            **self._insights.calls,
         }
 
     def replay(self) -> None:
@@ -176,12 +177,3 @@ class AudienceService:
             self._keep(Record.FOLLOWS, raw)
             self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
-
-    def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:
-        """How many known viewers an expression holds, as a rounded range."""
-        request = parse(audience_pb2.EstimateReachRequest, raw)
-        creator_id = request.creator_id if principal.role == Role.OPERATOR else principal.creator_id
-        expression = targeting_from_message(request.targeting)
-        validate(expression)
-        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
-        return audience_pb2.EstimateReachResponse(low=low, high=high).SerializeToString()

@@ -28,8 +28,10 @@ from targeting.expressions import (
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
+    ViewersOf,
 )
 
 MAX_TARGETING_DEPTH = 8
@@ -121,7 +123,7 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
 
     Raises:
         InvalidField: a node that means nothing, or nodes nested too deep. Sizes and codes are checked by
-            `targeting.expressions.validate`.
+            `targeting.validation.validate`.
     """
     if depth > MAX_TARGETING_DEPTH:
         raise InvalidField(path, "a deeper node", f"at most {MAX_TARGETING_DEPTH} levels deep")
@@ -143,6 +145,10 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
             return Segment(message.segment.segment_id)
         case "fans_of":
             return FansOf(tuple(message.fans_of.creator_ids))
+        case "viewers_of":
+            return ViewersOf(tuple(message.viewers_of.creator_ids))
+        case "live_visitors_of":
+            return LiveVisitorsOf(tuple(message.live_visitors_of.creator_ids))
         case _:
             if not message.friends_of_fans:
                 raise InvalidField(f"{path}.friends_of_fans", False, "true, or left out")
@@ -169,6 +175,10 @@ def targeting_to_message(expression: Expression) -> pb.Targeting:
             return pb.Targeting(segment=pb.Targeting.Segment(segment_id=name))
         case FansOf(creator_ids=creator_ids):
             return pb.Targeting(fans_of=pb.Targeting.FansOf(creator_ids=creator_ids))
+        case ViewersOf(creator_ids=creator_ids):
+            return pb.Targeting(viewers_of=pb.Targeting.ViewersOf(creator_ids=creator_ids))
+        case LiveVisitorsOf(creator_ids=creator_ids):
+            return pb.Targeting(live_visitors_of=pb.Targeting.LiveVisitorsOf(creator_ids=creator_ids))
         case _:
             return pb.Targeting(friends_of_fans=True)
 

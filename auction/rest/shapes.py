@@ -95,6 +95,12 @@ class TargetingShape(Strict):
     ] = None
     segment: Annotated[str | None, Field(pattern=SEGMENT_PATTERN)] = None
     fans_of: Annotated[list[Id] | None, Field(min_length=1, max_length=16, description="any of these creators")] = None
+    viewers_of: Annotated[
+        list[Id] | None, Field(min_length=1, max_length=16, description="played a video of any in the last 30 days")
+    ] = None
+    live_visitors_of: Annotated[
+        list[Id] | None, Field(min_length=1, max_length=16, description="was in any's live room in the last 30 days")
+    ] = None
     friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
 
     @model_validator(mode="after")

@@ -33,8 +33,9 @@ from pacing.clocks import VirtualClock
 from protos import audience_pb2, bidding_pb2, campaigns_pb2, fans_pb2
 from protos.rpc.refusals import Refused
 from targeting.expression_json import from_json, to_json
-from targeting.expressions import compile_clauses, validate
+from targeting.expressions import compile_clauses
 from targeting.segments.portable import bitmap_from_bytes
+from targeting.validation import validate
 
 _COLUMNED = (
     ("BidRequest", (("viewers", "Viewers"), ("predictions", "Predictions"))),

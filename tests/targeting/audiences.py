@@ -13,17 +13,22 @@ from targeting.expressions import (
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
     ViewerFacts,
+    ViewersOf,
     fans_segment,
     laotie_segment,
+    live_segment,
     members_segment,
+    viewers_segment,
 )
 
 CREATORS = (1, 2, 2**64 - 1)
 SEGMENTS = ("vip", "tier:active:1", "a", "b", "c")
-NAMES = (*SEGMENTS, *(named(c) for c in CREATORS for named in (fans_segment, members_segment, laotie_segment)))
+_OF_CREATORS = (fans_segment, members_segment, laotie_segment, viewers_segment, live_segment)
+NAMES = (*SEGMENTS, *(named(c) for c in CREATORS for named in _OF_CREATORS))
 LIKELY_CODES = 4  # codes are drawn low, so that audiences and viewers meet
 
 
@@ -51,7 +56,9 @@ def leaves() -> st.SearchStrategy[Expression]:
         attributes(),
         st.builds(Interests, st.lists(interest_codes(), min_size=1, max_size=4).map(tuple)),
         st.builds(Segment, st.sampled_from(SEGMENTS)),
-        st.builds(FansOf, st.lists(st.sampled_from(CREATORS), min_size=1, max_size=3).map(tuple)),
+        st.sampled_from((FansOf, ViewersOf, LiveVisitorsOf)).flatmap(
+            lambda node: st.builds(node, st.lists(st.sampled_from(CREATORS), min_size=1, max_size=3).map(tuple))
+        ),
         st.builds(FriendsOfFans),
     )
 

@@ -30,9 +30,9 @@ from targeting.expressions import (
     compile_clauses,
     matches,
     own_segments,
-    validate,
 )
 from targeting.match.reference import matching_campaigns
+from targeting.validation import validate
 from tests.targeting.audiences import CREATORS, expressions, mask_of, viewers
 
 REGION = Dimension.REGION

@@ -14,9 +14,11 @@ from targeting.expressions import (
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
     ViewerFacts,
+    ViewersOf,
     matches,
     own_segments,
 )
@@ -24,7 +26,9 @@ from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
 REGION = Dimension.REGION
-VIEWER = ViewerFacts((12, 3, 0, 1, 1, 1, 1, 1), frozenset({3, 7}), frozenset({"vip", "laotie:1", "fans:9"}))
+VIEWER = ViewerFacts(
+    (12, 3, 0, 1, 1, 1, 1, 1), frozenset({3, 7}), frozenset({"vip", "laotie:1", "fans:9", "viewers:8"})
+)
 LABELS = Labels({(REGION, 12): "Jilin"}, {3: "dance"}, {"vip": "Big spenders"})
 
 
@@ -61,6 +65,16 @@ def test_a_whole_sentence() -> None:
         (Not(Segment("old")), "not in segment old", "不属于人群包old"),
         (FansOf((8, 9)), "follows creator 9", "关注了主播9"),
         (Not(FansOf((7, 8))), "does not follow creator 7 or 8", "未关注主播7、8"),
+        (
+            ViewersOf((8, 9)),
+            "played a video of creator 8 in the last 30 days",
+            "近30天看过主播8的视频",
+        ),
+        (
+            Not(LiveVisitorsOf((7,))),
+            "was not in the live room of creator 7 in the last 30 days",
+            "近30天没进过主播7的直播间",
+        ),
         (Not(Not(Segment("vip"))), "in segment vip", "属于人群包vip"),
     ],
 )

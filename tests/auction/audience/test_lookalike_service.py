@@ -16,6 +16,7 @@ from protos import audience_pb2 as pb
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 OPERATOR = Principal(Role.OPERATOR, 0, 0)
 
@@ -24,6 +25,7 @@ class Stores:
     def __init__(self, journal: Journal) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
+        self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = journal
         self.clock = SystemClock()
 

@@ -1,0 +1,124 @@
+"""The REST routes about audiences: each one call of `fanbid.v1.Audience`, with the caller's own bearer token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
+
+from auction.rest.convert import targeting_message
+from auction.rest.errors import RESPONSES
+from auction.rest.routes import EngineOf
+from auction.rest.shapes import Id, Strict, TargetingShape
+from protos import audience_pb2 as pb
+
+router = APIRouter(
+    prefix="/api/audiences",
+    dependencies=[Depends(HTTPBearer(auto_error=False, description="made by `fanbid token create`"))],
+    responses=RESPONSES,
+    tags=["audiences"],
+)
+
+AskingCreator = Annotated[Id | None, Field(description="operators only: for whose campaign")]
+_AUDIENCES = {
+    "fans_of": pb.CREATOR_AUDIENCE_FANS,
+    "viewers_of": pb.CREATOR_AUDIENCE_VIEWERS,
+    "live_visitors_of": pb.CREATOR_AUDIENCE_LIVE_VISITORS,
+}
+
+
+class ReachQuestion(Strict):
+    """An audience, as a campaign would have it."""
+
+    targeting: TargetingShape = TargetingShape()
+    include_fans: bool = False
+    creator_id: AskingCreator = None
+
+
+class CrowdShape(BaseModel):
+    """How many viewers: a range, rounded to two digits, that holds the number."""
+
+    low: int
+    high: int
+
+
+class CreatorsQuestion(Strict):
+    """Which audiences of which creators to compare."""
+
+    audience: Literal["fans_of", "viewers_of", "live_visitors_of"]
+    creator_ids: Annotated[list[Id], Field(min_length=1, max_length=16, description="none twice")]
+    creator_id: AskingCreator = None
+
+
+class TogetherShape(BaseModel):
+    """An audience, and how much of it is reached or won already."""
+
+    viewers: CrowdShape
+    reached: Annotated[CrowdShape, Field(description="of them, who saw an ad of the asking creator in 30 days")]
+    own_fans: Annotated[CrowdShape, Field(description="of them, who follow the asking creator already")]
+
+
+class ComparedShape(TogetherShape):
+    """The audience of one creator."""
+
+    creator_id: str
+    only_here: Annotated[CrowdShape, Field(description="in no other audience of the question")]
+
+
+class SharedShape(BaseModel):
+    """What the audiences of two creators share."""
+
+    creator_ids: Annotated[list[str], Field(min_length=2, max_length=2)]
+    viewers: CrowdShape
+
+
+class ComparisonShape(BaseModel):
+    """Audiences of several creators side by side, and all of them as one."""
+
+    creators: list[ComparedShape]
+    shared: list[SharedShape]
+    together: TogetherShape
+
+
+@router.post("/reach", response_model=CrowdShape)
+async def estimate_reach(request: Request, engine: EngineOf, body: Annotated[ReachQuestion, Body()]) -> Any:
+    """How many known viewers an audience holds, before a campaign starts. Who bought "no ads" is not counted."""
+    message = pb.EstimateReachRequest(
+        targeting=targeting_message(body.targeting),
+        include_fans=body.include_fans,
+        creator_id=int(body.creator_id or 0),
+    )
+    answer = await engine.call(request, "EstimateReach", message, pb.EstimateReachResponse, "Audience")
+    return {"low": answer.low, "high": answer.high}
+
+
+@router.post("/creators", response_model=ComparisonShape)
+async def compare_creators(request: Request, engine: EngineOf, body: Annotated[CreatorsQuestion, Body()]) -> Any:
+    """Overlap and saturation: how much the audiences of creators share, and how much of them is reached already."""
+    message = pb.CompareCreatorsRequest(
+        creator_ids=[int(i) for i in body.creator_ids],
+        audience=_AUDIENCES[body.audience],
+        creator_id=int(body.creator_id or 0),
+    )
+    answer = await engine.call(request, "CompareCreators", message, pb.CompareCreatorsResponse, "Audience")
+    return {
+        "creators": [
+            {"creator_id": str(of.creator_id), "only_here": _crowd(of.only_here), **_together(of)}
+            for of in answer.creators
+        ],
+        "shared": [
+            {"creator_ids": [str(of.creator_id), str(of.other_creator_id)], "viewers": _crowd(of.viewers)}
+            for of in answer.shared
+        ],
+        "together": _together(answer.together),
+    }
+
+
+def _together(of: pb.ComparedCreator) -> dict[str, Any]:
+    return {"viewers": _crowd(of.viewers), "reached": _crowd(of.reached), "own_fans": _crowd(of.own_fans)}
+
+
+def _crowd(crowd: pb.Crowd) -> dict[str, int]:
+    return {"low": crowd.low, "high": crowd.high}

@@ -1,0 +1,73 @@
+"""Audiences over REST, in front of a whole engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from auction.campaigns.access import Role
+from pacing.facts import OutcomeKind
+from tests.auction.bid.engines import Engine
+from tests.auction.rest.serving import served_engine
+from tests.auction.rest.test_rest import NEW, fails
+
+OWN, STAR, RIVAL = 7, 900, 901
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    running = Engine()
+    visits = [*((viewer, STAR) for viewer in range(1, 61)), *((viewer, RIVAL) for viewer in range(41, 121))]
+    viewer_ids, creator_ids = zip(*visits, strict=True)
+    running.report([OutcomeKind.LIVE_VISIT] * len(visits), viewer_ids=viewer_ids, creator_ids=creator_ids)
+    running.go_round()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def address(engine: Engine) -> Iterator[str]:
+    with served_engine(engine) as shim:
+        yield shim
+
+
+def client(address: str, engine: Engine, role: Role = Role.CREATOR, bearer: int = OWN) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {engine.token(role, bearer)}"}
+    return httpx.Client(base_url=address, headers=headers, timeout=20)
+
+
+@pytest.fixture(scope="module")
+def creator(engine: Engine, address: str) -> Iterator[httpx.Client]:
+    with client(address, engine) as found:
+        yield found
+
+
+def test_reach_then_a_campaign_then_a_bid(creator: httpx.Client, engine: Engine) -> None:
+    targeting = {"all": [{"live_visitors_of": [str(STAR)]}, {"none": {"viewers_of": [str(RIVAL)]}}]}
+    assert creator.post("/api/audiences/reach", json={"targeting": targeting}).json() == {"low": 60, "high": 60}
+    made = creator.post("/api/campaigns", json=NEW | {"targeting": targeting})
+    assert made.status_code == 201 and made.json()["targeting"] == targeting
+    engine.go_round()
+    assert list(engine.bid([60, 61]).nbr) == [0, 501]
+
+
+def test_creators_are_compared(creator: httpx.Client) -> None:
+    question = {"audience": "live_visitors_of", "creator_ids": [str(STAR), str(RIVAL)]}
+    found = creator.post("/api/audiences/creators", json=question).json()
+    assert found["shared"] == [{"creator_ids": [str(STAR), str(RIVAL)], "viewers": {"low": 20, "high": 20}}]
+    assert [one["creator_id"] for one in found["creators"]] == [str(STAR), str(RIVAL)]
+    assert [one["only_here"]["high"] for one in found["creators"]] == [40, 60]
+    assert found["together"]["viewers"] == {"low": 120, "high": 120} and "only_here" not in found["together"]
+
+
+def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: str) -> None:
+    twice = {"audience": "fans_of", "creator_ids": ["3", "3"]}
+    refused = creator.post("/api/audiences/creators", json=twice)
+    assert refused.status_code == 422 and "given once" in refused.json()["error"]["message"]
+    empty = {"targeting": {"viewers_of": []}}
+    refused = creator.post("/api/audiences/reach", json=empty)
+    assert "at least 1" in fails(refused, 422, "invalid_argument", "targeting.viewers_of")
+    with client(address, engine, Role.FEED, 0) as feed:
+        fails(feed.post("/api/audiences/reach", json={}), 403, "permission_denied")
