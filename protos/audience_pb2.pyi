@@ -324,6 +324,67 @@ class PutFollowsResponse(_message.Message):
 Global___PutFollowsResponse: _TypeAlias = PutFollowsResponse  # noqa: Y015
 
 @_typing.final
+class PutAffinitiesRequest(_message.Message):
+    """up to 50,000 affinities; of a viewer and tag named twice, the last counts"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    VIEWER_IDS_FIELD_NUMBER: _builtins.int
+    TAG_IDX_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """up to 1,000: keyword:, bgm: or visual: and 1..64 characters"""
+
+    @_builtins.property
+    def viewer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """n"""
+
+    @_builtins.property
+    def tag_idx(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """n; index into tags"""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """n; 0..1, counted in tenths, rounded down; replaces what was known; under 0.1: none any more"""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        viewer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        tag_idx: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_idx", b"tag_idx", "tags", b"tags", "viewer_ids", b"viewer_ids", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAffinitiesRequest: _TypeAlias = PutAffinitiesRequest  # noqa: Y015
+
+@_typing.final
+class PutAffinitiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFFINITIES_FIELD_NUMBER: _builtins.int
+    affinities: _builtins.int
+    def __init__(
+        self,
+        *,
+        affinities: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinities", b"affinities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAffinitiesResponse: _TypeAlias = PutAffinitiesResponse  # noqa: Y015
+
+@_typing.final
 class PutLookalikeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.PutFollowsResponse.FromString,
                 _registered_method=True)
+        self.PutAffinities = channel.unary_unary(
+                '/fanbid.v1.Audience/PutAffinities',
+                request_serializer=protos_dot_audience__pb2.PutAffinitiesRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.PutAffinitiesResponse.FromString,
+                _registered_method=True)
         self.ImportSegment = channel.unary_unary(
                 '/fanbid.v1.Audience/ImportSegment',
                 request_serializer=protos_dot_audience__pb2.ImportSegmentRequest.SerializeToString,
@@ -93,6 +98,13 @@ class AudienceServicer:
 
     def PutFollows(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutAffinities(self, request, context):
+        """How much viewers like tags of content, for audiences of content.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -148,6 +160,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.PutFollows,
                     request_deserializer=protos_dot_audience__pb2.PutFollowsRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.PutFollowsResponse.SerializeToString,
+            ),
+            'PutAffinities': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutAffinities,
+                    request_deserializer=protos_dot_audience__pb2.PutAffinitiesRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.PutAffinitiesResponse.SerializeToString,
             ),
             'ImportSegment': grpc.unary_unary_rpc_method_handler(
                     servicer.ImportSegment,
@@ -256,6 +273,33 @@ class Audience:
             '/fanbid.v1.Audience/PutFollows',
             protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
             protos_dot_audience__pb2.PutFollowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutAffinities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/PutAffinities',
+            protos_dot_audience__pb2.PutAffinitiesRequest.SerializeToString,
+            protos_dot_audience__pb2.PutAffinitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

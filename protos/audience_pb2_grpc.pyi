@@ -34,6 +34,8 @@ class AudienceStub:
     PutViewers: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]
     PutSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]
     PutFollows: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]
+    PutAffinities: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutAffinitiesRequest, _audience_pb2.PutAffinitiesResponse]
+    """How much viewers like tags of content, for audiences of content."""
     ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
@@ -50,6 +52,8 @@ class AudienceAsyncStub(AudienceStub):
     PutViewers: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]  # type: ignore[assignment]
     PutSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]  # type: ignore[assignment]
     PutFollows: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]  # type: ignore[assignment]
+    PutAffinities: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutAffinitiesRequest, _audience_pb2.PutAffinitiesResponse]  # type: ignore[assignment]
+    """How much viewers like tags of content, for audiences of content."""
     ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
@@ -81,6 +85,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.PutFollowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutFollowsResponse, _abc.Awaitable[_audience_pb2.PutFollowsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutAffinities(
+        self,
+        request: _audience_pb2.PutAffinitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.PutAffinitiesResponse, _abc.Awaitable[_audience_pb2.PutAffinitiesResponse]]:
+        """How much viewers like tags of content, for audiences of content."""
 
     @_abc_1.abstractmethod
     def ImportSegment(

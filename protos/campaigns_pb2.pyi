@@ -301,6 +301,40 @@ class Targeting(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Content(_message.Message):
+        """Any of these tags, 1..16 in all, each 1..64 characters: who likes one at least so much (Audience.PutAffinities, or the
+        request's), or watches it now.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEYWORDS_FIELD_NUMBER: _builtins.int
+        BGM_FIELD_NUMBER: _builtins.int
+        VISUAL_TAGS_FIELD_NUMBER: _builtins.int
+        MIN_WEIGHT_PERCENT_FIELD_NUMBER: _builtins.int
+        min_weight_percent: _builtins.int
+        """10, 20, .. 100; 0: 50"""
+        @_builtins.property
+        def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def bgm(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def visual_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            keywords: _abc.Iterable[_builtins.str] | None = ...,
+            bgm: _abc.Iterable[_builtins.str] | None = ...,
+            visual_tags: _abc.Iterable[_builtins.str] | None = ...,
+            min_weight_percent: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bgm", b"bgm", "keywords", b"keywords", "min_weight_percent", b"min_weight_percent", "visual_tags", b"visual_tags"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ALL_FIELD_NUMBER: _builtins.int
     ANY_FIELD_NUMBER: _builtins.int
     NONE_FIELD_NUMBER: _builtins.int
@@ -311,6 +345,7 @@ class Targeting(_message.Message):
     FRIENDS_OF_FANS_FIELD_NUMBER: _builtins.int
     VIEWERS_OF_FIELD_NUMBER: _builtins.int
     LIVE_VISITORS_OF_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     friends_of_fans: _builtins.bool
     """laotie: follows someone who follows the campaign's creator, or is followed by one"""
     @_builtins.property
@@ -333,6 +368,8 @@ class Targeting(_message.Message):
     def viewers_of(self) -> Global___Targeting.ViewersOf: ...
     @_builtins.property
     def live_visitors_of(self) -> Global___Targeting.LiveVisitorsOf: ...
+    @_builtins.property
+    def content(self) -> Global___Targeting.Content: ...
     def __init__(
         self,
         *,
@@ -346,12 +383,13 @@ class Targeting(_message.Message):
         friends_of_fans: _builtins.bool = ...,
         viewers_of: Global___Targeting.ViewersOf | None = ...,
         live_visitors_of: Global___Targeting.LiveVisitorsOf | None = ...,
+        content: Global___Targeting.Content | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of"]  # noqa: Y015
+    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of", "content"]  # noqa: Y015
     _WhichOneofArgType_node: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_node) -> _WhichOneofReturnType_node | None: ...
 

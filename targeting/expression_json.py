@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any as AnyValue
 
 from targeting.attributes import Dimension
+from targeting.content import check_tag
 from targeting.expressions import (
     CREATOR_NODES,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
@@ -40,6 +42,8 @@ def to_json(expression: Expression) -> dict[str, AnyValue]:
             return {"segment": name}
         case FansOf(creator_ids=ids) | ViewersOf(creator_ids=ids) | LiveVisitorsOf(creator_ids=ids):
             return {CREATOR_NODES[type(expression)]: [str(creator_id) for creator_id in ids]}
+        case Content(tags=tags, min_tenths=min_tenths):
+            return {"content": list(tags), "min_tenths": min_tenths}
         case FriendsOfFans():
             return {"friends_of_fans": True}
 
@@ -72,6 +76,8 @@ def _from_json(value: Mapping[str, AnyValue]) -> Expression:
     for node, name in CREATOR_NODES.items():
         if name in value:
             return node(tuple(int(creator_id) for creator_id in value[name]))
+    if "content" in value:
+        return Content(tuple(check_tag(tag) for tag in value["content"]), int(value["min_tenths"]))
     if value["friends_of_fans"] is True:
         return FriendsOfFans()
     raise KeyError("friends_of_fans")

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from targeting.attributes import CARDINALITIES, Dimension
+from targeting.content import segments_from
 
 MAX_NODES = 64
 MAX_DEPTH = 8
 MAX_CODES = 256
 MAX_CREATORS = 16
+MAX_TAGS = 16
 MAX_CLAUSES = 64
 MAX_CREATOR_ID = 2**64 - 1
 INTEREST_PREFIX = "interest:"
@@ -86,12 +88,25 @@ class LiveVisitorsOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """Viewers who like at least one of these tags (see `targeting.content`) so much, or watch one now.
+
+    Attributes:
+        tags: such as "keyword:dance".
+        min_tenths: least affinity, 1..10 tenths.
+    """
+
+    tags: tuple[str, ...]
+    min_tenths: int
+
+
+@dataclass(frozen=True, slots=True)
 class FriendsOfFans:
     """Laotie: viewers who follow a fan of the campaign's creator or are followed by one, and are no fans themselves."""
 
 
 OfCreators = FansOf | ViewersOf | LiveVisitorsOf
-Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | FriendsOfFans
+Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
 
 EVERYBODY = All(())
 CREATOR_NODES: Mapping[type[OfCreators], str] = {
@@ -216,6 +231,8 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
             return name in facts.segments
         case FansOf() | ViewersOf() | LiveVisitorsOf():
             return bool(segments_of(expression) & facts.segments)
+        case Content(tags=tags, min_tenths=min_tenths):
+            return bool(segments_from(tags, min_tenths) & facts.segments)
         case FriendsOfFans():
             return laotie_segment(creator_id) in facts.segments
 
@@ -262,6 +279,8 @@ def _alternatives(node: Expression, creator_id: int, positive: bool) -> list[Cla
             names = frozenset({name})
         case FansOf() | ViewersOf() | LiveVisitorsOf():
             names = segments_of(node)
+        case Content(tags=tags, min_tenths=min_tenths):
+            names = segments_from(tags, min_tenths)
         case FriendsOfFans():
             names = frozenset({laotie_segment(creator_id)})
     return [Clause({}, (names,), frozenset()) if positive else Clause({}, (), names)]

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from targeting.attributes import Dimension
+from targeting.content import LEVELS, tag_segment
 from targeting.expressions import (
     NO_ADS_SEGMENT,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
@@ -65,7 +67,7 @@ class Reason:
         holds: whether the audience wanted it to hold, or not to.
     """
 
-    condition: Attribute | Interests | Segment | OfCreators | FriendsOfFans
+    condition: Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
     holds: bool
 
 
@@ -164,6 +166,15 @@ class _English:
             case FansOf() | ViewersOf() | LiveVisitorsOf():
                 listed = self._listed(_creators(reason.condition, self._facts, reason.holds), reason.holds)
                 return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+            case Content(min_tenths=least):
+                if not reason.holds:
+                    tags = [_named_tag(tag, ENGLISH_TAGS, "{} {}") for tag in reason.condition.tags]
+                    return f"no affinity of {10 * least} % or more to {self._listed(tags, False)}"
+                liked = [
+                    f"{_named_tag(tag, ENGLISH_TAGS, '{} {}')} ({10 * tenths} %)"
+                    for tag, tenths in _liked(reason.condition, self._facts)
+                ]
+                return f"likes {self._listed(liked, True)}, at least {10 * least} % is wanted"
             case FriendsOfFans():
                 if not reason.holds:
                     return "no friend of a fan of the creator"
@@ -214,6 +225,15 @@ class _Chinese:
             case FansOf() | ViewersOf() | LiveVisitorsOf():
                 listed = self._listed(_creators(reason.condition, self._facts, reason.holds))
                 return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+            case Content(min_tenths=least):
+                if not reason.holds:
+                    tags = [_named_tag(tag, CHINESE_TAGS, "{}“{}”") for tag in reason.condition.tags]
+                    return f"对{self._listed(tags)}的喜好度不到{10 * least}%"
+                liked = [
+                    f"{_named_tag(tag, CHINESE_TAGS, '{}“{}”')}（{10 * tenths}%）"
+                    for tag, tenths in _liked(reason.condition, self._facts)
+                ]
+                return f"喜欢{self._listed(liked)}，要求至少{10 * least}%"
             case FriendsOfFans():
                 if not reason.holds:
                     return "不是主播粉丝的好友"
@@ -234,6 +254,22 @@ _SPEAKERS: Mapping[Language, type[_English] | type[_Chinese]] = {
 
 def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") -> str:
     return str(code) if label is None else label + in_brackets.format(code)
+
+
+ENGLISH_TAGS = {"keyword": "keyword", "bgm": "BGM", "visual": "visual tag"}
+CHINESE_TAGS = {"keyword": "关键词", "bgm": "背景音乐", "visual": "画面标签"}
+
+
+def _named_tag(tag: str, kinds: Mapping[str, str], form: str) -> str:
+    kind, _, text = tag.partition(":")
+    return form.format(kinds[kind], text)
+
+
+def _liked(node: Content, facts: ViewerFacts) -> list[tuple[str, int]]:
+    """The tags of the node that the viewer likes enough, and how many tenths."""
+    levels = range(LEVELS, node.min_tenths - 1, -1)
+    most = ((tag, next((at for at in levels if tag_segment(tag, at) in facts.segments), 0)) for tag in node.tags)
+    return [(tag, tenths) for tag, tenths in most if tenths]
 
 
 def _creators(node: OfCreators, facts: ViewerFacts, holds: bool) -> list[str]:

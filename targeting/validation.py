@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
+from targeting.content import LEVELS, check_tag
 from targeting.expressions import (
     CREATOR_NODES,
     INTEREST_PREFIX,
@@ -13,9 +14,11 @@ from targeting.expressions import (
     MAX_CREATORS,
     MAX_DEPTH,
     MAX_NODES,
+    MAX_TAGS,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     Interests,
@@ -75,6 +78,18 @@ def _check_node(path: str, node: Expression) -> None:
         case FansOf() | ViewersOf() | LiveVisitorsOf():
             named = f"{path}.{CREATOR_NODES[type(node)]}.creator_ids"
             _check_codes(named, node.creator_ids, MAX_CREATORS, 1, MAX_CREATOR_ID)
+        case Content(tags=tags, min_tenths=min_tenths):
+            _check_content(path, tags, min_tenths)
+
+
+def _check_content(path: str, tags: Sequence[str], min_tenths: int) -> None:
+    if not 1 <= len(tags) <= MAX_TAGS:
+        raise ValueError(f"{path}.content.tags: {len(tags)} given; must be 1 to {MAX_TAGS}")
+    for i, tag in enumerate(tags):
+        if not isinstance(tag, str) or check_tag(tag) != tag:
+            raise ValueError(f"{path}.content.tags[{i}] {tag!r:.80}: not in the form that counts")
+    if isinstance(min_tenths, bool) or not isinstance(min_tenths, int) or not 1 <= min_tenths <= LEVELS:
+        raise ValueError(f"{path}.content.min_weight_percent {10 * min_tenths}: must be 10, 20, .. 100")
 
 
 def _check_codes(path: str, codes: Sequence[int], most: int, low: int, high: int) -> None:

@@ -23,8 +23,10 @@ from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
+from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import check_segment_name
 from targeting.graph.follows import FollowGraph
+from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
@@ -33,6 +35,8 @@ from targeting.visits import Visits
 MAX_VIEWERS = 8_000
 MAX_SEGMENT_IDS = 100_000
 MAX_FOLLOWS = 50_000
+MAX_TAGS = 1_000
+MAX_AFFINITIES = 50_000
 _VIEWER_COLUMNS = {
     "ids": np.uint64, "bidfloors_micros": np.int64, "regions": np.uint32, "age_bands": np.uint32, "genders": np.uint32,
     "os": np.uint32, "networks": np.uint32, "device_tiers": np.uint32, "interest_masks": np.uint64,
@@ -57,6 +61,7 @@ class Record(IntEnum):
     SEGMENT = 2
     FOLLOWS = 3
     SEGMENT_FILE = 4
+    AFFINITIES = 6
     LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
 
 
@@ -82,6 +87,7 @@ class AudienceService:
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
             "PutLookalike": self.put_lookalike,
+            "PutAffinities": self.put_affinities,
             "ImportSegment": self._files.import_segment,
             "ExportSegment": self._files.export_segment,
             **self._insights.calls,
@@ -96,6 +102,7 @@ class AudienceService:
             Record.VIEWERS: self.put_viewers,
             Record.SEGMENT: self.put_segment,
             Record.FOLLOWS: self.put_follows,
+            Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
             Record.LOOKALIKE: lambda raw, _: self._put_members(parse(audience_pb2.PutSegmentRequest, raw)),
         }
@@ -162,6 +169,25 @@ class AudienceService:
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,
         ).SerializeToString()  # fmt: skip
+
+    def put_affinities(self, raw: bytes, _: Principal) -> bytes:
+        """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""
+        request = parse(audience_pb2.PutAffinitiesRequest, raw)
+        _check_count("tags", len(request.tags), MAX_TAGS)
+        _check_count("viewer_ids", len(request.viewer_ids), MAX_AFFINITIES)
+        viewer_ids = np.array(request.viewer_ids, np.uint64)
+        tags = [check_tag(tag) for tag in request.tags]
+        levels = check_affinities(
+            len(tags), len(viewer_ids), np.array(request.tag_idx, np.uint32), np.array(request.weights, np.float32)
+        )
+        tag_idx = np.array(request.tag_idx, np.int64)
+        with self._changing:
+            for tag in tags:
+                for level in range(1, LEVELS + 1):
+                    self._stores.segments.segment_idx(tag_segment(tag, level))  # refused here when there are too many
+            self._keep(Record.AFFINITIES, raw)
+            put_affinities(self._stores.segments, tags, self._stores.viewers.ensure(viewer_ids), tag_idx, levels)
+        return audience_pb2.PutAffinitiesResponse(affinities=len(viewer_ids)).SerializeToString()
 
     def put_follows(self, raw: bytes, _: Principal) -> bytes:
         """Add follow edges."""

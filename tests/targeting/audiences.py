@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, Dimension
+from targeting.content import tag_segment
 from targeting.expressions import (
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
@@ -28,7 +30,12 @@ from targeting.expressions import (
 CREATORS = (1, 2, 2**64 - 1)
 SEGMENTS = ("vip", "tier:active:1", "a", "b", "c")
 _OF_CREATORS = (fans_segment, members_segment, laotie_segment, viewers_segment, live_segment)
-NAMES = (*SEGMENTS, *(named(c) for c in CREATORS for named in _OF_CREATORS))
+TAGS = ("keyword:dance", "bgm:夜曲", "visual:sunset")
+NAMES = (
+    *SEGMENTS,
+    *(tag_segment(tag, level) for tag in TAGS for level in (1, 5, 10)),
+    *(named(c) for c in CREATORS for named in _OF_CREATORS),
+)
 LIKELY_CODES = 4  # codes are drawn low, so that audiences and viewers meet
 
 
@@ -58,6 +65,9 @@ def leaves() -> st.SearchStrategy[Expression]:
         st.builds(Segment, st.sampled_from(SEGMENTS)),
         st.sampled_from((FansOf, ViewersOf, LiveVisitorsOf)).flatmap(
             lambda node: st.builds(node, st.lists(st.sampled_from(CREATORS), min_size=1, max_size=3).map(tuple))
+        ),
+        st.builds(
+            Content, st.lists(st.sampled_from(TAGS), min_size=1, max_size=3, unique=True).map(tuple), st.integers(1, 10)
         ),
         st.builds(FriendsOfFans),
     )

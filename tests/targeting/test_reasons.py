@@ -5,11 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from targeting.attributes import Dimension
+from targeting.content import tag_segment
 from targeting.expressions import (
     EVERYBODY,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
@@ -27,7 +29,9 @@ from tests.targeting.audiences import CREATORS, expressions, viewers
 
 REGION = Dimension.REGION
 VIEWER = ViewerFacts(
-    (12, 3, 0, 1, 1, 1, 1, 1), frozenset({3, 7}), frozenset({"vip", "laotie:1", "fans:9", "viewers:8"})
+    (12, 3, 0, 1, 1, 1, 1, 1),
+    frozenset({3, 7}),
+    frozenset({"vip", "laotie:1", "fans:9", "viewers:8", tag_segment("keyword:dance", 8), tag_segment("bgm:夜曲", 5)}),
 )
 LABELS = Labels({(REGION, 12): "Jilin"}, {3: "dance"}, {"vip": "Big spenders"})
 
@@ -74,6 +78,16 @@ def test_a_whole_sentence() -> None:
             Not(LiveVisitorsOf((7,))),
             "was not in the live room of creator 7 in the last 30 days",
             "近30天没进过主播7的直播间",
+        ),
+        (
+            Content(("keyword:dance", "bgm:夜曲", "visual:sea"), 5),
+            "likes keyword dance (80 %) and BGM 夜曲 (50 %), at least 50 % is wanted",
+            "喜欢关键词“dance”（80%）、背景音乐“夜曲”（50%），要求至少50%",
+        ),
+        (
+            Not(Content(("visual:sea",), 3)),
+            "no affinity of 30 % or more to visual tag sea",
+            "对画面标签“sea”的喜好度不到30%",
         ),
         (Not(Not(Segment("vip"))), "in segment vip", "属于人群包vip"),
     ],

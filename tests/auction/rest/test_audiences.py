@@ -9,6 +9,7 @@ import pytest
 
 from auction.campaigns.access import Role
 from pacing.facts import OutcomeKind
+from protos import audience_pb2 as pb
 from tests.auction.bid.engines import Engine
 from tests.auction.rest.serving import served_engine
 from tests.auction.rest.test_rest import NEW, fails
@@ -60,6 +61,23 @@ def test_creators_are_compared(creator: httpx.Client) -> None:
     assert [one["creator_id"] for one in found["creators"]] == [str(STAR), str(RIVAL)]
     assert [one["only_here"]["high"] for one in found["creators"]] == [40, 60]
     assert found["together"]["viewers"] == {"low": 120, "high": 120} and "only_here" not in found["together"]
+
+
+def test_an_audience_of_content(creator: httpx.Client, engine: Engine) -> None:
+    affinities = pb.PutAffinitiesRequest(
+        tags=["keyword:Dance"], viewer_ids=range(1, 41), tag_idx=[0] * 40, weights=[0.9] * 20 + [0.4] * 20
+    )
+    engine.call("Audience/PutAffinities", affinities, pb.PutAffinitiesResponse, Role.OPERATOR)
+    content = {"keywords": ["DANCE"], "visual_tags": ["sea"], "min_weight_percent": 40}
+    asked = creator.post("/api/audiences/reach", json={"targeting": {"content": content}})
+    assert asked.json() == {"low": 40, "high": 40}
+    content["min_weight_percent"] = 50
+    asked = creator.post("/api/audiences/reach", json={"targeting": {"content": content}})
+    assert asked.json() == {"low": 20, "high": 20}
+    made = creator.post("/api/campaigns", json=NEW | {"targeting": {"content": content}}).json()
+    assert made["targeting"] == {"content": content | {"keywords": ["dance"], "bgm": []}}
+    empty = creator.post("/api/campaigns", json=NEW | {"targeting": {"content": {}}})
+    assert empty.status_code == 422 and "content.tags: 0 given; must be 1 to 16" in empty.json()["error"]["message"]
 
 
 def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: str) -> None:

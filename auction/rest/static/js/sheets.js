@@ -92,6 +92,8 @@ function whole(form, name) {
   return Number(text);
 }
 
+const textsOf = (form, name) => form.elements[name].value.split(/[,，、]/).map((text) => text.trim()).filter(Boolean);
+
 function creatorIds(form, name) {
   const ids = form.elements[name].value.split(/[\s,，、]+/).filter(Boolean);
   if (ids.some((id) => !/^[1-9]\d{0,19}$/.test(id))) throw problem(word("badNumber"), name);
@@ -108,6 +110,8 @@ function audienceOf(form) {
     const ids = creatorIds(form, node);
     if (ids.length) nodes.push({ [node]: ids });
   }
+  const tags = { keywords: textsOf(form, "keywords"), bgm: textsOf(form, "bgm"), visual_tags: textsOf(form, "visual_tags") };
+  if (Object.values(tags).some((texts) => texts.length)) nodes.push({ content: tags });
   if (form.elements.laotie.checked) nodes.push({ friends_of_fans: true });
   return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
 }
@@ -187,6 +191,7 @@ export function openNewCampaign(nowMs) {
     budget.node,
     el("fieldset", {}, el("legend", { text: word("fAudience") }), el("p", { class: "field-help", text: word("fAudienceHelp") })),
     chipGroup(word("gender"), "gender"), chipGroup(word("age_band"), "age_band"), chipGroup(word("interests"), "interests"), chipGroup(word("region"), "region", "chips regions"),
+    field("keywords", word("fKeywords"), {}, word("fTagsHelp")), field("bgm", word("fBgm")), field("visual_tags", word("fVisual")),
     field("fans_of", word("fFansOf"), { inputmode: "numeric" }, word("fCreatorsHelp")), field("viewers_of", word("fViewersOf"), { inputmode: "numeric" }), field("live_visitors_of", word("fLiveOf"), { inputmode: "numeric" }),
     el("label", { class: "check" }, el("input", { type: "checkbox", name: "laotie" }), el("span", { text: word("fLaotie") })),
     el("label", { class: "check" }, el("input", { type: "checkbox", name: "fans" }), el("span", { text: word("fFans") })),
