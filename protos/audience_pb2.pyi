@@ -505,6 +505,75 @@ class EstimateReachResponse(_message.Message):
 Global___EstimateReachResponse: _TypeAlias = EstimateReachResponse  # noqa: Y015
 
 @_typing.final
+class ExplainViewerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
+    TARGETING_FIELD_NUMBER: _builtins.int
+    INCLUDE_FANS_FIELD_NUMBER: _builtins.int
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CONTENT_CATEGORY_FIELD_NUMBER: _builtins.int
+    CONTENT_TAGS_FIELD_NUMBER: _builtins.int
+    viewer_id: _builtins.int
+    include_fans: _builtins.bool
+    creator_id: _builtins.int
+    """operator only: for whose campaign"""
+    placement: _builtins.int
+    """where the viewer was, as in BidRequest; 0: unknown"""
+    content_category: _builtins.int
+    @_builtins.property
+    def targeting(self) -> _campaigns_pb2.Targeting: ...
+    @_builtins.property
+    def content_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what was watched, as in BidRequest"""
+
+    def __init__(
+        self,
+        *,
+        viewer_id: _builtins.int = ...,
+        targeting: _campaigns_pb2.Targeting | None = ...,
+        include_fans: _builtins.bool = ...,
+        creator_id: _builtins.int = ...,
+        placement: _builtins.int = ...,
+        content_category: _builtins.int = ...,
+        content_tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["targeting", b"targeting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_category", b"content_category", "content_tags", b"content_tags", "creator_id", b"creator_id", "include_fans", b"include_fans", "placement", b"placement", "targeting", b"targeting", "viewer_id", b"viewer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainViewerRequest: _TypeAlias = ExplainViewerRequest  # noqa: Y015
+
+@_typing.final
+class ExplainViewerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    ENGLISH_FIELD_NUMBER: _builtins.int
+    CHINESE_FIELD_NUMBER: _builtins.int
+    matched: _builtins.bool
+    english: _builtins.str
+    """empty where the audience does not hold the viewer"""
+    chinese: _builtins.str
+    def __init__(
+        self,
+        *,
+        matched: _builtins.bool = ...,
+        english: _builtins.str = ...,
+        chinese: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chinese", b"chinese", "english", b"english", "matched", b"matched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainViewerResponse: _TypeAlias = ExplainViewerResponse  # noqa: Y015
+
+@_typing.final
 class CompareCreatorsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -74,6 +74,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.EstimateReachResponse.FromString,
                 _registered_method=True)
+        self.ExplainViewer = channel.unary_unary(
+                '/fanbid.v1.Audience/ExplainViewer',
+                request_serializer=protos_dot_audience__pb2.ExplainViewerRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ExplainViewerResponse.FromString,
+                _registered_method=True)
         self.CompareCreators = channel.unary_unary(
                 '/fanbid.v1.Audience/CompareCreators',
                 request_serializer=protos_dot_audience__pb2.CompareCreatorsRequest.SerializeToString,
@@ -136,6 +141,13 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainViewer(self, request, context):
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareCreators(self, request, context):
         """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already.
         """
@@ -185,6 +197,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.EstimateReach,
                     request_deserializer=protos_dot_audience__pb2.EstimateReachRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.EstimateReachResponse.SerializeToString,
+            ),
+            'ExplainViewer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainViewer,
+                    request_deserializer=protos_dot_audience__pb2.ExplainViewerRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ExplainViewerResponse.SerializeToString,
             ),
             'CompareCreators': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareCreators,
@@ -408,6 +425,33 @@ class Audience:
             '/fanbid.v1.Audience/EstimateReach',
             protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
             protos_dot_audience__pb2.EstimateReachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainViewer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ExplainViewer',
+            protos_dot_audience__pb2.ExplainViewerRequest.SerializeToString,
+            protos_dot_audience__pb2.ExplainViewerResponse.FromString,
             options,
             channel_credentials,
             insecure,

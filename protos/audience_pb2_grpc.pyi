@@ -43,6 +43,8 @@ class AudienceStub:
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
+    ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
     CompareCreators: _grpc.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -61,6 +63,8 @@ class AudienceAsyncStub(AudienceStub):
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
+    ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
     CompareCreators: _aio.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]  # type: ignore[assignment]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -124,6 +128,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.EstimateReachResponse, _abc.Awaitable[_audience_pb2.EstimateReachResponse]]:
         """How many known viewers an expression holds, rounded to a range."""
+
+    @_abc_1.abstractmethod
+    def ExplainViewer(
+        self,
+        request: _audience_pb2.ExplainViewerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ExplainViewerResponse, _abc.Awaitable[_audience_pb2.ExplainViewerResponse]]:
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
 
     @_abc_1.abstractmethod
     def CompareCreators(

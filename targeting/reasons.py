@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,6 +28,7 @@ from targeting.expressions import (
     own_segments,
     segments_of,
 )
+from targeting.segment_phrases import chinese_phrase, english_phrase
 
 MAX_LISTED = 5
 """Codes, names or viewers that one reason lists; of more it says that there are more."""
@@ -48,11 +49,13 @@ class Labels:
         codes: by dimension and code.
         interests: by interest code.
         segments: by segment name.
+        lookalikes: names of the segments that were made to be like a list.
     """
 
     codes: Mapping[tuple[Dimension, int], str] = field(default_factory=dict)
     interests: Mapping[int, str] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
+    lookalikes: Set[str] = frozenset()
 
 
 NO_LABELS = Labels()
@@ -161,6 +164,8 @@ class _English:
                 shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
                 names = [_labelled(code, self._labels.interests.get(code)) for code in shared]
                 return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.holds)}"
+            case Segment(name=name) if told := english_phrase(name, reason.holds, self._labels.lookalikes):
+                return told
             case Segment(name=name):
                 return f"{'' if reason.holds else 'not '}in segment {_labelled(name, self._labels.segments.get(name))}"
             case FansOf() | ViewersOf() | LiveVisitorsOf():
@@ -180,7 +185,8 @@ class _English:
                     return "no friend of a fan of the creator"
                 if not self._through:
                     return "follows someone who follows the creator, or is followed by one"
-                return f"friend of {self._listed([str(i) for i in self._through], True)}, who follow the creator"
+                verb = "follows" if len(self._through) == 1 else "follow"
+                return f"friend of {self._listed([str(i) for i in self._through], True)}, who {verb} the creator"
 
     def _listed(self, names: Sequence[str], all_hold: bool) -> str:
         shown = list(names[:MAX_LISTED])
@@ -219,6 +225,8 @@ class _Chinese:
                 names = [_labelled(code, self._labels.interests.get(code), "（{}）") for code in shared]
                 verb = "感" if reason.holds else "都不感" if len(names) > 1 else "不感"
                 return f"对{self._listed(names)}{verb}兴趣"
+            case Segment(name=name) if told := chinese_phrase(name, reason.holds, self._labels.lookalikes):
+                return told
             case Segment(name=name):
                 label = _labelled(name, self._labels.segments.get(name), "（{}）")
                 return f"{'属于' if reason.holds else '不属于'}人群包{label}"

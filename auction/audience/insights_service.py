@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import grpc
 import numpy as np
 from pyroaring import BitMap
 
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
-from auction.status import parse
+from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2 as pb
-from targeting.expressions import MAX_CREATORS, named_creators
+from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
+from targeting.content import LEVELS, check_tag, tag_segment
+from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators
 from targeting.graph.follows import FollowGraph
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
+from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
 from targeting.segments.store import SegmentStore
 from targeting.validation import validate
 from targeting.viewers import ViewerTable
@@ -35,14 +39,20 @@ class InsightStores(Protocol):
 
 
 class Insights:
-    """Answers questions about audiences, as calls from bytes to bytes. Any thread may call."""
+    """Answers questions about audiences, as calls from bytes to bytes. Any thread may call.
+
+    Attributes:
+        lookalikes: names of the segments that are lookalikes, kept by who makes them.
+    """
 
     def __init__(self, stores: InsightStores) -> None:
         self._stores = stores
+        self.lookalikes: set[str] = set()
         self._reach = ReachCounter(stores.viewers, stores.segments)
         self.calls: dict[str, UnaryCall] = {
             "EstimateReach": self.estimate_reach,
             "CompareCreators": self.compare_creators,
+            "ExplainViewer": self.explain_viewer,
         }
 
     def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:
@@ -74,6 +84,49 @@ class Insights:
                 creator_id=creator_ids[a], other_creator_id=creator_ids[b], viewers=self._rounded(viewers)
             )
         return answer.SerializeToString()
+
+    def explain_viewer(self, raw: bytes, principal: Principal) -> bytes:
+        """Why an audience holds a viewer, in English and Chinese."""
+        request = parse(pb.ExplainViewerRequest, raw)
+        asking = asking_creator(principal, request.creator_id)
+        row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
+        if principal.role == Role.CREATOR and not self._was_reached(row, asking):
+            # Else a creator could find out about anybody by asking for one audience after another.
+            raise Refused(
+                grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
+            )
+        expression = validate(targeting_from_message(request.targeting))
+        facts = self._facts_of(row, request)
+        through = self._stores.follows.friends_among_fans(asking, request.viewer_id, MAX_LISTED + 1).tolist()
+        labels = Labels(lookalikes=frozenset(self.lookalikes))
+        english, chinese = (
+            why_matched(expression, facts, asking, request.include_fans, language, labels, through)
+            for language in (Language.ENGLISH, Language.CHINESE)
+        )
+        answer = pb.ExplainViewerResponse(matched=english is not None, english=english or "", chinese=chinese or "")
+        return answer.SerializeToString()
+
+    def _was_reached(self, row: int, creator_id: int) -> bool:
+        reached = self._stores.visits.members(creator_id, Visit.REACHED, self._stores.clock.wall_ms())
+        return row >= 0 and row in reached
+
+    def _facts_of(self, row: int, request: pb.ExplainViewerRequest) -> ViewerFacts:
+        """What is known of the viewer, and what the request says of the slot."""
+        for field, dimension in (("placement", Dimension.PLACEMENT), ("content_category", Dimension.CONTENT_CATEGORY)):
+            if not 0 <= getattr(request, field) < CARDINALITIES[dimension]:
+                raise ValueError(f"{field} {getattr(request, field)}: not in 0..{CARDINALITIES[dimension] - 1}")
+        codes, mask = [0] * STORED_DIMENSION_COUNT, 0
+        if row >= 0:
+            codes = self._stores.viewers.attributes[row].tolist()
+            mask = int(self._stores.viewers.interest_masks[row])
+        _, numbers = self._stores.segments.current.of_rows(np.array([row], np.int64))
+        names = self._stores.segments.names
+        watched = (tag_segment(check_tag(tag), LEVELS) for tag in request.content_tags)
+        return ViewerFacts(
+            codes=(*codes, request.content_category, request.placement),
+            interests=frozenset(code for code in range(INTEREST_COUNT) if mask >> code & 1),
+            segments=frozenset({*(names[number - INTEREST_COUNT] for number in numbers.tolist()), *watched}),
+        )
 
     def _follow(self, creator_ids: Iterable[int]) -> None:
         """Have the segments of creators of whom anything is known, as a campaign that names them would."""

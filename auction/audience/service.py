@@ -104,7 +104,7 @@ class AudienceService:
             Record.FOLLOWS: self.put_follows,
             Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
-            Record.LOOKALIKE: lambda raw, _: self._put_members(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
         }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
@@ -140,12 +140,18 @@ class AudienceService:
             self._stores.segments.segment_idx(name)  # refused here when there are too many
             self._keep(Record.SEGMENT, raw)
             self._put_members(request)
+            if change == Change.REPLACE:
+                self._insights.lookalikes.discard(name)
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
         rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
         self._stores.segments.put(request.segment_id, rows, Change(request.change), request.expires_at_ms)
+
+    def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
+        self._put_members(found)
+        self._insights.lookalikes.add(found.segment_id)
 
     def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
         """Replace a segment by the viewers most like the members of another; says how good such a choice is."""
@@ -164,7 +170,7 @@ class AudienceService:
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
             self._keep(Record.LOOKALIKE, found.SerializeToString())
-            self._put_members(found)
+            self._put_found(found)
         return audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,

@@ -71,6 +71,7 @@ _ROLES_OF_CALL = {
     "Bidding/Explain": _CREATOR_SIDE,
     "Audience/EstimateReach": _CREATOR_SIDE,
     "Audience/CompareCreators": _CREATOR_SIDE,
+    "Audience/ExplainViewer": _CREATOR_SIDE,
 }
 
 

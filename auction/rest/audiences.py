@@ -82,6 +82,23 @@ class ComparisonShape(BaseModel):
     together: TogetherShape
 
 
+class ViewerQuestion(ReachQuestion):
+    """A viewer and an audience, as a campaign has it; where the viewer was when the ad came."""
+
+    viewer_id: Id
+    placement: Annotated[int, Field(ge=0, le=15, description="0: unknown")] = 0
+    content_category: Annotated[int, Field(ge=0, le=63, description="of what was watched; 0: unknown")] = 0
+    content_tags: Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=32, strict=False)] = ()
+
+
+class WhyShape(BaseModel):
+    """The reason, in two languages; empty where the audience does not hold the viewer."""
+
+    matched: bool
+    english: str
+    chinese: str
+
+
 @router.post("/reach", response_model=CrowdShape)
 async def estimate_reach(request: Request, engine: EngineOf, body: Annotated[ReachQuestion, Body()]) -> Any:
     """How many known viewers an audience holds, before a campaign starts. Who bought "no ads" is not counted."""
@@ -114,6 +131,25 @@ async def compare_creators(request: Request, engine: EngineOf, body: Annotated[C
         ],
         "together": _together(answer.together),
     }
+
+
+@router.post("/why", response_model=WhyShape)
+async def explain_viewer(request: Request, engine: EngineOf, body: Annotated[ViewerQuestion, Body()]) -> Any:
+    """Why an audience holds a viewer, in plain sentences.
+
+    A creator may ask about viewers who saw an ad of theirs in the last 30 days.
+    """
+    message = pb.ExplainViewerRequest(
+        viewer_id=int(body.viewer_id),
+        targeting=targeting_message(body.targeting),
+        include_fans=body.include_fans,
+        creator_id=int(body.creator_id or 0),
+        placement=body.placement,
+        content_category=body.content_category,
+        content_tags=body.content_tags,
+    )
+    answer = await engine.call(request, "ExplainViewer", message, pb.ExplainViewerResponse, "Audience")
+    return {"matched": answer.matched, "english": answer.english, "chinese": answer.chinese}
 
 
 def _together(of: pb.ComparedCreator) -> dict[str, Any]:

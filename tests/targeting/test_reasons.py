@@ -28,10 +28,21 @@ from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
 REGION = Dimension.REGION
+_LIKED = (tag_segment("keyword:dance", 8), tag_segment("bgm:夜曲", 5))
 VIEWER = ViewerFacts(
     (12, 3, 0, 1, 1, 1, 1, 1),
     frozenset({3, 7}),
-    frozenset({"vip", "laotie:1", "fans:9", "viewers:8", tag_segment("keyword:dance", 8), tag_segment("bgm:夜曲", 5)}),
+    frozenset(
+        {
+            "vip",
+            "laotie:1",
+            "fans:9",
+            "viewers:8",
+            "tier:iron:8",
+            tag_segment("keyword:dance", 8),
+            tag_segment("bgm:夜曲", 5),
+        }
+    ),
 )
 LABELS = Labels({(REGION, 12): "Jilin"}, {3: "dance"}, {"vip": "Big spenders"})
 
@@ -66,6 +77,9 @@ def test_a_whole_sentence() -> None:
         (Not(Interests((5, 4, 1))), "not interested in 1, 4 or 5", "对1、4、5都不感兴趣"),
         (Not(Interests((5,))), "not interested in 5", "对5不感兴趣"),
         (Segment("vip"), "in segment vip", "属于人群包vip"),
+        (Segment("tier:iron:8"), "is an iron fan of creator 8", "是主播8的铁粉"),
+        (Not(Segment("stage:silent:8")), "is not a fan of creator 8 who fell silent", "不是主播8的沉默粉丝"),
+        (Not(Segment("tier:other:8")), "not in segment tier:other:8", "不属于人群包tier:other:8"),
         (Not(Segment("old")), "not in segment old", "不属于人群包old"),
         (FansOf((8, 9)), "follows creator 9", "关注了主播9"),
         (Not(FansOf((7, 8))), "does not follow creator 7 or 8", "未关注主播7、8"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import numpy as np
 import pytest
 
 from auction.campaigns.access import Role
 from pacing.facts import OutcomeKind
 from protos import audience_pb2 as pb
-from tests.auction.bid.engines import Engine
+from tests.auction.bid.engines import Engine, tokens_of
 from tests.auction.rest.serving import served_engine
 from tests.auction.rest.test_rest import NEW, fails
 
@@ -78,6 +79,30 @@ def test_an_audience_of_content(creator: httpx.Client, engine: Engine) -> None:
     assert made["targeting"] == {"content": content | {"keywords": ["dance"], "bgm": []}}
     empty = creator.post("/api/campaigns", json=NEW | {"targeting": {"content": {}}})
     assert empty.status_code == 422 and "content.tags: 0 given; must be 1 to 16" in empty.json()["error"]["message"]
+
+
+def test_why_a_viewer_matched(engine: Engine, address: str) -> None:
+    follows = pb.PutFollowsRequest(follower_ids=[801, 700], followed_ids=[8, 801])
+    engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+    engine.services.segments.put("tier:iron:900", engine.services.viewers.ensure(np.array([700], np.uint64)), 2)
+    targeting = {"all": [{"friends_of_fans": True}, {"segment": "tier:iron:900"}, {"content": {"bgm": ["夜曲"]}}]}
+    with client(address, engine, Role.CREATOR, 8) as creator:
+        assert creator.post("/api/campaigns", json=NEW | {"targeting": targeting}).status_code == 201
+        engine.go_round()
+        question = {"targeting": targeting, "viewer_id": "700", "content_tags": ["bgm:夜曲"]}
+        fails(creator.post("/api/audiences/why", json=question), 404, "not_found", "viewer_id")
+        (token,) = tokens_of(engine.bid([700], content_tags=["bgm:夜曲"], blocked_creator_ids=[OWN]))
+        engine.report([OutcomeKind.WIN, OutcomeKind.BILLABLE], [token, token], prices_micros=[10_000] * 2)
+        engine.go_round()
+        assert creator.post("/api/audiences/why", json=question).json() == {
+            "matched": True,
+            "english": "friend of 801, who follows the creator; is an iron fan of creator 900; likes BGM 夜曲 (100 %), "
+            "at least 50 % is wanted; does not follow the creator yet",
+            "chinese": "是主播粉丝801的好友；是主播900的铁粉；喜欢背景音乐“夜曲”（100%），要求至少50%；尚未关注主播",
+        }
+        unwatched = creator.post("/api/audiences/why", json=question | {"content_tags": []}).json()
+        assert unwatched == {"matched": False, "english": "", "chinese": ""}
+        fails(creator.post("/api/audiences/why", json=question | {"viewer_id": "701"}), 404, "not_found", "viewer_id")
 
 
 def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: str) -> None:
