@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Path, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from auction.rest.convert import targeting_message
 from auction.rest.errors import RESPONSES
 from auction.rest.routes import EngineOf
-from auction.rest.shapes import Id, Strict, TargetingShape
+from auction.rest.shapes import SEGMENT_PATTERN, Id, Strict, TargetingShape
 from protos import audience_pb2 as pb
 
 router = APIRouter(
@@ -22,6 +22,12 @@ router = APIRouter(
 )
 
 AskingCreator = Annotated[Id | None, Field(description="operators only: for whose campaign")]
+LOOKALIKE_TIMEOUT_S = 3_600.0
+_CHANGES = {
+    "replace": pb.SEGMENT_CHANGE_REPLACE,
+    "add": pb.SEGMENT_CHANGE_ADD,
+    "remove": pb.SEGMENT_CHANGE_REMOVE,
+}
 _AUDIENCES = {
     "fans_of": pb.CREATOR_AUDIENCE_FANS,
     "viewers_of": pb.CREATOR_AUDIENCE_VIEWERS,
@@ -99,6 +105,44 @@ class WhyShape(BaseModel):
     chinese: str
 
 
+SegmentText = Annotated[str, Field(pattern=SEGMENT_PATTERN)]
+SegmentId = Annotated[SegmentText, Path()]
+
+
+class SegmentChange(Strict):
+    """What becomes of a segment's members."""
+
+    change: Literal["replace", "add", "remove"] = "replace"
+    viewer_ids: Annotated[list[Id], Field(max_length=100_000)]
+    expires_at_ms: Annotated[int, Field(ge=0, le=2**53, description="until when they are members; 0: for good")] = 0
+
+
+class MembersShape(BaseModel):
+    """How many members the segment has."""
+
+    members: int
+
+
+class NewLookalike(Strict):
+    """Which viewers to find."""
+
+    segment_id: Annotated[SegmentText, Field(description="what it becomes; replaced")]
+    seed_segment_id: Annotated[SegmentText, Field(description="whose 10 to 2,000,000 members are the seeds")]
+    size: Annotated[int, Field(ge=1, le=1_000_000, description="how many are wanted")]
+    creator_id: Annotated[Id | None, Field(description="where the seeds are this creator's followers")] = None
+
+
+class LookalikeShape(BaseModel):
+    """A lookalike, and how good such a choice is, measured on seeds that were hidden from it."""
+
+    members: Annotated[int, Field(description="fewer than wanted where no more viewers follow anybody")]
+    seeds: int
+    held_out: Annotated[int, Field(description="seeds that were hidden")]
+    recall: Annotated[float, Field(description="share of them that the choice finds")]
+    activity_recall: Annotated[float, Field(description="the same, had the most active viewers been chosen")]
+    learned: Annotated[bool, Field(description="false: too few follows to learn from")]
+
+
 @router.post("/reach", response_model=CrowdShape)
 async def estimate_reach(request: Request, engine: EngineOf, body: Annotated[ReachQuestion, Body()]) -> Any:
     """How many known viewers an audience holds, before a campaign starts. Who bought "no ads" is not counted."""
@@ -150,6 +194,42 @@ async def explain_viewer(request: Request, engine: EngineOf, body: Annotated[Vie
     )
     answer = await engine.call(request, "ExplainViewer", message, pb.ExplainViewerResponse, "Audience")
     return {"matched": answer.matched, "english": answer.english, "chinese": answer.chinese}
+
+
+@router.put("/segments/{segment_id}", response_model=MembersShape)
+async def put_segment(
+    request: Request, engine: EngineOf, segment_id: SegmentId, body: Annotated[SegmentChange, Body()]
+) -> Any:
+    """Change a segment, or what is to be the list of a lookalike; operators only. A call counts whole or not at all.
+
+    Long lists come in several calls, the first with `replace` and the others with `add`; `fanbid audience` does so.
+    """
+    message = pb.PutSegmentRequest(
+        segment_id=segment_id,
+        change=_CHANGES[body.change],
+        viewer_ids=[int(i) for i in body.viewer_ids],
+        expires_at_ms=body.expires_at_ms,
+    )
+    answer = await engine.call(request, "PutSegment", message, pb.PutSegmentResponse, "Audience")
+    return {"members": answer.members}
+
+
+@router.post("/lookalikes", response_model=LookalikeShape)
+async def put_lookalike(request: Request, engine: EngineOf, body: Annotated[NewLookalike, Body()]) -> Any:
+    """Make a segment of the viewers most like the members of another, without them; operators only.
+
+    It takes seconds or more. The answer says how many seeds that were held out such a choice finds.
+    """
+    message = pb.PutLookalikeRequest(
+        segment_id=body.segment_id,
+        seed_segment_id=body.seed_segment_id,
+        size=body.size,
+        creator_id=int(body.creator_id or 0),
+    )
+    answer = await engine.call(
+        request, "PutLookalike", message, pb.PutLookalikeResponse, "Audience", LOOKALIKE_TIMEOUT_S
+    )
+    return {name: getattr(answer, name) for name in LookalikeShape.model_fields}
 
 
 def _together(of: pb.ComparedCreator) -> dict[str, Any]:

@@ -105,6 +105,28 @@ def test_why_a_viewer_matched(engine: Engine, address: str) -> None:
         fails(creator.post("/api/audiences/why", json=question | {"viewer_id": "701"}), 404, "not_found", "viewer_id")
 
 
+def test_a_lookalike_from_a_list_with_its_quality(engine: Engine, address: str, creator: httpx.Client) -> None:
+    random = np.random.default_rng(3)
+    followers, followed = (400 * random.random((2, 6_000)) ** 2).astype(np.uint64) + np.uint64(5_001)
+    follows = pb.PutFollowsRequest(follower_ids=followers, followed_ids=followed)
+    engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+    seeds = [str(viewer) for viewer in range(5_001, 5_041)]
+    wanted = {"segment_id": "like", "seed_segment_id": "list", "size": 60}
+    with client(address, engine, Role.OPERATOR, 0) as operator:
+        put = operator.put("/api/audiences/segments/list", json={"viewer_ids": seeds})
+        assert put.json() == {"members": 40}
+        made = operator.post("/api/audiences/lookalikes", json=wanted).json()
+        assert {name: made[name] for name in ("members", "seeds", "held_out")} == {
+            "members": 60, "seeds": 40, "held_out": 8,
+        }  # fmt: skip
+        assert 0 <= made["recall"] <= 1 and 0 <= made["activity_recall"] <= 1 and made["learned"] is True
+        small = operator.post("/api/audiences/lookalikes", json=wanted | {"seed_segment_id": "nobody"})
+        assert small.status_code == 422 and "seeds: 0 known viewers" in small.json()["error"]["message"]
+    asked = creator.post("/api/audiences/reach", json={"targeting": {"segment": "like"}})
+    assert asked.json() == {"low": 60, "high": 60}
+    fails(creator.post("/api/audiences/lookalikes", json=wanted), 403, "permission_denied")
+
+
 def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: str) -> None:
     twice = {"audience": "fans_of", "creator_ids": ["3", "3"]}
     refused = creator.post("/api/audiences/creators", json=twice)
