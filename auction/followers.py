@@ -17,12 +17,14 @@ from auction.progress import Progress
 from auction.saved_state import read_state, write_state
 from auction.shared.judged import PeerRows
 from auction.told_follows import ToldFollows
+from auction.told_visits import ToldVisits
 from pacing.clocks import Clock
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
 from pacing.ledger.merged import Batch
 from pacing.ledger.owners import OWN, Positions, least
 from targeting.graph.follows import FollowGraph
+from targeting.visits import Visits
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ _BOOK_FILE = "report.npz"
 _LEARNER_FILE = "learner.npz"
 _PROGRESS_FILE = "progress.json"
 _FOLLOWS_FILE, _FOLLOWS_KIND = "follows.state", "told follows 2"
+_VISITS_FILE, _VISITS_KIND = "visits.state", "told visits 1"
 _ATTRIBUTION_FILE, _ATTRIBUTION_KIND = "attribution.state", "attribution 2"
 
 Source = Callable[[Positions, int], Batch]
@@ -70,6 +73,7 @@ class Followers:
         learner: Learner,
         progress: Progress,
         follows: FollowGraph,
+        visits: Visits,
         attribution: AttributionJudge,
         clock: Clock,
         folder: Path | None,
@@ -82,6 +86,7 @@ class Followers:
         self._learner = learner
         self._progress = progress
         self._follows = ToldFollows(follows)
+        self._visits = ToldVisits(visits, clock)
         self._attribution = attribution
         self._clock = clock
         self._folder = folder
@@ -118,7 +123,8 @@ class Followers:
             self._counted = positions
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self._counted = Positions()
-        self._restore_follows(folder / _FOLLOWS_FILE)
+        self._restore_told(self._follows, folder / _FOLLOWS_FILE, _FOLLOWS_KIND)
+        self._restore_told(self._visits, folder / _VISITS_FILE, _VISITS_KIND)
 
     def _source(self) -> Source:
         if self._peers is not None:
@@ -144,18 +150,18 @@ class Followers:
         state = {"positions": positions.packed(), "head": np.frombuffer(head, np.uint8)}
         write_state(folder / _ATTRIBUTION_FILE, _ATTRIBUTION_KIND, {**self._attribution.state(), **state})
 
-    def _restore_follows(self, path: Path) -> None:
-        """Take up the follow edges of the rows that are counted already: the graph itself lives in memory only."""
-        saved = read_state(path, _FOLLOWS_KIND)
+    def _restore_told(self, told: ToldFollows | ToldVisits, path: Path, kind: str) -> None:
+        """Take up what was told by the rows that are counted already: follows and visits live in memory only."""
+        saved = read_state(path, kind)
         after = Positions()
         if saved is not None:
             positions = Positions.unpacked(saved["positions"])
             if positions[OWN] <= self._ledger.judged_sequence:
-                self._follows.restore(saved)
+                told.restore(saved)
                 after = positions
         for rows, judgements in _all(self._source(), after):
             counted = ~self._counted.fresh(rows["sequence"])
-            self._follows.follow(rows[counted], judgements[counted])
+            told.follow(rows[counted], judgements[counted])
 
     def save(self) -> None:
         """Write what everybody learned; each file whole or not at all."""
@@ -167,8 +173,9 @@ class Followers:
         state = {"positions": self._counted.packed().tolist(), "progress": self._progress.state()}
         part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self._folder / _PROGRESS_FILE)
-        follows = {"positions": self._counted.packed(), **self._follows.state()}
-        write_state(self._folder / _FOLLOWS_FILE, _FOLLOWS_KIND, follows)
+        positions = self._counted.packed()
+        write_state(self._folder / _FOLLOWS_FILE, _FOLLOWS_KIND, {"positions": positions, **self._follows.state()})
+        write_state(self._folder / _VISITS_FILE, _VISITS_KIND, {"positions": positions, **self._visits.state()})
         self._save_attribution(self._folder)
 
     def tick(self) -> None:
@@ -242,6 +249,7 @@ class Followers:
         if fresh.any():
             self._progress.follow(rows[fresh], judgements[fresh])
             self._follows.follow(rows[fresh], judgements[fresh])
+            self._visits.follow(rows[fresh], judgements[fresh])
             self._counted.advance(rows["sequence"])
 
 

@@ -12,8 +12,9 @@ from auction.campaigns.desk import CapsInForce
 from auction.campaigns.model import Campaign, CampaignStatus
 from pacing.budget.bank import Bank
 from pacing.days import local_day
-from targeting.expressions import Clause, compile_clauses
+from targeting.expressions import Clause, compile_clauses, named_creators
 from targeting.graph.follows import FollowGraph
+from targeting.visits import Visits
 
 
 class Registry:
@@ -22,9 +23,10 @@ class Registry:
     `revision` grows with every change, so that the publisher knows when its index is stale.
     """
 
-    def __init__(self, bank: Bank, follows: FollowGraph) -> None:
+    def __init__(self, bank: Bank, follows: FollowGraph, visits: Visits) -> None:
         self._bank = bank
         self._follows = follows
+        self._visits = visits
         self._lock = threading.Lock()
         self._changing = threading.Lock()
         self._campaigns: dict[int, Campaign] = {}
@@ -58,7 +60,9 @@ class Registry:
             )
             if campaign.status is CampaignStatus.ENDED:
                 self._bank.close_account(campaign.campaign_id)
-            self._follows.watch(campaign.creator_id)
+            for creator_id in {campaign.creator_id} | named_creators(campaign.targeting):
+                self._follows.watch(creator_id)
+                self._visits.watch(creator_id)
             with self._lock:
                 if campaign.campaign_id not in self._campaigns:
                     self._new_ids.append(campaign.campaign_id)

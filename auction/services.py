@@ -59,6 +59,7 @@ from pacing.ledger.statement import StatementPage, explained, statement_page
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ class Services:
         self.viewers = ViewerTable()
         self.segments = SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
+        self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
         self.audience = AudienceService(self)
         self.audience.replay()
@@ -179,7 +181,7 @@ class Services:
         config, clock = self.config, self.clock
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
         self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
-        self.registry = Registry(self.bank, self.follows)
+        self.registry = Registry(self.bank, self.follows, self.visits)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
             config.frequency_cap, config.seed, self._next_version(),
@@ -202,7 +204,8 @@ class Services:
             None if together is None else together.pace(self.pacer),
         )
         self.followers = Followers(
-            self.ledger, self.book, self.learner, self.progress, self.follows, self.attribution, clock,
+            self.ledger, self.book, self.learner, self.progress, self.follows, self.visits, self.attribution,
+            clock,
             None if config.data is None else self.folder, self.peers, ahead,
         )  # fmt: skip
 

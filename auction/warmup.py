@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from auction.audience.lookalikes import LookalikeMaker
 from auction.bid import token
 from auction.bid.request import BidBatch
 from auction.services import Services
@@ -12,9 +13,12 @@ from pacing.facts import AuctionType
 from targeting.attributes import DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
 from targeting.expressions import Clause
 from targeting.graph.follows import FollowGraph
+from targeting.lookalike.audience import MIN_LIST
 from targeting.match.edits.editable import EditableIndex
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+
+_WARM_ACCOUNTS, _WARM_FOLLOWS = 200, 2_000
 
 
 def _batch(at: AuctionType) -> BidBatch:
@@ -55,12 +59,26 @@ def _warm_edits() -> None:
     index.edit({0: [Clause({}, (frozenset({"a"}),), frozenset({"b"}))]}, list)
 
 
+def _warm_lookalikes() -> None:
+    """A lookalike of a list, and of a creator's followers, in a made-up graph of its own that says enough to learn."""
+    viewers = ViewerTable()
+    follows = FollowGraph(viewers, SegmentStore())
+    random = np.random.default_rng(1)
+    edges = (_WARM_ACCOUNTS * random.random((2, _WARM_FOLLOWS)) ** 2).astype(np.uint64) + np.uint64(1)
+    follows.put(*edges[:, edges[0] != edges[1]])
+    maker = LookalikeMaker(viewers, follows)
+    seeds = viewers.rows_of(np.arange(2, MIN_LIST + 2, dtype=np.uint64))
+    for creator_id in (0, 1):
+        maker.make(seeds, MIN_LIST, creator_id)
+
+
 def warm_up(services: Services) -> None:
     """Run both auction types once with a floor that nobody reaches: everything is compiled, nothing is held."""
     token.warm_up()
     holds.warm_up()
     _warm_follows()
     _warm_edits()
+    _warm_lookalikes()
     nobody = np.zeros(0, np.uint64)
     services.caps.won(nobody, nobody, 0)
     services.caps.decided(nobody, nobody, np.zeros(0, np.bool_), 0)

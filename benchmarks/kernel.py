@@ -32,7 +32,14 @@ from benchmarks.output import Scalar, add_output_arguments, print_table, progres
 from benchmarks.workload import Audience, draw_targetings, make_audience, segment_name
 from pacing.facts import EARLIER_LEVELS, AuctionType, Goal
 from targeting.attributes import DIMENSION_COUNT, STORED_DIMENSION_COUNT, Dimension
-from targeting.expressions import Expression, ViewerFacts, compile_clauses, fans_segment, laotie_segment
+from targeting.expressions import (
+    NO_ADS_SEGMENT,
+    Expression,
+    ViewerFacts,
+    compile_clauses,
+    fans_segment,
+    laotie_segment,
+)
 from targeting.match.index import build_index
 from targeting.match.kernels import MatchIndex
 from targeting.segments.store import Change, SegmentStore
@@ -169,6 +176,7 @@ def _batch(audience: Audience, rows: np.ndarray, segments: SegmentStore) -> Batc
         hour=HOUR,
         day=DAY,
         now_ms=NOW_MS,
+        no_ads_segment=segments.segment_idx(NO_ADS_SEGMENT),
     )
 
 

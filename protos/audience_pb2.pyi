@@ -40,6 +40,29 @@ SEGMENT_CHANGE_ADD: SegmentChange.ValueType  # 2
 SEGMENT_CHANGE_REMOVE: SegmentChange.ValueType  # 3
 Global___SegmentChange: _TypeAlias = SegmentChange  # noqa: Y015
 
+class _CreatorAudience:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CreatorAudienceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CreatorAudience.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CREATOR_AUDIENCE_UNSPECIFIED: _CreatorAudience.ValueType  # 0
+    CREATOR_AUDIENCE_FANS: _CreatorAudience.ValueType  # 1
+    CREATOR_AUDIENCE_VIEWERS: _CreatorAudience.ValueType  # 2
+    """of videos, in the last 30 days"""
+    CREATOR_AUDIENCE_LIVE_VISITORS: _CreatorAudience.ValueType  # 3
+    """in the last 30 days"""
+
+class CreatorAudience(_CreatorAudience, metaclass=_CreatorAudienceEnumTypeWrapper): ...
+
+CREATOR_AUDIENCE_UNSPECIFIED: CreatorAudience.ValueType  # 0
+CREATOR_AUDIENCE_FANS: CreatorAudience.ValueType  # 1
+CREATOR_AUDIENCE_VIEWERS: CreatorAudience.ValueType  # 2
+"""of videos, in the last 30 days"""
+CREATOR_AUDIENCE_LIVE_VISITORS: CreatorAudience.ValueType  # 3
+"""in the last 30 days"""
+Global___CreatorAudience: _TypeAlias = CreatorAudience  # noqa: Y015
+
 @_typing.final
 class PutViewersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -88,7 +111,7 @@ class PutSegmentRequest(_message.Message):
     VIEWER_IDS_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.str
-    """[a-z0-9:_.-]{1,64}; "fans:", "interest:", "tier:", "stage:" are reserved"""
+    """[a-z0-9:_.-]{1,64}; prefixes of the engine's own segments (fans:, live:, viewers:, tier: ...) are reserved"""
     change: Global___SegmentChange.ValueType
     expires_at_ms: _builtins.int
     """0: never; else later than now, and not with REMOVE: until when those put or added are members"""
@@ -301,6 +324,67 @@ class PutFollowsResponse(_message.Message):
 Global___PutFollowsResponse: _TypeAlias = PutFollowsResponse  # noqa: Y015
 
 @_typing.final
+class PutAffinitiesRequest(_message.Message):
+    """up to 50,000 affinities; of a viewer and tag named twice, the last counts"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    VIEWER_IDS_FIELD_NUMBER: _builtins.int
+    TAG_IDX_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """up to 1,000: keyword:, bgm: or visual: and 1..64 characters"""
+
+    @_builtins.property
+    def viewer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """n"""
+
+    @_builtins.property
+    def tag_idx(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """n; index into tags"""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """n; 0..1, counted in tenths, rounded down; replaces what was known; under 0.1: none any more"""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        viewer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        tag_idx: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_idx", b"tag_idx", "tags", b"tags", "viewer_ids", b"viewer_ids", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAffinitiesRequest: _TypeAlias = PutAffinitiesRequest  # noqa: Y015
+
+@_typing.final
+class PutAffinitiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFFINITIES_FIELD_NUMBER: _builtins.int
+    affinities: _builtins.int
+    def __init__(
+        self,
+        *,
+        affinities: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinities", b"affinities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAffinitiesResponse: _TypeAlias = PutAffinitiesResponse  # noqa: Y015
+
+@_typing.final
 class PutLookalikeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -419,3 +503,228 @@ class EstimateReachResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EstimateReachResponse: _TypeAlias = EstimateReachResponse  # noqa: Y015
+
+@_typing.final
+class ExplainViewerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
+    TARGETING_FIELD_NUMBER: _builtins.int
+    INCLUDE_FANS_FIELD_NUMBER: _builtins.int
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CONTENT_CATEGORY_FIELD_NUMBER: _builtins.int
+    CONTENT_TAGS_FIELD_NUMBER: _builtins.int
+    viewer_id: _builtins.int
+    include_fans: _builtins.bool
+    creator_id: _builtins.int
+    """operator only: for whose campaign"""
+    placement: _builtins.int
+    """where the viewer was, as in BidRequest; 0: unknown"""
+    content_category: _builtins.int
+    @_builtins.property
+    def targeting(self) -> _campaigns_pb2.Targeting: ...
+    @_builtins.property
+    def content_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what was watched, as in BidRequest"""
+
+    def __init__(
+        self,
+        *,
+        viewer_id: _builtins.int = ...,
+        targeting: _campaigns_pb2.Targeting | None = ...,
+        include_fans: _builtins.bool = ...,
+        creator_id: _builtins.int = ...,
+        placement: _builtins.int = ...,
+        content_category: _builtins.int = ...,
+        content_tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["targeting", b"targeting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_category", b"content_category", "content_tags", b"content_tags", "creator_id", b"creator_id", "include_fans", b"include_fans", "placement", b"placement", "targeting", b"targeting", "viewer_id", b"viewer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainViewerRequest: _TypeAlias = ExplainViewerRequest  # noqa: Y015
+
+@_typing.final
+class ExplainViewerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    ENGLISH_FIELD_NUMBER: _builtins.int
+    CHINESE_FIELD_NUMBER: _builtins.int
+    matched: _builtins.bool
+    english: _builtins.str
+    """empty where the audience does not hold the viewer"""
+    chinese: _builtins.str
+    def __init__(
+        self,
+        *,
+        matched: _builtins.bool = ...,
+        english: _builtins.str = ...,
+        chinese: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chinese", b"chinese", "english", b"english", "matched", b"matched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainViewerResponse: _TypeAlias = ExplainViewerResponse  # noqa: Y015
+
+@_typing.final
+class CompareCreatorsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATOR_IDS_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    audience: Global___CreatorAudience.ValueType
+    creator_id: _builtins.int
+    """operator only: for whose campaign"""
+    @_builtins.property
+    def creator_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """1..16, none twice"""
+
+    def __init__(
+        self,
+        *,
+        creator_ids: _abc.Iterable[_builtins.int] | None = ...,
+        audience: Global___CreatorAudience.ValueType = ...,
+        creator_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "creator_id", b"creator_id", "creator_ids", b"creator_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareCreatorsRequest: _TypeAlias = CompareCreatorsRequest  # noqa: Y015
+
+@_typing.final
+class Crowd(_message.Message):
+    """How many viewers, rounded to a range that holds the number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.int
+    high: _builtins.int
+    def __init__(
+        self,
+        *,
+        low: _builtins.int = ...,
+        high: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Crowd: _TypeAlias = Crowd  # noqa: Y015
+
+@_typing.final
+class ComparedCreator(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    VIEWERS_FIELD_NUMBER: _builtins.int
+    ONLY_HERE_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    OWN_FANS_FIELD_NUMBER: _builtins.int
+    creator_id: _builtins.int
+    @_builtins.property
+    def viewers(self) -> Global___Crowd: ...
+    @_builtins.property
+    def only_here(self) -> Global___Crowd:
+        """in no other audience of the request"""
+
+    @_builtins.property
+    def reached(self) -> Global___Crowd:
+        """of them, who saw an ad of the asking creator in the last 30 days"""
+
+    @_builtins.property
+    def own_fans(self) -> Global___Crowd:
+        """of them, who follow the asking creator already"""
+
+    def __init__(
+        self,
+        *,
+        creator_id: _builtins.int = ...,
+        viewers: Global___Crowd | None = ...,
+        only_here: Global___Crowd | None = ...,
+        reached: Global___Crowd | None = ...,
+        own_fans: Global___Crowd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["only_here", b"only_here", "own_fans", b"own_fans", "reached", b"reached", "viewers", b"viewers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "only_here", b"only_here", "own_fans", b"own_fans", "reached", b"reached", "viewers", b"viewers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedCreator: _TypeAlias = ComparedCreator  # noqa: Y015
+
+@_typing.final
+class SharedViewers(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATOR_ID_FIELD_NUMBER: _builtins.int
+    OTHER_CREATOR_ID_FIELD_NUMBER: _builtins.int
+    VIEWERS_FIELD_NUMBER: _builtins.int
+    creator_id: _builtins.int
+    other_creator_id: _builtins.int
+    @_builtins.property
+    def viewers(self) -> Global___Crowd:
+        """in both"""
+
+    def __init__(
+        self,
+        *,
+        creator_id: _builtins.int = ...,
+        other_creator_id: _builtins.int = ...,
+        viewers: Global___Crowd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["viewers", b"viewers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "other_creator_id", b"other_creator_id", "viewers", b"viewers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedViewers: _TypeAlias = SharedViewers  # noqa: Y015
+
+@_typing.final
+class CompareCreatorsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATORS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    TOGETHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def creators(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedCreator]:
+        """as asked for"""
+
+    @_builtins.property
+    def shared(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedViewers]:
+        """each pair once"""
+
+    @_builtins.property
+    def together(self) -> Global___ComparedCreator:
+        """all audiences as one; creator_id and only_here are not set"""
+
+    def __init__(
+        self,
+        *,
+        creators: _abc.Iterable[Global___ComparedCreator] | None = ...,
+        shared: _abc.Iterable[Global___SharedViewers] | None = ...,
+        together: Global___ComparedCreator | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["together", b"together"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creators", b"creators", "shared", b"shared", "together", b"together"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareCreatorsResponse: _TypeAlias = CompareCreatorsResponse  # noqa: Y015

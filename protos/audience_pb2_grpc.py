@@ -49,6 +49,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.PutFollowsResponse.FromString,
                 _registered_method=True)
+        self.PutAffinities = channel.unary_unary(
+                '/fanbid.v1.Audience/PutAffinities',
+                request_serializer=protos_dot_audience__pb2.PutAffinitiesRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.PutAffinitiesResponse.FromString,
+                _registered_method=True)
         self.ImportSegment = channel.unary_unary(
                 '/fanbid.v1.Audience/ImportSegment',
                 request_serializer=protos_dot_audience__pb2.ImportSegmentRequest.SerializeToString,
@@ -69,6 +74,16 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.EstimateReachResponse.FromString,
                 _registered_method=True)
+        self.ExplainViewer = channel.unary_unary(
+                '/fanbid.v1.Audience/ExplainViewer',
+                request_serializer=protos_dot_audience__pb2.ExplainViewerRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ExplainViewerResponse.FromString,
+                _registered_method=True)
+        self.CompareCreators = channel.unary_unary(
+                '/fanbid.v1.Audience/CompareCreators',
+                request_serializer=protos_dot_audience__pb2.CompareCreatorsRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.CompareCreatorsResponse.FromString,
+                _registered_method=True)
 
 
 class AudienceServicer:
@@ -88,6 +103,13 @@ class AudienceServicer:
 
     def PutFollows(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutAffinities(self, request, context):
+        """How much viewers like tags of content, for audiences of content.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -119,6 +141,20 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainViewer(self, request, context):
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareCreators(self, request, context):
+        """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AudienceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +172,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.PutFollows,
                     request_deserializer=protos_dot_audience__pb2.PutFollowsRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.PutFollowsResponse.SerializeToString,
+            ),
+            'PutAffinities': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutAffinities,
+                    request_deserializer=protos_dot_audience__pb2.PutAffinitiesRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.PutAffinitiesResponse.SerializeToString,
             ),
             'ImportSegment': grpc.unary_unary_rpc_method_handler(
                     servicer.ImportSegment,
@@ -156,6 +197,16 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.EstimateReach,
                     request_deserializer=protos_dot_audience__pb2.EstimateReachRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.EstimateReachResponse.SerializeToString,
+            ),
+            'ExplainViewer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainViewer,
+                    request_deserializer=protos_dot_audience__pb2.ExplainViewerRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ExplainViewerResponse.SerializeToString,
+            ),
+            'CompareCreators': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareCreators,
+                    request_deserializer=protos_dot_audience__pb2.CompareCreatorsRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.CompareCreatorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -239,6 +290,33 @@ class Audience:
             '/fanbid.v1.Audience/PutFollows',
             protos_dot_audience__pb2.PutFollowsRequest.SerializeToString,
             protos_dot_audience__pb2.PutFollowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutAffinities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/PutAffinities',
+            protos_dot_audience__pb2.PutAffinitiesRequest.SerializeToString,
+            protos_dot_audience__pb2.PutAffinitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -347,6 +425,60 @@ class Audience:
             '/fanbid.v1.Audience/EstimateReach',
             protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
             protos_dot_audience__pb2.EstimateReachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainViewer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ExplainViewer',
+            protos_dot_audience__pb2.ExplainViewerRequest.SerializeToString,
+            protos_dot_audience__pb2.ExplainViewerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareCreators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/CompareCreators',
+            protos_dot_audience__pb2.CompareCreatorsRequest.SerializeToString,
+            protos_dot_audience__pb2.CompareCreatorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,8 @@ class AudienceStub:
     PutViewers: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]
     PutSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]
     PutFollows: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]
+    PutAffinities: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutAffinitiesRequest, _audience_pb2.PutAffinitiesResponse]
+    """How much viewers like tags of content, for audiences of content."""
     ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
@@ -41,6 +43,10 @@ class AudienceStub:
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
+    ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+    CompareCreators: _grpc.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]
+    """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 @_typing.type_check_only
 class AudienceAsyncStub(AudienceStub):
@@ -48,6 +54,8 @@ class AudienceAsyncStub(AudienceStub):
     PutViewers: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutViewersRequest, _audience_pb2.PutViewersResponse]  # type: ignore[assignment]
     PutSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutSegmentRequest, _audience_pb2.PutSegmentResponse]  # type: ignore[assignment]
     PutFollows: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutFollowsRequest, _audience_pb2.PutFollowsResponse]  # type: ignore[assignment]
+    PutAffinities: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutAffinitiesRequest, _audience_pb2.PutAffinitiesResponse]  # type: ignore[assignment]
+    """How much viewers like tags of content, for audiences of content."""
     ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
@@ -55,6 +63,10 @@ class AudienceAsyncStub(AudienceStub):
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
+    ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+    CompareCreators: _aio.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]  # type: ignore[assignment]
+    """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 class AudienceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -77,6 +89,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.PutFollowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutFollowsResponse, _abc.Awaitable[_audience_pb2.PutFollowsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutAffinities(
+        self,
+        request: _audience_pb2.PutAffinitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.PutAffinitiesResponse, _abc.Awaitable[_audience_pb2.PutAffinitiesResponse]]:
+        """How much viewers like tags of content, for audiences of content."""
 
     @_abc_1.abstractmethod
     def ImportSegment(
@@ -108,5 +128,21 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.EstimateReachResponse, _abc.Awaitable[_audience_pb2.EstimateReachResponse]]:
         """How many known viewers an expression holds, rounded to a range."""
+
+    @_abc_1.abstractmethod
+    def ExplainViewer(
+        self,
+        request: _audience_pb2.ExplainViewerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ExplainViewerResponse, _abc.Awaitable[_audience_pb2.ExplainViewerResponse]]:
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+
+    @_abc_1.abstractmethod
+    def CompareCreators(
+        self,
+        request: _audience_pb2.CompareCreatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.CompareCreatorsResponse, _abc.Awaitable[_audience_pb2.CompareCreatorsResponse]]:
+        """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
 def add_AudienceServicer_to_server(servicer: AudienceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

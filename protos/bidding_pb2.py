@@ -24,47 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/bidding.proto\x12\tfanbid.v1\"\xa9\x02\n\nBidRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x02\x61t\x18\x02 \x01(\x0e\x32\x16.fanbid.v1.AuctionType\x12\x0c\n\x04tmax\x18\x03 \x01(\r\x12\x0b\n\x03\x63ur\x18\x04 \x01(\t\x12\x11\n\tplacement\x18\x05 \x01(\r\x12\x18\n\x10\x63ontent_category\x18\x06 \x01(\r\x12\x17\n\x0f\x62idfloor_micros\x18\x07 \x01(\x10\x12\x1b\n\x13max_bids_per_viewer\x18\x08 \x01(\r\x12\x1b\n\x13\x62locked_creator_ids\x18\t \x03(\x06\x12#\n\x07viewers\x18\n \x01(\x0b\x32\x12.fanbid.v1.Viewers\x12+\n\x0bpredictions\x18\x0b \x01(\x0b\x32\x16.fanbid.v1.Predictions\"\xb1\x01\n\x07Viewers\x12\x0b\n\x03ids\x18\x01 \x03(\x06\x12\x18\n\x10\x62idfloors_micros\x18\x02 \x03(\x10\x12\x0f\n\x07regions\x18\x03 \x03(\x07\x12\x11\n\tage_bands\x18\x04 \x03(\x07\x12\x0f\n\x07genders\x18\x05 \x03(\x07\x12\n\n\x02os\x18\x06 \x03(\x07\x12\x10\n\x08networks\x18\x07 \x03(\x07\x12\x14\n\x0c\x64\x65vice_tiers\x18\x08 \x03(\x07\x12\x16\n\x0einterest_masks\x18\t \x03(\x06\"N\n\x0bPredictions\x12\x12\n\nviewer_idx\x18\x01 \x03(\x07\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x02 \x03(\x06\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\"\xc0\x02\n\x0b\x42idResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nviewer_idx\x18\x02 \x03(\x07\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x03 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x04 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x05 \x03(\x06\x12\x15\n\rprices_micros\x18\x06 \x03(\x10\x12\x15\n\rfloors_micros\x18\x07 \x03(\x10\x12\x0e\n\x06tokens\x18\x08 \x01(\x0c\x12\x0b\n\x03nbr\x18\t \x03(\x07\x12\x16\n\x0ehold_first_seq\x18\n \x01(\x06\x12\x12\n\nhold_count\x18\x0b \x01(\x07\x12\x14\n\x0cserved_at_ms\x18\x0c \x01(\x10\x12\x15\n\rwin_notice_ms\x18\r \x01(\x07\x12\x12\n\nbilling_ms\x18\x0e \x01(\x07\x12\x18\n\x10snapshot_version\x18\x0f \x01(\x06\"\xf8\x01\n\rReportRequest\x12\r\n\x05kinds\x18\x01 \x03(\x07\x12\x0e\n\x06tokens\x18\x02 \x01(\x0c\x12\x15\n\rprices_micros\x18\x03 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x03(\x10\x12\x1e\n\x16min_bids_to_win_micros\x18\x05 \x03(\x10\x12\x14\n\x0closs_reasons\x18\x06 \x03(\x07\x12\x12\n\nviewer_ids\x18\x07 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x08 \x03(\x06\x12\x1e\n\x16\x63losed_hold_first_seqs\x18\t \x03(\x06\x12\x1a\n\x12\x63losed_hold_counts\x18\n \x03(\x07\"(\n\tRowDetail\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"b\n\x0eReportResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\x12%\n\x07\x64\x65tails\x18\x02 \x03(\x0b\x32\x14.fanbid.v1.RowDetail\x12\x17\n\x0fledger_sequence\x18\x03 \x01(\x06\"M\n\x0e\x45xplainRequest\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.fanbid.v1.BidRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\x06\"~\n\x0b\x45xplanation\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0b\n\x03nbr\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\x14\n\x0cvalue_micros\x18\x04 \x01(\x10\x12\x12\n\nbid_micros\x18\x05 \x01(\x10\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"?\n\x0f\x45xplainResponse\x12,\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x16.fanbid.v1.Explanation\"\x1f\n\x0e\x41\x64vanceRequest\x12\r\n\x05to_ms\x18\x01 \x01(\x10\"!\n\x0f\x41\x64vanceResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x10*h\n\x0b\x41uctionType\x12\x1c\n\x18\x41UCTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UCTION_TYPE_FIRST_PRICE\x10\x01\x12\x1d\n\x19\x41UCTION_TYPE_SECOND_PRICE\x10\x02*\xb6\x03\n\x0bNoBidReason\x12\x15\n\x11NO_BID_REASON_BID\x10\x00\x12$\n NO_BID_REASON_UNSUPPORTED_DEVICE\x10\x06\x12#\n\x1fNO_BID_REASON_BLOCKED_PUBLISHER\x10\x07\x12 \n\x1cNO_BID_REASON_UNMATCHED_USER\x10\x08\x12$\n NO_BID_REASON_DAILY_USER_CAP_MET\x10\t\x12\x1e\n\x19NO_BID_REASON_NO_CAMPAIGN\x10\xf4\x03\x12\x1f\n\x1aNO_BID_REASON_NOT_TARGETED\x10\xf5\x03\x12\x1e\n\x19NO_BID_REASON_BELOW_FLOOR\x10\xf6\x03\x12\x19\n\x14NO_BID_REASON_BUDGET\x10\xf7\x03\x12 \n\x1bNO_BID_REASON_FREQUENCY_CAP\x10\xf8\x03\x12\x1c\n\x17NO_BID_REASON_PACED_OUT\x10\xf9\x03\x12\x1d\n\x18NO_BID_REASON_HOLDS_FULL\x10\xfa\x03\x12\"\n\x1dNO_BID_REASON_BLOCKED_CREATOR\x10\xfb\x03*\xab\x03\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_KIND_WIN\x10\x01\x12\x19\n\x15OUTCOME_KIND_BILLABLE\x10\x02\x12\x15\n\x11OUTCOME_KIND_LOSS\x10\x03\x12\x16\n\x12OUTCOME_KIND_CLICK\x10\x04\x12\x15\n\x11OUTCOME_KIND_PLAY\x10\x05\x12\x17\n\x13OUTCOME_KIND_FOLLOW\x10\x06\x12\x1e\n\x1aOUTCOME_KIND_PROFILE_VISIT\x10\x07\x12\x1e\n\x1aOUTCOME_KIND_PRODUCT_CLICK\x10\x08\x12\x19\n\x15OUTCOME_KIND_UNFOLLOW\x10\t\x12\x15\n\x11OUTCOME_KIND_LIKE\x10\n\x12\x18\n\x14OUTCOME_KIND_COMMENT\x10\x0b\x12\x16\n\x12OUTCOME_KIND_SHARE\x10\x0c\x12\x15\n\x11OUTCOME_KIND_GIFT\x10\r\x12\x16\n\x12OUTCOME_KIND_ORDER\x10\x0e\x12\x1b\n\x17OUTCOME_KIND_LIVE_VISIT\x10\x0f*\xba\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13ROW_STATUS_ACCEPTED\x10\x01\x12\x18\n\x14ROW_STATUS_DUPLICATE\x10\x02\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x03\x12\x17\n\x13ROW_STATUS_CONFLICT\x10\x04\x12\x15\n\x11ROW_STATUS_FORGED\x10\x05\x12\x16\n\x12ROW_STATUS_INVALID\x10\x06\x32\x80\x02\n\x07\x42idding\x12\x34\n\x03\x42id\x12\x15.fanbid.v1.BidRequest\x1a\x16.fanbid.v1.BidResponse\x12>\n\tBidStream\x12\x15.fanbid.v1.BidRequest\x1a\x16.fanbid.v1.BidResponse(\x01\x30\x01\x12=\n\x06Report\x12\x18.fanbid.v1.ReportRequest\x1a\x19.fanbid.v1.ReportResponse\x12@\n\x07\x45xplain\x12\x19.fanbid.v1.ExplainRequest\x1a\x1a.fanbid.v1.ExplainResponse2N\n\nSimulation\x12@\n\x07\x41\x64vance\x12\x19.fanbid.v1.AdvanceRequest\x1a\x1a.fanbid.v1.AdvanceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/bidding.proto\x12\tfanbid.v1\"\xea\x02\n\nBidRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x02\x61t\x18\x02 \x01(\x0e\x32\x16.fanbid.v1.AuctionType\x12\x0c\n\x04tmax\x18\x03 \x01(\r\x12\x0b\n\x03\x63ur\x18\x04 \x01(\t\x12\x11\n\tplacement\x18\x05 \x01(\r\x12\x18\n\x10\x63ontent_category\x18\x06 \x01(\r\x12\x17\n\x0f\x62idfloor_micros\x18\x07 \x01(\x10\x12\x1b\n\x13max_bids_per_viewer\x18\x08 \x01(\r\x12\x1b\n\x13\x62locked_creator_ids\x18\t \x03(\x06\x12#\n\x07viewers\x18\n \x01(\x0b\x32\x12.fanbid.v1.Viewers\x12+\n\x0bpredictions\x18\x0b \x01(\x0b\x32\x16.fanbid.v1.Predictions\x12\x14\n\x0c\x63ontent_tags\x18\x0c \x03(\t\x12)\n\naffinities\x18\r \x01(\x0b\x32\x15.fanbid.v1.Affinities\"\xb1\x01\n\x07Viewers\x12\x0b\n\x03ids\x18\x01 \x03(\x06\x12\x18\n\x10\x62idfloors_micros\x18\x02 \x03(\x10\x12\x0f\n\x07regions\x18\x03 \x03(\x07\x12\x11\n\tage_bands\x18\x04 \x03(\x07\x12\x0f\n\x07genders\x18\x05 \x03(\x07\x12\n\n\x02os\x18\x06 \x03(\x07\x12\x10\n\x08networks\x18\x07 \x03(\x07\x12\x14\n\x0c\x64\x65vice_tiers\x18\x08 \x03(\x07\x12\x16\n\x0einterest_masks\x18\t \x03(\x06\"P\n\nAffinities\x12\x0c\n\x04tags\x18\x01 \x03(\t\x12\x12\n\nviewer_idx\x18\x02 \x03(\x07\x12\x0f\n\x07tag_idx\x18\x03 \x03(\x07\x12\x0f\n\x07weights\x18\x04 \x03(\x02\"N\n\x0bPredictions\x12\x12\n\nviewer_idx\x18\x01 \x03(\x07\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x02 \x03(\x06\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\"\xc0\x02\n\x0b\x42idResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nviewer_idx\x18\x02 \x03(\x07\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x03 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x04 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x05 \x03(\x06\x12\x15\n\rprices_micros\x18\x06 \x03(\x10\x12\x15\n\rfloors_micros\x18\x07 \x03(\x10\x12\x0e\n\x06tokens\x18\x08 \x01(\x0c\x12\x0b\n\x03nbr\x18\t \x03(\x07\x12\x16\n\x0ehold_first_seq\x18\n \x01(\x06\x12\x12\n\nhold_count\x18\x0b \x01(\x07\x12\x14\n\x0cserved_at_ms\x18\x0c \x01(\x10\x12\x15\n\rwin_notice_ms\x18\r \x01(\x07\x12\x12\n\nbilling_ms\x18\x0e \x01(\x07\x12\x18\n\x10snapshot_version\x18\x0f \x01(\x06\"\xf8\x01\n\rReportRequest\x12\r\n\x05kinds\x18\x01 \x03(\x07\x12\x0e\n\x06tokens\x18\x02 \x01(\x0c\x12\x15\n\rprices_micros\x18\x03 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x03(\x10\x12\x1e\n\x16min_bids_to_win_micros\x18\x05 \x03(\x10\x12\x14\n\x0closs_reasons\x18\x06 \x03(\x07\x12\x12\n\nviewer_ids\x18\x07 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x08 \x03(\x06\x12\x1e\n\x16\x63losed_hold_first_seqs\x18\t \x03(\x06\x12\x1a\n\x12\x63losed_hold_counts\x18\n \x03(\x07\"(\n\tRowDetail\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"b\n\x0eReportResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\x12%\n\x07\x64\x65tails\x18\x02 \x03(\x0b\x32\x14.fanbid.v1.RowDetail\x12\x17\n\x0fledger_sequence\x18\x03 \x01(\x06\"M\n\x0e\x45xplainRequest\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.fanbid.v1.BidRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\x06\"~\n\x0b\x45xplanation\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0b\n\x03nbr\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\x14\n\x0cvalue_micros\x18\x04 \x01(\x10\x12\x12\n\nbid_micros\x18\x05 \x01(\x10\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"?\n\x0f\x45xplainResponse\x12,\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x16.fanbid.v1.Explanation\"\x1f\n\x0e\x41\x64vanceRequest\x12\r\n\x05to_ms\x18\x01 \x01(\x10\"!\n\x0f\x41\x64vanceResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x10*h\n\x0b\x41uctionType\x12\x1c\n\x18\x41UCTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UCTION_TYPE_FIRST_PRICE\x10\x01\x12\x1d\n\x19\x41UCTION_TYPE_SECOND_PRICE\x10\x02*\xd1\x03\n\x0bNoBidReason\x12\x15\n\x11NO_BID_REASON_BID\x10\x00\x12$\n NO_BID_REASON_UNSUPPORTED_DEVICE\x10\x06\x12#\n\x1fNO_BID_REASON_BLOCKED_PUBLISHER\x10\x07\x12 \n\x1cNO_BID_REASON_UNMATCHED_USER\x10\x08\x12$\n NO_BID_REASON_DAILY_USER_CAP_MET\x10\t\x12\x1e\n\x19NO_BID_REASON_NO_CAMPAIGN\x10\xf4\x03\x12\x1f\n\x1aNO_BID_REASON_NOT_TARGETED\x10\xf5\x03\x12\x1e\n\x19NO_BID_REASON_BELOW_FLOOR\x10\xf6\x03\x12\x19\n\x14NO_BID_REASON_BUDGET\x10\xf7\x03\x12 \n\x1bNO_BID_REASON_FREQUENCY_CAP\x10\xf8\x03\x12\x1c\n\x17NO_BID_REASON_PACED_OUT\x10\xf9\x03\x12\x1d\n\x18NO_BID_REASON_HOLDS_FULL\x10\xfa\x03\x12\"\n\x1dNO_BID_REASON_BLOCKED_CREATOR\x10\xfb\x03\x12\x19\n\x14NO_BID_REASON_NO_ADS\x10\xfc\x03*\xab\x03\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_KIND_WIN\x10\x01\x12\x19\n\x15OUTCOME_KIND_BILLABLE\x10\x02\x12\x15\n\x11OUTCOME_KIND_LOSS\x10\x03\x12\x16\n\x12OUTCOME_KIND_CLICK\x10\x04\x12\x15\n\x11OUTCOME_KIND_PLAY\x10\x05\x12\x17\n\x13OUTCOME_KIND_FOLLOW\x10\x06\x12\x1e\n\x1aOUTCOME_KIND_PROFILE_VISIT\x10\x07\x12\x1e\n\x1aOUTCOME_KIND_PRODUCT_CLICK\x10\x08\x12\x19\n\x15OUTCOME_KIND_UNFOLLOW\x10\t\x12\x15\n\x11OUTCOME_KIND_LIKE\x10\n\x12\x18\n\x14OUTCOME_KIND_COMMENT\x10\x0b\x12\x16\n\x12OUTCOME_KIND_SHARE\x10\x0c\x12\x15\n\x11OUTCOME_KIND_GIFT\x10\r\x12\x16\n\x12OUTCOME_KIND_ORDER\x10\x0e\x12\x1b\n\x17OUTCOME_KIND_LIVE_VISIT\x10\x0f*\xba\x01\n\tRowStatus\x12\x1a\n\x16ROW_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13ROW_STATUS_ACCEPTED\x10\x01\x12\x18\n\x14ROW_STATUS_DUPLICATE\x10\x02\x12\x16\n\x12ROW_STATUS_EXPIRED\x10\x03\x12\x17\n\x13ROW_STATUS_CONFLICT\x10\x04\x12\x15\n\x11ROW_STATUS_FORGED\x10\x05\x12\x16\n\x12ROW_STATUS_INVALID\x10\x06\x32\x80\x02\n\x07\x42idding\x12\x34\n\x03\x42id\x12\x15.fanbid.v1.BidRequest\x1a\x16.fanbid.v1.BidResponse\x12>\n\tBidStream\x12\x15.fanbid.v1.BidRequest\x1a\x16.fanbid.v1.BidResponse(\x01\x30\x01\x12=\n\x06Report\x12\x18.fanbid.v1.ReportRequest\x1a\x19.fanbid.v1.ReportResponse\x12@\n\x07\x45xplain\x12\x19.fanbid.v1.ExplainRequest\x1a\x1a.fanbid.v1.ExplainResponse2N\n\nSimulation\x12@\n\x07\x41\x64vance\x12\x19.fanbid.v1.AdvanceRequest\x1a\x1a.fanbid.v1.AdvanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.bidding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUCTIONTYPE']._serialized_start=1651
-  _globals['_AUCTIONTYPE']._serialized_end=1755
-  _globals['_NOBIDREASON']._serialized_start=1758
-  _globals['_NOBIDREASON']._serialized_end=2196
-  _globals['_OUTCOMEKIND']._serialized_start=2199
-  _globals['_OUTCOMEKIND']._serialized_end=2626
-  _globals['_ROWSTATUS']._serialized_start=2629
-  _globals['_ROWSTATUS']._serialized_end=2815
+  _globals['_AUCTIONTYPE']._serialized_start=1798
+  _globals['_AUCTIONTYPE']._serialized_end=1902
+  _globals['_NOBIDREASON']._serialized_start=1905
+  _globals['_NOBIDREASON']._serialized_end=2370
+  _globals['_OUTCOMEKIND']._serialized_start=2373
+  _globals['_OUTCOMEKIND']._serialized_end=2800
+  _globals['_ROWSTATUS']._serialized_start=2803
+  _globals['_ROWSTATUS']._serialized_end=2989
   _globals['_BIDREQUEST']._serialized_start=36
-  _globals['_BIDREQUEST']._serialized_end=333
-  _globals['_VIEWERS']._serialized_start=336
-  _globals['_VIEWERS']._serialized_end=513
-  _globals['_PREDICTIONS']._serialized_start=515
-  _globals['_PREDICTIONS']._serialized_end=593
-  _globals['_BIDRESPONSE']._serialized_start=596
-  _globals['_BIDRESPONSE']._serialized_end=916
-  _globals['_REPORTREQUEST']._serialized_start=919
-  _globals['_REPORTREQUEST']._serialized_end=1167
-  _globals['_ROWDETAIL']._serialized_start=1169
-  _globals['_ROWDETAIL']._serialized_end=1209
-  _globals['_REPORTRESPONSE']._serialized_start=1211
-  _globals['_REPORTRESPONSE']._serialized_end=1309
-  _globals['_EXPLAINREQUEST']._serialized_start=1311
-  _globals['_EXPLAINREQUEST']._serialized_end=1388
-  _globals['_EXPLANATION']._serialized_start=1390
-  _globals['_EXPLANATION']._serialized_end=1516
-  _globals['_EXPLAINRESPONSE']._serialized_start=1518
-  _globals['_EXPLAINRESPONSE']._serialized_end=1581
-  _globals['_ADVANCEREQUEST']._serialized_start=1583
-  _globals['_ADVANCEREQUEST']._serialized_end=1614
-  _globals['_ADVANCERESPONSE']._serialized_start=1616
-  _globals['_ADVANCERESPONSE']._serialized_end=1649
-  _globals['_BIDDING']._serialized_start=2818
-  _globals['_BIDDING']._serialized_end=3074
-  _globals['_SIMULATION']._serialized_start=3076
-  _globals['_SIMULATION']._serialized_end=3154
+  _globals['_BIDREQUEST']._serialized_end=398
+  _globals['_VIEWERS']._serialized_start=401
+  _globals['_VIEWERS']._serialized_end=578
+  _globals['_AFFINITIES']._serialized_start=580
+  _globals['_AFFINITIES']._serialized_end=660
+  _globals['_PREDICTIONS']._serialized_start=662
+  _globals['_PREDICTIONS']._serialized_end=740
+  _globals['_BIDRESPONSE']._serialized_start=743
+  _globals['_BIDRESPONSE']._serialized_end=1063
+  _globals['_REPORTREQUEST']._serialized_start=1066
+  _globals['_REPORTREQUEST']._serialized_end=1314
+  _globals['_ROWDETAIL']._serialized_start=1316
+  _globals['_ROWDETAIL']._serialized_end=1356
+  _globals['_REPORTRESPONSE']._serialized_start=1358
+  _globals['_REPORTRESPONSE']._serialized_end=1456
+  _globals['_EXPLAINREQUEST']._serialized_start=1458
+  _globals['_EXPLAINREQUEST']._serialized_end=1535
+  _globals['_EXPLANATION']._serialized_start=1537
+  _globals['_EXPLANATION']._serialized_end=1663
+  _globals['_EXPLAINRESPONSE']._serialized_start=1665
+  _globals['_EXPLAINRESPONSE']._serialized_end=1728
+  _globals['_ADVANCEREQUEST']._serialized_start=1730
+  _globals['_ADVANCEREQUEST']._serialized_end=1761
+  _globals['_ADVANCERESPONSE']._serialized_start=1763
+  _globals['_ADVANCERESPONSE']._serialized_end=1796
+  _globals['_BIDDING']._serialized_start=2992
+  _globals['_BIDDING']._serialized_end=3248
+  _globals['_SIMULATION']._serialized_start=3250
+  _globals['_SIMULATION']._serialized_end=3328
 # @@protoc_insertion_point(module_scope)

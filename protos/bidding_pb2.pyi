@@ -74,6 +74,8 @@ class _NoBidReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoBidReas
     """too many unanswered bids on this server"""
     NO_BID_REASON_BLOCKED_CREATOR: _NoBidReason.ValueType  # 507
     """every creator that would bid is blocked by the request"""
+    NO_BID_REASON_NO_ADS: _NoBidReason.ValueType  # 508
+    """the viewer bought "no ads": is in the segment members:no-ads"""
 
 class NoBidReason(_NoBidReason, metaclass=_NoBidReasonEnumTypeWrapper):
     """0..99 are OpenRTB 2.6 no-bid reasons with their meaning; 500 and up are fanbid's."""
@@ -103,6 +105,8 @@ NO_BID_REASON_HOLDS_FULL: NoBidReason.ValueType  # 506
 """too many unanswered bids on this server"""
 NO_BID_REASON_BLOCKED_CREATOR: NoBidReason.ValueType  # 507
 """every creator that would bid is blocked by the request"""
+NO_BID_REASON_NO_ADS: NoBidReason.ValueType  # 508
+"""the viewer bought "no ads": is in the segment members:no-ads"""
 Global___NoBidReason: _TypeAlias = NoBidReason  # noqa: Y015
 
 class _OutcomeKind:
@@ -211,6 +215,8 @@ class BidRequest(_message.Message):
     BLOCKED_CREATOR_IDS_FIELD_NUMBER: _builtins.int
     VIEWERS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
+    CONTENT_TAGS_FIELD_NUMBER: _builtins.int
+    AFFINITIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 64 bytes, echoed"""
     at: Global___AuctionType.ValueType
@@ -234,6 +240,12 @@ class BidRequest(_message.Message):
     def viewers(self) -> Global___Viewers: ...
     @_builtins.property
     def predictions(self) -> Global___Predictions: ...
+    @_builtins.property
+    def content_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at most 32, of the video that is watched, such as "keyword:dance", "bgm:...", "visual:..."; for this request each viewer likes them fully"""
+
+    @_builtins.property
+    def affinities(self) -> Global___Affinities: ...
     def __init__(
         self,
         *,
@@ -248,10 +260,12 @@ class BidRequest(_message.Message):
         blocked_creator_ids: _abc.Iterable[_builtins.int] | None = ...,
         viewers: Global___Viewers | None = ...,
         predictions: Global___Predictions | None = ...,
+        content_tags: _abc.Iterable[_builtins.str] | None = ...,
+        affinities: Global___Affinities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions", "viewers", b"viewers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["affinities", b"affinities", "predictions", b"predictions", "viewers", b"viewers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "bidfloor_micros", b"bidfloor_micros", "blocked_creator_ids", b"blocked_creator_ids", "content_category", b"content_category", "cur", b"cur", "id", b"id", "max_bids_per_viewer", b"max_bids_per_viewer", "placement", b"placement", "predictions", b"predictions", "tmax", b"tmax", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinities", b"affinities", "at", b"at", "bidfloor_micros", b"bidfloor_micros", "blocked_creator_ids", b"blocked_creator_ids", "content_category", b"content_category", "content_tags", b"content_tags", "cur", b"cur", "id", b"id", "max_bids_per_viewer", b"max_bids_per_viewer", "placement", b"placement", "predictions", b"predictions", "tmax", b"tmax", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,6 +340,48 @@ class Viewers(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Viewers: _TypeAlias = Viewers  # noqa: Y015
+
+@_typing.final
+class Affinities(_message.Message):
+    """How much viewers like tags of content; beside what the engine knows, for this request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    VIEWER_IDX_FIELD_NUMBER: _builtins.int
+    TAG_IDX_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at most 256, such as "keyword:dance" """
+
+    @_builtins.property
+    def viewer_idx(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """m, up to 20,000; index into Viewers"""
+
+    @_builtins.property
+    def tag_idx(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """m; index into tags"""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """m; 0..1, counted in tenths, rounded down"""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        viewer_idx: _abc.Iterable[_builtins.int] | None = ...,
+        tag_idx: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag_idx", b"tag_idx", "tags", b"tags", "viewer_idx", b"viewer_idx", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Affinities: _TypeAlias = Affinities  # noqa: Y015
 
 @_typing.final
 class Predictions(_message.Message):

@@ -265,6 +265,76 @@ class Targeting(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ViewersOf(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CREATOR_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def creator_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            creator_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_ids", b"creator_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LiveVisitorsOf(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CREATOR_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def creator_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            creator_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_ids", b"creator_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Content(_message.Message):
+        """Any of these tags, 1..16 in all, each 1..64 characters: who likes one at least so much (Audience.PutAffinities, or the
+        request's), or watches it now.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEYWORDS_FIELD_NUMBER: _builtins.int
+        BGM_FIELD_NUMBER: _builtins.int
+        VISUAL_TAGS_FIELD_NUMBER: _builtins.int
+        MIN_WEIGHT_PERCENT_FIELD_NUMBER: _builtins.int
+        min_weight_percent: _builtins.int
+        """10, 20, .. 100; 0: 50"""
+        @_builtins.property
+        def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def bgm(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        @_builtins.property
+        def visual_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            keywords: _abc.Iterable[_builtins.str] | None = ...,
+            bgm: _abc.Iterable[_builtins.str] | None = ...,
+            visual_tags: _abc.Iterable[_builtins.str] | None = ...,
+            min_weight_percent: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bgm", b"bgm", "keywords", b"keywords", "min_weight_percent", b"min_weight_percent", "visual_tags", b"visual_tags"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ALL_FIELD_NUMBER: _builtins.int
     ANY_FIELD_NUMBER: _builtins.int
     NONE_FIELD_NUMBER: _builtins.int
@@ -273,6 +343,9 @@ class Targeting(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     FANS_OF_FIELD_NUMBER: _builtins.int
     FRIENDS_OF_FANS_FIELD_NUMBER: _builtins.int
+    VIEWERS_OF_FIELD_NUMBER: _builtins.int
+    LIVE_VISITORS_OF_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     friends_of_fans: _builtins.bool
     """laotie: follows someone who follows the campaign's creator, or is followed by one"""
     @_builtins.property
@@ -291,6 +364,12 @@ class Targeting(_message.Message):
     def segment(self) -> Global___Targeting.Segment: ...
     @_builtins.property
     def fans_of(self) -> Global___Targeting.FansOf: ...
+    @_builtins.property
+    def viewers_of(self) -> Global___Targeting.ViewersOf: ...
+    @_builtins.property
+    def live_visitors_of(self) -> Global___Targeting.LiveVisitorsOf: ...
+    @_builtins.property
+    def content(self) -> Global___Targeting.Content: ...
     def __init__(
         self,
         *,
@@ -302,12 +381,15 @@ class Targeting(_message.Message):
         segment: Global___Targeting.Segment | None = ...,
         fans_of: Global___Targeting.FansOf | None = ...,
         friends_of_fans: _builtins.bool = ...,
+        viewers_of: Global___Targeting.ViewersOf | None = ...,
+        live_visitors_of: Global___Targeting.LiveVisitorsOf | None = ...,
+        content: Global___Targeting.Content | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "node", b"node", "none", b"none", "segment", b"segment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "node", b"node", "none", b"none", "segment", b"segment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans"]  # noqa: Y015
+    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of", "content"]  # noqa: Y015
     _WhichOneofArgType_node: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_node) -> _WhichOneofReturnType_node | None: ...
 
@@ -358,7 +440,7 @@ class Campaign(_message.Message):
     zone: _builtins.str
     """IANA name; fixed at creation; budget days are its local days"""
     include_fans: _builtins.bool
-    """false: the creator's present fans are excluded"""
+    """false: the creator's present fans and paying members (segment members:CREATOR) are excluded"""
     frequency_cap_per_day: _builtins.int
     """impressions of this creator per viewer and day; 0: the deployment's default; at most 100"""
     status: Global___CampaignStatus.ValueType

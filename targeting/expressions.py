@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any as AnyValue
 
-from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
+from targeting.attributes import CARDINALITIES, Dimension
+from targeting.content import segments_from
 
 MAX_NODES = 64
 MAX_DEPTH = 8
 MAX_CODES = 256
 MAX_CREATORS = 16
+MAX_TAGS = 16
 MAX_CLAUSES = 64
 MAX_CREATOR_ID = 2**64 - 1
 INTEREST_PREFIX = "interest:"
+NO_ADS_SEGMENT = "members:no-ads"
+"""Viewers who bought "no ads": the auction sells none of their slots, whatever a campaign wants."""
 _SEGMENT_NAME = re.compile(r"[a-z0-9:_.-]{1,64}")
 
 
@@ -72,13 +74,47 @@ class FansOf:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewersOf:
+    """Who played a video of at least one of these creators in the last 30 days."""
+
+    creator_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVisitorsOf:
+    """Who was in the live room of at least one of these creators in the last 30 days."""
+
+    creator_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Viewers who like at least one of these tags (see `targeting.content`) so much, or watch one now.
+
+    Attributes:
+        tags: such as "keyword:dance".
+        min_tenths: least affinity, 1..10 tenths.
+    """
+
+    tags: tuple[str, ...]
+    min_tenths: int
+
+
+@dataclass(frozen=True, slots=True)
 class FriendsOfFans:
     """Laotie: viewers who follow a fan of the campaign's creator or are followed by one, and are no fans themselves."""
 
 
-Expression = All | Any | Not | Attribute | Interests | Segment | FansOf | FriendsOfFans
+OfCreators = FansOf | ViewersOf | LiveVisitorsOf
+Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
 
 EVERYBODY = All(())
+CREATOR_NODES: Mapping[type[OfCreators], str] = {
+    FansOf: "fans_of",
+    ViewersOf: "viewers_of",
+    LiveVisitorsOf: "live_visitors_of",
+}
+"""What a node is called on the wire and where it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +154,45 @@ def fans_segment(creator_id: int) -> str:
     return f"fans:{creator_id}"
 
 
+def viewers_segment(creator_id: int) -> str:
+    """Name of the segment of who played a creator's videos lately."""
+    return f"viewers:{creator_id}"
+
+
+def live_segment(creator_id: int) -> str:
+    """Name of the segment of who was in a creator's live room lately."""
+    return f"live:{creator_id}"
+
+
+def segments_of(node: OfCreators) -> frozenset[str]:
+    """The segments of which the node wants any."""
+    named = {FansOf: fans_segment, ViewersOf: viewers_segment, LiveVisitorsOf: live_segment}[type(node)]
+    return frozenset(map(named, node.creator_ids))
+
+
+def named_creators(expression: Expression) -> frozenset[int]:
+    """The creators whose segments the expression asks for by their ids."""
+    match expression:
+        case All(of=of) | Any(of=of):
+            return frozenset().union(*map(named_creators, of))
+        case Not(of=part):
+            return named_creators(part)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            return frozenset(expression.creator_ids)
+        case _:
+            return frozenset()
+
+
+def members_segment(creator_id: int) -> str:
+    """Name of the segment of a creator's paying members."""
+    return f"members:{creator_id}"
+
+
+def own_segments(creator_id: int) -> frozenset[str]:
+    """Whom a campaign leaves out unless it includes fans: the creator's fans and paying members."""
+    return frozenset({fans_segment(creator_id), members_segment(creator_id)})
+
+
 def laotie_segment(creator_id: int) -> str:
     """Name of the segment of a creator's friends of fans."""
     return f"laotie:{creator_id}"
@@ -139,21 +214,6 @@ def check_segment_name(name: str) -> str:
     return name
 
 
-def validate(expression: Expression) -> Expression:
-    """Check sizes, codes and names; answers with the expression.
-
-    Raises:
-        ValueError: names the path of the node, its value and the range.
-    """
-    for count, (path, depth, node) in enumerate(_walk(expression, "targeting", 1), 1):
-        if count > MAX_NODES:
-            raise ValueError(f"targeting: more than {MAX_NODES} nodes")
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{path}: at depth {depth}; at most {MAX_DEPTH}")
-        _check_node(path, node)
-    return expression
-
-
 def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool:
     """Whether the expression holds the viewer: its meaning, in the plainest form."""
     match expression:
@@ -169,124 +229,32 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
             return any(code in facts.interests for code in codes)
         case Segment(name=name):
             return name in facts.segments
-        case FansOf(creator_ids=creator_ids):
-            return any(fans_segment(other) in facts.segments for other in creator_ids)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            return bool(segments_of(expression) & facts.segments)
+        case Content(tags=tags, min_tenths=min_tenths):
+            return bool(segments_from(tags, min_tenths) & facts.segments)
         case FriendsOfFans():
             return laotie_segment(creator_id) in facts.segments
 
 
 def compile_clauses(expression: Expression, creator_id: int, include_fans: bool) -> tuple[Clause, ...]:
-    """The audience as alternatives (disjunctive normal form), the creator's fans taken out unless they are wanted.
+    """The audience as alternatives (disjunctive normal form), without the creator's fans and paying members unless they
+    are wanted.
 
     An audience that can hold nobody has none.
 
     Args:
-        expression: one that `validate` takes.
+        expression: one that `targeting.validation.validate` takes.
         creator_id: the campaign's creator.
-        include_fans: whether the creator's present fans may see the campaign.
+        include_fans: whether the creator's present fans and paying members may see the campaign.
 
     Raises:
         ValueError: it takes more than MAX_CLAUSES alternatives.
     """
-    excluded = frozenset() if include_fans else frozenset({fans_segment(creator_id)})
+    excluded = frozenset() if include_fans else own_segments(creator_id)
     found = _alternatives(expression, creator_id, positive=True)
     clauses = [_tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found]
     return tuple(_once(clause for clause in clauses if not _is_empty(clause)))
-
-
-def to_json(expression: Expression) -> dict[str, AnyValue]:
-    """The expression as plain JSON values."""
-    match expression:
-        case All(of=of):
-            return {"all": [to_json(part) for part in of]}
-        case Any(of=of):
-            return {"any": [to_json(part) for part in of]}
-        case Not(of=of):
-            return {"not": to_json(of)}
-        case Attribute(dimension=dimension, codes=codes):
-            return {"attribute": dimension.name.lower(), "codes": list(codes)}
-        case Interests(codes=codes):
-            return {"interests": list(codes)}
-        case Segment(name=name):
-            return {"segment": name}
-        case FansOf(creator_ids=creator_ids):
-            return {"fans_of": [str(creator_id) for creator_id in creator_ids]}
-        case FriendsOfFans():
-            return {"friends_of_fans": True}
-
-
-def from_json(value: AnyValue) -> Expression:
-    """What `to_json` gave.
-
-    Raises:
-        ValueError: it is no expression.
-    """
-    try:
-        return _from_json(value)
-    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise ValueError(f"targeting: {reprlib.repr(value)[:80]} is no audience") from None
-
-
-def _from_json(value: Mapping[str, AnyValue]) -> Expression:
-    if "all" in value:
-        return All(tuple(_from_json(part) for part in value["all"]))
-    if "any" in value:
-        return Any(tuple(_from_json(part) for part in value["any"]))
-    if "not" in value:
-        return Not(_from_json(value["not"]))
-    if "attribute" in value:
-        return Attribute(Dimension[value["attribute"].upper()], tuple(int(code) for code in value["codes"]))
-    if "interests" in value:
-        return Interests(tuple(int(code) for code in value["interests"]))
-    if "segment" in value:
-        return Segment(value["segment"])
-    if "fans_of" in value:
-        return FansOf(tuple(int(creator_id) for creator_id in value["fans_of"]))
-    if value["friends_of_fans"] is True:
-        return FriendsOfFans()
-    raise KeyError("friends_of_fans")
-
-
-def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, Expression]]:
-    yield path, depth, node
-    if depth > MAX_DEPTH:
-        return
-    match node:
-        case All(of=of) | Any(of=of):
-            name = "all" if isinstance(node, All) else "any"
-            for i, part in enumerate(of):
-                yield from _walk(part, f"{path}.{name}.of[{i}]", depth + 1)
-        case Not(of=part):
-            yield from _walk(part, f"{path}.none", depth + 1)
-
-
-def _check_node(path: str, node: Expression) -> None:
-    match node:
-        case Any(of=()):
-            raise ValueError(f"{path}.any.of: empty; must hold at least one part")
-        case Attribute(dimension=dimension, codes=codes):
-            if not isinstance(dimension, Dimension):
-                raise ValueError(f"{path}.attribute.dimension {dimension!r}: not in 1..{DIMENSION_COUNT}")
-            _check_codes(f"{path}.attribute.codes", codes, MAX_CODES, 0, CARDINALITIES[dimension] - 1)
-        case Interests(codes=codes):
-            _check_codes(f"{path}.interests.codes", codes, INTEREST_COUNT, 0, INTEREST_COUNT - 1)
-        case Segment(name=name):
-            try:
-                check_segment_name(name)
-            except ValueError as refused:
-                raise ValueError(f"{path}.segment: {refused}") from None
-            if name.startswith(INTEREST_PREFIX):
-                raise ValueError(f"{path}.segment: segment_id {name!r}: interests are chosen by code, not by segment")
-        case FansOf(creator_ids=creator_ids):
-            _check_codes(f"{path}.fans_of.creator_ids", creator_ids, MAX_CREATORS, 1, MAX_CREATOR_ID)
-
-
-def _check_codes(path: str, codes: Sequence[int], most: int, low: int, high: int) -> None:
-    if not 1 <= len(codes) <= most:
-        raise ValueError(f"{path}: {len(codes)} given; must be 1 to {most}")
-    for i, code in enumerate(codes):
-        if isinstance(code, bool) or not isinstance(code, int) or not low <= code <= high:
-            raise ValueError(f"{path}[{i}] {code!r}: not in {low}..{high}")
 
 
 _TRUE = Clause({}, (), frozenset())
@@ -309,8 +277,10 @@ def _alternatives(node: Expression, creator_id: int, positive: bool) -> list[Cla
             names = frozenset(interest_segment(code) for code in codes)
         case Segment(name=name):
             names = frozenset({name})
-        case FansOf(creator_ids=creator_ids):
-            names = frozenset(fans_segment(other) for other in creator_ids)
+        case FansOf() | ViewersOf() | LiveVisitorsOf():
+            names = segments_of(node)
+        case Content(tags=tags, min_tenths=min_tenths):
+            names = segments_from(tags, min_tenths)
         case FriendsOfFans():
             names = frozenset({laotie_segment(creator_id)})
     return [Clause({}, (names,), frozenset()) if positive else Clause({}, (), names)]

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from targeting.attributes import Dimension
+from targeting.content import LEVELS, tag_segment
 from targeting.expressions import (
+    NO_ADS_SEGMENT,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
+    OfCreators,
     Segment,
     ViewerFacts,
-    fans_segment,
+    ViewersOf,
     matches,
+    own_segments,
+    segments_of,
 )
+from targeting.segment_phrases import chinese_phrase, english_phrase
 
 MAX_LISTED = 5
 """Codes, names or viewers that one reason lists; of more it says that there are more."""
@@ -41,11 +49,13 @@ class Labels:
         codes: by dimension and code.
         interests: by interest code.
         segments: by segment name.
+        lookalikes: names of the segments that were made to be like a list.
     """
 
     codes: Mapping[tuple[Dimension, int], str] = field(default_factory=dict)
     interests: Mapping[int, str] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
+    lookalikes: Set[str] = frozenset()
 
 
 NO_LABELS = Labels()
@@ -60,7 +70,7 @@ class Reason:
         holds: whether the audience wanted it to hold, or not to.
     """
 
-    condition: Attribute | Interests | Segment | FansOf | FriendsOfFans
+    condition: Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
     holds: bool
 
 
@@ -93,7 +103,8 @@ def why_matched(
         labels: what codes are called.
         through: ids of fans of the creator who are friends of the viewer, where they are known.
     """
-    if not include_fans and fans_segment(creator_id) in facts.segments:
+    left_out = frozenset() if include_fans else own_segments(creator_id)
+    if (left_out | {NO_ADS_SEGMENT}) & facts.segments:
         return None
     reasons = reasons_of(expression, facts, creator_id)
     if reasons is None:
@@ -124,6 +135,17 @@ class _English:
     separator = "; "
     everybody = "everybody is wanted"
     no_fan_yet = "does not follow the creator yet"
+    _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
+        FansOf: ("follows creator {}", "does not follow creator {}"),
+        ViewersOf: (
+            "played a video of creator {} in the last 30 days",
+            "played no video of creator {} in the last 30 days",
+        ),
+        LiveVisitorsOf: (
+            "was in the live room of creator {} in the last 30 days",
+            "was not in the live room of creator {} in the last 30 days",
+        ),
+    }
 
     def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
         self._facts = facts
@@ -142,17 +164,29 @@ class _English:
                 shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
                 names = [_labelled(code, self._labels.interests.get(code)) for code in shared]
                 return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.holds)}"
+            case Segment(name=name) if told := english_phrase(name, reason.holds, self._labels.lookalikes):
+                return told
             case Segment(name=name):
                 return f"{'' if reason.holds else 'not '}in segment {_labelled(name, self._labels.segments.get(name))}"
-            case FansOf(creator_ids=creator_ids):
-                names = _creators(creator_ids, self._facts, reason.holds)
-                return f"{'follows' if reason.holds else 'does not follow'} creator {self._listed(names, reason.holds)}"
+            case FansOf() | ViewersOf() | LiveVisitorsOf():
+                listed = self._listed(_creators(reason.condition, self._facts, reason.holds), reason.holds)
+                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+            case Content(min_tenths=least):
+                if not reason.holds:
+                    tags = [_named_tag(tag, ENGLISH_TAGS, "{} {}") for tag in reason.condition.tags]
+                    return f"no affinity of {10 * least} % or more to {self._listed(tags, False)}"
+                liked = [
+                    f"{_named_tag(tag, ENGLISH_TAGS, '{} {}')} ({10 * tenths} %)"
+                    for tag, tenths in _liked(reason.condition, self._facts)
+                ]
+                return f"likes {self._listed(liked, True)}, at least {10 * least} % is wanted"
             case FriendsOfFans():
                 if not reason.holds:
                     return "no friend of a fan of the creator"
                 if not self._through:
                     return "follows someone who follows the creator, or is followed by one"
-                return f"friend of {self._listed([str(i) for i in self._through], True)}, who follow the creator"
+                verb = "follows" if len(self._through) == 1 else "follow"
+                return f"friend of {self._listed([str(i) for i in self._through], True)}, who {verb} the creator"
 
     def _listed(self, names: Sequence[str], all_hold: bool) -> str:
         shown = list(names[:MAX_LISTED])
@@ -166,6 +200,11 @@ class _Chinese:
     separator = "；"
     everybody = "面向所有人"
     no_fan_yet = "尚未关注主播"
+    _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
+        FansOf: ("关注了主播{}", "未关注主播{}"),
+        ViewersOf: ("近30天看过主播{}的视频", "近30天没看过主播{}的视频"),
+        LiveVisitorsOf: ("近30天进过主播{}的直播间", "近30天没进过主播{}的直播间"),
+    }
     _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
 
     def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
@@ -186,12 +225,23 @@ class _Chinese:
                 names = [_labelled(code, self._labels.interests.get(code), "（{}）") for code in shared]
                 verb = "感" if reason.holds else "都不感" if len(names) > 1 else "不感"
                 return f"对{self._listed(names)}{verb}兴趣"
+            case Segment(name=name) if told := chinese_phrase(name, reason.holds, self._labels.lookalikes):
+                return told
             case Segment(name=name):
                 label = _labelled(name, self._labels.segments.get(name), "（{}）")
                 return f"{'属于' if reason.holds else '不属于'}人群包{label}"
-            case FansOf(creator_ids=creator_ids):
-                names = _creators(creator_ids, self._facts, reason.holds)
-                return f"{'关注了' if reason.holds else '未关注'}主播{self._listed(names)}"
+            case FansOf() | ViewersOf() | LiveVisitorsOf():
+                listed = self._listed(_creators(reason.condition, self._facts, reason.holds))
+                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+            case Content(min_tenths=least):
+                if not reason.holds:
+                    tags = [_named_tag(tag, CHINESE_TAGS, "{}“{}”") for tag in reason.condition.tags]
+                    return f"对{self._listed(tags)}的喜好度不到{10 * least}%"
+                liked = [
+                    f"{_named_tag(tag, CHINESE_TAGS, '{}“{}”')}（{10 * tenths}%）"
+                    for tag, tenths in _liked(reason.condition, self._facts)
+                ]
+                return f"喜欢{self._listed(liked)}，要求至少{10 * least}%"
             case FriendsOfFans():
                 if not reason.holds:
                     return "不是主播粉丝的好友"
@@ -214,6 +264,23 @@ def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") ->
     return str(code) if label is None else label + in_brackets.format(code)
 
 
-def _creators(creator_ids: Sequence[int], facts: ViewerFacts, followed: bool) -> list[str]:
-    named = [i for i in dict.fromkeys(creator_ids) if not followed or fans_segment(i) in facts.segments]
-    return [str(creator_id) for creator_id in named]
+ENGLISH_TAGS = {"keyword": "keyword", "bgm": "BGM", "visual": "visual tag"}
+CHINESE_TAGS = {"keyword": "关键词", "bgm": "背景音乐", "visual": "画面标签"}
+
+
+def _named_tag(tag: str, kinds: Mapping[str, str], form: str) -> str:
+    kind, _, text = tag.partition(":")
+    return form.format(kinds[kind], text)
+
+
+def _liked(node: Content, facts: ViewerFacts) -> list[tuple[str, int]]:
+    """The tags of the node that the viewer likes enough, and how many tenths."""
+    levels = range(LEVELS, node.min_tenths - 1, -1)
+    most = ((tag, next((at for at in levels if tag_segment(tag, at) in facts.segments), 0)) for tag in node.tags)
+    return [(tag, tenths) for tag, tenths in most if tenths]
+
+
+def _creators(node: OfCreators, facts: ViewerFacts, holds: bool) -> list[str]:
+    """The creators that the node names; where it holds, those for whom it does."""
+    named = dict.fromkeys(node.creator_ids)
+    return [str(i) for i in named if not holds or segments_of(type(node)((i,))) & facts.segments]

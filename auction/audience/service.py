@@ -11,28 +11,32 @@ import grpc
 import numpy as np
 
 from auction.audience.changes import check_change, check_date
+from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
 from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Principal, Role
-from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
-from targeting.expressions import check_segment_name, validate
+from targeting.content import LEVELS, check_tag, tag_segment
+from targeting.expressions import check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.reach.counter import ReachCounter
+from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 MAX_VIEWERS = 8_000
 MAX_SEGMENT_IDS = 100_000
 MAX_FOLLOWS = 50_000
+MAX_TAGS = 1_000
+MAX_AFFINITIES = 50_000
 _VIEWER_COLUMNS = {
     "ids": np.uint64, "bidfloors_micros": np.int64, "regions": np.uint32, "age_bands": np.uint32, "genders": np.uint32,
     "os": np.uint32, "networks": np.uint32, "device_tiers": np.uint32, "interest_masks": np.uint64,
@@ -45,6 +49,7 @@ class AudienceStores(Protocol):
     viewers: ViewerTable
     segments: SegmentStore
     follows: FollowGraph
+    visits: Visits
     journal: Journal | None
     clock: Clock
 
@@ -56,6 +61,7 @@ class Record(IntEnum):
     SEGMENT = 2
     FOLLOWS = 3
     SEGMENT_FILE = 4
+    AFFINITIES = 6
     LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
 
 
@@ -73,7 +79,7 @@ class AudienceService:
     def __init__(self, stores: AudienceStores) -> None:
         self._stores = stores
         self._changing = threading.Lock()
-        self._reach = ReachCounter(stores.viewers, stores.segments)
+        self._insights = Insights(stores)
         self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
         self.calls: dict[str, UnaryCall] = {
@@ -81,9 +87,10 @@ class AudienceService:
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
             "PutLookalike": self.put_lookalike,
-            "EstimateReach": self.estimate_reach,
+            "PutAffinities": self.put_affinities,
             "ImportSegment": self._files.import_segment,
             "ExportSegment": self._files.export_segment,
+            **self._insights.calls,
         }
 
     def replay(self) -> None:
@@ -95,8 +102,9 @@ class AudienceService:
             Record.VIEWERS: self.put_viewers,
             Record.SEGMENT: self.put_segment,
             Record.FOLLOWS: self.put_follows,
+            Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
-            Record.LOOKALIKE: lambda raw, _: self._put_members(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
         }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
@@ -132,12 +140,18 @@ class AudienceService:
             self._stores.segments.segment_idx(name)  # refused here when there are too many
             self._keep(Record.SEGMENT, raw)
             self._put_members(request)
+            if change == Change.REPLACE:
+                self._insights.lookalikes.discard(name)
         members = len(self._stores.segments.members(request.segment_id))
         return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
         rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
         self._stores.segments.put(request.segment_id, rows, Change(request.change), request.expires_at_ms)
+
+    def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
+        self._put_members(found)
+        self._insights.lookalikes.add(found.segment_id)
 
     def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
         """Replace a segment by the viewers most like the members of another; says how good such a choice is."""
@@ -156,11 +170,30 @@ class AudienceService:
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
             self._keep(Record.LOOKALIKE, found.SerializeToString())
-            self._put_members(found)
+            self._put_found(found)
         return audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,
         ).SerializeToString()  # fmt: skip
+
+    def put_affinities(self, raw: bytes, _: Principal) -> bytes:
+        """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""
+        request = parse(audience_pb2.PutAffinitiesRequest, raw)
+        _check_count("tags", len(request.tags), MAX_TAGS)
+        _check_count("viewer_ids", len(request.viewer_ids), MAX_AFFINITIES)
+        viewer_ids = np.array(request.viewer_ids, np.uint64)
+        tags = [check_tag(tag) for tag in request.tags]
+        levels = check_affinities(
+            len(tags), len(viewer_ids), np.array(request.tag_idx, np.uint32), np.array(request.weights, np.float32)
+        )
+        tag_idx = np.array(request.tag_idx, np.int64)
+        with self._changing:
+            for tag in tags:
+                for level in range(1, LEVELS + 1):
+                    self._stores.segments.segment_idx(tag_segment(tag, level))  # refused here when there are too many
+            self._keep(Record.AFFINITIES, raw)
+            put_affinities(self._stores.segments, tags, self._stores.viewers.ensure(viewer_ids), tag_idx, levels)
+        return audience_pb2.PutAffinitiesResponse(affinities=len(viewer_ids)).SerializeToString()
 
     def put_follows(self, raw: bytes, _: Principal) -> bytes:
         """Add follow edges."""
@@ -176,12 +209,3 @@ class AudienceService:
             self._keep(Record.FOLLOWS, raw)
             self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
-
-    def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:
-        """How many known viewers an expression holds, as a rounded range."""
-        request = parse(audience_pb2.EstimateReachRequest, raw)
-        creator_id = request.creator_id if principal.role == Role.OPERATOR else principal.creator_id
-        expression = targeting_from_message(request.targeting)
-        validate(expression)
-        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
-        return audience_pb2.EstimateReachResponse(low=low, high=high).SerializeToString()

@@ -63,6 +63,7 @@ class BatchColumns(NamedTuple):
         blocked_creator_ids: u8[b].
         landscape_idx: i4[n].
         at, hour, day, now_ms: auction type, local hour, cap day, instant.
+        no_ads_segment: whose members get no ad.
     """
 
     viewer_ids: np.ndarray
@@ -80,6 +81,7 @@ class BatchColumns(NamedTuple):
     hour: int
     day: int
     now_ms: int
+    no_ads_segment: int
 
 
 class ScoreColumns(NamedTuple):

@@ -29,6 +29,8 @@ from pacing.facts import (
     AuctionType,
 )
 from targeting.attributes import STORED_DIMENSION_COUNT, Dimension
+from targeting.expressions import NO_ADS_SEGMENT
+from targeting.segments.memberships import with_more
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -117,6 +119,7 @@ class BidEngine:
     ) -> None:
         self._viewers = viewers
         self._segments = segments
+        self._no_ads_segment = segments.segment_idx(NO_ADS_SEGMENT)
         self._bank = bank
         self._caps = caps
         self._keys = keys
@@ -157,6 +160,8 @@ class BidEngine:
             masks = np.where(known, table.interest_masks[safe_rows], 0).astype(np.uint64)
         hour = local_hour(now_ms, self._zone)
         segment_ptr, segments = self._segments.current.of_rows(rows)  # ahead of the snapshot: fresh follows
+        if request.brought:
+            segment_ptr, segments = self._with_brought(request, segment_ptr, segments)
         return BatchColumns(
             viewer_ids=request.viewer_ids,
             dims=dims,
@@ -173,7 +178,15 @@ class BidEngine:
             hour=hour,
             day=self._caps.day(now_ms),
             now_ms=now_ms,
+            no_ads_segment=self._no_ads_segment,
         )
+
+    def _with_brought(
+        self, request: BidBatch, segment_ptr: np.ndarray, segments: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The viewers' segments with those that the request brings, where any audience could ask for them."""
+        known = [(idx, who) for name, who in request.brought if (idx := self._segments.known_idx(name)) >= 0]
+        return with_more(segment_ptr, segments, known)
 
     def _decide(
         self, request: BidBatch, snapshot: Snapshot, batch: BatchColumns, out: ScoreColumns, now_ms: int

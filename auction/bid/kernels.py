@@ -11,6 +11,7 @@ from auction.bid.nobid import (
     NBR_BELOW_FLOOR,
     NBR_BLOCKED_CREATOR,
     NBR_FREQUENCY_CAP,
+    NBR_NO_ADS,
     NBR_NO_CAMPAIGN,
     NBR_NOT_TARGETED,
     NBR_PACED_OUT,
@@ -341,6 +342,9 @@ def score_batch(
             out.out_bids_micros[i, r] = 0
         if campaigns.campaign_ids.shape[0] == 0:
             out.out_nbr[i] = NBR_NO_CAMPAIGN
+            continue
+        if is_member(batch.segments[batch.segment_ptr[i] : batch.segment_ptr[i + 1]], batch.no_ads_segment):
+            out.out_nbr[i] = NBR_NO_ADS
             continue
         out.out_nbr[i] = 0
         _score_viewer(index, campaigns, model, landscape, caps, batch, out, i, keys, sums)

@@ -13,6 +13,7 @@ from auction.bid.nobid import (
     NBR_BID,
     NBR_BLOCKED_CREATOR,
     NBR_FREQUENCY_CAP,
+    NBR_NO_ADS,
     NBR_NO_CAMPAIGN,
     NBR_NOT_TARGETED,
     NBR_PACED_OUT,
@@ -21,7 +22,7 @@ from auction.landscape.reference import best_bid
 from auction.predictor.reference import Impression, ReferenceModel, features_of
 from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
-from targeting.expressions import Expression, ViewerFacts, fans_segment, laotie_segment, matches
+from targeting.expressions import NO_ADS_SEGMENT, Expression, ViewerFacts, laotie_segment, matches, own_segments
 
 _WORD = 2**64
 
@@ -90,8 +91,10 @@ def pair_hash(viewer_id: int, creator_id: int) -> int:
 
 
 def wants(campaign: ReferenceCampaign, viewer: ReferenceViewer) -> bool:
-    """Whether the campaign's audience holds the viewer."""
-    if not campaign.include_fans and fans_segment(campaign.creator_id) in viewer.facts.segments:
+    """Whether the campaign may have the viewer, and its audience holds them."""
+    if NO_ADS_SEGMENT in viewer.facts.segments:
+        return False
+    if not campaign.include_fans and own_segments(campaign.creator_id) & viewer.facts.segments:
         return False
     return matches(campaign.targeting, viewer.facts, campaign.creator_id)
 
@@ -160,6 +163,8 @@ def score_viewer(
     """Up to `depth` candidates for one viewer, best first, and the no-bid reason (0 where there is a candidate)."""
     if not campaigns:
         return [], NBR_NO_CAMPAIGN
+    if NO_ADS_SEGMENT in viewer.facts.segments:
+        return [], NBR_NO_ADS
     wanting = [campaign for campaign in campaigns if wants(campaign, viewer)]
     if not wanting:
         return [], NBR_NOT_TARGETED

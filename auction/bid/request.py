@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,15 +11,25 @@ from auction.bid.wire import Columns, decode
 from pacing.facts import AuctionType
 from pacing.money import MAX_PRICE_MICROS
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, STORED_DIMENSION_COUNT, Dimension
+from targeting.content import LEVELS, check_tag, tag_segment
+from targeting.segments.affinities import check_affinities
 
 MAX_VIEWERS = 1_000
 MAX_ID_BYTES = 64
 MAX_BIDS_PER_VIEWER = 3
 MAX_BLOCKED_CREATORS = 64
+MAX_CONTENT_TAGS = 32
+MAX_AFFINITY_TAGS = 256
+MAX_AFFINITIES = 20_000
 
 _ATTRIBUTE_COLUMNS = ("regions", "age_bands", "genders", "os", "networks", "device_tiers")
-_PARTS = (("viewers", "Viewers"), ("predictions", "Predictions"))
+_PARTS = (("viewers", "Viewers"), ("predictions", "Predictions"), ("affinities", "Affinities"))
 assert len(_ATTRIBUTE_COLUMNS) == STORED_DIMENSION_COUNT
+
+
+Brought = tuple[tuple[str, np.ndarray], ...]
+"""Segments by name, and the viewers (i8[k], positions in the request) who count as members for this request."""
+NOTHING_BROUGHT: Brought = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class BidBatch:
         prediction_ptr: i4[n + 1], each viewer's range in the two arrays that follow.
         prediction_campaign_ids: u8[m].
         probabilities: f4[m].
+        brought: what viewers like, by the request.
     """
 
     request_id: str
@@ -46,6 +58,7 @@ class BidBatch:
     prediction_ptr: np.ndarray
     prediction_campaign_ids: np.ndarray
     probabilities: np.ndarray
+    brought: Brought = NOTHING_BROUGHT
 
     @property
     def size(self) -> int:
@@ -138,6 +151,28 @@ def _check_pairs(viewer_idx: np.ndarray, campaign_ids: np.ndarray) -> None:
         )
 
 
+def _check_content(plain: Any, affinities: Columns, n: int) -> Brought:
+    """What the tags of the video that is watched, and the affinities of the request, add to the viewers."""
+    if not len(plain.content_tags) and not len(affinities["viewer_idx"]):
+        return NOTHING_BROUGHT
+    _check_range("content_tags count", len(plain.content_tags), 0, MAX_CONTENT_TAGS)
+    _check_range("affinities.tags count", len(affinities.plain.tags), 0, MAX_AFFINITY_TAGS)
+    _check_range("affinities.viewer_idx count", len(affinities["viewer_idx"]), 0, MAX_AFFINITIES)
+    watched, tags = [check_tag(t) for t in plain.content_tags], [check_tag(t) for t in affinities.plain.tags]
+    viewer_idx, tag_idx = affinities["viewer_idx"], affinities["tag_idx"]
+    levels = check_affinities(len(tags), len(viewer_idx), tag_idx, affinities["weights"])
+    if len(viewer_idx):
+        _check_range("affinities.viewer_idx", int(viewer_idx.max()), 0, n - 1)
+    everybody = np.arange(n, dtype=np.int64)
+    columns = [(tag_segment(tag, LEVELS), everybody) for tag in watched]
+    for key in np.unique(tag_idx.astype(np.int64) * (LEVELS + 1) + levels).tolist():
+        tag, level = divmod(key, LEVELS + 1)
+        if level:
+            who = viewer_idx[(tag_idx == tag) & (levels == level)].astype(np.int64)
+            columns.append((tag_segment(tags[tag], level), who))
+    return tuple(columns)
+
+
 def parse_bid_request(raw: bytes, currency: str) -> BidBatch:
     """Decode and check the bytes of a BidRequest.
 
@@ -182,4 +217,5 @@ def parse_bid_request(raw: bytes, currency: str) -> BidBatch:
         prediction_ptr=ptr,
         prediction_campaign_ids=campaign_ids,
         probabilities=probabilities,
+        brought=_check_content(plain, parts["affinities"], n),
     )

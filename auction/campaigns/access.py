@@ -70,6 +70,8 @@ _ROLES_OF_SERVICE = {
 _ROLES_OF_CALL = {
     "Bidding/Explain": _CREATOR_SIDE,
     "Audience/EstimateReach": _CREATOR_SIDE,
+    "Audience/CompareCreators": _CREATOR_SIDE,
+    "Audience/ExplainViewer": _CREATOR_SIDE,
 }
 
 

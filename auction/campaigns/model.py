@@ -16,7 +16,7 @@ from pacing.clocks import MS_PER_DAY
 from pacing.days import zone_of
 from pacing.facts import Goal
 from pacing.money import MAX_AMOUNT_MICROS
-from targeting import expressions
+from targeting import expressions, validation
 from targeting.expressions import EVERYBODY, Expression
 
 MAX_ID = 2**64 - 1
@@ -273,7 +273,7 @@ def _check_creatives(creatives: tuple[Creative, ...]) -> None:
 
 def _check_targeting(campaign: Campaign) -> None:
     try:
-        expressions.validate(campaign.targeting)
+        validation.validate(campaign.targeting)
         expressions.compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
     except ValueError as error:
         raise InvalidTargeting(str(error)) from None

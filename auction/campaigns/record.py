@@ -18,7 +18,7 @@ from typing import Any
 
 from auction.campaigns.model import BidMode, Campaign, CampaignStatus, Creative, check_int, validate
 from pacing.facts import Goal
-from targeting import expressions
+from targeting import expression_json
 
 STORED_FIELDS = (
     "creator_id",
@@ -71,7 +71,7 @@ def columns_of(campaign: Campaign) -> dict[str, object]:
         "bid_mode": int(campaign.bid_mode),
         "include_fans": int(campaign.include_fans),
         "creatives": json.dumps(creatives, ensure_ascii=False),
-        "targeting": json.dumps(expressions.to_json(campaign.targeting)),
+        "targeting": json.dumps(expression_json.to_json(campaign.targeting)),
     }
 
 
@@ -90,7 +90,7 @@ def campaign_of(campaign_id: int, columns: Mapping[str, Any]) -> Campaign:
         "bid_mode": BidMode(fields["bid_mode"]),
         "include_fans": bool(fields["include_fans"]),
         "creatives": tuple(Creative(*creative) for creative in json.loads(str(fields["creatives"]))),
-        "targeting": expressions.from_json(json.loads(str(fields["targeting"]))),
+        "targeting": expression_json.from_json(json.loads(str(fields["targeting"]))),
     }
     return Campaign(**fields)
 

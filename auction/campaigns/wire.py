@@ -13,23 +13,27 @@ from typing import TypeVar
 import numpy as np
 
 from auction.campaigns.desk import LiveFigures
-from auction.campaigns.model import EDITABLE_FIELDS, BidMode, Campaign, Creative, InvalidField
+from auction.campaigns.model import EDITABLE_FIELDS, BidMode, Campaign, Creative, InvalidField, InvalidTargeting
 from auction.campaigns.report import BookedFigures, Figures
 from pacing.facts import Goal
 from pacing.ledger.statement import StatementPage
 from protos import campaigns_pb2 as pb
 from targeting.attributes import Dimension
+from targeting.content import check_tag
 from targeting.expressions import (
     EVERYBODY,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
+    ViewersOf,
 )
 
 MAX_TARGETING_DEPTH = 8
@@ -121,7 +125,7 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
 
     Raises:
         InvalidField: a node that means nothing, or nodes nested too deep. Sizes and codes are checked by
-            `targeting.expressions.validate`.
+            `targeting.validation.validate`.
     """
     if depth > MAX_TARGETING_DEPTH:
         raise InvalidField(path, "a deeper node", f"at most {MAX_TARGETING_DEPTH} levels deep")
@@ -143,6 +147,12 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
             return Segment(message.segment.segment_id)
         case "fans_of":
             return FansOf(tuple(message.fans_of.creator_ids))
+        case "viewers_of":
+            return ViewersOf(tuple(message.viewers_of.creator_ids))
+        case "live_visitors_of":
+            return LiveVisitorsOf(tuple(message.live_visitors_of.creator_ids))
+        case "content":
+            return _content_from(message.content, f"{path}.content")
         case _:
             if not message.friends_of_fans:
                 raise InvalidField(f"{path}.friends_of_fans", False, "true, or left out")
@@ -169,6 +179,12 @@ def targeting_to_message(expression: Expression) -> pb.Targeting:
             return pb.Targeting(segment=pb.Targeting.Segment(segment_id=name))
         case FansOf(creator_ids=creator_ids):
             return pb.Targeting(fans_of=pb.Targeting.FansOf(creator_ids=creator_ids))
+        case ViewersOf(creator_ids=creator_ids):
+            return pb.Targeting(viewers_of=pb.Targeting.ViewersOf(creator_ids=creator_ids))
+        case LiveVisitorsOf(creator_ids=creator_ids):
+            return pb.Targeting(live_visitors_of=pb.Targeting.LiveVisitorsOf(creator_ids=creator_ids))
+        case Content(tags=tags, min_tenths=min_tenths):
+            return pb.Targeting(content=_content_to(tags, min_tenths))
         case _:
             return pb.Targeting(friends_of_fans=True)
 
@@ -210,6 +226,29 @@ def charges_to_message(page: StatementPage, charges: np.ndarray) -> pb.ListCharg
 
 def _figures_to_message(figures: Figures) -> pb.Figures:
     return pb.Figures(**figures._asdict())
+
+
+_TAG_FIELDS = {"keyword": "keywords", "bgm": "bgm", "visual": "visual_tags"}
+_DEFAULT_PERCENT = 50
+
+
+def _content_from(message: pb.Targeting.Content, path: str) -> Content:
+    percent = message.min_weight_percent or _DEFAULT_PERCENT
+    if percent % 10:
+        raise InvalidField(f"{path}.min_weight_percent", percent, "10, 20, .. 100")
+    try:
+        tags = [check_tag(f"{kind}:{text}") for kind, field in _TAG_FIELDS.items() for text in getattr(message, field)]
+    except ValueError as refused:
+        raise InvalidTargeting(f"{path}: {refused}") from None
+    return Content(tuple(dict.fromkeys(tags)), percent // 10)
+
+
+def _content_to(tags: Sequence[str], min_tenths: int) -> pb.Targeting.Content:
+    texts: dict[str, list[str]] = {field: [] for field in _TAG_FIELDS.values()}
+    for tag in tags:
+        kind, _, text = tag.partition(":")
+        texts[_TAG_FIELDS[kind]].append(text)
+    return pb.Targeting.Content(min_weight_percent=10 * min_tenths, **texts)
 
 
 def _nodes_from(messages: Sequence[pb.Targeting], path: str, depth: int) -> tuple[Expression, ...]:

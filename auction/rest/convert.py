@@ -74,6 +74,13 @@ def targeting_message(shape: TargetingShape) -> pb.Targeting:
         return pb.Targeting(segment=pb.Targeting.Segment(segment_id=shape.segment))
     if shape.fans_of is not None:
         return pb.Targeting(fans_of=pb.Targeting.FansOf(creator_ids=[int(i) for i in shape.fans_of]))
+    if shape.viewers_of is not None:
+        return pb.Targeting(viewers_of=pb.Targeting.ViewersOf(creator_ids=[int(i) for i in shape.viewers_of]))
+    if shape.live_visitors_of is not None:
+        ids = [int(i) for i in shape.live_visitors_of]
+        return pb.Targeting(live_visitors_of=pb.Targeting.LiveVisitorsOf(creator_ids=ids))
+    if shape.content is not None:
+        return pb.Targeting(content=pb.Targeting.Content(**shape.content.model_dump()))
     return pb.Targeting(friends_of_fans=True) if shape.friends_of_fans else pb.Targeting()
 
 
@@ -123,8 +130,12 @@ def targeting_json(targeting: pb.Targeting) -> dict[str, Any]:
             return {"interests": list(targeting.interests.codes)}
         case "segment":
             return {"segment": targeting.segment.segment_id}
-        case "fans_of":
-            return {"fans_of": [str(i) for i in targeting.fans_of.creator_ids]}
+        case "fans_of" | "viewers_of" | "live_visitors_of" as node:
+            return {node: [str(i) for i in getattr(targeting, node).creator_ids]}
+        case "content":
+            of = targeting.content
+            tags = {"keywords": list(of.keywords), "bgm": list(of.bgm), "visual_tags": list(of.visual_tags)}
+            return {"content": tags | {"min_weight_percent": of.min_weight_percent}}
         case _:
             return {"friends_of_fans": True}
 

@@ -36,7 +36,8 @@ from protos.rpc.tls import ClientTls
 
 CALL_TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 1.0
-_SERVICE = "/fanbid.v1.Campaigns"
+_PACKAGE = "/fanbid.v1"
+_SERVICE = f"{_PACKAGE}.Campaigns"
 
 CampaignId = Annotated[Id, Path()]
 NoBody = Annotated[NoFields | None, Body()]
@@ -62,16 +63,24 @@ class Engine:
         """Hang up."""
         await self._channel.close()
 
-    async def call(self, request: Request, name: str, message: Any, response_class: Any) -> Any:
-        """One unary call of `Campaigns` on behalf of `request`.
+    async def call(
+        self,
+        request: Request,
+        name: str,
+        message: Any,
+        response_class: Any,
+        service: str = "Campaigns",
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Any:
+        """One unary call on behalf of `request`.
 
         Raises:
             grpc.aio.AioRpcError: as the engine answered.
         """
         method = self._channel.unary_unary(
-            f"{_SERVICE}/{name}", type(message).SerializeToString, response_class.FromString
+            f"{_PACKAGE}.{service}/{name}", type(message).SerializeToString, response_class.FromString
         )
-        return await method(message, timeout=CALL_TIMEOUT_S, metadata=_token_of(request))
+        return await method(message, timeout=timeout_s, metadata=_token_of(request))
 
     def watch(self, request: Request, message: pb.WatchReportRequest) -> Any:
         """An open stream of reports on behalf of `request`."""

@@ -83,6 +83,18 @@ class AttributeShape(Strict):
     codes: Annotated[list[Annotated[int, Field(ge=0, le=511)]], Field(min_length=1, max_length=256)]
 
 
+TagText = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ContentShape(Strict):
+    """Who likes any of these tags of content at least so much, or watches one now. 1 to 16 tags in all."""
+
+    keywords: Annotated[list[TagText], Field(max_length=16)] = []
+    bgm: Annotated[list[TagText], Field(max_length=16)] = []
+    visual_tags: Annotated[list[TagText], Field(max_length=16)] = []
+    min_weight_percent: Annotated[int, Field(ge=10, le=100, multiple_of=10, description="least affinity")] = 50
+
+
 class TargetingShape(Strict):
     """An audience: one of these nodes, or `{}` for everybody. At most 64 nodes, 8 levels deep."""
 
@@ -95,6 +107,13 @@ class TargetingShape(Strict):
     ] = None
     segment: Annotated[str | None, Field(pattern=SEGMENT_PATTERN)] = None
     fans_of: Annotated[list[Id] | None, Field(min_length=1, max_length=16, description="any of these creators")] = None
+    viewers_of: Annotated[
+        list[Id] | None, Field(min_length=1, max_length=16, description="played a video of any in the last 30 days")
+    ] = None
+    live_visitors_of: Annotated[
+        list[Id] | None, Field(min_length=1, max_length=16, description="was in any's live room in the last 30 days")
+    ] = None
+    content: ContentShape | None = None
     friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
 
     @model_validator(mode="after")

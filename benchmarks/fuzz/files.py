@@ -42,7 +42,7 @@ from pacing.ledger.anchor import Mark, read_mark
 from pacing.ledger.errors import LedgerDamaged
 from pacing.ledger.log import Ledger
 from pacing.ledger.owners import OWN, Positions
-from targeting.expressions import from_json
+from targeting.expression_json import from_json
 
 _FILE_SHARE = 40
 """Of this many inputs one is a file's: opening one takes that much longer than reading a message."""

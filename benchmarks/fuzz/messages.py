@@ -34,8 +34,10 @@ from fanbridge.service.validation import InvalidRequest
 from pacing.clocks import MS_PER_DAY, VirtualClock
 from protos import audience_pb2, bidding_pb2, campaigns_pb2, fans_pb2
 from protos.rpc.refusals import Refused
-from targeting.expressions import compile_clauses, from_json, to_json, validate
+from targeting.expression_json import from_json, to_json
+from targeting.expressions import compile_clauses
 from targeting.segments.portable import bitmap_from_bytes
+from targeting.validation import validate
 
 _COLUMNED = (
     ("BidRequest", (("viewers", "Viewers"), ("predictions", "Predictions"))),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from targeting.attributes import STORED_DIMENSION_COUNT
-from targeting.expressions import INTEREST_PREFIX, Clause, Expression, compile_clauses
+from targeting.expressions import INTEREST_PREFIX, NO_ADS_SEGMENT, Clause, Expression, compile_clauses
 from targeting.reach.exact import count_exactly
 from targeting.reach.sample import Sample, TooManySegments
 from targeting.segments.store import SegmentStore
@@ -57,14 +57,15 @@ class ReachCounter:
     def count(self, expression: Expression, creator_id: int, include_fans: bool) -> Reach:
         """How many viewers the audience holds in some context.
 
-        What a request brings (content category, placement) is taken to suit: reach is about viewers. Segments that
-        nobody is in are not made known by being asked for.
+        What a request brings (content category, placement) is taken to suit: reach is about viewers. Those who bought
+        "no ads" are not counted. Segments that nobody is in are not made known by being asked for.
 
         Raises:
             ValueError: the audience is too complex.
         """
         compiled = compile_clauses(expression, creator_id, include_fans)
-        clauses = [known for clause in compiled if (known := _known(clause, self._segments))]
+        sold = [replace(clause, excluded=clause.excluded | {NO_ADS_SEGMENT}) for clause in compiled]
+        clauses = [known for clause in sold if (known := _known(clause, self._segments))]
         if clauses and self._viewers.size >= SAMPLED_FROM:
             estimated = self._estimated(clauses)
             if estimated.count >= EXACT_BELOW:

@@ -107,6 +107,20 @@ def patched(base: Memberships, before: Mapping[int, BitMap], after: Mapping[int,
     return replace(unpatched, patch=_changed_lists(unpatched, np.sort(np.concatenate(changes))))
 
 
+def with_more(
+    ptr: np.ndarray, segments: np.ndarray, more: Sequence[tuple[int, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of n viewers (`ptr`, `segments`, as `of_rows` gives) with a segment more for some (positions, i8[k])."""
+    keys = [(who.astype(np.uint64) << np.uint64(32)) | np.uint64(2 * idx + 1) for idx, who in more]
+    if not keys:
+        return ptr, segments
+    changes = np.unique(np.concatenate(keys))
+    n = len(ptr) - 1
+    out_ptr, found = np.empty(n + 1, np.int64), np.empty(len(segments) + len(changes), np.uint32)
+    merge_changes(np.arange(n, dtype=np.int64), ptr, segments, changes, out_ptr, found)
+    return out_ptr, found[: out_ptr[-1]]
+
+
 def freshened(memberships: Memberships, changes: np.ndarray) -> Memberships:
     """Memberships with these changes (u8[m], as `merge_changes` wants them) laid over base and patch."""
     settled = replace(memberships, fresh=NO_LISTS)

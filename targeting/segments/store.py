@@ -87,6 +87,10 @@ class SegmentStore:
         with self._lock:
             return self._idx_for(name)
 
+    def known_idx(self, name: str) -> int:
+        """The segment's number; -1 if there is none of this name."""
+        return self._idx_of.get(name, -1)
+
     def put(self, name: str, rows: np.ndarray, change: int, expires_at_ms: int = NEVER_MS) -> int:
         """Change a segment's members.
 

@@ -11,7 +11,7 @@ import pytest
 from pacing.facts import OutcomeKind
 from tests.auction.bid.engines import Engine, tokens_of
 
-SAVED = ("attribution.state", "follows.state", "learner.npz", "report.npz", "progress.json")
+SAVED = ("attribution.state", "follows.state", "learner.npz", "report.npz", "progress.json", "visits.state")
 OURS = SAVED[:2]
 
 

@@ -21,6 +21,7 @@ from targeting.match.kernels import match_viewer
 from targeting.match.reference import matching_campaigns
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 NOW_MS = 1_772_467_200_000
 AUDIENCES: tuple[Expression, ...] = (
@@ -58,7 +59,7 @@ class World:
         self.ledger = Ledger(None)
         viewers, self.segments = ViewerTable(), SegmentStore()
         self.bank = Bank(self.ledger, self.clock)
-        self.registry = Registry(self.bank, FollowGraph(viewers, self.segments))
+        self.registry = Registry(self.bank, FollowGraph(viewers, self.segments), Visits(viewers, self.segments))
         self.roster = Roster(self.registry, self.segments.segment_idx, self.bank.slot_of)
 
     def check(self, campaigns: dict[int, Campaign]) -> None:

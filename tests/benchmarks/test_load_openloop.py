@@ -15,7 +15,8 @@ from benchmarks.load import LoadSettings, configure, settings_from
 from benchmarks.openloop import LoadTarget, cpu_seconds
 from benchmarks.workload import draw_bid_requests, draw_targetings, make_audience, targeting_message, viewers_message
 from protos import bidding_pb2
-from targeting.expressions import Attribute, FansOf, compile_clauses, validate
+from targeting.expressions import Attribute, FansOf, compile_clauses
+from targeting.validation import validate
 
 
 class StallingServer:

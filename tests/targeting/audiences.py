@@ -5,24 +5,37 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, Dimension
+from targeting.content import tag_segment
 from targeting.expressions import (
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
     ViewerFacts,
+    ViewersOf,
     fans_segment,
     laotie_segment,
+    live_segment,
+    members_segment,
+    viewers_segment,
 )
 
 CREATORS = (1, 2, 2**64 - 1)
 SEGMENTS = ("vip", "tier:active:1", "a", "b", "c")
-NAMES = (*SEGMENTS, *(fans_segment(c) for c in CREATORS), *(laotie_segment(c) for c in CREATORS))
+_OF_CREATORS = (fans_segment, members_segment, laotie_segment, viewers_segment, live_segment)
+TAGS = ("keyword:dance", "bgm:夜曲", "visual:sunset")
+NAMES = (
+    *SEGMENTS,
+    *(tag_segment(tag, level) for tag in TAGS for level in (1, 5, 10)),
+    *(named(c) for c in CREATORS for named in _OF_CREATORS),
+)
 LIKELY_CODES = 4  # codes are drawn low, so that audiences and viewers meet
 
 
@@ -50,7 +63,12 @@ def leaves() -> st.SearchStrategy[Expression]:
         attributes(),
         st.builds(Interests, st.lists(interest_codes(), min_size=1, max_size=4).map(tuple)),
         st.builds(Segment, st.sampled_from(SEGMENTS)),
-        st.builds(FansOf, st.lists(st.sampled_from(CREATORS), min_size=1, max_size=3).map(tuple)),
+        st.sampled_from((FansOf, ViewersOf, LiveVisitorsOf)).flatmap(
+            lambda node: st.builds(node, st.lists(st.sampled_from(CREATORS), min_size=1, max_size=3).map(tuple))
+        ),
+        st.builds(
+            Content, st.lists(st.sampled_from(TAGS), min_size=1, max_size=3, unique=True).map(tuple), st.integers(1, 10)
+        ),
         st.builds(FriendsOfFans),
     )
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, Dimension
+from targeting.expression_json import from_json, to_json
 from targeting.expressions import (
     EVERYBODY,
     MAX_CLAUSES,
@@ -27,13 +28,11 @@ from targeting.expressions import (
     ViewerFacts,
     check_segment_name,
     compile_clauses,
-    fans_segment,
-    from_json,
     matches,
-    to_json,
-    validate,
+    own_segments,
 )
 from targeting.match.reference import matching_campaigns
+from targeting.validation import validate
 from tests.targeting.audiences import CREATORS, expressions, mask_of, viewers
 
 REGION = Dimension.REGION
@@ -54,7 +53,7 @@ def test_clauses_mean_what_the_expression_means(
 ) -> None:
     clauses = compile_clauses(expression, creator_id, include_fans)
     assert len(clauses) <= MAX_CLAUSES
-    wanted = include_fans or fans_segment(creator_id) not in viewer.segments
+    wanted = include_fans or not own_segments(creator_id) & viewer.segments
     found = matching_campaigns([clauses], viewer.codes, mask_of(viewer), viewer.segments)
     assert (found == [0]) is (wanted and matches(expression, viewer, creator_id))
 
@@ -217,4 +216,4 @@ def test_fans_of_their_own_creator_are_left_out_even_if_named() -> None:
     assert compile_clauses(FansOf((1,)), 1, False) == ()
     (clause,) = compile_clauses(FansOf((1, 2)), 1, False)
     assert clause.groups == (frozenset({"fans:2"}),)
-    assert clause.excluded == {"fans:1"}
+    assert clause.excluded == {"fans:1", "members:1"}

@@ -17,9 +17,9 @@ from targeting.expressions import (
     Segment,
     ViewerFacts,
     compile_clauses,
-    fans_segment,
     interest_segment,
     matches,
+    own_segments,
 )
 from targeting.reach import counter as counter_module
 from targeting.reach import sample as sample_module
@@ -67,7 +67,7 @@ CODES = st.sampled_from(range(STORED_DIMENSION_COUNT)).flatmap(
 
 def meant_of(expression: Expression, audience: list[ViewerFacts], creator_id: int, include_fans: bool) -> list[bool]:
     return [
-        matches(expression, facts, creator_id) and (include_fans or fans_segment(creator_id) not in facts.segments)
+        matches(expression, facts, creator_id) and (include_fans or not own_segments(creator_id) & facts.segments)
         for facts in audience
     ]
 

@@ -5,26 +5,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from targeting.attributes import Dimension
+from targeting.content import tag_segment
 from targeting.expressions import (
     EVERYBODY,
     All,
     Any,
     Attribute,
+    Content,
     Expression,
     FansOf,
     FriendsOfFans,
     Interests,
+    LiveVisitorsOf,
     Not,
     Segment,
     ViewerFacts,
-    fans_segment,
+    ViewersOf,
     matches,
+    own_segments,
 )
 from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
 REGION = Dimension.REGION
-VIEWER = ViewerFacts((12, 3, 0, 1, 1, 1, 1, 1), frozenset({3, 7}), frozenset({"vip", "laotie:1", "fans:9"}))
+_LIKED = (tag_segment("keyword:dance", 8), tag_segment("bgm:夜曲", 5))
+VIEWER = ViewerFacts(
+    (12, 3, 0, 1, 1, 1, 1, 1),
+    frozenset({3, 7}),
+    frozenset(
+        {
+            "vip",
+            "laotie:1",
+            "fans:9",
+            "viewers:8",
+            "tier:iron:8",
+            tag_segment("keyword:dance", 8),
+            tag_segment("bgm:夜曲", 5),
+        }
+    ),
+)
 LABELS = Labels({(REGION, 12): "Jilin"}, {3: "dance"}, {"vip": "Big spenders"})
 
 
@@ -58,9 +77,32 @@ def test_a_whole_sentence() -> None:
         (Not(Interests((5, 4, 1))), "not interested in 1, 4 or 5", "对1、4、5都不感兴趣"),
         (Not(Interests((5,))), "not interested in 5", "对5不感兴趣"),
         (Segment("vip"), "in segment vip", "属于人群包vip"),
+        (Segment("tier:iron:8"), "is an iron fan of creator 8", "是主播8的铁粉"),
+        (Not(Segment("stage:silent:8")), "is not a fan of creator 8 who fell silent", "不是主播8的沉默粉丝"),
+        (Not(Segment("tier:other:8")), "not in segment tier:other:8", "不属于人群包tier:other:8"),
         (Not(Segment("old")), "not in segment old", "不属于人群包old"),
         (FansOf((8, 9)), "follows creator 9", "关注了主播9"),
         (Not(FansOf((7, 8))), "does not follow creator 7 or 8", "未关注主播7、8"),
+        (
+            ViewersOf((8, 9)),
+            "played a video of creator 8 in the last 30 days",
+            "近30天看过主播8的视频",
+        ),
+        (
+            Not(LiveVisitorsOf((7,))),
+            "was not in the live room of creator 7 in the last 30 days",
+            "近30天没进过主播7的直播间",
+        ),
+        (
+            Content(("keyword:dance", "bgm:夜曲", "visual:sea"), 5),
+            "likes keyword dance (80 %) and BGM 夜曲 (50 %), at least 50 % is wanted",
+            "喜欢关键词“dance”（80%）、背景音乐“夜曲”（50%），要求至少50%",
+        ),
+        (
+            Not(Content(("visual:sea",), 3)),
+            "no affinity of 30 % or more to visual tag sea",
+            "对画面标签“sea”的喜好度不到30%",
+        ),
         (Not(Not(Segment("vip"))), "in segment vip", "属于人群包vip"),
     ],
 )
@@ -118,6 +160,6 @@ def test_a_sentence_for_all_who_match(
     expression: Expression, viewer: ViewerFacts, creator_id: int, include_fans: bool, language: Language
 ) -> None:
     sentence = why_matched(expression, viewer, creator_id, include_fans, language)
-    wanted = include_fans or fans_segment(creator_id) not in viewer.segments
+    wanted = include_fans or not own_segments(creator_id) & viewer.segments
     assert (sentence is not None) is (wanted and matches(expression, viewer, creator_id))
     assert sentence is None or sentence.strip()

@@ -17,12 +17,14 @@ from protos.rpc.server import RpcServer
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 
 class Stores:
     def __init__(self) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
+        self.visits = Visits(self.viewers, self.segments)
         self.journal = None
         self.clock = SystemClock()
 

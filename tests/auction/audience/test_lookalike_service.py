@@ -16,6 +16,7 @@ from protos import audience_pb2 as pb
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 OPERATOR = Principal(Role.OPERATOR, 0, 0)
 
@@ -24,6 +25,7 @@ class Stores:
     def __init__(self, journal: Journal) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
+        self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = journal
         self.clock = SystemClock()
 
@@ -57,6 +59,12 @@ def test_a_lookalike_is_a_segment_without_its_seeds_and_outlives_a_restart(store
     assert 0.0 <= answer.activity_recall <= 1.0 and 0.0 <= answer.recall <= 1.0
     members = set(stores.viewers.ids[stores.segments.rows("like")].tolist())
     assert len(members) == 60 and not members & set(seeds)
+    audience = {"segment": {"segment_id": "like"}}
+    asked = pb.EstimateReachRequest(targeting=audience).SerializeToString()
+    assert pb.EstimateReachResponse.FromString(service.calls["EstimateReach"](asked, OPERATOR)).low == 60
+    question = pb.ExplainViewerRequest(viewer_id=min(members), targeting=audience, include_fans=True)
+    why = service.calls["ExplainViewer"](question.SerializeToString(), OPERATOR)
+    assert pb.ExplainViewerResponse.FromString(why).english == "among the viewers most like the list of lookalike like"
     assert stores.journal is not None
     assert [kind for kind, _ in stores.journal.records()][-1] == Record.LOOKALIKE
     stores.journal.close()

@@ -24,7 +24,7 @@ from auction.predictor.kernels import Model, fill_campaign_keys, fill_campaign_s
 from auction.predictor.reference import ReferenceModel
 from pacing.facts import EARLIER_LEVELS, AuctionType
 from targeting.attributes import Dimension
-from targeting.expressions import EVERYBODY, Expression, compile_clauses, laotie_segment
+from targeting.expressions import EVERYBODY, NO_ADS_SEGMENT, Expression, compile_clauses, laotie_segment
 from targeting.match.index import build_index
 from targeting.segments.store import SegmentStore
 from tests.targeting.audiences import expressions, mask_of, viewers
@@ -106,7 +106,9 @@ def _viewers(
         ids_of_campaigns = [campaign.campaign_id for campaign in campaigns]
         predictions = draw(st.dictionaries(st.sampled_from(ids_of_campaigns), told)) if campaigns else {}
         floor = draw(st.sampled_from(FLOORS) | st.integers(0, 50_000))
-        found.append(ReferenceViewer(viewer_id, replace(facts, codes=tuple(codes)), floor, predictions))
+        bought = frozenset({NO_ADS_SEGMENT}) if draw(st.integers(0, 5)) == 0 else frozenset()
+        facts = replace(facts, codes=tuple(codes), segments=facts.segments | bought)
+        found.append(ReferenceViewer(viewer_id, facts, floor, predictions))
     return tuple(found)
 
 
@@ -212,6 +214,7 @@ def batch_columns(world: World, columns: CampaignColumns, segments: SegmentStore
         hour=request.hour,
         day=request.day,
         now_ms=request.now_ms,
+        no_ads_segment=segments.segment_idx(NO_ADS_SEGMENT),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from auction.audience.service import AudienceService
 from auction.campaigns.access import Access, Role
 from auction.campaigns.desk import CapsInForce, LiveFigures
 from auction.campaigns.health_service import HealthSource, no_health
@@ -19,6 +20,7 @@ from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import CampaignStore
+from auction.rpc_service import Calls
 from auction.status import refuse
 from pacing.clocks import MS_PER_HOUR, Clock, VirtualClock
 from pacing.facts import JUDGEMENT, OUTCOME, AuctionType, Goal, OutcomeKind, Verdict
@@ -26,6 +28,10 @@ from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
 from protos.rpc.health_service import Health, Note, add_health_and_reflection
 from protos.rpc.server import RpcServer
+from targeting.graph.follows import FollowGraph
+from targeting.segments.store import SegmentStore
+from targeting.viewers import ViewerTable
+from targeting.visits import Visits
 
 NOON_MS = 1_772_596_800_000  # 4 March 2026, 12:00 in Shanghai
 
@@ -131,7 +137,7 @@ class SmallDesk:
 
 @dataclass
 class SmallEngine:
-    """A running gRPC server with campaigns and nothing else."""
+    """A running gRPC server with campaigns and audiences."""
 
     address: str
     store: CampaignStore
@@ -142,10 +148,22 @@ class SmallEngine:
     service: CampaignsService
     health: Health
     notes: list[Note]
+    audience: SmallAudience
 
     def token(self, role: Role, creator_id: int = 0) -> str:
         """A new token."""
         return self.access.create_token(role, creator_id, self.clock.wall_ms())
+
+
+class SmallAudience:
+    """Nobody is known at first, and nothing is written down."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.viewers, self.segments = ViewerTable(), SegmentStore()
+        self.follows = FollowGraph(self.viewers, self.segments)
+        self.visits = Visits(self.viewers, self.segments)
+        self.journal = None
+        self.clock = clock
 
 
 @contextmanager
@@ -159,12 +177,16 @@ def small_engine(
     service = CampaignsService(store, access, desk, book, clock)
     server = RpcServer(2, refuse)
     add_campaigns(server, service, access)
+    calls = Calls(access)
+    audience = SmallAudience(clock)
+    calls.add("Audience", AudienceService(audience).calls)
+    calls.register(server)
     notes: list[Note] = []
     health = add_health_and_reflection(server, (), lambda: tuple(notes))
     address = server.bind("127.0.0.1:0")
     server.start()
     try:
-        yield SmallEngine(address, store, access, desk, book, clock, service, health, notes)
+        yield SmallEngine(address, store, access, desk, book, clock, service, health, notes, audience)
     finally:
         server.stop(0.2)
         store.close()

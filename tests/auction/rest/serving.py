@@ -10,8 +10,27 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from auction.campaigns.service_handlers import add_campaigns
 from auction.rest.app import build_app
 from auction.rest.connections import PatientProtocol
+from auction.status import refuse
+from protos.rpc.server import RpcServer
+from tests.auction.bid.engines import Engine
+
+
+@contextmanager
+def served_engine(engine: Engine) -> Iterator[str]:
+    """The shim in front of a whole engine of this process, over gRPC; gives the shim's address."""
+    server = RpcServer(2, refuse)
+    engine.services.calls.register(server)
+    add_campaigns(server, engine.services.campaigns, engine.services.access)
+    address = server.bind("127.0.0.1:0")
+    server.start()
+    try:
+        with running_shim(address) as shim:
+            yield shim
+    finally:
+        server.stop(0.2)
 
 
 @contextmanager

@@ -72,6 +72,11 @@ def test_every_route_is_described_with_its_failures(served):
         "/api/live",
         "/api/creators/{creator_id}/health",
         "/api/creators/{creator_id}/health.csv",
+        "/api/audiences/reach",
+        "/api/audiences/creators",
+        "/api/audiences/why",
+        "/api/audiences/segments/{segment_id}",
+        "/api/audiences/lookalikes",
     }
     for path, methods in paths.items():
         for operation in methods.values():

@@ -53,6 +53,9 @@ const json = (method, path, body, headers = {}) =>
     method, headers: { "Content-Type": "application/json", ...headers }, body: body && JSON.stringify(body),
   }).then((response) => response.json());
 
+/** How many viewers an audience holds: { low, high }. */
+export const estimateReach = (audience) => json("POST", "/api/audiences/reach", audience);
+
 /** Every campaign that the token may see. */
 export async function allCampaigns() {
   const found = [];

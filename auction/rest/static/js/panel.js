@@ -199,6 +199,12 @@ export function audienceText(node, isInner = false) {
   if (node.interests) return `${word("interests")}: ${names("interests", node.interests)}`;
   if (node.segment) return word("segment", { name: node.segment });
   if (node.fans_of) return word("fansOf", { ids: node.fans_of.join(", ") });
+  if (node.viewers_of) return word("viewersOf", { ids: node.viewers_of.join(", ") });
+  if (node.live_visitors_of) return word("liveOf", { ids: node.live_visitors_of.join(", ") });
+  if (node.content) {
+    const { keywords, bgm, visual_tags, min_weight_percent } = node.content;
+    return word("contentOf", { tags: [...keywords, ...bgm, ...visual_tags].join(", "), percent: min_weight_percent });
+  }
   if (node.friends_of_fans) return word("laotie");
   return word("everybody");
 }

@@ -1,7 +1,7 @@
 // The dialogs: a new campaign, a new budget, an ending.
-import { changeCampaign, createCampaign } from "./api.js";
+import { changeCampaign, createCampaign, estimateReach } from "./api.js";
 import { el } from "./dom.js";
-import { microsFromText, money, textFromMicros } from "./format.js";
+import { count, microsFromText, money, textFromMicros } from "./format.js";
 import { codesOf, nameOf } from "./vocabulary.js";
 import { word } from "./words.js";
 
@@ -92,12 +92,26 @@ function whole(form, name) {
   return Number(text);
 }
 
+const textsOf = (form, name) => form.elements[name].value.split(/[,，、]/).map((text) => text.trim()).filter(Boolean);
+
+function creatorIds(form, name) {
+  const ids = form.elements[name].value.split(/[\s,，、]+/).filter(Boolean);
+  if (ids.some((id) => !/^[1-9]\d{0,19}$/.test(id))) throw problem(word("badNumber"), name);
+  return ids;
+}
+
 function audienceOf(form) {
   const nodes = ["region", "age_band", "gender"]
     .map((dimension) => ({ attribute: { dimension, codes: chosen(form, dimension) } }))
     .filter((node) => node.attribute.codes.length);
   const interests = chosen(form, "interests");
   if (interests.length) nodes.push({ interests });
+  for (const node of ["fans_of", "viewers_of", "live_visitors_of"]) {
+    const ids = creatorIds(form, node);
+    if (ids.length) nodes.push({ [node]: ids });
+  }
+  const tags = { keywords: textsOf(form, "keywords"), bgm: textsOf(form, "bgm"), visual_tags: textsOf(form, "visual_tags") };
+  if (Object.values(tags).some((texts) => texts.length)) nodes.push({ content: tags });
   if (form.elements.laotie.checked) nodes.push({ friends_of_fans: true });
   return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
 }
@@ -124,6 +138,22 @@ function campaignOf(form, nowMs) {
 
 function chipGroup(legend, dimension, className = "chips") {
   return el("fieldset", {}, el("legend", { text: legend }), el("div", { class: className }, ...codesOf(dimension).map((code) => chip(dimension, code, nameOf(dimension, code)))));
+}
+
+/** A button that asks how many viewers the audience in the form holds. */
+function reachPart() {
+  const told = el("span", { class: "field-help", role: "status", "data-testid": "reach" });
+  const ask = async (event) => {
+    const form = event.target.closest("form");
+    try {
+      const creator = form.elements.creator.value.trim();
+      const reach = await estimateReach({ targeting: audienceOf(form), include_fans: form.elements.fans.checked, ...(creator ? { creator_id: creator } : {}) });
+      told.textContent = word("reach", { low: count(reach.low), high: count(reach.high) });
+    } catch (refused) {
+      told.textContent = refused.message || word("noAnswer");
+    }
+  };
+  return el("div", { class: "field" }, el("button", { class: "button", type: "button", text: word("reachNow"), onClick: ask, "data-testid": "reach-now" }), told);
 }
 
 function moneyPart() {
@@ -161,8 +191,11 @@ export function openNewCampaign(nowMs) {
     budget.node,
     el("fieldset", {}, el("legend", { text: word("fAudience") }), el("p", { class: "field-help", text: word("fAudienceHelp") })),
     chipGroup(word("gender"), "gender"), chipGroup(word("age_band"), "age_band"), chipGroup(word("interests"), "interests"), chipGroup(word("region"), "region", "chips regions"),
+    field("keywords", word("fKeywords"), {}, word("fTagsHelp")), field("bgm", word("fBgm")), field("visual_tags", word("fVisual")),
+    field("fans_of", word("fFansOf"), { inputmode: "numeric" }, word("fCreatorsHelp")), field("viewers_of", word("fViewersOf"), { inputmode: "numeric" }), field("live_visitors_of", word("fLiveOf"), { inputmode: "numeric" }),
     el("label", { class: "check" }, el("input", { type: "checkbox", name: "laotie" }), el("span", { text: word("fLaotie") })),
     el("label", { class: "check" }, el("input", { type: "checkbox", name: "fans" }), el("span", { text: word("fFans") })),
+    reachPart(),
     el(
       "details", {}, el("summary", { text: word("fMore") }),
       el("div", { class: "pair" }, field("zone", word("fZone"), { value: zone, list: "zones" }, word("fZoneHelp")), field("days", word("fDays"), { inputmode: "numeric" }), field("cap", word("fCap"), { inputmode: "numeric" }), field("creator", word("fCreator"), { inputmode: "numeric", hideField: true })), zones,

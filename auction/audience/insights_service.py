@@ -1,0 +1,168 @@
+"""What a creator may ask about audiences before a campaign starts: how many it reaches, and what audiences share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import grpc
+import numpy as np
+from pyroaring import BitMap
+
+from auction.campaigns.access import Principal, Role
+from auction.campaigns.wire import targeting_from_message
+from auction.rpc_service import UnaryCall
+from auction.status import Refused, parse
+from pacing.clocks import Clock
+from protos import audience_pb2 as pb
+from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
+from targeting.content import LEVELS, check_tag, tag_segment
+from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators
+from targeting.graph.follows import FollowGraph
+from targeting.reach.counter import Reach, ReachCounter
+from targeting.reach.overlap import Crowd, compare
+from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
+from targeting.segments.store import SegmentStore
+from targeting.validation import validate
+from targeting.viewers import ViewerTable
+from targeting.visits import Visit, Visits
+
+
+class InsightStores(Protocol):
+    """What is known of viewers."""
+
+    viewers: ViewerTable
+    segments: SegmentStore
+    follows: FollowGraph
+    visits: Visits
+    clock: Clock
+
+
+class Insights:
+    """Answers questions about audiences, as calls from bytes to bytes. Any thread may call.
+
+    Attributes:
+        lookalikes: names of the segments that are lookalikes, kept by who makes them.
+    """
+
+    def __init__(self, stores: InsightStores) -> None:
+        self._stores = stores
+        self.lookalikes: set[str] = set()
+        self._reach = ReachCounter(stores.viewers, stores.segments)
+        self.calls: dict[str, UnaryCall] = {
+            "EstimateReach": self.estimate_reach,
+            "CompareCreators": self.compare_creators,
+            "ExplainViewer": self.explain_viewer,
+        }
+
+    def estimate_reach(self, raw: bytes, principal: Principal) -> bytes:
+        """How many known viewers an expression holds, as a rounded range."""
+        request = parse(pb.EstimateReachRequest, raw)
+        creator_id = asking_creator(principal, request.creator_id)
+        expression = validate(targeting_from_message(request.targeting))
+        self._follow({creator_id} | named_creators(expression))
+        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
+        return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
+
+    def compare_creators(self, raw: bytes, principal: Principal) -> bytes:
+        """Overlap and saturation of the audiences of named creators, as rounded ranges."""
+        request = parse(pb.CompareCreatorsRequest, raw)
+        creator_ids = list(request.creator_ids)
+        if not 1 <= len(creator_ids) <= MAX_CREATORS:
+            raise ValueError(f"creator_ids: {len(creator_ids)} given; must be 1 to {MAX_CREATORS}")
+        if len(set(creator_ids)) < len(creator_ids) or 0 in creator_ids:
+            raise ValueError(f"creator_ids {creator_ids}: each must be given once, and not be 0")
+        asking = asking_creator(principal, request.creator_id)
+        members = self._members_of(request.audience)
+        reached = self._stores.visits.members(asking, Visit.REACHED, self._stores.clock.wall_ms())
+        found = compare([members(i) for i in creator_ids], reached, self._stores.follows.fans_of(asking))
+        answer = pb.CompareCreatorsResponse(together=self._compared(0, found.together))
+        answer.together.ClearField("only_here")
+        answer.creators.extend(map(self._compared, creator_ids, found.each))
+        for (a, b), viewers in found.shared.items():
+            answer.shared.add(
+                creator_id=creator_ids[a], other_creator_id=creator_ids[b], viewers=self._rounded(viewers)
+            )
+        return answer.SerializeToString()
+
+    def explain_viewer(self, raw: bytes, principal: Principal) -> bytes:
+        """Why an audience holds a viewer, in English and Chinese."""
+        request = parse(pb.ExplainViewerRequest, raw)
+        asking = asking_creator(principal, request.creator_id)
+        row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
+        if principal.role == Role.CREATOR and not self._was_reached(row, asking):
+            # Else a creator could find out about anybody by asking for one audience after another.
+            raise Refused(
+                grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
+            )
+        expression = validate(targeting_from_message(request.targeting))
+        facts = self._facts_of(row, request)
+        through = self._stores.follows.friends_among_fans(asking, request.viewer_id, MAX_LISTED + 1).tolist()
+        labels = Labels(lookalikes=frozenset(self.lookalikes))
+        english, chinese = (
+            why_matched(expression, facts, asking, request.include_fans, language, labels, through)
+            for language in (Language.ENGLISH, Language.CHINESE)
+        )
+        answer = pb.ExplainViewerResponse(matched=english is not None, english=english or "", chinese=chinese or "")
+        return answer.SerializeToString()
+
+    def _was_reached(self, row: int, creator_id: int) -> bool:
+        reached = self._stores.visits.members(creator_id, Visit.REACHED, self._stores.clock.wall_ms())
+        return row >= 0 and row in reached
+
+    def _facts_of(self, row: int, request: pb.ExplainViewerRequest) -> ViewerFacts:
+        """What is known of the viewer, and what the request says of the slot."""
+        for field, dimension in (("placement", Dimension.PLACEMENT), ("content_category", Dimension.CONTENT_CATEGORY)):
+            if not 0 <= getattr(request, field) < CARDINALITIES[dimension]:
+                raise ValueError(f"{field} {getattr(request, field)}: not in 0..{CARDINALITIES[dimension] - 1}")
+        codes, mask = [0] * STORED_DIMENSION_COUNT, 0
+        if row >= 0:
+            codes = self._stores.viewers.attributes[row].tolist()
+            mask = int(self._stores.viewers.interest_masks[row])
+        _, numbers = self._stores.segments.current.of_rows(np.array([row], np.int64))
+        names = self._stores.segments.names
+        watched = (tag_segment(check_tag(tag), LEVELS) for tag in request.content_tags)
+        return ViewerFacts(
+            codes=(*codes, request.content_category, request.placement),
+            interests=frozenset(code for code in range(INTEREST_COUNT) if mask >> code & 1),
+            segments=frozenset({*(names[number - INTEREST_COUNT] for number in numbers.tolist()), *watched}),
+        )
+
+    def _follow(self, creator_ids: Iterable[int]) -> None:
+        """Have the segments of creators of whom anything is known, as a campaign that names them would."""
+        ids = np.array(sorted(creator_ids), np.uint64)
+        known = self._stores.viewers.rows_of(ids) >= 0
+        for creator_id in ids[known].tolist():
+            self._stores.follows.watch(creator_id)
+        for creator_id in filter(self._stores.visits.knows, ids.tolist()):
+            self._stores.visits.watch(creator_id)
+        self._stores.follows.refresh()
+
+    def _members_of(self, audience: int) -> Callable[[int], BitMap]:
+        """The rows of a creator's audience of a kind."""
+        visits, now_ms = self._stores.visits, self._stores.clock.wall_ms()
+        if audience == pb.CREATOR_AUDIENCE_FANS:
+            return self._stores.follows.fans_of
+        if audience == pb.CREATOR_AUDIENCE_VIEWERS:
+            return lambda creator_id: visits.members(creator_id, Visit.PLAYED, now_ms)
+        if audience == pb.CREATOR_AUDIENCE_LIVE_VISITORS:
+            return lambda creator_id: visits.members(creator_id, Visit.LIVE, now_ms)
+        raise ValueError(f"audience {audience}: must be 1 (fans), 2 (viewers) or 3 (live visitors)")
+
+    def _compared(self, creator_id: int, crowd: Crowd) -> pb.ComparedCreator:
+        return pb.ComparedCreator(
+            creator_id=creator_id,
+            viewers=self._rounded(crowd.viewers),
+            only_here=self._rounded(crowd.only_here),
+            reached=self._rounded(crowd.reached),
+            own_fans=self._rounded(crowd.own_fans),
+        )
+
+    def _rounded(self, viewers: int) -> pb.Crowd:
+        low, high = Reach(viewers, 0).as_range(self._stores.viewers.size)
+        return pb.Crowd(low=low, high=high)
+
+
+def asking_creator(principal: Principal, named: int) -> int:
+    """Whose campaign is meant: a creator's own, whatever is named; an operator may name any."""
+    return named if principal.role == Role.OPERATOR else principal.creator_id

@@ -1,0 +1,125 @@
+"""Viewers and live visitors of named creators: from an event that is told to a bid, and what is known before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auction.campaigns.access import Role
+from auction.status import Refused
+from pacing.facts import OutcomeKind
+from protos import audience_pb2 as pb
+from targeting.visits import KEPT_DAYS, MS_PER_DAY
+from tests.auction.bid.engines import Engine, tokens_of
+
+OWN, STAR, RIVAL = 7, 900, 901
+BID, NOT_TARGETED = 0, 501
+
+
+def tell(engine: Engine, kind: OutcomeKind, creator_id: int, *viewer_ids: int) -> None:
+    """What the platform saw viewers do, with no ad before it."""
+    n = len(viewer_ids)
+    answer = engine.report([kind] * n, viewer_ids=viewer_ids, creator_ids=[creator_id] * n)
+    assert set(answer.statuses) == {1}
+    engine.go_round()
+
+
+def compared(engine: Engine, audience: int, *creator_ids: int, bearer: int = OWN) -> pb.CompareCreatorsResponse:
+    request = pb.CompareCreatorsRequest(creator_ids=creator_ids, audience=audience)
+    return engine.call("Audience/CompareCreators", request, pb.CompareCreatorsResponse, Role.CREATOR, bearer)
+
+
+def reach(engine: Engine, **targeting: object) -> tuple[int, int]:
+    request = pb.EstimateReachRequest(targeting=targeting)
+    answer = engine.call("Audience/EstimateReach", request, pb.EstimateReachResponse, Role.CREATOR, OWN)
+    return answer.low, answer.high
+
+
+def shown(engine: Engine, viewer_id: int) -> None:
+    (token,) = tokens_of(engine.bid([viewer_id]))
+    assert engine.status(OutcomeKind.WIN, token, 10_000) == 1
+    assert engine.status(OutcomeKind.BILLABLE, token, 10_000) == 1
+    engine.go_round()
+
+
+@pytest.mark.parametrize(
+    ("node", "kind"), [("live_visitors_of", OutcomeKind.LIVE_VISIT), ("viewers_of", OutcomeKind.PLAY)]
+)
+def test_from_an_event_to_a_bid_until_the_visit_is_old(tmp_path: Path, node: str, kind: OutcomeKind) -> None:
+    engine = Engine(tmp_path)
+    tell(engine, kind, STAR, 501)
+    wanted = {node: {"creator_ids": [STAR]}}
+    tell(engine, kind, STAR, *range(1_000, 1_099))
+    assert reach(engine, **wanted) == (100, 100)  # before there is a campaign
+    engine.create(creator_id=OWN, targeting=wanted)
+    assert list(engine.bid([501, 502]).nbr) == [BID, NOT_TARGETED]
+    tell(engine, kind, STAR, 502)
+    tell(engine, kind, RIVAL, 503)
+    assert list(engine.bid([501, 502, 503]).nbr) == [BID, BID, NOT_TARGETED]
+    engine.services.save()
+    engine.close()
+    again = Engine(tmp_path, start_at_ms=engine.now_ms)
+    again.go_round()
+    assert list(again.bid([501, 502, 503]).nbr) == [BID, BID, NOT_TARGETED]
+    again.jump((KEPT_DAYS + 1) * MS_PER_DAY)
+    again.services.segments.expire(again.now_ms)
+    again.go_round()
+    assert list(again.bid([501]).nbr) == [NOT_TARGETED]
+    again.close()
+
+
+def test_fans_of_a_creator_without_campaigns() -> None:
+    engine = Engine()
+    follows = pb.PutFollowsRequest(follower_ids=[*range(1, 41)], followed_ids=[STAR] * 40)
+    engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+    assert reach(engine, fans_of={"creator_ids": [STAR]}) == (40, 40)
+    engine.create(creator_id=OWN, targeting={"fans_of": {"creator_ids": [STAR]}})
+    assert list(engine.bid([1, 41]).nbr) == [BID, NOT_TARGETED]
+    engine.close()
+
+
+def test_overlap_and_saturation_of_named_creators() -> None:
+    engine = Engine()
+    tell(engine, OutcomeKind.LIVE_VISIT, STAR, *range(1, 61))
+    tell(engine, OutcomeKind.LIVE_VISIT, RIVAL, *range(41, 121))
+    tell(engine, OutcomeKind.FOLLOW, OWN, *range(1, 31))
+    engine.create(creator_id=OWN, targeting={"live_visitors_of": {"creator_ids": [STAR]}})
+    for viewer_id in range(31, 51):
+        shown(engine, viewer_id)
+    answer = compared(engine, pb.CREATOR_AUDIENCE_LIVE_VISITORS, STAR, RIVAL, 902)
+    star, rival, nobody = answer.creators
+    assert (star.creator_id, rival.creator_id, nobody.creator_id) == (STAR, RIVAL, 902)
+    assert told(star.viewers, star.only_here, star.reached, star.own_fans) == [60, 40, 20, 30]
+    assert told(rival.viewers, rival.only_here, rival.reached, rival.own_fans) == [80, 60, 10, 0]
+    assert told(nobody.viewers) == [0]
+    shared = {(pair.creator_id, pair.other_creator_id): pair.viewers.high for pair in answer.shared}
+    assert shared == {(STAR, RIVAL): 20, (STAR, 902): 0, (RIVAL, 902): 0}
+    together = answer.together
+    assert told(together.viewers, together.reached, together.own_fans) == [120, 20, 30]
+    another = compared(engine, pb.CREATOR_AUDIENCE_LIVE_VISITORS, STAR, bearer=8).creators[0]
+    assert told(another.viewers, another.reached, another.own_fans) == [60, 0, 0]
+    engine.close()
+
+
+def told(*crowds: pb.Crowd) -> list[int]:
+    assert all(crowd.low == crowd.high for crowd in crowds)  # they were chosen round
+    return [crowd.high for crowd in crowds]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"creator_ids": [], "audience": 1}, "creator_ids: 0 given; must be 1 to 16"),
+        ({"creator_ids": range(1, 18), "audience": 1}, "creator_ids: 17 given; must be 1 to 16"),
+        ({"creator_ids": [3, 3], "audience": 1}, "each must be given once"),
+        ({"creator_ids": [3]}, "audience 0: must be 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(fields: dict[str, object], message: str) -> None:
+    engine = Engine()
+    with pytest.raises((ValueError, Refused), match=message):
+        engine.call(
+            "Audience/CompareCreators", pb.CompareCreatorsRequest(**fields), pb.CompareCreatorsResponse, Role.OPERATOR
+        )
+    engine.close()
