@@ -286,6 +286,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
         append=services.ledger.append,
         read_judged=services.ledger.read_judged,
         follows=services.follows,
+        on_retention=services.learner.kept_fans.judged,
         settings=BridgeSettings(seed=config.seed),
     )
     ending.callback(bridge.close)

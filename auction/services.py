@@ -180,7 +180,9 @@ class Services:
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
             config.frequency_cap, config.seed, self._next_version(),
         )  # fmt: skip
-        self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
+        self.progress = Progress(
+            self.registry.day_start_of, self.registry.goal_of, kept_worth_of=self.learner.kept_worths
+        )
         self.feedback = FeedbackQueue()
         self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None

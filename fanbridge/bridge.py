@@ -84,7 +84,9 @@ class Bridge:
         self._thread: threading.Thread | None = None
 
     def restore(self) -> int:
-        """Write the segments from what is saved, before the first tick; answers how many fans there are."""
+        """Write the segments from what is saved and hand on recent judgements, before the first tick; answers how many
+        fans there are."""
+        self._retention.restore()
         return self._tiers.restore()
 
     def tick(self, now_ms: int) -> None:

@@ -26,8 +26,8 @@ def advance(services: Services, minutes: int) -> None:
     services.scheduler.advance_to(services.clock.wall_ms() + minutes * MS_PER_MINUTE)
 
 
-def buy_a_fan(services: Services) -> None:
-    """Create a campaign, win a slot with it, show it, and have the viewer follow."""
+def buy_a_fan(services: Services) -> int:
+    """Create a campaign, win a slot with it, show it, and have the viewer follow; the campaign's id."""
     caller = EngineTransport(services, services.access.create_token("operator", 0, START_AT_MS))
     feed = EngineTransport(services, services.access.create_token("feed", 0, START_AT_MS))
     campaign = campaigns_pb2.Campaign(
@@ -58,6 +58,7 @@ def buy_a_fan(services: Services) -> None:
     )
     told = feed.call("Bidding/Report", outcomes, bidding_pb2.ReportResponse)
     assert list(told.statuses) == [bidding_pb2.ROW_STATUS_ACCEPTED] * len(kinds)
+    return created.campaign_id
 
 
 def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
@@ -67,10 +68,18 @@ def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
         bridge = attach_bridge(services)
         assert bridge is not None
         try:
-            buy_a_fan(services)
+            bought = buy_a_fan(services)
             advance(services, 5)
             tiers = {name: services.segments.members(name) for name in services.segments.names if "tier:" in name}
             members = {name: services.viewers.ids[list(rows)].tolist() for name, rows in tiers.items() if rows}
+            kept = services.learner.kept_fans
+            assert kept.figures(bought, services.clock.wall_ms()).gained == 1
+            with connected(fans.address) as platform:
+                left = events((9, VIEWER_ID, CREATOR_ID, OutcomeKind.UNFOLLOW, services.clock.wall_ms()))
+                assert platform.push_events(left).tolist() == [RowStatus.ACCEPTED]
+            advance(services, 5)
+            figures = kept.figures(bought, services.clock.wall_ms())
+            assert (figures.gained, figures.lost, figures.expected) == (1, 1, 0.0)
         finally:
             bridge.close()
             services.close()
