@@ -34,7 +34,7 @@ class KeptFigures(NamedTuple):
     """What became of the fans that a campaign gained.
 
     Attributes:
-        gained: fans.
+        gained: fans, of impressions that were remembered when the follow was told.
         lost: left within 30 days.
         kept: followed for 30 days.
         expected: how many are kept in the end: those kept, and what is to be expected of those who are younger.
@@ -44,6 +44,10 @@ class KeptFigures(NamedTuple):
     lost: int = 0
     kept: int = 0
     expected: float = 0.0
+
+
+NO_FANS = KeptFigures()
+"""Of a campaign that gained none."""
 
 
 class GainedFans(NamedTuple):
@@ -68,7 +72,7 @@ class _Lessons(NamedTuple):
 
 class KeptFans:
     """Remembers the last `capacity` fans, trains the predictor's loss row, and counts. One thread at a time, but for
-    `judged`, which any may call.
+    `judged` and `figures`, which any may call.
 
     Until the first word of a loss or a judgement nothing is taught: where nobody tells who leaves, silence says
     nothing.
@@ -221,10 +225,10 @@ class KeptFans:
         return 1.0 - np.asarray(remaining_probability(np.minimum(1.0 - kept, MOST_LOSS), arrived))
 
     def figures(self, campaign_id: int, now_ms: int) -> KeptFigures:
-        """What became of a campaign's fans so far."""
+        """What became of a campaign's fans so far; any thread may ask."""
         counts = self._counts.get(campaign_id)
         if counts is None:
-            return KeptFigures()
+            return NO_FANS
         held = slice(len(self._room))
         mine = self._room.campaign_ids[held] == campaign_id
         slots = np.flatnonzero(mine & (self._fates[held] == _FOLLOWS))
