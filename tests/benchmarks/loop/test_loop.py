@@ -17,7 +17,9 @@ from benchmarks.market.world import WorldSettings, make_world
 from pacing.facts import Goal
 
 TINY = LoopSettings(
-    days=1, market=MarketSettings(slots_per_day=6_000, viewers_per_request=256, world=WorldSettings(viewers=1_500))
+    days=1,
+    budget_share=8.0,
+    market=MarketSettings(slots_per_day=8_000, viewers_per_request=256, world=WorldSettings(viewers=1_500)),
 )
 
 
