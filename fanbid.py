@@ -293,6 +293,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
         read_judged=services.ledger.read_judged,
         follows=services.follows,
         on_retention=services.learner.kept_fans.judged,
+        audiences_of=services.audiences.names,
         settings=BridgeSettings(seed=config.seed),
     )
     ending.callback(bridge.close)

@@ -35,6 +35,7 @@ from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
+from auction.matched_audience import MatchedAudiences
 from auction.predictor.predictor import Predictor
 from auction.progress import Progress
 from auction.publisher import NextVersion, Publisher
@@ -179,6 +180,7 @@ class Services:
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
         self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
         self.registry = Registry(self.bank, self.follows)
+        self.audiences = MatchedAudiences(self.registry.clauses_if_known, self.viewers, self.segments)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
             config.frequency_cap, config.seed, self._next_version(),

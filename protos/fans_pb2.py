@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/fans.proto\x12\tfanbid.v1\",\n\x0bPullRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x87\x01\n\x11PullTiersResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\r\n\x05tiers\x18\x03 \x03(\x07\x12\x0e\n\x06stages\x18\x04 \x03(\x07\x12\x15\n\rchanged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x8c\x01\n\x12PullEventsResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x87\x01\n\x15PullRetentionResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\x0c\n\x04\x64\x61ys\x18\x03 \x03(\x07\x12\x0c\n\x04kept\x18\x04 \x03(\x07\x12\x14\n\x0cjudged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\xe8\x01\n\x13PushOutcomesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x06\x12\x11\n\thold_seqs\x18\x02 \x03(\x06\x12\r\n\x05kinds\x18\x03 \x03(\x07\x12\x12\n\nviewer_ids\x18\x04 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x05 \x03(\x06\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x07 \x03(\x06\x12\x15\n\rprices_micros\x18\x08 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\t \x03(\x10\x12\x18\n\x10ledger_sequences\x18\n \x03(\x06\"(\n\x14PushOutcomesResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"v\n\x11PushEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\"&\n\x12PushEventsResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07*e\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x12\n\x0eTIER_POTENTIAL\x10\x01\x12\x0f\n\x0bTIER_ACTIVE\x10\x02\x12\x13\n\x0fTIER_HIGH_VALUE\x10\x03\x12\r\n\tTIER_IRON\x10\x04*{\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_GAINED\x10\x01\x12\x13\n\x0fSTAGE_ACTIVATED\x10\x02\x12\x12\n\x0eSTAGE_RETAINED\x10\x03\x12\x10\n\x0cSTAGE_SILENT\x10\x04\x12\x0e\n\nSTAGE_LOST\x10\x05\x32\xfb\x02\n\nFanService\x12\x41\n\tPullTiers\x12\x16.fanbid.v1.PullRequest\x1a\x1c.fanbid.v1.PullTiersResponse\x12\x43\n\nPullEvents\x12\x16.fanbid.v1.PullRequest\x1a\x1d.fanbid.v1.PullEventsResponse\x12I\n\rPullRetention\x12\x16.fanbid.v1.PullRequest\x1a .fanbid.v1.PullRetentionResponse\x12O\n\x0cPushOutcomes\x12\x1e.fanbid.v1.PushOutcomesRequest\x1a\x1f.fanbid.v1.PushOutcomesResponse\x12I\n\nPushEvents\x12\x1c.fanbid.v1.PushEventsRequest\x1a\x1d.fanbid.v1.PushEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/fans.proto\x12\tfanbid.v1\",\n\x0bPullRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x87\x01\n\x11PullTiersResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\r\n\x05tiers\x18\x03 \x03(\x07\x12\x0e\n\x06stages\x18\x04 \x03(\x07\x12\x15\n\rchanged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x8c\x01\n\x12PullEventsResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x87\x01\n\x15PullRetentionResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\x0c\n\x04\x64\x61ys\x18\x03 \x03(\x07\x12\x0c\n\x04kept\x18\x04 \x03(\x07\x12\x14\n\x0cjudged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\xfb\x01\n\x13PushOutcomesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x06\x12\x11\n\thold_seqs\x18\x02 \x03(\x06\x12\r\n\x05kinds\x18\x03 \x03(\x07\x12\x12\n\nviewer_ids\x18\x04 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x05 \x03(\x06\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x07 \x03(\x06\x12\x15\n\rprices_micros\x18\x08 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\t \x03(\x10\x12\x18\n\x10ledger_sequences\x18\n \x03(\x06\x12\x11\n\taudiences\x18\x0b \x03(\t\"(\n\x14PushOutcomesResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"v\n\x11PushEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\"&\n\x12PushEventsResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07*e\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x12\n\x0eTIER_POTENTIAL\x10\x01\x12\x0f\n\x0bTIER_ACTIVE\x10\x02\x12\x13\n\x0fTIER_HIGH_VALUE\x10\x03\x12\r\n\tTIER_IRON\x10\x04*{\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_GAINED\x10\x01\x12\x13\n\x0fSTAGE_ACTIVATED\x10\x02\x12\x12\n\x0eSTAGE_RETAINED\x10\x03\x12\x10\n\x0cSTAGE_SILENT\x10\x04\x12\x0e\n\nSTAGE_LOST\x10\x05\x32\xfb\x02\n\nFanService\x12\x41\n\tPullTiers\x12\x16.fanbid.v1.PullRequest\x1a\x1c.fanbid.v1.PullTiersResponse\x12\x43\n\nPullEvents\x12\x16.fanbid.v1.PullRequest\x1a\x1d.fanbid.v1.PullEventsResponse\x12I\n\rPullRetention\x12\x16.fanbid.v1.PullRequest\x1a .fanbid.v1.PullRetentionResponse\x12O\n\x0cPushOutcomes\x12\x1e.fanbid.v1.PushOutcomesRequest\x1a\x1f.fanbid.v1.PushOutcomesResponse\x12I\n\nPushEvents\x12\x1c.fanbid.v1.PushEventsRequest\x1a\x1d.fanbid.v1.PushEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.fans_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=934
-  _globals['_TIER']._serialized_end=1035
-  _globals['_STAGE']._serialized_start=1037
-  _globals['_STAGE']._serialized_end=1160
+  _globals['_TIER']._serialized_start=953
+  _globals['_TIER']._serialized_end=1054
+  _globals['_STAGE']._serialized_start=1056
+  _globals['_STAGE']._serialized_end=1179
   _globals['_PULLREQUEST']._serialized_start=32
   _globals['_PULLREQUEST']._serialized_end=76
   _globals['_PULLTIERSRESPONSE']._serialized_start=79
@@ -44,13 +44,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PULLRETENTIONRESPONSE']._serialized_start=360
   _globals['_PULLRETENTIONRESPONSE']._serialized_end=495
   _globals['_PUSHOUTCOMESREQUEST']._serialized_start=498
-  _globals['_PUSHOUTCOMESREQUEST']._serialized_end=730
-  _globals['_PUSHOUTCOMESRESPONSE']._serialized_start=732
-  _globals['_PUSHOUTCOMESRESPONSE']._serialized_end=772
-  _globals['_PUSHEVENTSREQUEST']._serialized_start=774
-  _globals['_PUSHEVENTSREQUEST']._serialized_end=892
-  _globals['_PUSHEVENTSRESPONSE']._serialized_start=894
-  _globals['_PUSHEVENTSRESPONSE']._serialized_end=932
-  _globals['_FANSERVICE']._serialized_start=1163
-  _globals['_FANSERVICE']._serialized_end=1542
+  _globals['_PUSHOUTCOMESREQUEST']._serialized_end=749
+  _globals['_PUSHOUTCOMESRESPONSE']._serialized_start=751
+  _globals['_PUSHOUTCOMESRESPONSE']._serialized_end=791
+  _globals['_PUSHEVENTSREQUEST']._serialized_start=793
+  _globals['_PUSHEVENTSREQUEST']._serialized_end=911
+  _globals['_PUSHEVENTSRESPONSE']._serialized_start=913
+  _globals['_PUSHEVENTSRESPONSE']._serialized_end=951
+  _globals['_FANSERVICE']._serialized_start=1182
+  _globals['_FANSERVICE']._serialized_end=1561
 # @@protoc_insertion_point(module_scope)

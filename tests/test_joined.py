@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from auction.config import ServeConfig
 from auction.services import Services, build_services
 from benchmarks.transport import EngineTransport
 from fanbid import attach_bridge
+from fanbridge.outbox import select_outcomes
 from fanbridge.service.server import RunningService, ServiceSettings
 from pacing.clocks import MS_PER_MINUTE
 from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
 from protos import bidding_pb2, campaigns_pb2
+from targeting.segments.store import Change
 from tests.fanbridge.services import START_AT_MS, connected, events, running_service
 
 CREATOR_ID = 17
@@ -40,7 +43,10 @@ def buy_a_fan(services: Services) -> int:
         total_budget_micros=10**10,
         zone="Asia/Shanghai",
         creatives=[campaigns_pb2.Creative(creative_id=1, title="one", category=3)],
+        targeting=campaigns_pb2.Targeting(segment=campaigns_pb2.Targeting.Segment(segment_id="dancers")),
     )
+    rows = services.viewers.ensure(np.array([VIEWER_ID], np.uint64))
+    services.segments.put("dancers", rows, Change.REPLACE)
     request = campaigns_pb2.CreateCampaignRequest(campaign=campaign)
     created = caller.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
     advance(services, 5)
@@ -72,6 +78,10 @@ def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
             advance(services, 5)
             tiers = {name: services.segments.members(name) for name in services.segments.names if "tier:" in name}
             members = {name: services.viewers.ids[list(rows)].tolist() for name, rows in tiers.items() if rows}
+            outcomes = select_outcomes(*services.ledger.read_judged(0, 100))
+            keys = zip(*(outcomes[name].tolist() for name in ("lease_id", "hold_seq", "kind")), strict=True)
+            # The impression, and the follow.
+            assert [fans.store.audience_of(*key) for key in keys] == ["dancers", "dancers"]
             kept = services.learner.kept_fans
             assert kept.figures(bought, services.clock.wall_ms()).gained == 1
             with connected(fans.address) as platform:
