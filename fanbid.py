@@ -208,6 +208,12 @@ BENCHES = {
         "Teach the lookalike the past of a follow graph with times, and judge it by what came after, beside ALS, "
         "user-kNN and recent activity alone; then by a random split. Exits with 1 if a claim does not hold.",
     ),
+    "loop": Command(
+        "benchmarks.loop.command",
+        "what it is worth to hear which of the bought fans left: kept fans per yuan",
+        "Run campaigns that want kept fans through seven days of a simulated market, with and without word of who "
+        "left. Exits with 1 if 20 markets show no gain, or if a budget was overspent.",
+    ),
     "money": Command(
         "benchmarks.money",
         "claims settled, leases granted and outcomes made durable per second, beside bare storage",
@@ -287,6 +293,8 @@ def attach_bridge(services: Services) -> ExitStack | None:
         append=services.ledger.append,
         read_judged=services.ledger.read_judged,
         follows=services.follows,
+        on_retention=services.learner.kept_fans.judged,
+        audiences_of=services.audiences.names,
         settings=BridgeSettings(seed=config.seed),
     )
     ending.callback(bridge.close)

@@ -30,6 +30,7 @@ PACKAGES = [
     "benchmarks.faults",
     "benchmarks.fuzz",
     "benchmarks.lookalike",
+    "benchmarks.loop",
     "benchmarks.market",
     "benchmarks.match",
     "benchmarks.predictor",

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from auction.kept_fans import GainedFans, KeptFans
 from auction.landscape.landscape import LandscapeLearner
-from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve
+from auction.predictor.delay import PRIOR_MEDIANS_MS, DelayCurve, delay_draws
 from auction.predictor.predictor import Predictor, write_state
 from auction.predictor.waiting.waiting import Released, WaitingRoom
 from pacing.array_state import arrays_from, check_like
-from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import (
     FLAG_CALLER_PREDICTION,
     GOAL_OF_KIND,
@@ -23,18 +24,16 @@ from pacing.facts import (
     Verdict,
     earlier_of,
 )
-from pacing.ledger.owners import SEQUENCE_MASK, Positions, owners_of
+from pacing.ledger.owners import Positions
 
 __all__ = ["LandscapeLearner", "Learner"]
 
 LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
 """Every goal that has an event of its own; each billed impression teaches all of them."""
 
-_STATE_VERSION = 4
+_STATE_VERSION = 5
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
-_GOLDEN = 0.6180339887498949
-_SILVER = 0.4142135623730951
 
 
 class _Lessons(NamedTuple):
@@ -61,11 +60,13 @@ class Learner:
     lock.
 
     Attributes:
+        kept_fans: what becomes of the fans that were gained.
         missed: events whose impression was no longer remembered.
     """
 
-    def __init__(self, predictor: Predictor, capacity: int = 2**18) -> None:
+    def __init__(self, predictor: Predictor, capacity: int = 2**18, fan_day_ms: int = MS_PER_DAY) -> None:
         self.predictor = predictor
+        self.kept_fans = KeptFans(predictor, fan_day_ms)
         self.missed = 0
         self._room = WaitingRoom(capacity)
         self._curves = {goal: DelayCurve(PRIOR_MEDIANS_MS[goal]) for goal in LEARNED_GOALS}
@@ -93,11 +94,13 @@ class Learner:
             if chosen.any():
                 lessons.append(self._positives(goal, rows[chosen], judgements[chosen]))
         self._teach(lessons)
+        self._follow_fans(rows[counted], judgements[counted], now_ms)
         self._keep_time(now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Learn from what waited until `now_ms`."""
         self._teach(self._negatives(self._room.release_due(now_ms)))
+        self.kept_fans.tick(now_ms)
         self._keep_time(now_ms)
 
     def _take_impressions(self, rows: np.ndarray, now_ms: int) -> list[_Lessons]:
@@ -105,7 +108,7 @@ class Learner:
         displaced = self._negatives(self._room.make_room(len(rows), now_ms))
         features, at_ms = rows["decision"]["features"], rows["occurred_at_ms"]
         due_ms = np.empty((len(rows), len(LEARNED_GOALS)), np.int64)
-        draws = _draws(rows["sequence"])
+        draws = delay_draws(rows["sequence"])
         latest_ms = int(at_ms.max()) if len(rows) else 0
         for column, goal in enumerate(LEARNED_GOALS):
             curve = self._curves[goal]
@@ -144,6 +147,39 @@ class Learner:
         features = np.concatenate([self._room.features[slots], rows["decision"]["features"][told]])
         earlier = np.concatenate([self._room.earlier[slots], earlier_of(rows["decision"][told])])
         return _Lessons(goal, at_ms, campaign_ids, features, earlier, np.ones(len(features)))
+
+    def _follow_fans(self, rows: np.ndarray, judgements: np.ndarray, now_ms: int) -> None:
+        """Fans who were gained or lost, of attributed rows; gained first, as they are in the life of every fan."""
+        follows, unfollows = rows["kind"] == OutcomeKind.FOLLOW, rows["kind"] == OutcomeKind.UNFOLLOW
+        if follows.any():
+            self.kept_fans.gained(self._gained(rows[follows], judgements[follows]), now_ms)
+        if unfollows.any():
+            self.kept_fans.left(judgements["billed_sequence"][unfollows], rows["occurred_at_ms"][unfollows])
+        self.kept_fans.tick(now_ms)
+
+    def _gained(self, rows: np.ndarray, judgements: np.ndarray) -> GainedFans:
+        """New fans whose impression is remembered or told."""
+        decisions = rows["decision"]
+        slots = np.array(
+            [self._room.slot_of(sequence) for sequence in judgements["billed_sequence"].tolist()], np.int64
+        )
+        remembered = slots >= 0
+        known = remembered | _has_features(decisions, judgements)  # how long fans stay, no caller foretold
+        features = np.where(remembered[:, None], self._room.features[slots], decisions["features"])
+        ids = [np.where(rows[name] == 0, decisions[name], rows[name]) for name in ("viewer_id", "creator_id")]
+        columns = (judgements["billed_sequence"], *ids, judgements["campaign_id"], rows["occurred_at_ms"], features)
+        return GainedFans(*(np.ascontiguousarray(column[known]) for column in columns))
+
+    def kept_worths(self, rows: np.ndarray, judgements: np.ndarray) -> np.ndarray:
+        """How likely each new fan of attributed follows (OUTCOME[n], JUDGEMENT[n]) is kept: f8[n]; on average of those
+        whose impression is remembered, for the others."""
+        fans = self._gained(rows, judgements)
+        if not len(fans.sequences):
+            return np.full(len(rows), self.predictor.settings.kept_share)
+        kept, _ = self.predictor.kept_probability(fans.campaign_ids, fans.features)
+        by_sequence = dict(zip(fans.sequences.tolist(), kept.tolist(), strict=True))
+        mean = float(kept.mean())
+        return np.array([by_sequence.get(sequence, mean) for sequence in judgements["billed_sequence"].tolist()])
 
     def _teach(self, lessons: list[_Lessons]) -> None:
         """Train each goal in the order of time: a run of negatives before their positives would swing the weights."""
@@ -194,6 +230,7 @@ class Learner:
             "times_ms": np.array([self._curves_at_ms, self._forgot_at_ms], np.int64),
             **_prefixed("predictor", self.predictor.state()),
             **_prefixed("room", self._room.state()),
+            **_prefixed("fans", self.kept_fans.state()),
         }
         for goal, curve in self._curves.items():
             state.update(_prefixed(f"curve{int(goal)}", curve.state()))
@@ -224,6 +261,7 @@ class Learner:
         for goal, curve in curves.items():
             curve.restore(_without_prefix(f"curve{int(goal)}", saved))
         curves_at_ms, forgot_at_ms = saved["times_ms"].tolist()
+        self.kept_fans.restore(_without_prefix("fans", saved))
         self.predictor.restore(_without_prefix("predictor", saved))
         self._room, self._curves = room, curves
         self.missed = int(saved["missed"])
@@ -242,13 +280,6 @@ def read_learned(path: Path) -> dict[str, np.ndarray]:
         return arrays_from(file)
 
 
-def _draws(sequences: np.ndarray) -> np.ndarray:
-    """A number for each row, f8[n], whose fraction is a low-discrepancy draw: over any stretch of a ledger's rows,
-    delays are as evenly spread as their distribution allows. A double would round an owner's sequences to nothing."""
-    own = (sequences & np.uint64(SEQUENCE_MASK)).astype(np.float64)
-    return own * _GOLDEN + owners_of(sequences).astype(np.float64) * _SILVER
-
-
 def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
     """Whether the event may count for the engine's own prediction: False where its token says that the caller
     predicted."""
@@ -256,9 +287,14 @@ def _is_own(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
 
 
 def _tells_features(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
+    """`_has_features`, where the engine itself predicted."""
+    return _has_features(decisions, judgements) & _is_own(decisions, judgements)
+
+
+def _has_features(decisions: np.ndarray, judgements: np.ndarray) -> np.ndarray:
     """Whether an event's own token is that of the impression which explains it, with features to learn from."""
     same = (decisions["lease_id"] == judgements["lease_id"]) & (decisions["hold_seq"] == judgements["hold_seq"])
-    return same & (decisions["feature_count"] == MAX_FEATURES) & _is_own(decisions, judgements)
+    return same & (decisions["feature_count"] == MAX_FEATURES)
 
 
 def _parts(rows: np.ndarray, most: int) -> Iterator[np.ndarray]:

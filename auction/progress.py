@@ -23,6 +23,8 @@ _GOAL_OF_KIND = np.zeros(256, np.uint8)
 for _kind, _goal in GOAL_OF_KIND.items():
     _GOAL_OF_KIND[_kind] = _goal
 
+WorthOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Of attributed follows (OUTCOME[n], JUDGEMENT[n]), how many kept fans each is expected to be: f8[n]."""
 ArrivedShare = Callable[[Goal, np.ndarray], np.ndarray]
 """Share of a goal's events (f8[n]) that have come when their impressions are this old (i8[n] ms)."""
 
@@ -34,8 +36,8 @@ class DayProgress:
     Attributes:
         caller_events: sum of the callers' own p over billed impressions.
         own_events: sum of the engine's p by time of day, f8[_DAY_BUCKETS] of BUCKET_MS each.
-        observed_events: goal events attributed to the day's impressions of the engine's own p, by the time at which
-            they came, f8[_DAY_BUCKETS].
+        observed_events: goal events attributed to the day's impressions of the engine's own p (of kept fans: follows,
+            each by how likely it is kept), by the time at which they came, f8[_DAY_BUCKETS].
         scanned_bucket, broke_at: when it was last looked whether predictions broke, and where they did; -1: not yet.
         own_total: sum of own_events.
         known: the last estimate, with own_total and caller_events as they were then; None: none yet.
@@ -93,8 +95,14 @@ class Progress:
         day_start_of: Callable[[int, int], tuple[int, int]],
         goal_of: Callable[[int], int],
         trust: Trust | None = None,
+        kept_worth_of: WorthOf | None = None,
     ) -> None:
-        """`day_start_of(campaign_id, at_ms)` answers (day_key, day_start_at_ms), `goal_of(campaign_id)` a goal or 0."""
+        """`day_start_of(campaign_id, at_ms)` answers (day_key, day_start_at_ms), `goal_of(campaign_id)` a goal or 0.
+
+        Whether a fan is kept shows after 30 days: till then, for a campaign that wants kept fans, each follow counts
+        for what `kept_worth_of` says, by default 1.
+        """
+        self._kept_worth_of = kept_worth_of
         self._day_start_of = day_start_of
         self._goal_of = goal_of
         self._trust = trust or Trust()
@@ -112,9 +120,12 @@ class Progress:
             if progress is None:
                 continue
             mine &= rows["recorded_at_ms"] >= progress.day_start_at_ms
-            self._count(progress, rows[mine & charged], rows[mine & attributed], self._goal_of(campaign_id))
+            goal, events = self._goal_of(campaign_id), mine & attributed
+            self._count(progress, rows[mine & charged], rows[events], judgements[events], goal)
 
-    def _count(self, progress: DayProgress, charged: np.ndarray, attributed: np.ndarray, goal: int) -> None:
+    def _count(
+        self, progress: DayProgress, charged: np.ndarray, attributed: np.ndarray, judgements: np.ndarray, goal: int
+    ) -> None:
         decisions = charged["decision"]
         probabilities = decisions["probability"].astype(np.float64)
         by_caller = (decisions["flags"] & FLAG_CALLER_PREDICTION) != 0
@@ -123,10 +134,14 @@ class Progress:
         np.add.at(progress.own_events, buckets[~by_caller], probabilities[~by_caller])
         progress.own_total += float(probabilities[~by_caller].sum())
         told = attributed["decision"]
-        counted = (_GOAL_OF_KIND[attributed["kind"]] == goal) & ((told["flags"] & FLAG_CALLER_PREDICTION) == 0)
+        counts_as = Goal.FANS if goal == Goal.KEPT_FANS else goal
+        counted = (_GOAL_OF_KIND[attributed["kind"]] == counts_as) & ((told["flags"] & FLAG_CALLER_PREDICTION) == 0)
         # An event whose token names an impression of the day before belongs to that day.
         counted &= (told["issued_at_ms"] == 0) | (told["issued_at_ms"] >= progress.day_start_at_ms)
-        np.add.at(progress.observed_events, progress.buckets(attributed["occurred_at_ms"])[counted], 1.0)
+        worth = np.ones(int(counted.sum()))
+        if goal == Goal.KEPT_FANS and self._kept_worth_of is not None and len(worth):
+            worth = self._kept_worth_of(attributed[counted], judgements[counted])
+        np.add.at(progress.observed_events, progress.buckets(attributed["occurred_at_ms"])[counted], worth)
 
     def estimate(self, campaign_id: int, day_key: int, now_ms: int, arrived_share: ArrivedShare) -> DayEstimate:
         """The campaign's day so far, and how well it will be known in the end.

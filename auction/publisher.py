@@ -118,6 +118,7 @@ class Publisher:
             frequency_caps=np.where(of.frequency_caps > 0, of.frequency_caps, self._frequency_cap).astype(np.int32),
             laotie_segments=of.laotie_segments,
             calibration=self._predictor.calibration_factors(of.goals, of.campaign_ids),
+            loss_calibration=self._predictor.loss_factors_of(of.goals, of.campaign_ids),
             earlier_discounts=earlier_discounts,
             tie_seed=self._tie_seed,
         )

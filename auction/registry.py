@@ -82,6 +82,10 @@ class Registry:
         """The alternatives of a campaign that is known."""
         return self._clauses[campaign_id]
 
+    def clauses_if_known(self, campaign_id: int) -> tuple[Clause, ...]:
+        """`clauses_of`; none of a campaign that is not known."""
+        return self._clauses.get(campaign_id, ())
+
     def goal_of(self, campaign_id: int) -> int:
         """The campaign's goal; 0: not known."""
         campaign = self._campaigns.get(campaign_id)

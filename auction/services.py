@@ -36,6 +36,7 @@ from auction.kept_pacing import keep_pacing, take_up_pacing
 from auction.landscape.archive import LANDSCAPES_FOLDER, LandscapeArchive
 from auction.landscape.landscape import LandscapeLearner
 from auction.learning import Learner
+from auction.matched_audience import MatchedAudiences
 from auction.predictor.predictor import Predictor
 from auction.progress import Progress
 from auction.publisher import NextVersion, Publisher
@@ -88,8 +89,10 @@ class Services:
     `start` begins periodic work on real time; on virtual time the Simulation service drives it. Close it in the end.
     """
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, virtual_stretch: int = VIRTUAL_STRETCH) -> None:
         """Open or create everything under `config.data` (or in memory) and recover what an earlier process left.
+
+        Long studies may have a larger `virtual_stretch`; money is looked after as often as ever.
 
         Raises:
             ValueError: a file is of no use; the text names it.
@@ -97,6 +100,7 @@ class Services:
         """
         self.config = config
         self.health_source: HealthSource = no_health  # who runs the bridge to a fan service puts it here
+        self._virtual_stretch = virtual_stretch
         self._open_learning()  # before anything is made: a file that is of no use leaves nothing behind
         self._temporary: Path | None = None
         folder = config.data
@@ -182,11 +186,14 @@ class Services:
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
         self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
         self.registry = Registry(self.bank, self.follows, self.visits)
+        self.audiences = MatchedAudiences(self.registry.clauses_if_known, self.viewers, self.segments)
         self.publisher = Publisher(
             self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
             config.frequency_cap, config.seed, self._next_version(),
         )  # fmt: skip
-        self.progress = Progress(self.registry.day_start_of, self.registry.goal_of)
+        self.progress = Progress(
+            self.registry.day_start_of, self.registry.goal_of, kept_worth_of=self.learner.kept_worths
+        )
         self.feedback = FeedbackQueue()
         self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None
@@ -252,9 +259,9 @@ class Services:
             self.control.tick()
 
     def _schedule(self) -> None:
-        stretch = VIRTUAL_STRETCH if self.config.virtual_clock else 1
+        stretch = self._virtual_stretch if self.config.virtual_clock else 1
         every = self.scheduler.every
-        every(MONEY_PERIOD_MS * stretch, self.bank.tick, "money")
+        every(MONEY_PERIOD_MS * min(stretch, VIRTUAL_STRETCH), self.bank.tick, "money")
         every(FOLLOW_PERIOD_MS * stretch, self.follow, "followers")
         if self.membership is None:
             every(KEY_PERIOD_MS * stretch, self.keys.refresh, "keys")
@@ -307,15 +314,17 @@ class Services:
     def live(self, campaign_id: int) -> LiveFigures:
         """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""
         campaign = self.registry.get(campaign_id)
+        kept_fans = self.learner.kept_fans.figures(campaign_id, self.clock.wall_ms())
         if campaign is None:
             campaign = self.store.get(campaign_id)
             caps = CapsInForce(campaign.daily_budget_micros, campaign.total_budget_micros)
-            return LiveFigures(bids=0, multiplier_micros=0.0, caps=caps)
+            return LiveFigures(bids=0, multiplier_micros=0.0, caps=caps, kept_fans=kept_fans)
         account = self.bank.accounts(_ids(campaign_id))[0]
         return LiveFigures(
             bids=self.control.bids(campaign_id),
             multiplier_micros=self.control.multiplier_micros(campaign_id),
             caps=CapsInForce(int(account["day_cap_micros"]), int(account["flight_cap_micros"])),
+            kept_fans=kept_fans,
         )
 
     def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
@@ -397,6 +406,6 @@ def _ids(campaign_id: int) -> np.ndarray:
     return np.array([campaign_id], np.uint64)
 
 
-def build_services(config: ServeConfig) -> Services:
+def build_services(config: ServeConfig, virtual_stretch: int = VIRTUAL_STRETCH) -> Services:
     """A server's services in this process, recovered and ready to answer."""
-    return Services(config)
+    return Services(config, virtual_stretch)

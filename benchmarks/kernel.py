@@ -149,6 +149,7 @@ def _campaign_columns(
             [segments.segment_idx(laotie_segment(creator)) for creator in creator_ids.tolist()], np.int32
         ),
         calibration=rng.uniform(0.9, 1.1, count),
+        loss_calibration=np.zeros(count),
         earlier_discounts=np.tile(_EARLIER_DISCOUNTS, (GOAL_COUNT, 1)),
         tie_seed=np.uint64(12345),
     )
@@ -212,6 +213,7 @@ def _plain_campaigns(
             base_micros=0.0,
             frequency_cap=FREQUENCY_CAP,
             calibration=float(columns.calibration[c]),
+            loss_calibration=float(columns.loss_calibration[c]),
             earlier_discounts=columns.earlier_discounts[columns.goal_rows[c]].tolist(),
             targeting=targeting,
             include_fans=False,

@@ -100,9 +100,9 @@ class FanServiceClient:
         """Which fans were kept, as RETENTION rows."""
         return self._pull("PullRetention", self._stub.PullRetention, RETENTION, RETENTION_COLUMNS, cursor, limit)
 
-    def push_outcomes(self, outcomes: Rows) -> npt.NDArray[np.uint8]:
-        """Hand over FAN_OUTCOME[n], n up to 5,000; answers u1[n] of RowStatus."""
-        request = fans_pb2.PushOutcomesRequest(**to_columns(outcomes, OUTCOME_COLUMNS))
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> npt.NDArray[np.uint8]:
+        """Hand over FAN_OUTCOME[n], n up to 5,000, with n audiences or none; answers u1[n] of RowStatus."""
+        request = fans_pb2.PushOutcomesRequest(**to_columns(outcomes, OUTCOME_COLUMNS), audiences=audiences)
         answer = self._call("PushOutcomes", self._stub.PushOutcomes, request)
         return _statuses("PushOutcomes", answer.statuses, len(outcomes))
 

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
+from pacing.clocks import MS_PER_DAY
 from pacing.durable import transaction
 
 DELIVERY_FILE = "delivery.sqlite"
+_REMEMBERED_MS = 31 * MS_PER_DAY
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
@@ -171,6 +173,16 @@ class Delivery:
         with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO retention VALUES (?, ?, ?, ?, ?)", zip(*columns, strict=True))
             self._put_cursor("retention", cursor)
+
+    def latest_retention(self) -> Rows:
+        """RETENTION[n] of what was judged within 31 days before the latest judgement, oldest first."""
+        found = self._fetch(
+            "SELECT viewer_id, creator_id, days, kept, judged_at_ms FROM retention "
+            "WHERE judged_at_ms >= (SELECT max(judged_at_ms) FROM retention) - ? ORDER BY judged_at_ms",
+            (_REMEMBERED_MS,),
+        )
+        unsigned = [(viewer_id % 2**64, creator_id % 2**64, *rest) for viewer_id, creator_id, *rest in found]
+        return np.array(unsigned, RETENTION)
 
     def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
         """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""

@@ -5,6 +5,7 @@ Numbers are those of `protos/fans.proto`; a test holds the two together. Kinds o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -152,5 +153,5 @@ class FanServicePort(Protocol):
     def pull_retention(self, cursor: str, limit: int) -> Page:
         """Rows RETENTION after the cursor."""
 
-    def push_outcomes(self, outcomes: Rows) -> npt.NDArray[np.uint8]:
-        """Hand over rows FAN_OUTCOME; answers one RowStatus per row."""
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> npt.NDArray[np.uint8]:
+        """Hand over rows FAN_OUTCOME, with the audience of each where these are told; answers one RowStatus per row."""

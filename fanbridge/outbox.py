@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 ReadJudged = Callable[[int, int], tuple[Rows, Rows]]
 """read_judged(after, limit): up to `limit` judged ledger rows behind sequence `after`, as OUTCOME[n], JUDGEMENT[n]."""
 
+AudiencesOf = Callable[[Rows], list[str]]
+"""The audience that each of FAN_OUTCOME[n] was bought for; see `protos/fans.proto`."""
+
 _DELIVERED = (RowStatus.ACCEPTED, RowStatus.DUPLICATE)
 
 
@@ -62,8 +65,10 @@ class Outbox:
         read_judged: ReadJudged,
         settings: OutboxSettings | None = None,
         seed: int = 0,
+        audiences_of: AudiencesOf | None = None,
     ) -> None:
         self._service = service
+        self._audiences_of = audiences_of
         self._delivery = delivery
         self._read_judged = read_judged
         self._settings = settings or OutboxSettings()
@@ -138,18 +143,22 @@ class Outbox:
         return parked, dead
 
     def _push(self, outcomes: Rows) -> dict[int, _Refusal]:
-        """Hand rows over; answers refusals by index. A refused request is halved until bad rows are alone."""
+        """Hand rows over; answers refusals by index."""
+        return self._push_all(outcomes, [] if self._audiences_of is None else self._audiences_of(outcomes))
+
+    def _push_all(self, outcomes: Rows, audiences: list[str]) -> dict[int, _Refusal]:
+        """A request that is refused is halved until bad rows are alone."""
         if not len(outcomes):
             return {}
         try:
-            statuses = self._service.push_outcomes(outcomes)
+            statuses = self._service.push_outcomes(outcomes, audiences)
         except FanServiceRefused as refused:
             if len(outcomes) == 1:
                 return {0: _Refusal(str(refused), final=True)}
             middle = len(outcomes) // 2
-            refusals = self._push(outcomes[:middle])
-            refusals |= {middle + i: refusal for i, refusal in self._push(outcomes[middle:]).items()}
-            return refusals
+            refusals = self._push_all(outcomes[:middle], audiences[:middle])
+            later = self._push_all(outcomes[middle:], audiences[middle:])
+            return refusals | {middle + i: refusal for i, refusal in later.items()}
         return {
             int(i): _Refusal(f"status {statuses[i]}", final=statuses[i] == RowStatus.INVALID)
             for i in np.flatnonzero(~np.isin(statuses, _DELIVERED))

@@ -9,7 +9,7 @@ from fanbridge.events import MAX_PULL_ROWS, FanServicePort, Rows
 from fanbridge.feed import pull_page
 
 OnRetention = Callable[[Rows], object]
-"""Called with RETENTION[n], oldest first. After a crash rows may come again, with the same (viewer, creator, days)."""
+"""Called with RETENTION[n], oldest first. After a restart rows come again, with the same (viewer, creator, days)."""
 
 
 class RetentionFeed:
@@ -30,6 +30,12 @@ class RetentionFeed:
     def judged(self) -> int:
         """How many judgements were handed on since construction."""
         return self._judged
+
+    def restore(self) -> None:
+        """Hand on what was judged lately once more: who hears of it may have forgotten it in a crash."""
+        rows = self._delivery.latest_retention()
+        if self._on_retention is not None and len(rows):
+            self._on_retention(rows)
 
     def tick(self, max_pages: int = 4) -> None:
         """Pull what was judged, within bounds.

@@ -745,6 +745,7 @@ class Figures(_message.Message):
     bids: _builtins.int
     """since this server started"""
     goal_events: _builtins.int
+    """GOAL_KEPT_FANS: fans gained; CampaignReport.kept_fans says what becomes of them"""
     planned_spend_micros: _builtins.int
     """what pacing meant to have spent; hours: in that hour"""
     live_visits: _builtins.int
@@ -799,6 +800,44 @@ class HourFigures(_message.Message):
 Global___HourFigures: _TypeAlias = HourFigures  # noqa: Y015
 
 @_typing.final
+class KeptFans(_message.Message):
+    """Of the fans that a campaign gained, whatever its goal: who stays. Known where unfollows or retention are told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GAINED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    gained: _builtins.int
+    """of impressions that were remembered when the follow was told"""
+    lost: _builtins.int
+    """left within 30 days"""
+    kept: _builtins.int
+    """followed for 30 days"""
+    expected: _builtins.float
+    """kept in the end: those kept, and what is to be expected of those who are younger"""
+    cost_micros: _builtins.int
+    """charged, for each kept fan expected; 0: none is"""
+    def __init__(
+        self,
+        *,
+        gained: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        expected: _builtins.float = ...,
+        cost_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "expected", b"expected", "gained", b"gained", "kept", b"kept", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptFans: _TypeAlias = KeptFans  # noqa: Y015
+
+@_typing.final
 class CampaignReport(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -813,6 +852,7 @@ class CampaignReport(_message.Message):
     TOTAL_BUDGET_MICROS_FIELD_NUMBER: _builtins.int
     MULTIPLIER_MICROS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    KEPT_FANS_FIELD_NUMBER: _builtins.int
     TRUE_AT_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.int
     ledger_sequence: _builtins.int
@@ -837,6 +877,8 @@ class CampaignReport(_message.Message):
         """oldest first; hours with nothing are left out"""
 
     @_builtins.property
+    def kept_fans(self) -> Global___KeptFans: ...
+    @_builtins.property
     def true_at(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """with --redis: the row of every server's ledger, 2^48 times its owner id plus the row, ascending"""
 
@@ -854,11 +896,12 @@ class CampaignReport(_message.Message):
         total_budget_micros: _builtins.int = ...,
         multiplier_micros: _builtins.float = ...,
         status: Global___CampaignStatus.ValueType = ...,
+        kept_fans: Global___KeptFans | None = ...,
         true_at: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["today", b"today", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_fans", b"kept_fans", "today", b"today", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "campaign_id", b"campaign_id", "daily_budget_micros", b"daily_budget_micros", "hours", b"hours", "ledger_sequence", b"ledger_sequence", "multiplier_micros", b"multiplier_micros", "over_delivered_micros", b"over_delivered_micros", "status", b"status", "today", b"today", "total", b"total", "total_budget_micros", b"total_budget_micros", "true_at", b"true_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "campaign_id", b"campaign_id", "daily_budget_micros", b"daily_budget_micros", "hours", b"hours", "kept_fans", b"kept_fans", "ledger_sequence", b"ledger_sequence", "multiplier_micros", b"multiplier_micros", "over_delivered_micros", b"over_delivered_micros", "status", b"status", "today", b"today", "total", b"total", "total_budget_micros", b"total_budget_micros", "true_at", b"true_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/fans.proto\x12\tfanbid.v1\",\n\x0bPullRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x87\x01\n\x11PullTiersResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\r\n\x05tiers\x18\x03 \x03(\x07\x12\x0e\n\x06stages\x18\x04 \x03(\x07\x12\x15\n\rchanged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x8c\x01\n\x12PullEventsResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x87\x01\n\x15PullRetentionResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\x0c\n\x04\x64\x61ys\x18\x03 \x03(\x07\x12\x0c\n\x04kept\x18\x04 \x03(\x07\x12\x14\n\x0cjudged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\xe8\x01\n\x13PushOutcomesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x06\x12\x11\n\thold_seqs\x18\x02 \x03(\x06\x12\r\n\x05kinds\x18\x03 \x03(\x07\x12\x12\n\nviewer_ids\x18\x04 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x05 \x03(\x06\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x07 \x03(\x06\x12\x15\n\rprices_micros\x18\x08 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\t \x03(\x10\x12\x18\n\x10ledger_sequences\x18\n \x03(\x06\"(\n\x14PushOutcomesResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"v\n\x11PushEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\"&\n\x12PushEventsResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"B\n\rHealthRequest\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\r\x12\x0f\n\x07\x65nd_day\x18\x03 \x01(\r\"\x8b\x03\n\rCreatorHealth\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x65gin_at_ms\x18\x03 \x01(\x10\x12\x11\n\tend_at_ms\x18\x04 \x01(\x10\x12(\n\x06period\x18\x05 \x01(\x0b\x32\x18.fanbid.v1.PeriodFigures\x12(\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x18.fanbid.v1.PeriodFigures\x12$\n\x06\x62y_day\x18\x07 \x03(\x0b\x32\x14.fanbid.v1.HealthDay\x12,\n\x0c\x61ssociations\x18\x08 \x03(\x0b\x32\x16.fanbid.v1.Association\x12\x16\n\x0esmallest_group\x18\t \x01(\r\x12\x12\n\nconfidence\x18\n \x01(\x01\x12\x1f\n\x05peers\x18\x0b \x01(\x0b\x32\x10.fanbid.v1.Peers\x12\x17\n\x0fsmallest_cohort\x18\x0c \x01(\r\x12\"\n\x04kept\x18\r \x03(\x0b\x32\x14.fanbid.v1.KeptShare\"\xb9\x02\n\rPeriodFigures\x12\x15\n\rfans_at_begin\x18\x01 \x01(\r\x12\x13\n\x0b\x66\x61ns_at_end\x18\x02 \x01(\r\x12\x0e\n\x06gained\x18\x03 \x01(\r\x12\x0c\n\x04lost\x18\x04 \x01(\r\x12)\n\x07sources\x18\x05 \x03(\x0b\x32\x18.fanbid.v1.SourceFigures\x12\x10\n\x08\x66\x61n_days\x18\x06 \x01(\r\x12\x17\n\x0f\x61\x63tive_fan_days\x18\x07 \x01(\r\x12\x14\n\x0c\x61\x63tive_share\x18\x08 \x01(\x01\x12%\n\x05kinds\x18\t \x03(\x0b\x32\x16.fanbid.v1.KindFigures\x12$\n\x05tiers\x18\n \x03(\x0b\x32\x15.fanbid.v1.MixFigures\x12%\n\x06stages\x18\x0b \x03(\x0b\x32\x15.fanbid.v1.MixFigures\"B\n\rSourceFigures\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0e\n\x06gained\x18\x02 \x01(\r\x12\x0c\n\x04lost\x18\x03 \x01(\r\"E\n\x0bKindFigures\x12\x0c\n\x04kind\x18\x01 \x01(\x07\x12\x0e\n\x06\x65vents\x18\x02 \x01(\r\x12\x18\n\x10per_100_fan_days\x18\x03 \x01(\x01\"7\n\nMixFigures\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x07\x12\x0c\n\x04\x66\x61ns\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x01\"~\n\tHealthDay\x12\x17\n\x0f\x64\x61y_start_at_ms\x18\x01 \x01(\x10\x12\x13\n\x0b\x66\x61ns_at_end\x18\x02 \x01(\r\x12\x1b\n\x13gained_by_campaigns\x18\x03 \x01(\r\x12\x18\n\x10gained_otherwise\x18\x04 \x01(\r\x12\x0c\n\x04lost\x18\x05 \x01(\r\"\xbd\x01\n\x0b\x41ssociation\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0c\n\x04left\x18\x02 \x01(\r\x12\x0c\n\x04\x66\x61ns\x18\x03 \x01(\r\x12\x13\n\x0bothers_left\x18\x04 \x01(\r\x12\x0e\n\x06others\x18\x05 \x01(\r\x12\r\n\x05ratio\x18\x06 \x01(\x01\x12\x11\n\tratio_low\x18\x07 \x01(\x01\x12\x12\n\nratio_high\x18\x08 \x01(\x01\x12\x10\n\x08is_clear\x18\t \x01(\x08\x12\x10\n\x08sentence\x18\n \x01(\t\"h\n\x05Peers\x12\x10\n\x08\x63reators\x18\x01 \x01(\r\x12\x12\n\nleast_fans\x18\x02 \x01(\r\x12\x11\n\tmost_fans\x18\x03 \x01(\r\x12&\n\x07\x66igures\x18\x04 \x03(\x0b\x32\x15.fanbid.v1.PeerFigure\"=\n\nPeerFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\npercentile\x18\x03 \x01(\x01\"7\n\tKeptShare\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\r\x12\x0e\n\x06judged\x18\x02 \x01(\r\x12\x0c\n\x04kept\x18\x03 \x01(\r*e\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x12\n\x0eTIER_POTENTIAL\x10\x01\x12\x0f\n\x0bTIER_ACTIVE\x10\x02\x12\x13\n\x0fTIER_HIGH_VALUE\x10\x03\x12\r\n\tTIER_IRON\x10\x04*{\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_GAINED\x10\x01\x12\x13\n\x0fSTAGE_ACTIVATED\x10\x02\x12\x12\n\x0eSTAGE_RETAINED\x10\x03\x12\x10\n\x0cSTAGE_SILENT\x10\x04\x12\x0e\n\nSTAGE_LOST\x10\x05\x32\xbc\x03\n\nFanService\x12\x41\n\tPullTiers\x12\x16.fanbid.v1.PullRequest\x1a\x1c.fanbid.v1.PullTiersResponse\x12\x43\n\nPullEvents\x12\x16.fanbid.v1.PullRequest\x1a\x1d.fanbid.v1.PullEventsResponse\x12I\n\rPullRetention\x12\x16.fanbid.v1.PullRequest\x1a .fanbid.v1.PullRetentionResponse\x12O\n\x0cPushOutcomes\x12\x1e.fanbid.v1.PushOutcomesRequest\x1a\x1f.fanbid.v1.PushOutcomesResponse\x12I\n\nPushEvents\x12\x1c.fanbid.v1.PushEventsRequest\x1a\x1d.fanbid.v1.PushEventsResponse\x12?\n\tGetHealth\x12\x18.fanbid.v1.HealthRequest\x1a\x18.fanbid.v1.CreatorHealthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/fans.proto\x12\tfanbid.v1\",\n\x0bPullRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"\x87\x01\n\x11PullTiersResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\r\n\x05tiers\x18\x03 \x03(\x07\x12\x0e\n\x06stages\x18\x04 \x03(\x07\x12\x15\n\rchanged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x8c\x01\n\x12PullEventsResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\x87\x01\n\x15PullRetentionResponse\x12\x12\n\nviewer_ids\x18\x01 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x02 \x03(\x06\x12\x0c\n\x04\x64\x61ys\x18\x03 \x03(\x07\x12\x0c\n\x04kept\x18\x04 \x03(\x07\x12\x14\n\x0cjudged_at_ms\x18\x05 \x03(\x10\x12\x13\n\x0bnext_cursor\x18\x06 \x01(\t\"\xfb\x01\n\x13PushOutcomesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\x06\x12\x11\n\thold_seqs\x18\x02 \x03(\x06\x12\r\n\x05kinds\x18\x03 \x03(\x07\x12\x12\n\nviewer_ids\x18\x04 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x05 \x03(\x06\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x06 \x03(\x06\x12\x14\n\x0c\x63reative_ids\x18\x07 \x03(\x06\x12\x15\n\rprices_micros\x18\x08 \x03(\x10\x12\x16\n\x0eoccurred_at_ms\x18\t \x03(\x10\x12\x18\n\x10ledger_sequences\x18\n \x03(\x06\x12\x11\n\taudiences\x18\x0b \x03(\t\"(\n\x14PushOutcomesResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"v\n\x11PushEventsRequest\x12\x11\n\tevent_ids\x18\x01 \x03(\x06\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x13\n\x0b\x63reator_ids\x18\x03 \x03(\x06\x12\r\n\x05kinds\x18\x04 \x03(\x07\x12\x16\n\x0eoccurred_at_ms\x18\x05 \x03(\x10\"&\n\x12PushEventsResponse\x12\x10\n\x08statuses\x18\x01 \x03(\x07\"B\n\rHealthRequest\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\r\x12\x0f\n\x07\x65nd_day\x18\x03 \x01(\r\"\x8b\x03\n\rCreatorHealth\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x65gin_at_ms\x18\x03 \x01(\x10\x12\x11\n\tend_at_ms\x18\x04 \x01(\x10\x12(\n\x06period\x18\x05 \x01(\x0b\x32\x18.fanbid.v1.PeriodFigures\x12(\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x18.fanbid.v1.PeriodFigures\x12$\n\x06\x62y_day\x18\x07 \x03(\x0b\x32\x14.fanbid.v1.HealthDay\x12,\n\x0c\x61ssociations\x18\x08 \x03(\x0b\x32\x16.fanbid.v1.Association\x12\x16\n\x0esmallest_group\x18\t \x01(\r\x12\x12\n\nconfidence\x18\n \x01(\x01\x12\x1f\n\x05peers\x18\x0b \x01(\x0b\x32\x10.fanbid.v1.Peers\x12\x17\n\x0fsmallest_cohort\x18\x0c \x01(\r\x12\"\n\x04kept\x18\r \x03(\x0b\x32\x14.fanbid.v1.KeptShare\"\xb9\x02\n\rPeriodFigures\x12\x15\n\rfans_at_begin\x18\x01 \x01(\r\x12\x13\n\x0b\x66\x61ns_at_end\x18\x02 \x01(\r\x12\x0e\n\x06gained\x18\x03 \x01(\r\x12\x0c\n\x04lost\x18\x04 \x01(\r\x12)\n\x07sources\x18\x05 \x03(\x0b\x32\x18.fanbid.v1.SourceFigures\x12\x10\n\x08\x66\x61n_days\x18\x06 \x01(\r\x12\x17\n\x0f\x61\x63tive_fan_days\x18\x07 \x01(\r\x12\x14\n\x0c\x61\x63tive_share\x18\x08 \x01(\x01\x12%\n\x05kinds\x18\t \x03(\x0b\x32\x16.fanbid.v1.KindFigures\x12$\n\x05tiers\x18\n \x03(\x0b\x32\x15.fanbid.v1.MixFigures\x12%\n\x06stages\x18\x0b \x03(\x0b\x32\x15.fanbid.v1.MixFigures\"B\n\rSourceFigures\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0e\n\x06gained\x18\x02 \x01(\r\x12\x0c\n\x04lost\x18\x03 \x01(\r\"E\n\x0bKindFigures\x12\x0c\n\x04kind\x18\x01 \x01(\x07\x12\x0e\n\x06\x65vents\x18\x02 \x01(\r\x12\x18\n\x10per_100_fan_days\x18\x03 \x01(\x01\"7\n\nMixFigures\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x07\x12\x0c\n\x04\x66\x61ns\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x01\"~\n\tHealthDay\x12\x17\n\x0f\x64\x61y_start_at_ms\x18\x01 \x01(\x10\x12\x13\n\x0b\x66\x61ns_at_end\x18\x02 \x01(\r\x12\x1b\n\x13gained_by_campaigns\x18\x03 \x01(\r\x12\x18\n\x10gained_otherwise\x18\x04 \x01(\r\x12\x0c\n\x04lost\x18\x05 \x01(\r\"\xbd\x01\n\x0b\x41ssociation\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\x06\x12\x0c\n\x04left\x18\x02 \x01(\r\x12\x0c\n\x04\x66\x61ns\x18\x03 \x01(\r\x12\x13\n\x0bothers_left\x18\x04 \x01(\r\x12\x0e\n\x06others\x18\x05 \x01(\r\x12\r\n\x05ratio\x18\x06 \x01(\x01\x12\x11\n\tratio_low\x18\x07 \x01(\x01\x12\x12\n\nratio_high\x18\x08 \x01(\x01\x12\x10\n\x08is_clear\x18\t \x01(\x08\x12\x10\n\x08sentence\x18\n \x01(\t\"h\n\x05Peers\x12\x10\n\x08\x63reators\x18\x01 \x01(\r\x12\x12\n\nleast_fans\x18\x02 \x01(\r\x12\x11\n\tmost_fans\x18\x03 \x01(\r\x12&\n\x07\x66igures\x18\x04 \x03(\x0b\x32\x15.fanbid.v1.PeerFigure\"=\n\nPeerFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x12\n\npercentile\x18\x03 \x01(\x01\"7\n\tKeptShare\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\r\x12\x0e\n\x06judged\x18\x02 \x01(\r\x12\x0c\n\x04kept\x18\x03 \x01(\r*e\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x12\n\x0eTIER_POTENTIAL\x10\x01\x12\x0f\n\x0bTIER_ACTIVE\x10\x02\x12\x13\n\x0fTIER_HIGH_VALUE\x10\x03\x12\r\n\tTIER_IRON\x10\x04*{\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_GAINED\x10\x01\x12\x13\n\x0fSTAGE_ACTIVATED\x10\x02\x12\x12\n\x0eSTAGE_RETAINED\x10\x03\x12\x10\n\x0cSTAGE_SILENT\x10\x04\x12\x0e\n\nSTAGE_LOST\x10\x05\x32\xbc\x03\n\nFanService\x12\x41\n\tPullTiers\x12\x16.fanbid.v1.PullRequest\x1a\x1c.fanbid.v1.PullTiersResponse\x12\x43\n\nPullEvents\x12\x16.fanbid.v1.PullRequest\x1a\x1d.fanbid.v1.PullEventsResponse\x12I\n\rPullRetention\x12\x16.fanbid.v1.PullRequest\x1a .fanbid.v1.PullRetentionResponse\x12O\n\x0cPushOutcomes\x12\x1e.fanbid.v1.PushOutcomesRequest\x1a\x1f.fanbid.v1.PushOutcomesResponse\x12I\n\nPushEvents\x12\x1c.fanbid.v1.PushEventsRequest\x1a\x1d.fanbid.v1.PushEventsResponse\x12?\n\tGetHealth\x12\x18.fanbid.v1.HealthRequest\x1a\x18.fanbid.v1.CreatorHealthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.fans_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=2458
-  _globals['_TIER']._serialized_end=2559
-  _globals['_STAGE']._serialized_start=2561
-  _globals['_STAGE']._serialized_end=2684
+  _globals['_TIER']._serialized_start=2477
+  _globals['_TIER']._serialized_end=2578
+  _globals['_STAGE']._serialized_start=2580
+  _globals['_STAGE']._serialized_end=2703
   _globals['_PULLREQUEST']._serialized_start=32
   _globals['_PULLREQUEST']._serialized_end=76
   _globals['_PULLTIERSRESPONSE']._serialized_start=79
@@ -44,35 +44,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PULLRETENTIONRESPONSE']._serialized_start=360
   _globals['_PULLRETENTIONRESPONSE']._serialized_end=495
   _globals['_PUSHOUTCOMESREQUEST']._serialized_start=498
-  _globals['_PUSHOUTCOMESREQUEST']._serialized_end=730
-  _globals['_PUSHOUTCOMESRESPONSE']._serialized_start=732
-  _globals['_PUSHOUTCOMESRESPONSE']._serialized_end=772
-  _globals['_PUSHEVENTSREQUEST']._serialized_start=774
-  _globals['_PUSHEVENTSREQUEST']._serialized_end=892
-  _globals['_PUSHEVENTSRESPONSE']._serialized_start=894
-  _globals['_PUSHEVENTSRESPONSE']._serialized_end=932
-  _globals['_HEALTHREQUEST']._serialized_start=934
-  _globals['_HEALTHREQUEST']._serialized_end=1000
-  _globals['_CREATORHEALTH']._serialized_start=1003
-  _globals['_CREATORHEALTH']._serialized_end=1398
-  _globals['_PERIODFIGURES']._serialized_start=1401
-  _globals['_PERIODFIGURES']._serialized_end=1714
-  _globals['_SOURCEFIGURES']._serialized_start=1716
-  _globals['_SOURCEFIGURES']._serialized_end=1782
-  _globals['_KINDFIGURES']._serialized_start=1784
-  _globals['_KINDFIGURES']._serialized_end=1853
-  _globals['_MIXFIGURES']._serialized_start=1855
-  _globals['_MIXFIGURES']._serialized_end=1910
-  _globals['_HEALTHDAY']._serialized_start=1912
-  _globals['_HEALTHDAY']._serialized_end=2038
-  _globals['_ASSOCIATION']._serialized_start=2041
-  _globals['_ASSOCIATION']._serialized_end=2230
-  _globals['_PEERS']._serialized_start=2232
-  _globals['_PEERS']._serialized_end=2336
-  _globals['_PEERFIGURE']._serialized_start=2338
-  _globals['_PEERFIGURE']._serialized_end=2399
-  _globals['_KEPTSHARE']._serialized_start=2401
-  _globals['_KEPTSHARE']._serialized_end=2456
-  _globals['_FANSERVICE']._serialized_start=2687
-  _globals['_FANSERVICE']._serialized_end=3131
+  _globals['_PUSHOUTCOMESREQUEST']._serialized_end=749
+  _globals['_PUSHOUTCOMESRESPONSE']._serialized_start=751
+  _globals['_PUSHOUTCOMESRESPONSE']._serialized_end=791
+  _globals['_PUSHEVENTSREQUEST']._serialized_start=793
+  _globals['_PUSHEVENTSREQUEST']._serialized_end=911
+  _globals['_PUSHEVENTSRESPONSE']._serialized_start=913
+  _globals['_PUSHEVENTSRESPONSE']._serialized_end=951
+  _globals['_HEALTHREQUEST']._serialized_start=953
+  _globals['_HEALTHREQUEST']._serialized_end=1019
+  _globals['_CREATORHEALTH']._serialized_start=1022
+  _globals['_CREATORHEALTH']._serialized_end=1417
+  _globals['_PERIODFIGURES']._serialized_start=1420
+  _globals['_PERIODFIGURES']._serialized_end=1733
+  _globals['_SOURCEFIGURES']._serialized_start=1735
+  _globals['_SOURCEFIGURES']._serialized_end=1801
+  _globals['_KINDFIGURES']._serialized_start=1803
+  _globals['_KINDFIGURES']._serialized_end=1872
+  _globals['_MIXFIGURES']._serialized_start=1874
+  _globals['_MIXFIGURES']._serialized_end=1929
+  _globals['_HEALTHDAY']._serialized_start=1931
+  _globals['_HEALTHDAY']._serialized_end=2057
+  _globals['_ASSOCIATION']._serialized_start=2060
+  _globals['_ASSOCIATION']._serialized_end=2249
+  _globals['_PEERS']._serialized_start=2251
+  _globals['_PEERS']._serialized_end=2355
+  _globals['_PEERFIGURE']._serialized_start=2357
+  _globals['_PEERFIGURE']._serialized_end=2418
+  _globals['_KEPTSHARE']._serialized_start=2420
+  _globals['_KEPTSHARE']._serialized_end=2475
+  _globals['_FANSERVICE']._serialized_start=2706
+  _globals['_FANSERVICE']._serialized_end=3150
 # @@protoc_insertion_point(module_scope)

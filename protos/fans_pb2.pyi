@@ -232,6 +232,7 @@ class PushOutcomesRequest(_message.Message):
     PRICES_MICROS_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
     LEDGER_SEQUENCES_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -256,6 +257,12 @@ class PushOutcomesRequest(_message.Message):
     def occurred_at_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def ledger_sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By which of the campaign's audience the viewer belongs to it: names of segments and interests, with commas between.
+        Empty: attributes alone. None at all, or one for each row; up to 200 characters of a-z 0-9 : _ . - and the comma.
+        """
+
     def __init__(
         self,
         *,
@@ -269,10 +276,11 @@ class PushOutcomesRequest(_message.Message):
         prices_micros: _abc.Iterable[_builtins.int] | None = ...,
         occurred_at_ms: _abc.Iterable[_builtins.int] | None = ...,
         ledger_sequences: _abc.Iterable[_builtins.int] | None = ...,
+        audiences: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_ids", b"campaign_ids", "creative_ids", b"creative_ids", "creator_ids", b"creator_ids", "hold_seqs", b"hold_seqs", "kinds", b"kinds", "lease_ids", b"lease_ids", "ledger_sequences", b"ledger_sequences", "occurred_at_ms", b"occurred_at_ms", "prices_micros", b"prices_micros", "viewer_ids", b"viewer_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "campaign_ids", b"campaign_ids", "creative_ids", b"creative_ids", "creator_ids", b"creator_ids", "hold_seqs", b"hold_seqs", "kinds", b"kinds", "lease_ids", b"lease_ids", "ledger_sequences", b"ledger_sequences", "occurred_at_ms", b"occurred_at_ms", "prices_micros", b"prices_micros", "viewer_ids", b"viewer_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

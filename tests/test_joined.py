@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from auction.config import ServeConfig
 from auction.services import Services, build_services
 from benchmarks.transport import EngineTransport
 from fanbid import attach_bridge
+from fanbridge.outbox import select_outcomes
 from fanbridge.service.server import RunningService, ServiceSettings
 from pacing.clocks import MS_PER_MINUTE
 from pacing.facts import TOKEN_BYTES, OutcomeKind, RowStatus
 from protos import bidding_pb2, campaigns_pb2
+from targeting.segments.store import Change
 from tests.fanbridge.services import START_AT_MS, connected, events, running_service
 
 CREATOR_ID = 17
@@ -26,8 +29,8 @@ def advance(services: Services, minutes: int) -> None:
     services.scheduler.advance_to(services.clock.wall_ms() + minutes * MS_PER_MINUTE)
 
 
-def buy_a_fan(services: Services) -> None:
-    """Create a campaign, win a slot with it, show it, and have the viewer follow."""
+def buy_a_fan(services: Services) -> int:
+    """Create a campaign, win a slot with it, show it, and have the viewer follow; the campaign's id."""
     caller = EngineTransport(services, services.access.create_token("operator", 0, START_AT_MS))
     feed = EngineTransport(services, services.access.create_token("feed", 0, START_AT_MS))
     campaign = campaigns_pb2.Campaign(
@@ -40,7 +43,10 @@ def buy_a_fan(services: Services) -> None:
         total_budget_micros=10**10,
         zone="Asia/Shanghai",
         creatives=[campaigns_pb2.Creative(creative_id=1, title="one", category=3)],
+        targeting=campaigns_pb2.Targeting(segment=campaigns_pb2.Targeting.Segment(segment_id="dancers")),
     )
+    rows = services.viewers.ensure(np.array([VIEWER_ID], np.uint64))
+    services.segments.put("dancers", rows, Change.REPLACE)
     request = campaigns_pb2.CreateCampaignRequest(campaign=campaign)
     created = caller.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
     advance(services, 5)
@@ -58,6 +64,7 @@ def buy_a_fan(services: Services) -> None:
     )
     told = feed.call("Bidding/Report", outcomes, bidding_pb2.ReportResponse)
     assert list(told.statuses) == [bidding_pb2.ROW_STATUS_ACCEPTED] * len(kinds)
+    return created.campaign_id
 
 
 def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
@@ -67,10 +74,22 @@ def test_a_bought_fan_comes_back_as_a_tier(tmp_path: Path) -> None:
         bridge = attach_bridge(services)
         assert bridge is not None
         try:
-            buy_a_fan(services)
+            bought = buy_a_fan(services)
             advance(services, 5)
             tiers = {name: services.segments.members(name) for name in services.segments.names if "tier:" in name}
             members = {name: services.viewers.ids[list(rows)].tolist() for name, rows in tiers.items() if rows}
+            outcomes = select_outcomes(*services.ledger.read_judged(0, 100))
+            keys = zip(*(outcomes[name].tolist() for name in ("lease_id", "hold_seq", "kind")), strict=True)
+            # The impression, and the follow.
+            assert [fans.store.audience_of(*key) for key in keys] == ["dancers", "dancers"]
+            kept = services.learner.kept_fans
+            assert kept.figures(bought, services.clock.wall_ms()).gained == 1
+            with connected(fans.address) as platform:
+                left = events((9, VIEWER_ID, CREATOR_ID, OutcomeKind.UNFOLLOW, services.clock.wall_ms()))
+                assert platform.push_events(left).tolist() == [RowStatus.ACCEPTED]
+            advance(services, 5)
+            figures = kept.figures(bought, services.clock.wall_ms())
+            assert (figures.gained, figures.lost, figures.expected) == (1, 1, 0.0)
         finally:
             bridge.close()
             services.close()

@@ -27,6 +27,8 @@ class CampaignColumns(NamedTuple):
         frequency_caps: i4[C], impressions per viewer and day.
         laotie_segments: i4[C], segment of the creator's friends of fans.
         calibration: f8[C], factor on the model's probability of the viewers who answer best.
+        loss_calibration: f8[C], of campaigns that want fans who are kept: factor on the model's probability that a new
+            fan is lost within 30 days; 0: the campaign counts its goal's events as they come.
         earlier_discounts: f8[G, EARLIER_LEVELS], within 0..1: by goal row, what becomes of it when the viewer had
             impressions of the creator that day.
         tie_seed: u8.
@@ -40,6 +42,7 @@ class CampaignColumns(NamedTuple):
     frequency_caps: np.ndarray
     laotie_segments: np.ndarray
     calibration: np.ndarray
+    loss_calibration: np.ndarray
     earlier_discounts: np.ndarray
     tie_seed: np.uint64
 

@@ -17,7 +17,7 @@ from auction.bid.nobid import (
     NBR_PACED_OUT,
 )
 from auction.landscape.kernels import Landscape, shade_bid
-from auction.predictor.features import VIEWER_KEYS
+from auction.predictor.features import LOSS_ROW, MOST_LOSS, VIEWER_KEYS
 from auction.predictor.kernels import Model, candidate_probability, feature_hashes, viewer_keys, viewer_sums
 from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
@@ -181,15 +181,20 @@ def _predict_matched(
     viewer_keys(batch.dims[i], mask, batch.hour, keys)
     viewer_sums(model, keys, sums)
     goal_rows, calibration, laotie_segments = campaigns.goal_rows, campaigns.calibration, campaigns.laotie_segments
+    loss_calibration = campaigns.loss_calibration
     found, probabilities, marks = out.matched, out.probabilities, out.marks
     eligible, expected = out.out_eligible, out.out_expected
     _mark(segments, 1, marks)
     for k in range(matched):
         c = found[k]
         laotie = marks[laotie_segments[c]]
-        p = candidate_probability(model, goal_rows[c], c, keys, sums, mask, laotie)
+        p = candidate_probability(model, model.sums, goal_rows[c], c, keys, sums, mask, laotie)
+        p = min(p * calibration[c], 1.0)
+        if loss_calibration[c] > 0.0:
+            loss = candidate_probability(model, model.loss_sums, LOSS_ROW, c, keys, sums, mask, laotie)
+            p *= 1.0 - min(loss * loss_calibration[c], MOST_LOSS)
         # Rounded as the decision records it, so that the bid can be derived from the record.
-        probabilities[k] = np.float64(np.float32(min(p * calibration[c], 1.0)))
+        probabilities[k] = np.float64(np.float32(p))
     _mark(segments, 0, marks)
     if batch.prediction_ptr[i] < batch.prediction_ptr[i + 1]:
         for k in range(matched):
@@ -321,9 +326,9 @@ def score_batch(
     """Rank and price up to R candidates for each of n viewers.
 
     Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`, p discounted by what the viewer saw of the creator
-    that day; a viewer's candidates are ordered by it, one per
-    creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid. In a first-price auction the value
-    is shaded, once the order stands, by the price landscape of the request.
+    that day, and, where the campaign wants fans who are kept, times the probability that a new fan is. A viewer's
+    candidates are ordered by it, one per creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid.
+    In a first-price auction the value is shaded, once the order stands, by the price landscape of the request.
 
     Args:
         index: MatchIndex over C campaigns.

@@ -19,6 +19,7 @@ from auction.bid.nobid import (
     NBR_PACED_OUT,
 )
 from auction.landscape.reference import best_bid
+from auction.predictor.features import LOSS_ROW, MOST_LOSS
 from auction.predictor.reference import Impression, ReferenceModel, features_of
 from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
@@ -43,6 +44,7 @@ class ReferenceCampaign:
     earlier_discounts: Sequence[float]  # by impressions of the creator that day
     targeting: Expression
     include_fans: bool
+    loss_calibration: float = 0.0  # 0: fans need not be kept
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,11 @@ def probability_of(
         category=campaign.category,
         laotie=laotie_segment(campaign.creator_id) in viewer.facts.segments,
     )
-    return _single(min(models[campaign.goal_row].probability(features_of(seen)) * campaign.calibration, 1.0))
+    features = features_of(seen)
+    p = min(models[campaign.goal_row].probability(features) * campaign.calibration, 1.0)
+    if campaign.loss_calibration:
+        p *= 1 - min(models[LOSS_ROW].probability(features) * campaign.loss_calibration, MOST_LOSS)
+    return _single(p)
 
 
 def _single(x: float) -> float:

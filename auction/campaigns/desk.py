@@ -9,6 +9,7 @@ import numpy as np
 
 from auction.campaigns.health_service import HealthSource
 from auction.campaigns.model import Campaign
+from auction.kept_fans import NO_FANS, KeptFigures
 from pacing.ledger.statement import StatementPage
 
 
@@ -28,11 +29,13 @@ class LiveFigures:
         bids: bids made since this server started.
         multiplier_micros: pacing's present worth of one expected goal event, in micros.
         caps: the budgets in force.
+        kept_fans: what became of the fans that it gained.
     """
 
     bids: int
     multiplier_micros: float
     caps: CapsInForce
+    kept_fans: KeptFigures = NO_FANS
 
 
 class Desk(Protocol):

@@ -359,7 +359,8 @@ class ReportBook:
         for group in np.split(order, starts[1:]):
             book = self._book_of(int(campaign_ids[group[0]]))
             if book is not None:
-                counts[group, _COLUMN["goal_events"]] = goals[group] == book.goal
+                event_goal = Goal.FANS if book.goal == Goal.KEPT_FANS else book.goal
+                counts[group, _COLUMN["goal_events"]] = goals[group] == event_goal
                 book.add(at_ms[group], counts[group], expected[group])
                 book.over_delivered_micros += int(lost_micros[group].sum())
 

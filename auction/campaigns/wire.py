@@ -15,8 +15,10 @@ import numpy as np
 from auction.campaigns.desk import LiveFigures
 from auction.campaigns.model import EDITABLE_FIELDS, BidMode, Campaign, Creative, InvalidField, InvalidTargeting
 from auction.campaigns.report import BookedFigures, Figures
+from auction.kept_fans import KeptFigures
 from pacing.facts import Goal
 from pacing.ledger.statement import StatementPage
+from pacing.money import micros_from_float
 from protos import campaigns_pb2 as pb
 from targeting.attributes import Dimension
 from targeting.content import check_tag
@@ -209,7 +211,14 @@ def report_to_message(campaign: Campaign, booked: BookedFigures, live: LiveFigur
         multiplier_micros=live.multiplier_micros,
         status=campaign.status.value,  # type: ignore[arg-type]
         true_at=booked.true_at,
+        kept_fans=_kept_to_message(live.kept_fans, booked.total.spend_micros),
     )
+
+
+def _kept_to_message(kept: KeptFigures, spend_micros: int) -> pb.KeptFans:
+    expected = round(kept.expected, 1)  # it moves with every second, and a report is told again when it changes
+    cost_micros = micros_from_float(spend_micros / expected) if expected else 0
+    return pb.KeptFans(gained=kept.gained, lost=kept.lost, kept=kept.kept, expected=expected, cost_micros=cost_micros)
 
 
 def charges_to_message(page: StatementPage, charges: np.ndarray) -> pb.ListChargesResponse:

@@ -8,12 +8,15 @@ import numpy as np
 
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 from pacing.facts import Goal
+from pacing.ledger.owners import SEQUENCE_MASK, owners_of
 
 LONGEST_DELAY_MS = 7 * MS_PER_DAY
 _BIN_COUNT = 40
 _EDGES_MS = np.concatenate([[0.0], np.geomspace(MS_PER_SECOND, LONGEST_DELAY_MS, _BIN_COUNT)])
 _BUCKET_MS = 10 * MS_PER_SECOND
 _PRIOR_SIGMA = 1.8
+_GOLDEN = 0.6180339887498949
+_SILVER = 0.4142135623730951
 
 PRIOR_MEDIANS_MS = {
     Goal.PLAYS: 5 * MS_PER_SECOND,
@@ -22,7 +25,6 @@ PRIOR_MEDIANS_MS = {
     Goal.PRODUCT_CLICKS: MS_PER_MINUTE,
     Goal.LIVE_VISITS: 5 * MS_PER_MINUTE,
     Goal.ORDERS: MS_PER_HOUR,
-    Goal.KEPT_FANS: 8 * MS_PER_MINUTE,
 }
 """What is believed of each goal before the first event."""
 
@@ -37,8 +39,15 @@ def remaining_probability(probability: float | np.ndarray, arrived_share: float 
     return probability * (1.0 - arrived_share) / (1.0 - probability * arrived_share)
 
 
+def delay_draws(sequences: np.ndarray) -> np.ndarray:
+    """A number for each row, f8[n], whose fraction is a low-discrepancy draw: over any stretch of a ledger's rows,
+    delays are as evenly spread as their distribution allows. A double would round an owner's sequences to nothing."""
+    own = (sequences & np.uint64(SEQUENCE_MASK)).astype(np.float64)
+    return own * _GOLDEN + owners_of(sequences).astype(np.float64) * _SILVER
+
+
 class DelayCurve:
-    """Distribution of the delay from impression to event, of one goal.
+    """Distribution of the delay from impression to event, of one goal; or from a fan's gain to its loss.
 
     Young impressions have had no time for late events, so observed delays alone look too short. Here the rate of
     each bin of age is its events over the expected events of those impressions only that have reached the bin, half of
@@ -49,13 +58,20 @@ class DelayCurve:
     Args:
         median_ms: median of the log-normal prior.
         strength: events that the prior counts for.
+        edges_ms: f8[41], ascending from 0, of the bins of age; no event comes later than the last one.
+
+    Raises:
+        ValueError: one of them is out of range.
     """
 
-    def __init__(self, median_ms: float, strength: float = 5.0) -> None:
+    def __init__(self, median_ms: float, strength: float = 5.0, edges_ms: np.ndarray = _EDGES_MS) -> None:
         if median_ms <= 0 or strength <= 0:
             raise ValueError(f"median_ms {median_ms}, strength {strength}: not positive")
+        if edges_ms.shape != (_BIN_COUNT + 1,) or edges_ms[0] != 0 or (np.diff(edges_ms) <= 0).any():
+            raise ValueError(f"edges_ms {edges_ms.shape}: not {_BIN_COUNT + 1} ascending numbers from 0")
+        self._edges_ms = edges_ms
         prior = np.array(
-            [NormalDist(np.log(median_ms), _PRIOR_SIGMA).cdf(float(np.log(edge))) for edge in _EDGES_MS[1:]]
+            [NormalDist(np.log(median_ms), _PRIOR_SIGMA).cdf(float(np.log(edge))) for edge in self._edges_ms[1:]]
         )
         prior /= prior[-1]
         self._prior = np.diff(prior, prepend=0.0)
@@ -79,7 +95,7 @@ class DelayCurve:
 
     def add_events(self, delays_ms: np.ndarray) -> None:
         """Events that came this long after their impressions, i8[n]."""
-        bins = np.searchsorted(_EDGES_MS, np.clip(delays_ms, 0, LONGEST_DELAY_MS - 1), side="right") - 1
+        bins = np.searchsorted(self._edges_ms, np.clip(delays_ms, 0, self._edges_ms[-1] - 1), side="right") - 1
         np.add.at(self._events, np.clip(bins, 0, _BIN_COUNT - 1), 1.0)
 
     def refresh(self, now_ms: int) -> None:
@@ -88,7 +104,7 @@ class DelayCurve:
         masses = np.array(self._bucket_mass, np.float64)
         # The newest bucket may still grow, so no bin counts it yet.
         last_ms = now_ms - now_ms % _BUCKET_MS
-        reached = np.searchsorted(times, np.minimum(now_ms - _EDGES_MS[:-1], last_ms - 1), side="right")
+        reached = np.searchsorted(times, np.minimum(now_ms - self._edges_ms[:-1], last_ms - 1), side="right")
         reached = np.maximum(reached, self._counted)
         running = np.concatenate([[0.0], np.cumsum(masses)])
         self._exposed += running[reached] - running[self._counted]
@@ -107,11 +123,11 @@ class DelayCurve:
 
     def arrived_share(self, ages_ms: np.ndarray) -> np.ndarray:
         """F at each age: the share of events that have come by then (f8[n])."""
-        return np.interp(ages_ms, _EDGES_MS, np.concatenate([[0.0], self._cumulative]))
+        return np.interp(ages_ms, self._edges_ms, np.concatenate([[0.0], self._cumulative]))
 
     def delays_at(self, shares: np.ndarray) -> np.ndarray:
         """The delay by which each share (f8[n], 0..1) of events has come, i8[n] ms."""
-        return np.interp(shares, np.concatenate([[0.0], self._cumulative]), _EDGES_MS).astype(np.int64)
+        return np.interp(shares, np.concatenate([[0.0], self._cumulative]), self._edges_ms).astype(np.int64)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything held, as arrays."""

@@ -111,12 +111,15 @@ class Model(NamedTuple):
         sums: f8[C, 4, 2], score mean and variance of the features that need no viewer, for the four values of
             interest match + 2 * laotie; under the campaign's own goal.
         categories: i4[C], 0: unknown.
+        loss_sums: f8[C, 4, 2], as `sums`, under the row that predicts whether a new fan is lost; f8[0, 4, 2] where no
+            campaign wants kept fans.
     """
 
     weights: np.ndarray
     keys: np.ndarray
     sums: np.ndarray
     categories: np.ndarray
+    loss_sums: np.ndarray
 
 
 @njit(cache=True, nogil=True)
@@ -227,6 +230,7 @@ def campaign_state(category: int, interest_mask: np.uint64, laotie: int) -> int:
 @njit(cache=True, nogil=True, inline="always")
 def candidate_probability(
     model: Model,
+    sums_of_campaigns: np.ndarray,
     goal_row: int,
     campaign_idx: int,
     keys_of_viewer: np.ndarray,
@@ -234,14 +238,17 @@ def candidate_probability(
     interest_mask: np.uint64,
     laotie: int,
 ) -> float:
-    """Probability of the goal event if this viewer is shown this campaign; before calibration.
+    """Probability of a row's event if this viewer is shown this campaign; before calibration.
 
     Four table look-ups: everything else was summed once per viewer or once per snapshot.
+
+    Args:
+        sums_of_campaigns: f8[C, 4, 2], under that row: `model.sums` for the goal, `model.loss_sums`.
     """
     mask = np.uint32(model.weights.shape[1] - 1)
     table = model.weights[goal_row]
     keys = model.keys[campaign_idx]
-    sums = model.sums[campaign_idx, campaign_state(model.categories[campaign_idx], interest_mask, laotie)]
+    sums = sums_of_campaigns[campaign_idx, campaign_state(model.categories[campaign_idx], interest_mask, laotie)]
     a = (keys[CAMPAIGN_CREATOR_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CREATOR]) & mask
     b = (keys[CAMPAIGN_CREATOR_OF_REGION] ^ keys_of_viewer[VIEWER_REGION_OF_CREATOR]) & mask
     c = (keys[CAMPAIGN_CATEGORY_OF_AGE_GENDER] ^ keys_of_viewer[VIEWER_AGE_GENDER_OF_CATEGORY]) & mask

@@ -157,6 +157,7 @@ def report_json(report: pb.CampaignReport) -> dict[str, Any]:
         "total_budget_micros": report.total_budget_micros,
         "multiplier_micros": report.multiplier_micros,
         "status": _name_of(pb.CampaignStatus, "CAMPAIGN_STATUS", report.status),
+        "kept_fans": {field.name: getattr(report.kept_fans, field.name) for field in pb.KeptFans.DESCRIPTOR.fields},
     }
 
 

@@ -253,6 +253,16 @@ class HourShape(BaseModel):
     figures: FiguresShape
 
 
+class KeptFansShape(BaseModel):
+    """What becomes of the fans that a campaign gained: `expected` of them are kept 30 days, at `cost_micros` each."""
+
+    gained: int
+    lost: int
+    kept: int
+    expected: float
+    cost_micros: int
+
+
 class ReportShape(BaseModel):
     """A campaign's figures; every one is true at row `ledger_sequence` of the ledger and, with --redis, at the rows
     `true_at` of all servers' ledgers."""
@@ -271,6 +281,7 @@ class ReportShape(BaseModel):
     total_budget_micros: int
     multiplier_micros: float
     status: StatusName
+    kept_fans: KeptFansShape
 
 
 class ChargeShape(BaseModel):

@@ -32,6 +32,7 @@ KIND_OF_GOAL = {
     Goal.FANS: OutcomeKind.FOLLOW,
     Goal.PROFILE_VISITS: OutcomeKind.PROFILE_VISIT,
     Goal.PRODUCT_CLICKS: OutcomeKind.PRODUCT_CLICK,
+    Goal.KEPT_FANS: OutcomeKind.FOLLOW,
 }
 
 _MEANS = {
@@ -142,16 +143,17 @@ def draw_delays_ms(kind: OutcomeKind, rng: np.random.Generator, n: int) -> np.nd
     return np.clip(delays, 500, 7 * MS_PER_DAY - 1).astype(np.int64)
 
 
-def draw_unfollow_delays_ms(kept: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def draw_unfollow_delays_ms(kept: np.ndarray, rng: np.random.Generator, day_ms: int = MS_PER_DAY) -> np.ndarray:
     """How long after following each fan leaves, i8[n]; -1 stays 30 days.
 
     A quarter of those who leave within 30 days do so on the first day, half within a week.
 
     Args:
         kept: f8[n], probability of staying 30 days.
+        day_ms: how long a day is for fans; shorter in studies.
     """
     n = len(kept)
     share = rng.random(n)
     day = np.where(share < 0.25, share / 0.25, np.where(share < 0.5, 1 + 24 * (share - 0.25), 7 + 46 * (share - 0.5)))
-    delays = np.maximum(day * MS_PER_DAY, MS_PER_MINUTE).astype(np.int64)
+    delays = np.maximum(day * day_ms, MS_PER_MINUTE).astype(np.int64)
     return np.where(rng.random(n) < kept, -1, delays)

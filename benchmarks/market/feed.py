@@ -19,6 +19,7 @@ from benchmarks.market.tally import Tally
 from benchmarks.market.traffic import SlotRequest
 from benchmarks.market.world import World
 from benchmarks.transport import Transport
+from pacing.clocks import MS_PER_DAY
 from pacing.facts import TOKEN_BYTES, AuctionType, OutcomeKind, RowStatus
 from protos import bidding_pb2
 
@@ -76,8 +77,12 @@ class FeedServer:
         campaign_ids: Sequence[int],
         feed: Transport,
         day: int = 0,
+        fan_day_ms: int = MS_PER_DAY,
+        tells_unfollows: bool = True,
     ) -> None:
+        """See slots of `day` until `begin_day`; a fan's day may be shorter, and its losses never be told."""
         self._world, self._behaviour, self._campaigns, self.feed, self._day = world, behaviour, campaigns, feed, day
+        self._fan_day_ms, self._tells_unfollows = fan_day_ms, tells_unfollows
         self._position = {campaign_id: k for k, campaign_id in enumerate(campaign_ids)}
         self._quality = {i: q for c in campaigns for i, q in zip(c.creative_ids, c.qualities, strict=True)}
         self._creator_row_of = np.array([campaign.creator_row for campaign in campaigns], np.int64)
@@ -88,6 +93,11 @@ class FeedServer:
         self._order = 0
         self._new_follows: list[tuple[int, int]] = []
         self.tally = Tally(len(campaigns))
+
+    def begin_day(self, day: int) -> None:
+        """Go on with the slots of another day, on which nobody has seen anything yet."""
+        self._day = day
+        self._exposures[:] = 0
 
     def next_event_at_ms(self) -> int | None:
         """When the next event is due to be reported, if there is one."""
@@ -197,6 +207,8 @@ class FeedServer:
         goal = self._goal_column[won.campaign[seen]], np.arange(len(seen))
         self.tally.expected_events += np.bincount(won.campaign[seen], chances[goal[1], goal[0]], count)
         self.tally.true_events += np.bincount(won.campaign[seen], happens[goal[1], goal[0]], count).astype(np.int64)
+        kept = chances[:, _FOLLOW_COLUMN] * self._behaviour.kept_probability(viewers, creators)
+        self.tally.expected_kept += np.bincount(won.campaign[seen], kept, count)
         for column, kind in enumerate(KINDS):
             who = seen[happens[:, column]]
             happens_at_ms = at_ms[who] + draw_delays_ms(kind, rng, len(who))
@@ -210,10 +222,12 @@ class FeedServer:
         viewers, creators = won.viewer_row[who], won.creator_row[who]
         self._follows[viewers, creators] = True
         tokenless = rng.random(len(who)) < TOKENLESS_FOLLOW_SHARE
-        stays = draw_unfollow_delays_ms(self._behaviour.kept_probability(viewers, creators), rng)
+        kept = self._behaviour.kept_probability(viewers, creators)
+        stays = draw_unfollow_delays_ms(kept, rng, self._fan_day_ms)
+        self.tally.kept_fans += np.bincount(won.campaign[who][stays < 0], minlength=len(self._campaigns))
         for k, i in enumerate(who.tolist()):
             self._queue(int(at_ms[k]), OutcomeKind.FOLLOW, won, i, with_token=not tokenless[k])
-            if stays[k] >= 0:
+            if stays[k] >= 0 and self._tells_unfollows:
                 self._queue(int(at_ms[k] + stays[k]), OutcomeKind.UNFOLLOW, won, i, with_token=False)
 
     def _queue(

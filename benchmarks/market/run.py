@@ -126,12 +126,20 @@ class MarketRun:
         followed = np.r_[world.creators.ids[creator_rows], ids[world.friend_to]]
         self._put_follows(followers, followed)
         for campaign in self.market.campaigns:
-            message = campaign_message(world, campaign, self.market.spec.end_at_ms)
+            message = self.campaign_message(campaign)
             key = f"market-{self.market.seed}-{campaign.name}"
             request = campaigns_pb2.CreateCampaignRequest(campaign=message, idempotency_key=key)
             created = self._operator_calls.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign)
             self.campaign_ids.append(created.campaign_id)
-        self.feed = FeedServer(world, self.market.behaviour, self.market.campaigns, self.campaign_ids, self._feed_calls)
+        self.feed = self.feed_server(self._feed_calls)
+
+    def campaign_message(self, campaign: MarketCampaign) -> campaigns_pb2.Campaign:
+        """What creates a campaign: for the market's day."""
+        return campaign_message(self.market.world, campaign, self.market.spec.end_at_ms)
+
+    def feed_server(self, feed: Transport) -> FeedServer:
+        """Who offers slots, once campaigns have ids."""
+        return FeedServer(self.market.world, self.market.behaviour, self.market.campaigns, self.campaign_ids, feed)
 
     def _put_viewers(self, part: slice) -> None:
         viewers = self.market.world.viewers

@@ -18,6 +18,8 @@ class Tally:
         spend_micros: i8[campaigns], clearing prices of impressions that the engine accepted.
         expected_events: f8[campaigns], sum of true probabilities over impressions.
         true_events: i8[campaigns], goal events that happen, also those after the end.
+        expected_kept: f8[campaigns], sum over impressions of the true probability of a follow that is kept.
+        kept_fans: i8[campaigns], follows that happen and are kept.
         statuses: rows by (kind, status).
         no_bids: slots without a bid, by reason.
     """
@@ -36,6 +38,8 @@ class Tally:
         self.spend_micros = np.zeros(self.campaigns, np.int64)
         self.expected_events = np.zeros(self.campaigns)
         self.true_events = np.zeros(self.campaigns, np.int64)
+        self.expected_kept = np.zeros(self.campaigns)
+        self.kept_fans = np.zeros(self.campaigns, np.int64)
 
     def count_statuses(self, kinds: np.ndarray, statuses: np.ndarray) -> None:
         """Add one report's rows: kinds and statuses, i8[n]."""

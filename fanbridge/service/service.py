@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -27,6 +28,7 @@ from fanbridge.service.health.report import HealthReports
 from fanbridge.service.store import FanStore
 from fanbridge.service.validation import (
     InvalidRequest,
+    check_audiences,
     check_count,
     check_limit,
     format_cursor,
@@ -82,8 +84,11 @@ class FanServicer:
     def push_outcomes(self, request: fans_pb2.PushOutcomesRequest) -> fans_pb2.PushOutcomesResponse:
         """Take outcomes; one status a row."""
         outcomes = _rows_of(request, FAN_OUTCOME, OUTCOME_COLUMNS)
+        audiences = check_audiences(request.audiences, len(outcomes))
         valid = valid_outcomes(outcomes, self.latest_at_ms())
-        return fans_pb2.PushOutcomesResponse(statuses=self._push(self._store.push_outcomes, outcomes, valid))
+        taken = [audiences[i] for i in np.flatnonzero(valid).tolist()]
+        push = partial(self._store.push_outcomes, audiences=taken)
+        return fans_pb2.PushOutcomesResponse(statuses=self._push(push, outcomes, valid))
 
     def push_events(self, request: fans_pb2.PushEventsRequest) -> fans_pb2.PushEventsResponse:
         """Take events; one status a row."""

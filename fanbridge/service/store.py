@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
     lease_id INTEGER NOT NULL, hold_seq INTEGER NOT NULL, kind INTEGER NOT NULL,
     viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, campaign_id INTEGER NOT NULL, creative_id INTEGER NOT NULL,
     price_micros INTEGER NOT NULL, occurred_at_ms INTEGER NOT NULL, ledger_sequence INTEGER NOT NULL,
+    audience TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (lease_id, hold_seq, kind)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (
@@ -109,6 +110,7 @@ class FanStore:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_SCHEMA + _INDEXES)
         self._count_what_was_before()
+        self._add_audience()
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('generation', 0, ?)", (secrets.token_hex(4),))
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('newest_at_ms', 0, NULL), ('change_seq', 0, NULL)")
         self._generation: str = self._meta("text", "generation")
@@ -138,13 +140,15 @@ class FanStore:
         )
         return self._push(events, insert, now_ms)
 
-    def push_outcomes(self, outcomes: Rows, now_ms: int) -> npt.NDArray[np.uint8]:
-        """Take FAN_OUTCOME[n]; answers u1[n]: ACCEPTED, or DUPLICATE for a key that came before."""
+    def push_outcomes(self, outcomes: Rows, now_ms: int, audiences: Sequence[str] = ()) -> npt.NDArray[np.uint8]:
+        """Take FAN_OUTCOME[n], with n audiences or none; answers u1[n]: ACCEPTED, or DUPLICATE for a key that came
+        before."""
         insert = (
             "INSERT OR IGNORE INTO outcomes (lease_id, hold_seq, kind, viewer_id, creator_id, campaign_id, "
-            "creative_id, price_micros, occurred_at_ms, ledger_sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "creative_id, price_micros, occurred_at_ms, ledger_sequence, audience) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        return self._push(outcomes, insert, now_ms)
+        return self._push(outcomes, insert, now_ms, [(audience,) for audience in audiences or [""] * len(outcomes)])
 
     def review(self, now_ms: int) -> int:
         """Let time pass: move every fan whose review is due; answers how many were looked at."""
@@ -228,7 +232,22 @@ class FanStore:
                     (day_ms, int(Tier.UNSPECIFIED), int(Tier.UNSPECIFIED)),
                 )
 
-    def _push(self, rows: Rows, insert: str, now_ms: int) -> npt.NDArray[np.uint8]:
+    def audience_of(self, lease_id: int, hold_seq: int, kind: int) -> str | None:
+        """The audience that an outcome was told with; None: there is no such outcome."""
+        query = "SELECT audience FROM outcomes WHERE lease_id = ? AND hold_seq = ? AND kind = ?"
+        with self._lock:
+            row = self._db.execute(query, (signed(lease_id), signed(hold_seq), kind)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _add_audience(self) -> None:
+        """A file from before outcomes had audiences gets the column."""
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(outcomes)")}
+        if "audience" not in columns:
+            self._db.execute("ALTER TABLE outcomes ADD COLUMN audience TEXT NOT NULL DEFAULT ''")
+
+    def _push(
+        self, rows: Rows, insert: str, now_ms: int, texts: Sequence[tuple[str, ...]] | None = None
+    ) -> npt.NDArray[np.uint8]:
         statuses = np.full(len(rows), RowStatus.DUPLICATE, dtype=np.uint8)
         facts = _signed_rows(rows[["viewer_id", "creator_id", "kind", "occurred_at_ms"]])
         fans: dict[FanKey, _StoredFan] = {}
@@ -236,7 +255,7 @@ class FanStore:
         newest_at_ms = self._newest_at_ms
         with self._lock, transaction(self._db):
             for i, columns in enumerate(_signed_rows(rows)):
-                if self._db.execute(insert, columns).rowcount:
+                if self._db.execute(insert, (*columns, *(texts[i] if texts else ()))).rowcount:
                     statuses[i] = RowStatus.ACCEPTED
                     newest_at_ms = max(newest_at_ms, facts[i][3])
                     self._count_fact(facts[i], fans, tally)

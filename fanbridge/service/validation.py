@@ -6,6 +6,7 @@ A request that is wrong as a whole raises InvalidRequest; a row that is wrong al
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from fanbridge.events import DEFAULT_PULL_ROWS, EVENT_KINDS, MAX_PULL_ROWS, MAX_
 from pacing.facts import OutcomeKind
 
 _CURSOR = re.compile(r"([0-9a-f]{8})\.([0-9]{1,18})")
+_AUDIENCE = re.compile(r"[a-z0-9:_.,-]{0,200}")
 
 
 class InvalidRequest(ValueError):
@@ -74,6 +76,20 @@ def valid_outcomes(outcomes: Rows, latest_at_ms: int) -> npt.NDArray[np.bool_]:
         & (outcomes["campaign_id"] >= 1)
         & np.where(charged, amounts >= 0, amounts == 0)
     )
+
+
+def check_audiences(audiences: Sequence[str], count: int) -> list[str]:
+    """The audience of each of `count` outcomes, empty where none are told.
+
+    Raises:
+        InvalidRequest: as many as neither none nor the rows, or one that no names of audiences make.
+    """
+    if len(audiences) not in (0, count):
+        raise InvalidRequest(f"audiences: {len(audiences)} texts, must be none or {count} like the first column")
+    for row, audience in enumerate(audiences):
+        if not _AUDIENCE.fullmatch(audience):
+            raise InvalidRequest(f"audiences[{row}] {audience!r:.80}: must be up to 200 of a-z 0-9 : _ . - and commas")
+    return list(audiences) or [""] * count
 
 
 def _valid_facts(rows: Rows, kinds: frozenset[OutcomeKind], latest_at_ms: int) -> npt.NDArray[np.bool_]:

@@ -50,6 +50,18 @@ def _estimate(progress: Progress, now_ms: int) -> DayEstimate:
     return progress.estimate(CAMPAIGN, now_ms // MS_PER_DAY, now_ms, _at_once)
 
 
+def test_a_fan_counts_for_how_likely_it_is_kept() -> None:
+    kept = Progress(
+        lambda campaign_id, at_ms: (at_ms // MS_PER_DAY, at_ms // MS_PER_DAY * MS_PER_DAY),
+        lambda campaign_id: Goal.KEPT_FANS,
+        kept_worth_of=lambda rows, judgements: np.full(len(rows), 0.25),
+    )
+    fans = _progress()
+    _follow(kept, START_MS + MS_PER_HOUR, 1_000, 200)
+    _follow(fans, START_MS + MS_PER_HOUR, 1_000, 50)
+    assert _estimate(kept, START_MS + 2 * MS_PER_HOUR) == _estimate(fans, START_MS + 2 * MS_PER_HOUR)
+
+
 def test_predictions_are_corrected_by_what_arrived() -> None:
     progress = _progress()
     assert _estimate(progress, START_MS).events == 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +158,7 @@ class Scripted:
 
     pull_tiers = pull_events = pull_retention = _page
 
-    def push_outcomes(self, outcomes: Rows) -> np.ndarray:
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> np.ndarray:
         raise FanServiceRefused("not served")
 
 

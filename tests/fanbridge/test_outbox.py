@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +205,9 @@ class Counted:
         self._client = client
         self.pushes = 0
 
-    def push_outcomes(self, outcomes: Rows) -> np.ndarray:
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> np.ndarray:
         self.pushes += 1
-        return self._client.push_outcomes(outcomes)
+        return self._client.push_outcomes(outcomes, audiences)
 
     def pull_tiers(self, cursor: str, limit: int) -> Page:
         return self._client.pull_tiers(cursor, limit)
@@ -256,7 +257,7 @@ class Stubborn:
         self.status = status
         self.applied: dict[int, int] = {}
 
-    def push_outcomes(self, outcomes: Rows) -> np.ndarray:
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> np.ndarray:
         if self.status == RowStatus.ACCEPTED and self.bad_seqs & set(outcomes["hold_seq"].tolist()):
             raise FanServiceRefused("there is something here that I cannot read")
         bad = np.isin(outcomes["hold_seq"], sorted(self.bad_seqs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,10 @@ class Refusing:
         self._client = client
         self.refuses = True
 
-    def push_outcomes(self, outcomes: Rows) -> Rows:
+    def push_outcomes(self, outcomes: Rows, audiences: Sequence[str] = ()) -> Rows:
         if self.refuses:
             raise FanServiceRefused("kind 2: not known here")
-        return self._client.push_outcomes(outcomes)
+        return self._client.push_outcomes(outcomes, audiences)
 
 
 @pytest.fixture

@@ -61,10 +61,25 @@ def test_events_come_back_by_cursor_and_move_fans(client: FanServiceClient) -> N
 
 def test_outcomes_count_once_and_are_not_echoed_as_events(client: FanServiceClient) -> None:
     told = outcomes((1, 1, BILLABLE, 5, 7, 900, START_AT_MS), (1, 1, FOLLOW, 5, 7, 0, START_AT_MS + 1))
-    assert client.push_outcomes(told).tolist() == [RowStatus.ACCEPTED] * 2
+    assert client.push_outcomes(told, ["fans:3,interest:7", ""]).tolist() == [RowStatus.ACCEPTED] * 2
     assert client.push_outcomes(told).tolist() == [RowStatus.DUPLICATE] * 2
     assert len(client.pull_events("", 10).rows) == 0
     assert client.pull_tiers("", 10).rows["stage"].tolist() == [Stage.GAINED]
+
+
+@pytest.mark.parametrize(
+    ("audiences", "problem"),
+    [
+        (["dancers"], "audiences: 1 texts, must be none or 2"),
+        (["dancers", "Dancers!"], r"audiences\[1\] 'Dancers!'"),
+        (["a" * 201, ""], r"audiences\[0\]"),
+    ],
+)
+def test_audiences_that_are_none_are_refused(client: FanServiceClient, audiences: list[str], problem: str) -> None:
+    told = outcomes((1, 1, BILLABLE, 5, 7, 900, START_AT_MS), (1, 1, FOLLOW, 5, 7, 0, START_AT_MS + 1))
+    with pytest.raises(FanServiceRefused, match=problem):
+        client.push_outcomes(told, audiences)
+    assert client.push_outcomes(told).tolist() == [RowStatus.ACCEPTED] * 2
 
 
 def test_virtual_time_follows_the_newest_row(client: FanServiceClient) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -218,4 +220,18 @@ def test_the_time_of_the_newest_row_survives(tmp_path: Path) -> None:
     store.close()
     store = FanStore(tmp_path / "fans.sqlite", RULES)
     assert store.newest_at_ms == 5_000
+    store.close()
+
+
+def test_a_file_from_before_audiences_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "fans.sqlite"
+    FanStore(path, FanRules.with_day()).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE outcomes DROP COLUMN audience")
+        db.execute("INSERT INTO outcomes VALUES (1, 1, 2, 5, 7, 3, 4, 900, 1, 1)")
+        db.commit()
+    store = FanStore(path, FanRules.with_day())
+    told = outcomes((1, 2, OutcomeKind.BILLABLE, 5, 7, 900, DAY_MS))
+    assert store.push_outcomes(told, DAY_MS, ["fans:9"]).tolist() == [RowStatus.ACCEPTED]
+    assert [store.audience_of(1, seq, int(OutcomeKind.BILLABLE)) for seq in (1, 2, 3)] == ["", "fans:9", None]
     store.close()

@@ -70,9 +70,14 @@ class WaitingRoom:
                 return slot if self._sequences[slot] == sequence else -1
         return slot
 
+    def next_slots(self, count: int) -> np.ndarray:
+        """The slots of impressions that the next `count` (at most `capacity`) displace, i8[m]."""
+        tickets = self._next_ticket + np.arange(min(count, self.capacity))
+        return tickets[tickets >= self.capacity] % self.capacity
+
     def make_room(self, count: int, now_ms: int) -> Released:
         """Release what the next `count` (at most `capacity`) impressions displace, as of now."""
-        slots = (self._next_ticket + np.arange(min(count, self.capacity))) % self.capacity
+        slots = self.next_slots(count)
         slots = slots[self._pending[slots] != 0]
         goals = np.arange(_GOALS_PER_TICKET)
         waiting = (self._pending[slots][:, None] >> goals[None, :]) & 1

@@ -80,6 +80,7 @@ def campaign(campaign_id: int, **changes: object) -> ReferenceCampaign:
         "base_micros": 20_000.0,
         "frequency_cap": 1,
         "calibration": 1.0,
+        "loss_calibration": 0.0,
         "earlier_discounts": EARLIER_DISCOUNTS[1],
         "targeting": EVERYBODY,
         "include_fans": False,

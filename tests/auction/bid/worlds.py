@@ -19,7 +19,7 @@ from auction.bid.reference import (
     score_viewer,
 )
 from auction.landscape.kernels import Landscape, build_envelope
-from auction.predictor.features import CAMPAIGN_KEYS, GOAL_COUNT
+from auction.predictor.features import CAMPAIGN_KEYS, GOAL_COUNT, LOSS_ROW
 from auction.predictor.kernels import Model, fill_campaign_keys, fill_campaign_sums
 from auction.predictor.reference import ReferenceModel
 from pacing.facts import EARLIER_LEVELS, AuctionType
@@ -83,6 +83,7 @@ def _campaigns(draw: st.DrawFn, limit: int) -> tuple[ReferenceCampaign, ...]:
             base_micros=draw(st.sampled_from(WORTHS)),
             frequency_cap=draw(st.integers(1, 3)),
             calibration=draw(st.sampled_from((0.7, 1.0, 1.3, 1e6))),
+            loss_calibration=draw(st.sampled_from((0.0, 0.0, 0.8, 1.0, 1e6))),
             earlier_discounts=EARLIER_DISCOUNTS[goal_row],
             targeting=draw(audiences),
             include_fans=draw(st.booleans()),
@@ -159,6 +160,7 @@ def campaign_columns(
         frequency_caps=np.array([c.frequency_cap for c in campaigns], np.int32),
         laotie_segments=np.array(laotie, np.int32),
         calibration=np.array([c.calibration for c in campaigns], np.float64),
+        loss_calibration=np.array([c.loss_calibration for c in campaigns], np.float64),
         earlier_discounts=np.array(EARLIER_DISCOUNTS),
         tie_seed=np.uint64(tie_seed),
     )
@@ -181,7 +183,9 @@ def model_of(campaigns: tuple[ReferenceCampaign, ...], columns: CampaignColumns,
     categories = np.array([c.category for c in campaigns], np.int32)
     fill_campaign_keys(columns.campaign_ids, columns.creator_ids, creatives, categories, keys)
     fill_campaign_sums(weights, columns.goal_rows, keys, sums)
-    return Model(weights, keys, sums, categories)
+    loss_sums = np.zeros_like(sums)
+    fill_campaign_sums(weights, np.full(count, LOSS_ROW, np.int32), keys, loss_sums)
+    return Model(weights, keys, sums, categories, loss_sums)
 
 
 def landscape_of(request: ReferenceRequest) -> Landscape:

@@ -20,6 +20,7 @@ from auction.campaigns.report import ReportBook
 from auction.campaigns.service import CampaignsService
 from auction.campaigns.service_handlers import add_campaigns
 from auction.campaigns.store import CampaignStore
+from auction.kept_fans import NO_FANS
 from auction.rpc_service import Calls
 from auction.status import refuse
 from pacing.clocks import MS_PER_HOUR, Clock, VirtualClock
@@ -108,6 +109,7 @@ class SmallDesk:
         self.promised_micros: dict[int, int] = {}
         self.bids: dict[int, int] = {}
         self.refuses: str = ""
+        self.kept_fans = NO_FANS
         self.ledger = Ledger(None)
         self.health_source: HealthSource = no_health
 
@@ -123,7 +125,7 @@ class SmallDesk:
         """The present figures."""
         with self._lock:
             caps = self._caps(self.campaigns[campaign_id])
-            return LiveFigures(self.bids.get(campaign_id, 0), 2_500_000.0, caps)
+            return LiveFigures(self.bids.get(campaign_id, 0), 2_500_000.0, caps, self.kept_fans)
 
     def statement(self, campaign_id: int, after: int, limit: int, at_sequence: int) -> tuple[StatementPage, np.ndarray]:
         """A page of the charges in `ledger`."""

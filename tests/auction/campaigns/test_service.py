@@ -16,9 +16,10 @@ from auction.campaigns.access import Role
 from auction.campaigns.model import CampaignStatus
 from auction.campaigns.store import StoreUnavailable
 from auction.campaigns.wire import campaign_to_message
+from auction.kept_fans import KeptFigures
 from auction.status import FIELD_METADATA
 from pacing.clocks import MS_PER_HOUR
-from pacing.facts import OutcomeKind, Verdict
+from pacing.facts import Goal, OutcomeKind, Verdict
 from protos import campaigns_pb2 as pb
 from protos.campaigns_pb2_grpc import CampaignsStub
 from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, small_engine
@@ -324,8 +325,19 @@ def test_a_report_joins_ledger_and_engine(engine, creator):
     assert [hour.hour_start_at_ms for hour in report.hours] == [NOON_MS - MS_PER_HOUR]
     assert report.hours[0].figures.spend_micros == 700
     assert (report.daily_budget_micros, report.multiplier_micros, report.at_ms) == (300_000_000, 2_500_000.0, NOON_MS)
+    assert report.kept_fans == pb.KeptFans()
+    engine.desk.kept_fans = KeptFigures(gained=9, lost=2, kept=3, expected=5.04)
+    kept = creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id)).kept_fans
+    assert kept == pb.KeptFans(gained=9, lost=2, kept=3, expected=5.0, cost_micros=140)
     with refused(CODE.INVALID_ARGUMENT, "hours"):
         creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id, hours=745))
+
+
+def test_a_campaign_for_kept_fans_counts_the_fans_it_gains(engine, creator):
+    made = creator.create(goal=Goal.KEPT_FANS)
+    bill(engine, made.campaign_id, 700)
+    report = creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id))
+    assert (report.total.fans, report.total.goal_events) == (1, 1)
 
 
 def test_a_watch_tells_what_changes_and_only_that(engine, creator):

@@ -138,7 +138,11 @@ def test_kept_fans_are_fans_that_are_kept() -> None:
     assert goal_row(Goal.KEPT_FANS) == goal_row(Goal.FANS)
     assert goal_rows(np.array([1, 7], np.uint8)).tolist() == [0, 1]
     factors = predictor.calibration_factors(np.array([2, 7]), np.array([9, 9], np.uint64))
-    np.testing.assert_allclose(factors, [1.0, 0.6])
+    np.testing.assert_allclose(factors, [1.0, 1.0])
+    unknown = np.arange(16, dtype=np.uint32)[None, :]
+    unknown[0, 0] = hash_feature(int(Feature.BIAS), np.uint64(0))
+    kept, kept_sd = predictor.kept_probability(np.array([9], np.uint64), unknown)
+    assert kept[0] == pytest.approx(0.6, abs=1e-6) and kept_sd[0] > 0.1
     with pytest.raises(ValueError, match="0 is not a valid Goal"):
         goal_row(0)
 
@@ -162,7 +166,7 @@ def test_a_viewer_who_had_impressions_before_is_discounted_and_nobody_is_praised
     factors = predictor.calibration_factors(goals, np.array([9, 9], np.uint64))
     most = predictor.calibration.earlier_factors(int(Goal.FANS)).max()
     assert factors[0] == pytest.approx(predictor.calibration.goal_factor(int(Goal.FANS)) * most)
-    assert factors[1] == pytest.approx(predictor.settings.kept_share * factors[0])
+    assert factors[1] == factors[0]
 
 
 def test_forgetting_makes_learned_weights_move_again() -> None:
@@ -196,7 +200,7 @@ def test_state_comes_back_and_strange_state_is_refused(tmp_path: Path) -> None:
 
     for name, value, text in (
         ("version", np.array(99), "version 99"),
-        ("table_size", np.array(64), f"64 slots, not 3 with {TABLE_SIZE}"),
+        ("table_size", np.array(64), f"64 slots, not 4 with {TABLE_SIZE}"),
         ("scales", SCALES * 2, "other feature scales"),
         ("weights", np.full_like(predictor.state()["weights"], np.nan), "not finite"),
     ):

@@ -88,7 +88,7 @@ def model_for(seen: list[Impression], weights: np.ndarray, goal_rows: np.ndarray
     ]
     fill_campaign_keys(*columns, categories, keys)
     fill_campaign_sums(weights, goal_rows, keys, sums)
-    return Model(weights, keys, sums, categories)
+    return Model(weights, keys, sums, categories, sums)
 
 
 def dims_of(seen: Impression) -> np.ndarray:
@@ -101,7 +101,7 @@ def predict(model: Model, goal: int, campaign_idx: int, seen: Impression) -> tup
     mask = np.uint64(seen.interest_mask)
     viewer_keys(dims_of(seen), mask, seen.hour, keys)
     viewer_sums(model, keys, sums)
-    p = candidate_probability(model, goal, campaign_idx, keys, sums, mask, int(seen.laotie))
+    p = candidate_probability(model, model.sums, goal, campaign_idx, keys, sums, mask, int(seen.laotie))
     features = np.zeros(FEATURE_COUNT, np.uint32)
     feature_hashes(model, campaign_idx, keys, mask, int(seen.laotie), features)
     return p, features

@@ -143,10 +143,13 @@ export class Panel {
 
   fillCost(today, total, cash, put) {
     const { campaign } = this;
-    const each = eachMicros(today.spend_micros, today.goal_events);
-    const expected = today.expected_goal_events > 0.5 ? today.spend_micros / today.expected_goal_events : null;
+    // Who stays shows after 30 days: the cost of a kept fan is that of the whole campaign, by what is to be expected.
+    const kept = campaign.goal === "kept_fans" ? this.report.kept_fans : null;
+    const each = kept ? kept.cost_micros || null : eachMicros(today.spend_micros, today.goal_events);
+    const expected = !kept && today.expected_goal_events > 0.5 ? today.spend_micros / today.expected_goal_events : null;
     const target = campaign.bid_mode === "target_cost" ? word("targetIs", { target: cash(campaign.target_cost_micros) }) : word("noTarget");
-    put(this.tiles.cost, cash(each), expected === null ? target : `${target} · ${word("expectedIs", { value: cash(expected) })}`, {
+    const more = kept ? word("keptIs", { expected: count(Math.round(kept.expected)), kept: count(kept.kept), lost: count(kept.lost) }) : expected === null ? null : word("expectedIs", { value: cash(expected) });
+    put(this.tiles.cost, cash(each), more === null ? target : `${target} · ${more}`, {
       micros: each, "total-micros": eachMicros(total.spend_micros, total.goal_events), "target-micros": campaign.target_cost_micros, today: today.goal_events, total: total.goal_events,
     });
     const isOver = each !== null && campaign.target_cost_micros > 0 && each > campaign.target_cost_micros;
