@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-from auction.rest import audiences, errors
+from auction.rest import audiences, errors, lists
 from auction.rest.connections import MAX_CONNECTIONS, PatientProtocol
 from auction.rest.guards import BodyLimit, BrowserHeaders
 from auction.rest.health import health_router
@@ -66,6 +66,7 @@ def build_app(engine_address: str, engine_tls: ClientTls | None = None) -> FastA
     app.include_router(router)
     app.include_router(health_router)
     app.include_router(audiences.router)
+    app.include_router(lists.router)
     app.add_api_route("/", _page("dashboard.html"), include_in_schema=False)
     app.add_api_route("/health", _page("health.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)

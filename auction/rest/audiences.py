@@ -113,7 +113,7 @@ class SegmentChange(Strict):
     """What becomes of a segment's members."""
 
     change: Literal["replace", "add", "remove"] = "replace"
-    viewer_ids: Annotated[list[Id], Field(max_length=100_000)]
+    viewer_ids: Annotated[list[Id], Field(max_length=10_000)]
     expires_at_ms: Annotated[int, Field(ge=0, le=2**53, description="until when they are members; 0: for good")] = 0
 
 
@@ -202,7 +202,7 @@ async def put_segment(
 ) -> Any:
     """Change a segment, or what is to be the list of a lookalike; operators only. A call counts whole or not at all.
 
-    Long lists come in several calls, the first with `replace` and the others with `add`; `fanbid audience` does so.
+    A long list is put to `/lists/{segment_id}`, or comes in several calls: one with `replace`, others with `add`.
     """
     message = pb.PutSegmentRequest(
         segment_id=segment_id,

@@ -51,7 +51,15 @@ _MUST_BE = {
     "string_too_long": "at most {max_length} characters long",
 }
 """What a value must be, by the kind of pydantic's error; in braces what its context says."""
-_HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "too_large",
+    422: "invalid_argument",
+    429: "resource_exhausted",
+}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorShape, "description": "The body is not JSON."},
