@@ -65,6 +65,8 @@ def main(args: argparse.Namespace) -> int:
         from benchmarks.loop.plots import plot_gains
 
         print(plot_gains([day_gains(pair) for pair in pairs], args.plots))
+    if args.quick:
+        print("--quick is too small for a gain to show: few fans in three days say little of who stays; leave it out.")
     write_json(args.json, shown)
     gained = float(str(shown["kept_fans_per_yuan_gain_low"])) > 0
     failed = (seeds >= SEEDS and not args.quick and not gained) or shown["overspend_micros_max"] != 0

@@ -15,6 +15,7 @@ from fanbridge.delivery import Delivery
 from fanbridge.event_feed import EventFeed, facts_of
 from fanbridge.events import (
     FAN_CHANGE,
+    RETENTION,
     STAGE_NAMES,
     TIER_NAMES,
     FanServiceRefused,
@@ -315,3 +316,15 @@ def test_a_callback_that_fails_gets_the_same_rows_again(client: FanServiceClient
         feed.tick()
     feed.tick()
     assert calls == [1, 1]
+
+
+def test_recent_judgements_are_handed_on_again_after_a_restart() -> None:
+    delivery = Delivery(None)
+    now_ms = 100 * MS_PER_DAY
+    days_ago = ((2**64 - 1, 1, 1, 0), (5, 30, 0, 30), (6, 1, 0, 32))
+    judged = [(viewer, 7, days, kept, now_ms - ago * MS_PER_DAY) for viewer, days, kept, ago in days_ago]
+    delivery.save_retention(np.array(judged, RETENTION), "3")
+    heard: list[tuple[int, ...]] = []
+    RetentionFeed(Scripted([]), delivery, lambda rows: heard.extend(rows.tolist())).restore()
+    assert heard == [judged[1], judged[0]]
+    delivery.close()
