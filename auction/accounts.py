@@ -50,7 +50,7 @@ class Accounts:
         self._progress = progress
         self._arrived_share = arrived_share
         self._planned_before = planned_before
-        self._campaigns: list[Campaign] | None = None
+        self._campaigns: list[Campaign] = []
         self._asked = np.zeros(0, PACING_ACCOUNT)
         self._gathered = np.zeros(0, np.uint64)
 
@@ -58,10 +58,11 @@ class Accounts:
         """PACING_ACCOUNT[n] of campaigns, or of those that are `wanted` (bool, as long as the list), in their order.
 
         Args:
-            campaigns: as long as it is the same list, it is taken to hold the same campaigns.
+            campaigns: as long as it is the same list, it is taken to hold the same campaigns; nobody may change one
+                that was given here.
         """
         if campaigns is not self._campaigns:
-            self._asked, self._campaigns = _asked_for(campaigns), campaigns
+            self._asked, self._campaigns = _asked_anew(campaigns, self._campaigns, self._asked), campaigns
         accounts = self._asked.copy() if wanted is None else self._asked[wanted]
         day_keys = self._fill(accounts, now_ms)
         self._tell_plans_before(accounts, day_keys)
@@ -93,6 +94,15 @@ class Accounts:
             for k in np.flatnonzero(~np.isin(ids, self._gathered)).tolist():
                 accounts["day_planned_micros"][k] = self._planned_before(int(ids[k]), int(day_keys[k]))
             self._gathered = ids.copy()
+
+
+def _asked_anew(campaigns: list[Campaign], before: list[Campaign], asked: np.ndarray) -> np.ndarray:
+    """`_asked_for` these campaigns, where it is known for those of `before`: of most, nothing has changed."""
+    kept = asked[: len(campaigns)]
+    changed = [k for k, (now, then) in enumerate(zip(campaigns, before, strict=False)) if now is not then]
+    anew = np.concatenate([kept, _asked_for(campaigns[len(kept) :])])
+    anew[changed] = _asked_for([campaigns[k] for k in changed])
+    return anew
 
 
 def _asked_for(campaigns: list[Campaign]) -> np.ndarray:

@@ -103,7 +103,8 @@ class Registry:
         """Ids of all campaigns that ever were, ascending (u8)."""
         with self._lock:
             if self._new_ids:
-                self._known_ids = np.union1d(self._known_ids, np.array(self._new_ids, np.uint64))
+                new = np.sort(np.array(self._new_ids, np.uint64))
+                self._known_ids = np.insert(self._known_ids, np.searchsorted(self._known_ids, new), new)
                 self._new_ids = []
             return self._known_ids
 

@@ -46,9 +46,12 @@ _ROW = np.dtype(
     [
         ("campaign_ids", np.uint64), ("creator_ids", np.uint64), ("creative_ids", np.uint64), ("goals", np.uint8),
         ("goal_rows", np.int32), ("categories", np.int32), ("frequency_caps", np.int32),
-        ("laotie_segments", np.int32), ("lease_slots", np.int32),
+        ("laotie_segments", np.int32), ("lease_slots", np.int32), ("creative_counts", np.uint8),
     ]
 )  # fmt: skip
+
+
+_COLUMNS = tuple(name for name in RosterColumns._fields if name != "id_order")
 
 
 class Roster:
@@ -88,7 +91,7 @@ class Roster:
                     self._leave(position, edits)
             else:
                 self._enter(campaign, clauses, len(self.campaigns) if position is None else position, edits)
-        self.of_many_creatives = [k for k, campaign in enumerate(self.campaigns) if len(campaign.creatives) > 1]
+        self.of_many_creatives = np.flatnonzero(self._rows["creative_counts"][: len(self.campaigns)] > 1).tolist()
         self._columns = self._columns_now()
         if self._index is None:
             self._index = EditableIndex(self._clauses, self._segment_idx)
@@ -129,6 +132,7 @@ class Roster:
             campaign.campaign_id, campaign.creator_id, campaign.creatives[0].creative_id, campaign.goal,
             goal_row(campaign.goal), campaign.category, campaign.frequency_cap_per_day,
             self._segment_idx(laotie_segment(campaign.creator_id)), self._slot_of(campaign.campaign_id),
+            len(campaign.creatives),
         )  # fmt: skip
 
     def _leave(self, position: int, edits: dict[int, tuple[Clause, ...]]) -> None:
@@ -145,5 +149,5 @@ class Roster:
 
     def _columns_now(self) -> RosterColumns:
         rows = self._rows[: len(self.campaigns)]
-        columns = {name: np.ascontiguousarray(rows[name]) for name in _ROW.names or ()}
+        columns = {name: np.ascontiguousarray(rows[name]) for name in _COLUMNS}
         return RosterColumns(id_order=np.argsort(columns["campaign_ids"], kind="stable"), **columns)

@@ -120,10 +120,10 @@ class Calibration:
 
     def factors(self, goal: int, campaign_ids: np.ndarray) -> np.ndarray:
         """`factor` of campaigns (u8[n]), f8[n]."""
-        factors, held = np.full(len(campaign_ids), self.goal_factor(goal)), self._campaigns
-        for i, campaign_id in enumerate(campaign_ids.tolist()):
-            if (goal, campaign_id) in held:
-                factors[i] = self.factor(goal, campaign_id)
+        factors = np.full(len(campaign_ids), self.goal_factor(goal))
+        held = np.array([campaign_id for of, campaign_id in self._campaigns if of == goal], np.uint64)
+        for i in np.flatnonzero(np.isin(campaign_ids, held)).tolist():
+            factors[i] = self.factor(goal, int(campaign_ids[i]))
         return factors
 
     def earlier_factors(self, goal: int) -> np.ndarray:

@@ -277,7 +277,7 @@ class Predictor:
         product to 1. Of kept fans these are the factors of fans."""
         factors = np.ones(len(campaign_ids))
         with self._lock:
-            for told in np.unique(goals).tolist():
+            for told in np.flatnonzero(np.bincount(goals)).tolist():
                 goal, of_goal = goal_row(told) + 1, np.flatnonzero(goals == told)
                 most = float(self.calibration.earlier_factors(goal).max())
                 factors[of_goal] = self.calibration.factors(goal, campaign_ids[of_goal]) * most

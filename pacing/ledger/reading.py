@@ -50,6 +50,9 @@ class JudgedReads:
     _reader: sqlite3.Connection
     _read_lock: threading.Lock
     _mark: Mark
+    _barren = (0, 0)
+    """Behind the first sequence, up to the second, lie no outcomes: who waits for some need not read the ledger's own
+    rows again and again."""
 
     @property
     def last_sequence(self) -> int:
@@ -100,11 +103,18 @@ class JudgedReads:
             LedgerDamaged: what is stored is not what was acknowledged.
         """
         until = self._mark.judged_sequence
+        low, high = self._barren
+        if low <= after <= high:
+            after = high
+        else:
+            low = after
         with self._reading() as db:
             rows = ROWS.read(db, after, until, limit, FIRST_MONEY_KIND)
             judgements = JUDGED.read(db, after, until, len(rows))
         if not np.array_equal(rows["sequence"], judgements["sequence"]):
             raise LedgerDamaged(f"ledger {self.path}: rows behind {after} do not have one verdict each")
+        if not len(rows) and limit > 0:
+            self._barren = (low, max(after, until))
         return rows, judgements
 
 

@@ -141,3 +141,23 @@ def test_statement_pages_and_totals() -> None:
 def test_statement_refuses_bad_pages(after: int, limit: int, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         statement_page(Ledger(None), 1, after, limit)
+
+
+def test_outcomes_behind_many_rows_of_the_ledgers_own_are_found() -> None:
+    """Who waited is told what came, from wherever it asks, whatever was found to be no outcome before."""
+    ledger = Ledger(None)
+    follower = JudgeFollower(ledger, [Clicks()])
+    own = money_rows(1)
+    own["kind"] = MoneyKind.CAPS
+    for begun in (0, 5, 10):
+        for _ in range(4):
+            ledger.append_money(own)
+        follower.catch_up()
+        for after in (begun, begun + 2, ledger.last_sequence):
+            assert len(ledger.read_judged(after, 10)[0]) == 0
+        ledger.append(seen(OutcomeKind.CLICK, begun + 1, 5))
+        assert len(ledger.read_judged(begun, 10)[0]) == 0  # it has no verdict yet
+        follower.catch_up()
+        for after in (begun, begun + 2, begun + 4):
+            assert ledger.read_judged(after, 10)[0]["sequence"].tolist() == [begun + 5]
+    assert ledger.read_judged(0, 10)[0]["sequence"].tolist() == [5, 10, 15]
