@@ -196,7 +196,7 @@ class CampaignsService:
         creator_id = request.creator_id
         if principal.role is Role.CREATOR:
             if creator_id not in (0, principal.creator_id):
-                raise Forbidden(f"creator_id {creator_id}: a creator's token opens this creator's own report only")
+                raise Forbidden("creator_id: another creator's; a creator's token opens this creator's own report only")
             creator_id = principal.creator_id
         check_int("creator_id", creator_id, 1, MAX_ID)
         days = request.days or HEALTH_DAYS[0]

@@ -101,7 +101,7 @@ def test_inputs_are_cut_into_sets_that_can_be_drawn_alone() -> None:
 
 
 def test_the_decoders_take_or_refuse_everything() -> None:
-    found = fuzz_set(6_000, 11, Bar())
+    found = fuzz_set(9_000, 11, Bar())
     assert [text for findings in found for text in findings.failures] == []
     names = {findings.target for findings in found}
     assert {

@@ -30,8 +30,15 @@ HARMLESS_CALLS = {
     "Campaigns/CreateCampaign",  # makes a campaign of the stranger's own, whatever creator the request names
     "Campaigns/ListCampaigns",  # lists the stranger's own
     "Audience/EstimateReach",  # answers a rounded range of viewers, which is nobody's secret
+    "Audience/CompareCreators",  # the same of named creators' audiences, and how much the stranger's own ads reached
 }
-HARMLESS_ROUTES = {("get", "/healthz"), ("get", "/api/campaigns"), ("post", "/api/campaigns")}
+HARMLESS_ROUTES = {
+    ("get", "/healthz"),
+    ("get", "/api/campaigns"),
+    ("post", "/api/campaigns"),
+    ("post", "/api/audiences/reach"),
+    ("post", "/api/audiences/creators"),
+}
 IDS = {"campaign_id", "campaign_ids"}
 CREATORS = {"creator_id", "creator_ids", "fans_of", "blocked_creator_ids"}
 
@@ -193,12 +200,23 @@ NEW = {
 }
 
 
+BODIES: dict[tuple[str, str], Any] = {
+    ("post", "/api/campaigns"): NEW,
+    ("patch", "/api/campaigns/{campaign_id}"): {"name": "Mine"},
+    ("post", "/api/audiences/reach"): {"targeting": {"fans_of": [str(OWNER)]}},
+    ("post", "/api/audiences/creators"): {"audience": "fans_of", "creator_ids": [str(OWNER)]},
+    ("post", "/api/audiences/why"): {"viewer_id": "777", "targeting": {"fans_of": [str(OWNER)]}},
+    ("put", "/api/audiences/segments/{segment_id}"): {"viewer_ids": ["1"]},
+    ("post", "/api/audiences/lookalikes"): {"segment_id": "like", "seed_segment_id": "mine", "size": 10},
+}
+
+
 def rest_answer(server: RunningServer, method: str, path: str, campaign_id: int, token: str) -> tuple[int, str]:
-    bodies = {("post", "/api/campaigns"): NEW, ("patch", "/api/campaigns/{campaign_id}"): {"name": "Mine"}}
-    body = bodies.get((method, path))
+    body = BODIES.get((method, path))
+    places = {"campaign_id": campaign_id, "creator_id": OWNER, "segment_id": "mine"}
     with httpx.stream(
         method,
-        f"{server.rest_address}{path.replace('{campaign_id}', str(campaign_id))}",
+        f"{server.rest_address}{path.format(**places)}",
         params={"campaign_id": str(campaign_id)} if path == "/api/live" else {},
         content=None if body is None else json.dumps(body),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},

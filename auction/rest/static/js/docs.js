@@ -42,6 +42,15 @@ function shape(title, schema, schemas) {
   return [el("h3", { text: title }), el("pre", { class: "shape", tabindex: 0, text: outline(schema, schemas) })];
 }
 
+/** What a call's body is: its media type and schema, and an example as text; null without a body. */
+function bodyOf(operation, schemas) {
+  const [type, media] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
+  if (!type) return null;
+  const isJson = type === "application/json";
+  const example = media.example ?? schemas[refName(media.schema)]?.example ?? {};
+  return { type, schema: media.schema, name: isJson ? "JSON" : type, example: isJson ? JSON.stringify(example, null, 2) : String(example) };
+}
+
 function parametersTable(parameters, schemas) {
   const rows = parameters.map((p) => el(
     "tr", {}, el("td", {}, el("code", { text: p.name })), el("td", { text: p.in + (p.required ? ", required" : "") }),
@@ -60,16 +69,16 @@ function responsesTable(responses) {
 function tryForm(verb, path, operation, schemas) {
   const parameters = operation.parameters ?? [];
   const inputs = parameters.map((p) => ({ parameter: p, input: el("input", { autocomplete: "off", placeholder: p.required ? "" : "(left out)" }) }));
-  const example = schemas[refName(operation.requestBody?.content["application/json"].schema ?? {})]?.example ?? {};
-  const body = operation.requestBody ? el("textarea", { spellcheck: "false" }) : null;
-  if (body) body.value = JSON.stringify(example, null, 2);
+  const told = bodyOf(operation, schemas);
+  const body = told && el("textarea", { spellcheck: "false" });
+  if (body) body.value = told.example;
   const answer = el("pre", { class: "shape", tabindex: 0, hidden: true, "data-testid": "answer" });
   const bearer = el("input", { type: "password", autocomplete: "off" });
   bearer.value = token.get();
   const form = el(
     "form", { class: "try" }, el("label", { text: "Access token" }, bearer),
     ...inputs.map(({ parameter, input }) => el("label", { text: parameter.name }, input)),
-    body && el("label", { text: "Body (JSON)" }, body),
+    body && el("label", { text: `Body (${told.name})` }, body),
     el("button", { class: "button primary", type: "submit", text: "Send" }), answer,
   );
   form.addEventListener("submit", async (event) => {
@@ -83,7 +92,7 @@ function tryForm(verb, path, operation, schemas) {
       else if (input.value !== "" && parameter.in === "query") input.value.split(",").forEach((value) => query.append(parameter.name, value.trim()));
       else if (input.value !== "") headers[parameter.name] = input.value;
     }
-    if (body) headers["Content-Type"] = "application/json";
+    if (body) headers["Content-Type"] = told.type;
     answer.hidden = false;
     answer.textContent = "…";
     try {
@@ -102,7 +111,7 @@ function tryForm(verb, path, operation, schemas) {
 function call(verb, path, operation, schemas) {
   const success = Object.entries(operation.responses).find(([status]) => status.startsWith("2"))[1];
   const answerSchema = success.content?.["application/json"]?.schema;
-  const bodySchema = operation.requestBody?.content["application/json"].schema;
+  const bodySchema = bodyOf(operation, schemas)?.schema;
   const isStream = Boolean(success.content?.["text/event-stream"]);
   return el(
     "details", { class: "card call", "data-testid": "call" },
