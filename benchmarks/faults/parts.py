@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.faults import server
 from benchmarks.faults.shared_keys import At, SharedKeys
+from benchmarks.faults.shared_moments import CreatorEpoch
 from pacing.budget import bank, memory, recovery
 from pacing.budget.account import Account
 from pacing.budget.bank import Bank
@@ -162,6 +163,10 @@ def _charged_nothing_last(self: SharedStore) -> np.ndarray:
     return np.zeros(0, SETTLEMENT)
 
 
+def _may_not_wait(self: SharedKeys, epoch: CreatorEpoch, at: At, quarantine_ms: int) -> bool:
+    return False
+
+
 def _bury_nothing(self: SharedKeys, lease: StoredLease, at: At, kept_ms: int) -> None:
     self._ends[lease.campaign_id].pop(lease.lease_id, None)
     self._expires_at_ms[lease.lease_id] = at.at_ms
@@ -287,6 +292,11 @@ PARTS = {
     "reclaim-grace": Part(
         "leases of servers that are gone are taken back only when no claim on them can come any more",
         [(SharedStore, "reclaim", _reclaim_at_once)],
+        servers=SEVERAL,
+    ),
+    "reclaim-wait": Part(
+        "nor before claims that waited for a failover's last owner have had time to be decided",
+        [(SharedKeys, "may_wait", _may_not_wait)],
         servers=SEVERAL,
     ),
     "release-numbers": Part(

@@ -92,6 +92,7 @@ class SharedKeys(MemoryStore):
         epoch = self._note_epoch(at, creator_id, quarantine_ms)
         if owner_id in epoch.owners and epoch.owners[owner_id] < number <= epoch.number:
             epoch.owners[owner_id] = number
+            epoch.told_at_ms = at.at_ms
         return epoch.number
 
     def retire_owner(self, at: At, creator_id: int, owner_id: int) -> None:
@@ -345,7 +346,7 @@ class SharedKeys(MemoryStore):
     def take_back(self, at: At, quarantine_ms: int, campaign_id: int, before_at_ms: int, kept_ms: int) -> int:
         """See `BudgetStore.reclaim`; of one campaign; -1: nothing now, as it is after a failover."""
         epoch = self._note_epoch(at, self.accounts[campaign_id].creator_id, quarantine_ms)
-        if self.is_refused(epoch.standing(at.at_ms)):
+        if self.is_refused(epoch.standing(at.at_ms)) or self.may_wait(epoch, at, quarantine_ms):
             return -1
         taken = 0
         for lease_id, end_at_ms in list(self._ends[campaign_id].items()):
@@ -354,6 +355,10 @@ class SharedKeys(MemoryStore):
                 taken += self._take_back(lease, lease.remaining_micros, closed=True)
                 self._bury(lease, at, kept_ms)
         return taken
+
+    def may_wait(self, epoch: CreatorEpoch, at: At, quarantine_ms: int) -> bool:
+        """Whether claims that waited for the last owner to tell what it has may still be undecided."""
+        return at.at_ms < epoch.told_at_ms + quarantine_ms
 
     def has_ended(self, campaign_id: int, before_at_ms: int) -> bool:
         """Whether a campaign has leases to take back."""

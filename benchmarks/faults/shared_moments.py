@@ -23,6 +23,7 @@ class CreatorEpoch:
     number: int = 0
     refuse_until_ms: int = 0
     since_ms: int = 0
+    told_at_ms: int = 0
     owners: dict[int, int] = field(default_factory=dict)
 
     @property

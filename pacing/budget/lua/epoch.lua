@@ -4,14 +4,14 @@
 -- or gone, and looks free. So a changed replication id starts a new epoch. In it nothing is granted for a while, and not
 -- before every owner of a ledger that had grants here has settled its claims again.
 --
--- Epoch hash: replid, number, since_ms and refuse_until_ms (on this server's clock; 0: no refusal), and for each such owner
--- owner:<owner_id>, the last epoch in which it has settled again.
+-- Epoch hash: replid, number, since_ms and refuse_until_ms (on this server's clock; 0: no refusal), told_at_ms (when an owner settled
+-- again last), and for each such owner owner:<owner_id>, the last epoch in which it has settled again.
 
 local function note_epoch(key, quarantine_ms)
     local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
     local time = redis.call('TIME')
     local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-    local epoch = {number = 0, since_ms = 0, refuse_until_ms = 0, behind = {}, owners = {}}
+    local epoch = {number = 0, since_ms = 0, refuse_until_ms = 0, told_at_ms = 0, behind = {}, owners = {}}
     local known_replid
     local flat = redis.call('HGETALL', key)
     for i = 1, #flat, 2 do

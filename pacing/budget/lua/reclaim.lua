@@ -2,13 +2,14 @@
 --
 -- KEYS: 1 account, 2 ends, 3 epoch, then leases.
 -- ARGV: 1 the instant in ms, 2 how long a tombstone is kept, in ms, 3 quarantine in ms, then the lease_id of each lease.
--- Answer: the amount taken back; -1: nothing now. After a failover claims wait, and what is leased is what they are charged to.
+-- Answer: the amount taken back; -1: nothing now. After a failover claims wait until all owners have told what they have, and are
+-- decided then, each by its own server: what is leased is what they are charged to, for a quarantine's time more.
 -- Hashes: see set_caps.lua and acquire.lua.
 
 local account, ends = KEYS[1], KEYS[2]
 local before_ms, reclaimed = tonumber(ARGV[1]), 0
 local epoch = note_epoch(KEYS[3], tonumber(ARGV[3]))
-if epoch.refused_ms > 0 or #epoch.behind > 0 then
+if epoch.refused_ms > 0 or #epoch.behind > 0 or epoch.now_ms < epoch.told_at_ms + tonumber(ARGV[3]) then
     return -1
 end
 for i = 4, #KEYS do

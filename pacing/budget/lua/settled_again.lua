@@ -7,6 +7,6 @@
 local epoch = note_epoch(KEYS[1], tonumber(ARGV[1]))
 local before, number = epoch.owners[ARGV[2]], tonumber(ARGV[3])
 if before and before < number and number <= epoch.number then
-    redis.call('HSET', KEYS[1], 'owner:' .. ARGV[2], number)
+    redis.call('HSET', KEYS[1], 'owner:' .. ARGV[2], number, 'told_at_ms', epoch.now_ms)
 end
 return epoch.number

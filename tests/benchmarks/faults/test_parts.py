@@ -35,6 +35,7 @@ SHARED_SEEDS = {
     "caps-again": 19,
     "told-rows": 45,
     "unwritten-charges": 210_842,
+    "reclaim-wait": 500_628,
 }
 """Worlds of several servers that fail without a part of the shared store."""
 

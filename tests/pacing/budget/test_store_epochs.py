@@ -272,6 +272,21 @@ def test_behind_a_new_master_claims_wait_for_money_that_may_have_been_given_back
     assert told == [CHARGED, Verdict.OVER_DELIVERY, CHARGED]
 
 
+def test_nothing_is_taken_back_before_claims_that_waited_had_time_to_be_decided(epoch_home: EpochHome) -> None:
+    store = epoch_home.store(1, quarantine_ms=1_500)
+    open_account(store)
+    assert granted(store, 1) == 100
+    long_after = START_MS + 10**9
+    epoch_home.lose_master()
+    assert store.epochs([CREATOR])[CREATOR].number == 2
+    epoch_home.pass_ms(1_600)
+    assert store.settled_again(CREATOR, 2) == 2
+    assert store.reclaim(long_after) == 0 and store.unsettled_micros(1, [1]) == 100
+    assert store.settle(claims((1, 1, 30))).tolist() == [CHARGED]
+    epoch_home.pass_ms(1_600)
+    assert store.reclaim(long_after) == 70
+
+
 def test_a_lost_lease_gets_back_only_what_nobody_charged_to_it_meanwhile(epoch_home: EpochHome) -> None:
     holder, other = (epoch_home.store(owner_id, quarantine_ms=0) for owner_id in (1, 2))
     open_account(holder)
