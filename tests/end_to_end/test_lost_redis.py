@@ -51,7 +51,8 @@ def test_health_and_refusals_say_what_is_wrong_with_redis(tmp_path: Path) -> Non
                 assert refused.status_code == 503
                 message = refused.json()["error"]["message"]
                 assert "has lost what it held, or is another one" in message and "no campaign was made" in message
-                wait_for(lambda: "ERROR auction.shared.deployment: " in log_of(server), "the log to say so")
+                for line in ("ERROR auction.shared.deployment: ", "budget store away"):
+                    wait_for(lambda line=line: line in log_of(server), "the log to say so")
                 for key in sorted(held, key=b"fanbid:deployment".__eq__):  # that one last
                     redis.ask("RESTORE", key, 0, held[key], "REPLACE")
                 wait_for(lambda: reason() == "failover", "its content, and that another master has it, to be noticed")
