@@ -53,7 +53,8 @@ def join(link: RedisLink, folder: Path) -> Owner:
     Raises:
         ForeignFolder: the folder belongs to another deployment, or this Redis lost what it held: also a new folder
             does not begin anew there while servers of the lost deployment run, nor does an old one go on where what was
-            lost is there again under the replication id under which its server saw it lost.
+            lost is there again under the replication id under which its server saw it lost, or where the owner was
+            taken for lost.
         RedisUnavailable: nobody answers.
     """
     path = folder / OWNER_FILE
@@ -61,8 +62,8 @@ def join(link: RedisLink, folder: Path) -> Owner:
         owner = _read(path)
         if _is_retired(path):
             raise ForeignFolder(f"{path}: owner {owner.owner_id} has retired; begin with a new folder")
-        _refuse_lost(link, path, owner)
         (found,) = link.run([("GET", _DEPLOYMENT)])
+        _refuse_lost(link, path, owner, found)
         if found is None or found.decode() != owner.deployment_id:
             raise ForeignFolder(
                 f"{path}: of deployment {owner.deployment_id}; the Redis at {link.address} {_holds(found)}. "
@@ -88,8 +89,7 @@ def join(link: RedisLink, folder: Path) -> Owner:
     return owner
 
 
-def _refuse_lost(link: RedisLink, path: Path, owner: Owner) -> None:
-    (found,) = link.run([("GET", _DEPLOYMENT)])
+def _refuse_lost(link: RedisLink, path: Path, owner: Owner, found: bytes | None) -> None:
     if found == owner.deployment_id.encode() and _lost_under(path) in link.replication_ids():
         link.run([("SET", _DEPLOYMENT, f"{_LOST}{owner.deployment_id}")])
         raise ForeignFolder(f"{path}: the Redis at {link.address} is not the right one: {_put_back(owner)}")
