@@ -294,6 +294,7 @@ def attach_bridge(services: Services) -> ExitStack | None:
         read_judged=services.ledger.read_judged,
         follows=services.follows,
         on_retention=services.learner.kept_fans.judged,
+        on_tiers=services.learner.kept_fans.told_tiers,
         audiences_of=services.audiences.names,
         settings=BridgeSettings(seed=config.seed),
     )

@@ -17,6 +17,7 @@ from auction.learning import Learner
 from auction.progress import Progress
 from auction.publisher import Publisher
 from auction.shared.pace import SharedPacer
+from auction.uplift import TierUplift
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
@@ -40,6 +41,7 @@ class Control:
         publisher: Publisher,
         progress: Progress,
         learner: Learner,
+        uplift: TierUplift,
         feedback: FeedbackQueue,
         clock: Clock,
         planned_before: Callable[[int, int], int],
@@ -58,6 +60,7 @@ class Control:
         self._ahead = pacer if shared is None and config.policy == "engine" else None  # plans single campaigns
         self._landscapes = landscapes
         self._publisher = publisher
+        self._uplift = uplift
         self._feedback = feedback
         self._clock = clock
         self._publishing = threading.Lock()  # never held while all campaigns are planned
@@ -125,8 +128,10 @@ class Control:
         totals = snapshot.supply.totals()
         before = self._counted or tuple(np.zeros_like(total) for total in totals)
         self._counted = totals
-        eligible, expected, bids = (total - known for total, known in zip(totals, before, strict=True))
+        eligible, expected, bids, rises = (total - known for total, known in zip(totals, before, strict=True))
         ids = snapshot.campaigns.campaign_ids
+        asking = np.flatnonzero(snapshot.campaigns.rise_calibration)
+        self._uplift.count(ids[asking], expected[asking], rises[asking], self._clock.wall_ms())
         made = np.flatnonzero(bids)
         for campaign_id, count in zip(ids[made].tolist(), bids[made].tolist(), strict=True):
             self._bids[campaign_id] = self._bids.get(campaign_id, 0) + count
@@ -138,6 +143,7 @@ class Control:
         now_ms = self._clock.wall_ms()
         accounts = self._accounts.gather(campaigns, now_ms)
         plans = self._pacer.tick(accounts, now_ms)
+        self._note_uplifts(plans["campaign_id"], plans["cost_dual"] * accounts["target_cost_micros"])
         # The accounts are read an instant later: at midnight, their day may not be the one that holds `now_ms`.
         present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
@@ -154,6 +160,7 @@ class Control:
         now_ms = self._clock.wall_ms()
         accounts = self._accounts.gather_few(changed, now_ms)
         plans = pacer.plan_ahead(accounts, now_ms)
+        self._note_uplifts(plans["campaign_id"], plans["cost_dual"] * accounts["target_cost_micros"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
 
     def _plan_together(self, shared: SharedPacer) -> None:
@@ -163,12 +170,20 @@ class Control:
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
         shared.tick(self._accounts.gather(campaigns, now_ms, shared.begin(ids)), now_ms)
         plans = shared.in_force()
+        self._note_uplifts(plans["campaign_id"], plans["cost_weight"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
         plans = plans[now_ms < plans["day_end_at_ms"]]
         self._planned = dict(
             zip(plans["campaign_id"].tolist(), plans["planned_day_spend_micros"].tolist(), strict=True)
         )
         self._planned_at_ms = now_ms
+
+    def _note_uplifts(self, campaign_ids: np.ndarray, cost_weights: np.ndarray) -> None:
+        """Tell how far the bids of campaigns may follow what a fan may become: of those that ask."""
+        if self._snapshot is not None and len(self._snapshot.campaigns.rise_calibration):
+            campaigns = self._snapshot.campaigns
+            asking = np.isin(campaign_ids, campaigns.campaign_ids[np.flatnonzero(campaigns.rise_calibration)])
+            self._uplift.note_plans(campaign_ids[asking], cost_weights[asking])
 
     def _worths(self, campaigns: list[Campaign]) -> np.ndarray:
         """f8[C, 2], see `auction.publisher.Worths`."""

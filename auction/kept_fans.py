@@ -4,6 +4,7 @@ A fan is lost when it is told within 30 days of the follow that the viewer follo
 ledger, or by a retention judgement of the fan service. Losses come late, as goal events do, and are corrected for in
 the same way: every fan is told once as not lost, when a delay drawn from the curve of losses has passed, and once more
 as lost when that comes (see `auction.learning`). So the fans of this week count for what they are known to be, no more.
+Which of them rise to a high tier is followed beside that, in `auction.rising_fans`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from auction.predictor.delay import DelayCurve, delay_draws, remaining_probability
-from auction.predictor.features import MOST_LOSS
+from auction.predictor.features import LOSS_ROW, MOST_LOSS
 from auction.predictor.predictor import Predictor
 from auction.predictor.waiting.waiting import Released, WaitingRoom
+from auction.rising_fans import RisingFans
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
 from pacing.facts import Goal
 
@@ -27,7 +29,7 @@ CAPACITY = 2**17
 _MEDIAN_SHARE = 1 / 2  # of the 30 days; of the prior over losses, whose tail beyond them is cut off
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FOLLOWS, _LOST, _KEPT = 0, 1, 2
-_GAINED, _OF_THEM_LOST, _OF_THEM_KEPT, _OF_THEM_FORGOTTEN = range(4)
+_GAINED, _OF_THEM_LOST, _OF_THEM_KEPT, _OF_THEM_FORGOTTEN, _OF_THEM_RISEN = range(5)
 
 
 class KeptFigures(NamedTuple):
@@ -38,12 +40,14 @@ class KeptFigures(NamedTuple):
         lost: left within 30 days.
         kept: followed for 30 days.
         expected: how many are kept in the end: those kept, and what is to be expected of those who are younger.
+        risen: came to be of a high tier within 30 days, whatever became of them then.
     """
 
     gained: int = 0
     lost: int = 0
     kept: int = 0
     expected: float = 0.0
+    risen: int = 0
 
 
 NO_FANS = KeptFigures()
@@ -72,10 +76,10 @@ class _Lessons(NamedTuple):
 
 class KeptFans:
     """Remembers the last `capacity` fans, trains the predictor's loss row, and counts. One thread at a time, but for
-    `judged` and `figures`, which any may call.
+    `judged`, `told_tiers` and `figures`, which any may call.
 
     Until the first word of a loss or a judgement nothing is taught: where nobody tells who leaves, silence says
-    nothing.
+    nothing. So it is with tiers.
     """
 
     def __init__(self, predictor: Predictor, fan_day_ms: int = MS_PER_DAY, capacity: int = CAPACITY) -> None:
@@ -86,10 +90,11 @@ class KeptFans:
         self._keep_ms = KEPT_DAYS * fan_day_ms
         self._room = WaitingRoom(capacity)
         self._curve = self._new_curve()
+        self._rising = self._new_rising()
         self._pairs = np.zeros((capacity, 2), np.uint64)
         self._fates = np.zeros(capacity, np.uint8)
         self._slot_of_pair: dict[tuple[int, int], int] = {}
-        self._counts: dict[int, np.ndarray] = {}  # by campaign, f8[4]
+        self._counts: dict[int, np.ndarray] = {}  # by campaign, f8[5]
         self._is_told = False
         self._curve_at_ms = 0
         self._judgements: list[np.ndarray] = []
@@ -100,6 +105,14 @@ class KeptFans:
         # The first day by ratios, as most leave soon or late; then day by day, for what comes late comes slowly.
         edges = [0.0, *np.geomspace(day_ms / 1_024, day_ms, 11), *(day_ms * np.arange(2, KEPT_DAYS + 1))]
         return DelayCurve(self._keep_ms * _MEDIAN_SHARE, edges_ms=np.array(edges))
+
+    def _new_rising(self) -> RisingFans:
+        return RisingFans(self._predictor, self._keep_ms, self._room.capacity, self._new_curve())
+
+    @property
+    def knows_tiers(self) -> bool:
+        """Whether any fan's tier was ever told."""
+        return self._rising.is_told
 
     def __len__(self) -> int:
         return len(self._room)
@@ -127,6 +140,13 @@ class KeptFans:
             self._fates[slot] = _FOLLOWS
             self._slot_of_pair[viewer_id, creator_id] = slot
             self._count(campaign_id)[_GAINED] += 1
+        slots = np.array([self._room.slot_of(sequence) for sequence in fans.sequences.tolist()], np.int64)
+        pairs = list(zip(fans.viewer_ids.tolist(), fans.creator_ids.tolist(), strict=True))
+        self._count_risen(self._rising.gained(self._room, slots, pairs, fans.sequences))
+
+    def _count_risen(self, slots: np.ndarray) -> None:
+        for campaign_id in self._room.campaign_ids[slots].tolist():
+            self._count(campaign_id)[_OF_THEM_RISEN] += 1
 
     def _forget_before(self, n: int, now_ms: int) -> None:
         """Make room for n fans: what is expected of the oldest is booked, and their wait is over."""
@@ -140,6 +160,7 @@ class KeptFans:
                     del self._slot_of_pair[pair]
                 if self._fates[slot] == _FOLLOWS:
                     self._count(int(self._room.campaign_ids[slot]))[_OF_THEM_FORGOTTEN] += kept
+            self._rising.forget(self._room, leaving, now_ms)
         self._teach([_not_lost(self._room.make_room(n, now_ms))])
 
     def left(self, sequences: np.ndarray, at_ms: np.ndarray) -> None:
@@ -153,6 +174,10 @@ class KeptFans:
         fan service tells them. They are taken in with the next `tick`; what was heard before changes nothing."""
         with self._judging:
             self._judgements.append(rows.copy())
+
+    def told_tiers(self, rows: np.ndarray) -> None:
+        """Hear fans' tiers: see `RisingFans.told`."""
+        self._rising.told(rows)
 
     def _take_judgements(self) -> None:
         with self._judging:
@@ -186,14 +211,16 @@ class KeptFans:
         self._teach([_Lessons(at_ms, slots, np.ones(len(slots), bool))])
 
     def tick(self, now_ms: int) -> None:
-        """Learn from what was judged, and from fans whose wait is over."""
+        """Learn from what was judged, from tiers that were told, and from fans whose wait is over."""
         self._take_judgements()
+        self._count_risen(self._rising.tick(self._room, self._slot_of_pair, now_ms))
         if self._is_told:
             self._teach([_not_lost(self._room.release_due(now_ms))])
         if now_ms - self._curve_at_ms >= _CURVE_PERIOD_MS:
             self._curve_at_ms = now_ms
             if self._is_told:
                 self._curve.refresh(now_ms)
+            self._rising.refresh(now_ms)
             self._settle(now_ms)
 
     def _settle(self, now_ms: int) -> None:
@@ -210,13 +237,7 @@ class KeptFans:
             return
         order = np.argsort(at_ms, kind="stable")
         slots, lost = slots[order], lost[order]
-        campaign_ids, features = self._room.campaign_ids[slots], self._room.features[slots]
-        probabilities, spread = self._predictor.predict_loss(features)
-        none = np.zeros(len(slots), np.uint8)
-        told = Goal.KEPT_FANS, campaign_ids[~lost], probabilities[~lost], spread[~lost], none[~lost]
-        self._predictor.count_expected(*told)
-        self._predictor.count_observed(Goal.KEPT_FANS, campaign_ids[lost], spread[lost], none[lost])
-        self._predictor.train_loss(features, lost)
+        self._predictor.learn_fans(LOSS_ROW, self._room.campaign_ids[slots], self._room.features[slots], lost)
 
     def _expected(self, slots: np.ndarray, now_ms: int) -> np.ndarray:
         """Probability f8[n] that fans who follow still will have done so for 30 days, at their present ages."""
@@ -234,10 +255,10 @@ class KeptFans:
         slots = np.flatnonzero(mine & (self._fates[held] == _FOLLOWS))
         expected = counts[_OF_THEM_KEPT] + counts[_OF_THEM_FORGOTTEN] + float(self._expected(slots, now_ms).sum())
         gained, lost, kept = (int(count) for count in counts[:3])
-        return KeptFigures(gained, lost, kept, float(expected))
+        return KeptFigures(gained, lost, kept, float(expected), int(counts[_OF_THEM_RISEN]))
 
     def _count(self, campaign_id: int) -> np.ndarray:
-        return self._counts.setdefault(campaign_id, np.zeros(4))
+        return self._counts.setdefault(campaign_id, np.zeros(5))
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything held, as arrays."""
@@ -249,9 +270,10 @@ class KeptFans:
             "pairs": self._pairs[held].copy(),
             "fates": self._fates[held].copy(),
             "counted_ids": np.array(list(self._counts), np.uint64),
-            "counts": np.array(list(self._counts.values()), np.float64).reshape(-1, 4),
+            "counts": np.array(list(self._counts.values()), np.float64).reshape(-1, 5),
             **{f"room_{name}": values for name, values in self._room.state().items()},
             **{f"curve_{name}": values for name, values in self._curve.state().items()},
+            **{f"rising_{name}": values for name, values in self._rising.state(len(self._room)).items()},
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -265,12 +287,15 @@ class KeptFans:
         room, curve = WaitingRoom(self._room.capacity), self._new_curve()
         room.restore({name.removeprefix("room_"): state[name] for name in state if name.startswith("room_")})
         curve.restore({name.removeprefix("curve_"): state[name] for name in state if name.startswith("curve_")})
+        rising = self._new_rising()
+        told = {name.removeprefix("rising_"): state[name] for name in state if name.startswith("rising_")}
+        rising.restore(told, len(room))
         pairs, fates, counts = state["pairs"], state["fates"], state["counts"]
         if len(pairs) != len(room) or len(fates) != len(room) or len(counts) != len(state["counted_ids"]):
             raise ValueError(f"kept fans: {len(pairs)} pairs and {len(fates)} fates of {len(room)} fans")
         if int(fates.max(initial=0)) > _KEPT or not np.isfinite(counts).all() or (counts < 0).any():
             raise ValueError("kept fans: a fate or a count is out of range")
-        self._room, self._curve = room, curve
+        self._room, self._curve, self._rising = room, curve, rising
         self._pairs[: len(pairs)], self._fates[: len(fates)] = pairs, fates
         order = np.argsort(room.at_ms[: len(pairs)], kind="stable")  # of a viewer's several follows, the last one
         self._slot_of_pair = {(int(pairs[slot, 0]), int(pairs[slot, 1])): slot for slot in order.tolist()}

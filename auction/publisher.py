@@ -16,6 +16,7 @@ from auction.predictor.kernels import hash_feature
 from auction.predictor.predictor import Predictor, goal_row
 from auction.registry import Registry
 from auction.roster import Roster, RosterColumns
+from auction.uplift import TierUplift
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from targeting.graph.follows import FollowGraph
@@ -41,6 +42,7 @@ class Publisher:
         follows: FollowGraph,
         predictor: Predictor,
         landscapes: LandscapeLearner,
+        uplift: TierUplift,
         clock: Clock,
         frequency_cap: int,
         seed: int,
@@ -53,6 +55,7 @@ class Publisher:
         self._follows = follows
         self._predictor = predictor
         self._landscapes = landscapes
+        self._uplift = uplift
         self._clock = clock
         self._frequency_cap = frequency_cap
         self._random = np.random.default_rng(seed)
@@ -89,6 +92,7 @@ class Publisher:
             creative_ids[position] = self._draw_creative(campaigns[position])
         earlier = self._predictor.earlier_discounts()
         columns = self._columns(of, worths(campaigns), earlier.by_goal)
+        with_rises = len(columns.uplifts) > 0
         snapshot = Snapshot(
             version=self._next_version(landscape),
             index=roster.index,
@@ -97,18 +101,21 @@ class Publisher:
             creative_ids=creative_ids,
             goals=of.goals,
             lease_slots=np.append(of.lease_slots, np.int32(-1)),
-            model=self._predictor.snapshot(of.campaign_ids, of.creator_ids, creative_ids, of.categories, of.goals),
+            model=self._predictor.snapshot(
+                of.campaign_ids, of.creator_ids, creative_ids, of.categories, of.goals, with_rises
+            ),
             landscape=landscape,
             known_campaign_ids=self._registry.known_ids(),
             mark_count=marks_needed(columns),
             mean_discounts=earlier.means[columns.goal_rows],
-            supply=SupplyCounters(len(campaigns)),
+            supply=SupplyCounters(len(campaigns), with_rises),
         )
         self._engine.snapshot = snapshot
         return snapshot
 
     def _columns(self, of: RosterColumns, worths: np.ndarray, earlier_discounts: np.ndarray) -> CampaignColumns:
         assert not worths.all(axis=1).any(), "a decision has room for alpha or base, not for both"
+        rise_calibration, uplifts = self._uplift.columns(of.campaign_ids, of.high_tier_worths)
         return CampaignColumns(
             campaign_ids=of.campaign_ids,
             creator_ids=of.creator_ids,
@@ -119,6 +126,8 @@ class Publisher:
             laotie_segments=of.laotie_segments,
             calibration=self._predictor.calibration_factors(of.goals, of.campaign_ids),
             loss_calibration=self._predictor.loss_factors_of(of.goals, of.campaign_ids),
+            rise_calibration=rise_calibration,
+            uplifts=uplifts,
             earlier_discounts=earlier_discounts,
             tie_seed=self._tie_seed,
         )

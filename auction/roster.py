@@ -28,6 +28,7 @@ class RosterColumns(NamedTuple):
         frequency_caps: i4[C], impressions per viewer and day; 0: the deployment's default.
         laotie_segments: i4[C].
         lease_slots: i4[C].
+        high_tier_worths: f8[C], how many plain fans a fan of a high tier is worth.
     """
 
     campaign_ids: np.ndarray
@@ -40,13 +41,15 @@ class RosterColumns(NamedTuple):
     frequency_caps: np.ndarray
     laotie_segments: np.ndarray
     lease_slots: np.ndarray
+    high_tier_worths: np.ndarray
 
 
 _ROW = np.dtype(
     [
         ("campaign_ids", np.uint64), ("creator_ids", np.uint64), ("creative_ids", np.uint64), ("goals", np.uint8),
         ("goal_rows", np.int32), ("categories", np.int32), ("frequency_caps", np.int32),
-        ("laotie_segments", np.int32), ("lease_slots", np.int32), ("creative_counts", np.uint8),
+        ("laotie_segments", np.int32), ("lease_slots", np.int32), ("high_tier_worths", np.float64),
+        ("creative_counts", np.uint8),
     ]
 )  # fmt: skip
 
@@ -132,7 +135,7 @@ class Roster:
             campaign.campaign_id, campaign.creator_id, campaign.creatives[0].creative_id, campaign.goal,
             goal_row(campaign.goal), campaign.category, campaign.frequency_cap_per_day,
             self._segment_idx(laotie_segment(campaign.creator_id)), self._slot_of(campaign.campaign_id),
-            len(campaign.creatives),
+            campaign.high_tier_worth, len(campaign.creatives),
         )  # fmt: skip
 
     def _leave(self, position: int, edits: dict[int, tuple[Clause, ...]]) -> None:

@@ -45,6 +45,7 @@ from auction.rpc_service import Calls
 from auction.scheduler import Scheduler
 from auction.shared.membership import Membership
 from auction.simulation_service import SimulationService
+from auction.uplift import TierUplift
 from pacing.budget.bank import Bank, BankSettings
 from pacing.budget.owner_redis import ForeignFolder, is_shared
 from pacing.budget.quarantine import NoGrants
@@ -186,10 +187,11 @@ class Services:
         self.caps = FrequencyCaps(FREQUENCY_CAPACITY, config.zone, config.win_notice_ms, config.billing_ms)
         self.engine = BidEngine(self.viewers, self.segments, self.bank, self.caps, self.keys, clock, config.zone)
         self.registry = Registry(self.bank, self.follows, self.visits)
+        self.uplift = TierUplift(self.learner, self.predictor)
         self.audiences = MatchedAudiences(self.registry.clauses_if_known, self.viewers, self.segments)
         self.publisher = Publisher(
-            self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes, clock,
-            config.frequency_cap, config.seed, self._next_version(),
+            self.engine, self.registry, self.bank, self.segments, self.follows, self.predictor, self.landscapes,
+            self.uplift, clock, config.frequency_cap, config.seed, self._next_version(),
         )  # fmt: skip
         self.progress = Progress(
             self.registry.day_start_of, self.registry.goal_of, kept_worth_of=self.learner.kept_worths
@@ -205,6 +207,7 @@ class Services:
             self.publisher,
             self.progress,
             self.learner,
+            self.uplift,
             self.feedback,
             clock,
             self.book.planned_micros,

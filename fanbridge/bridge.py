@@ -11,7 +11,7 @@ from fanbridge.breaker import BackoffSettings, CircuitBreaker, LinkState
 from fanbridge.delivery import Delivery
 from fanbridge.event_feed import AppendFacts, EventFeed, FollowWriter
 from fanbridge.events import FanServiceError, FanServicePort
-from fanbridge.feed import SegmentWriter, TierFeed, ViewerRows
+from fanbridge.feed import OnTiers, SegmentWriter, TierFeed, ViewerRows
 from fanbridge.outbox import AudiencesOf, Outbox, OutboxSettings, ReadJudged
 from fanbridge.retention import OnRetention, RetentionFeed
 from pacing.clocks import Clock
@@ -70,6 +70,7 @@ class Bridge:
         read_judged: ReadJudged,
         follows: FollowWriter | None = None,
         on_retention: OnRetention | None = None,
+        on_tiers: OnTiers | None = None,
         audiences_of: AudiencesOf | None = None,
         settings: BridgeSettings | None = None,
     ) -> None:
@@ -78,7 +79,7 @@ class Bridge:
         self._breaker = CircuitBreaker("fan service", self._settings.backoff, self._settings.seed)
         seed = self._settings.seed
         self.outbox = Outbox(service, delivery, read_judged, self._settings.outbox, seed, audiences_of)
-        self._tiers = TierFeed(service, delivery, viewers, segments)
+        self._tiers = TierFeed(service, delivery, viewers, segments, on_tiers=on_tiers)
         self._events = EventFeed(service, delivery, append, follows) if self._settings.pull_events else None
         self._retention = RetentionFeed(service, delivery, on_retention)
         self._broken: set[str] = set()
@@ -86,9 +87,10 @@ class Bridge:
         self._thread: threading.Thread | None = None
 
     def restore(self) -> int:
-        """Write the segments from what is saved and hand on recent judgements, before the first tick; answers how many
-        fans there are."""
+        """Write the segments from what is saved and hand on recent judgements and rises, before the first tick; answers
+        how many fans there are."""
         self._retention.restore()
+        self._tiers.tell_again()
         return self._tiers.restore()
 
     def tick(self, now_ms: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, RETENTION, RETENTION_DAYS, Rows
+from fanbridge.events import FAN_CHANGE, FAN_OUTCOME, HIGH_TIERS, RETENTION, RETENTION_DAYS, Rows
 from pacing.clocks import MS_PER_DAY
 from pacing.durable import transaction
 
@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS retention (
     viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, days INTEGER NOT NULL,
     kept INTEGER NOT NULL, judged_at_ms INTEGER NOT NULL,
     PRIMARY KEY (creator_id, viewer_id, days)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS risen (
+    viewer_id INTEGER NOT NULL, creator_id INTEGER NOT NULL, tier INTEGER NOT NULL, stage INTEGER NOT NULL,
+    changed_at_ms INTEGER NOT NULL, PRIMARY KEY (viewer_id, creator_id)
 ) WITHOUT ROWID;
 """
 
@@ -159,8 +163,29 @@ class Delivery:
                 "INSERT OR REPLACE INTO fans VALUES (?, ?, ?, ?)",
                 [(*key, *standing) for key, standing in zip(keys, now, strict=True)],
             )
+            self._put_risen(changes)
             self._put_cursor("tiers", cursor)
         return before
+
+    def _put_risen(self, changes: Rows) -> None:
+        """Note since when the fans in FAN_CHANGE[n] have been of a high tier, and who is no longer."""
+        high = np.isin(changes["tier"], HIGH_TIERS)
+        fallen, risen = changes[~high], changes[high]
+        keys = zip(_signed_list(fallen["viewer_id"]), _signed_list(fallen["creator_id"]), strict=True)
+        self._db.executemany("DELETE FROM risen WHERE viewer_id = ? AND creator_id = ?", keys)
+        rows = zip(*(_signed_list(risen[name]) for name in FAN_CHANGE.names or ()), strict=True)
+        self._db.executemany("INSERT OR IGNORE INTO risen VALUES (?, ?, ?, ?, ?)", rows)
+
+    def latest_risen(self) -> Rows:
+        """FAN_CHANGE[n] of fans who have been of a high tier since some instant within 31 days before the latest of
+        these, oldest first."""
+        found = self._fetch(
+            "SELECT viewer_id, creator_id, tier, stage, changed_at_ms FROM risen "
+            "WHERE changed_at_ms >= (SELECT max(changed_at_ms) FROM risen) - ? ORDER BY changed_at_ms",
+            (_REMEMBERED_MS,),
+        )
+        unsigned = [(viewer_id % 2**64, creator_id % 2**64, *rest) for viewer_id, creator_id, *rest in found]
+        return np.array(unsigned, FAN_CHANGE)
 
     def fans(self) -> Rows:
         """Every fan's saved tier and stage, as FAN_CHANGE rows ordered by creator and viewer."""

@@ -61,6 +61,9 @@ PUSHED_KINDS = EVENT_KINDS | {OutcomeKind.BILLABLE}
 """What `PushOutcomes` carries: charged impressions, and what they led to."""
 
 
+HIGH_TIERS = (Tier.HIGH_VALUE, Tier.IRON)
+
+
 def tier_segment(tier: Tier, creator_id: int) -> str:
     """The name of the segment of a creator's fans of this tier."""
     return f"tier:{TIER_NAMES[tier]}:{creator_id}"

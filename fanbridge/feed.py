@@ -25,6 +25,9 @@ from fanbridge.events import (
 )
 from targeting.segments.store import Change
 
+OnTiers = Callable[[Rows], object]
+"""Called with FAN_CHANGE[n] as they were pulled, oldest first. Rows may come again, with the same instants."""
+
 _log = logging.getLogger(__name__)
 _PREFIXES = ("tier:", "stage:")
 
@@ -75,6 +78,7 @@ class TierFeed:
         viewers: ViewerRows,
         segments: SegmentWriter,
         limit: int = 5_000,
+        on_tiers: OnTiers | None = None,
     ) -> None:
         if not 1 <= limit <= MAX_PULL_ROWS:
             raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
@@ -83,6 +87,7 @@ class TierFeed:
         self._viewers = viewers
         self._segments = segments
         self._limit = limit
+        self._on_tiers = on_tiers
         self._segments_hold_saved = False
         self._applied = 0
 
@@ -102,10 +107,18 @@ class TierFeed:
         for _ in range(max_pages):
             page = pull_page(self._service.pull_tiers, self._delivery, "tiers", self._limit)
             if len(page.rows):
+                if self._on_tiers is not None:
+                    self._on_tiers(page.rows)
                 self._apply(page)
                 self._applied += len(page.rows)
             if len(page.rows) < self._limit:
                 break
+
+    def tell_again(self) -> None:
+        """Hand on once more who rose lately: who hears of it may have forgotten it in a crash."""
+        rows = self._delivery.latest_risen()
+        if self._on_tiers is not None and len(rows):
+            self._on_tiers(rows)
 
     def restore(self) -> int:
         """Write every segment from what is saved, without asking the service; answers how many fans there are."""

@@ -139,6 +139,7 @@ worth of the impression is alpha * v, and `bid_micros` is what was bid for it (s
 
 FLAG_CALLER_PREDICTION = 1  # DECISION.flags: p came with the request, so the engine's predictor must not learn from it
 FLAG_FLAT_WORTH = 2  # DECISION.flags: alpha_micros is what the impression is worth, whatever its p (policy "fixed")
+FLAG_TIER_UPLIFT = 32  # DECISION.flags: alpha_micros is by viewer, as it counts what tier the fan may come to be of
 
 EARLIER_SHIFT = 2
 MOST_EARLIER = 7

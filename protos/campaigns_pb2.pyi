@@ -419,6 +419,7 @@ class Campaign(_message.Message):
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_MS_FIELD_NUMBER: _builtins.int
     CUR_FIELD_NUMBER: _builtins.int
+    HIGH_TIER_WORTH_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.int
     """output only"""
     creator_id: _builtins.int
@@ -453,6 +454,8 @@ class Campaign(_message.Message):
     """output only"""
     cur: _builtins.str
     """output only"""
+    high_tier_worth: _builtins.float
+    """GOAL_KEPT_FANS only: how many plain fans one is worth who comes to be of a high tier (high-value, iron) within 30 days; 1 .. 10; 0: 1"""
     @_builtins.property
     def creatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Creative]:
         """1..16"""
@@ -482,10 +485,11 @@ class Campaign(_message.Message):
         created_at_ms: _builtins.int = ...,
         updated_at_ms: _builtins.int = ...,
         cur: _builtins.str = ...,
+        high_tier_worth: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["targeting", b"targeting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bid_mode", b"bid_mode", "campaign_id", b"campaign_id", "created_at_ms", b"created_at_ms", "creatives", b"creatives", "creator_id", b"creator_id", "cur", b"cur", "daily_budget_micros", b"daily_budget_micros", "end_at_ms", b"end_at_ms", "frequency_cap_per_day", b"frequency_cap_per_day", "goal", b"goal", "include_fans", b"include_fans", "name", b"name", "start_at_ms", b"start_at_ms", "status", b"status", "target_cost_micros", b"target_cost_micros", "targeting", b"targeting", "total_budget_micros", b"total_budget_micros", "updated_at_ms", b"updated_at_ms", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bid_mode", b"bid_mode", "campaign_id", b"campaign_id", "created_at_ms", b"created_at_ms", "creatives", b"creatives", "creator_id", b"creator_id", "cur", b"cur", "daily_budget_micros", b"daily_budget_micros", "end_at_ms", b"end_at_ms", "frequency_cap_per_day", b"frequency_cap_per_day", "goal", b"goal", "high_tier_worth", b"high_tier_worth", "include_fans", b"include_fans", "name", b"name", "start_at_ms", b"start_at_ms", "status", b"status", "target_cost_micros", b"target_cost_micros", "targeting", b"targeting", "total_budget_micros", b"total_budget_micros", "updated_at_ms", b"updated_at_ms", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,7 +600,7 @@ class UpdateCampaignRequest(_message.Message):
 
     @_builtins.property
     def update_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of: name, target_cost_micros, daily_budget_micros, total_budget_micros, end_at_ms, creatives, targeting, include_fans, frequency_cap_per_day"""
+        """of: name, target_cost_micros, daily_budget_micros, total_budget_micros, end_at_ms, creatives, targeting, include_fans, frequency_cap_per_day, high_tier_worth"""
 
     def __init__(
         self,
@@ -810,6 +814,7 @@ class KeptFans(_message.Message):
     KEPT_FIELD_NUMBER: _builtins.int
     EXPECTED_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
+    RISEN_FIELD_NUMBER: _builtins.int
     gained: _builtins.int
     """of impressions that were remembered when the follow was told"""
     lost: _builtins.int
@@ -820,6 +825,8 @@ class KeptFans(_message.Message):
     """kept in the end: those kept, and what is to be expected of those who are younger"""
     cost_micros: _builtins.int
     """charged, for each kept fan expected; 0: none is"""
+    risen: _builtins.int
+    """came to be of a high tier (high-value, iron) within 30 days, by the fan service"""
     def __init__(
         self,
         *,
@@ -828,10 +835,11 @@ class KeptFans(_message.Message):
         kept: _builtins.int = ...,
         expected: _builtins.float = ...,
         cost_micros: _builtins.int = ...,
+        risen: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "expected", b"expected", "gained", b"gained", "kept", b"kept", "lost", b"lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "expected", b"expected", "gained", b"gained", "kept", b"kept", "lost", b"lost", "risen", b"risen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -997,6 +1005,7 @@ class Charge(_message.Message):
     SHADE_FIELD_NUMBER: _builtins.int
     CHARGED_MICROS_FIELD_NUMBER: _builtins.int
     OVER_DELIVERED_MICROS_FIELD_NUMBER: _builtins.int
+    UPLIFTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """its row of the ledger; with --redis: 2^48 times the owner id of the ledger, plus the row"""
     occurred_at_ms: _builtins.int
@@ -1027,6 +1036,8 @@ class Charge(_message.Message):
     """by the campaign up to here, this one included"""
     over_delivered_micros: _builtins.int
     """up to here, this one included"""
+    uplifted: _builtins.bool
+    """alpha_micros is this viewer's own: it counts what tier they may come to be of as a fan"""
     def __init__(
         self,
         *,
@@ -1047,10 +1058,11 @@ class Charge(_message.Message):
         shade: _builtins.float = ...,
         charged_micros: _builtins.int = ...,
         over_delivered_micros: _builtins.int = ...,
+        uplifted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha_micros", b"alpha_micros", "amount_micros", b"amount_micros", "at", b"at", "bid_micros", b"bid_micros", "charged_micros", b"charged_micros", "creative_id", b"creative_id", "flat", b"flat", "floor_micros", b"floor_micros", "occurred_at_ms", b"occurred_at_ms", "over_delivered_micros", b"over_delivered_micros", "probability", b"probability", "recorded_at_ms", b"recorded_at_ms", "sequence", b"sequence", "shade", b"shade", "value_micros", b"value_micros", "verdict", b"verdict", "viewer_id", b"viewer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha_micros", b"alpha_micros", "amount_micros", b"amount_micros", "at", b"at", "bid_micros", b"bid_micros", "charged_micros", b"charged_micros", "creative_id", b"creative_id", "flat", b"flat", "floor_micros", b"floor_micros", "occurred_at_ms", b"occurred_at_ms", "over_delivered_micros", b"over_delivered_micros", "probability", b"probability", "recorded_at_ms", b"recorded_at_ms", "sequence", b"sequence", "shade", b"shade", "uplifted", b"uplifted", "value_micros", b"value_micros", "verdict", b"verdict", "viewer_id", b"viewer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

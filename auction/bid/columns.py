@@ -29,6 +29,11 @@ class CampaignColumns(NamedTuple):
         calibration: f8[C], factor on the model's probability of the viewers who answer best.
         loss_calibration: f8[C], of campaigns that want fans who are kept: factor on the model's probability that a new
             fan is lost within 30 days; 0: the campaign counts its goal's events as they come.
+        rise_calibration: f8[C], of campaigns to which a fan of a high tier is worth more, among those with a
+            `loss_calibration`: factor on the model's probability that a new fan rises to one; 0: a fan is a fan. f8[0]
+            where there is no such campaign.
+        uplifts: f8[C, 2], or f8[0, 2] likewise: alpha is multiplied by the first and the second times the probability
+            that a kept fan rises; 1 and 0 where a fan is a fan.
         earlier_discounts: f8[G, EARLIER_LEVELS], within 0..1: by goal row, what becomes of it when the viewer had
             impressions of the creator that day.
         tie_seed: u8.
@@ -43,6 +48,8 @@ class CampaignColumns(NamedTuple):
     laotie_segments: np.ndarray
     calibration: np.ndarray
     loss_calibration: np.ndarray
+    rise_calibration: np.ndarray
+    uplifts: np.ndarray
     earlier_discounts: np.ndarray
     tie_seed: np.uint64
 
@@ -95,13 +102,17 @@ class ScoreColumns(NamedTuple):
         out_probabilities: f8[n, R].
         out_caller: u1[n, R], 1 where the probability is the caller's.
         out_earlier: u1[n, R], impressions of the creator that were counted against the probability.
+        out_alphas_micros: f8[n, R], alpha as it was used: with what the fan's tier may become.
         out_values_micros: f8[n, R], alpha times probability.
         out_bids_micros: i8[n, R], what to bid; 0: none.
         out_nbr: i4[n], 0 where there is a candidate.
         out_eligible: i8[C], added to: viewers that the campaign could bid for.
         out_expected: f8[C], added to: the sum of their probabilities, as if they had seen nothing of the creator.
+        out_rises: f8[C], or f8[0] where no campaign has a `rise_calibration`; added to: the sum of their probabilities
+            times that of rising.
         matched: i4[C + 1], scratch: a viewer's candidates.
         probabilities: f8[C + 1], scratch: theirs.
+        rises: f8[C + 1], scratch: probability that a fan gained and kept rises.
         marks: u1[highest laotie segment + 1], scratch, zeros: which segments the viewer is in.
         scratch: u8[>= scratch_words of the index], scratch of the match.
     """
@@ -110,12 +121,15 @@ class ScoreColumns(NamedTuple):
     out_probabilities: np.ndarray
     out_caller: np.ndarray
     out_earlier: np.ndarray
+    out_alphas_micros: np.ndarray
     out_values_micros: np.ndarray
     out_bids_micros: np.ndarray
     out_nbr: np.ndarray
     out_eligible: np.ndarray
     out_expected: np.ndarray
+    out_rises: np.ndarray
     matched: np.ndarray
     probabilities: np.ndarray
+    rises: np.ndarray
     marks: np.ndarray
     scratch: np.ndarray

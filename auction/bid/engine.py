@@ -24,6 +24,7 @@ from pacing.facts import (
     EARLIER_SHIFT,
     FLAG_CALLER_PREDICTION,
     FLAG_FLAT_WORTH,
+    FLAG_TIER_UPLIFT,
     MAX_FEATURES,
     TOKEN_VERSION,
     AuctionType,
@@ -70,7 +71,7 @@ class _Scratch(threading.local):
 
     def columns(self, snapshot: Snapshot, n: int) -> ScoreColumns:
         campaigns, words = len(snapshot.campaigns.campaign_ids), snapshot.index.scratch_words
-        eligible, expected, _ = snapshot.supply.mine()
+        eligible, expected, _, rises = snapshot.supply.mine()
         out = self.out
         if (
             out is None
@@ -86,11 +87,14 @@ class _Scratch(threading.local):
                 np.empty(shape, np.uint8),
                 np.empty(shape, np.uint8),
                 np.empty(shape, np.float64),
+                np.empty(shape, np.float64),
                 np.empty(shape, np.int64),
                 np.empty(n, np.int32),
                 eligible,
                 expected,
+                rises,
                 np.empty(campaigns + 1, np.int32),
+                np.empty(campaigns + 1, np.float64),
                 np.empty(campaigns + 1, np.float64),
                 np.zeros(snapshot.mark_count, np.uint8),
                 np.empty(words, np.uint64),
@@ -101,6 +105,7 @@ class _Scratch(threading.local):
             out_nbr=out.out_nbr[:n],
             out_eligible=eligible,
             out_expected=expected,
+            out_rises=rises,
         )
 
 
@@ -235,6 +240,9 @@ class BidEngine:
         decisions["flags"] = np.where(out.out_caller[viewer_idx, rank] == 1, FLAG_CALLER_PREDICTION, 0)
         decisions["flags"] |= np.where(base != 0.0, FLAG_FLAT_WORTH, 0).astype(np.uint8)
         decisions["flags"] |= out.out_earlier[viewer_idx, rank] << EARLIER_SHIFT
+        if len(campaigns.uplifts):
+            by_viewer = campaigns.uplifts[campaign_idx, 1] > 0.0
+            decisions["flags"] |= np.where(by_viewer, FLAG_TIER_UPLIFT, 0).astype(np.uint8)
         decisions["campaign_id"] = campaigns.campaign_ids[campaign_idx]
         decisions["creative_id"] = snapshot.creative_ids[campaign_idx]
         decisions["creator_id"] = campaigns.creator_ids[campaign_idx]
@@ -245,13 +253,13 @@ class BidEngine:
         decisions["win_notice_ms"] = self._bank.settings.win_notice_ms
         decisions["billing_ms"] = self._bank.settings.billing_ms
         decisions["snapshot_version"] = snapshot.version
-        decisions["alpha_micros"] = np.where(base != 0.0, base, campaigns.alpha_micros[campaign_idx])
+        decisions["alpha_micros"] = np.where(base != 0.0, base, out.out_alphas_micros[viewer_idx, rank])
         decisions["probability"] = out.out_probabilities[viewer_idx, rank]
         decisions["landscape_idx"] = batch.landscape_idx[viewer_idx]
         features = np.empty((len(viewer_idx), MAX_FEATURES), np.uint32)
         chosen_features(campaigns, snapshot.model, batch, viewer_idx, campaign_idx, features)
         decisions["features"] = features
-        _, _, made = snapshot.supply.mine()
+        made = snapshot.supply.mine()[2]
         np.add.at(made, campaign_idx, 1)
         return decisions
 

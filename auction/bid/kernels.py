@@ -17,7 +17,7 @@ from auction.bid.nobid import (
     NBR_PACED_OUT,
 )
 from auction.landscape.kernels import Landscape, shade_bid
-from auction.predictor.features import LOSS_ROW, MOST_LOSS, VIEWER_KEYS
+from auction.predictor.features import LOSS_ROW, MOST_LOSS, RISE_ROW, VIEWER_KEYS
 from auction.predictor.kernels import Model, candidate_probability, feature_hashes, viewer_keys, viewer_sums
 from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
@@ -124,6 +124,7 @@ def _price_ranked(out: ScoreColumns, batch: BatchColumns, landscape: Landscape, 
         if bid <= 0 or bid < floor:
             continue
         out.out_campaign_idx[i, kept] = c
+        out.out_alphas_micros[i, kept] = out.out_alphas_micros[i, r]
         out.out_values_micros[i, kept] = out.out_values_micros[i, r]
         out.out_probabilities[i, kept] = out.out_probabilities[i, r]
         out.out_caller[i, kept] = out.out_caller[i, r]
@@ -170,7 +171,8 @@ def _predict_matched(
     keys: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """Probabilities of viewer i's first `matched` candidates, the caller's where there are any; counts the supply.
+    """Probabilities of viewer i's first `matched` candidates, the caller's where there are any, and of rising, where a
+    campaign asks for it; counts the supply.
 
     They are those of a viewer who saw nothing of the creator that day: the most that they can be. Who did is looked up
     only for candidates that might be ranked.
@@ -181,8 +183,9 @@ def _predict_matched(
     viewer_keys(batch.dims[i], mask, batch.hour, keys)
     viewer_sums(model, keys, sums)
     goal_rows, calibration, laotie_segments = campaigns.goal_rows, campaigns.calibration, campaigns.laotie_segments
-    loss_calibration = campaigns.loss_calibration
-    found, probabilities, marks = out.matched, out.probabilities, out.marks
+    loss_calibration, rise_calibration = campaigns.loss_calibration, campaigns.rise_calibration
+    with_rises = rise_calibration.shape[0] > 0
+    found, probabilities, rises, marks = out.matched, out.probabilities, out.rises, out.marks
     eligible, expected = out.out_eligible, out.out_expected
     _mark(segments, 1, marks)
     for k in range(matched):
@@ -190,9 +193,16 @@ def _predict_matched(
         laotie = marks[laotie_segments[c]]
         p = candidate_probability(model, model.sums, goal_rows[c], c, keys, sums, mask, laotie)
         p = min(p * calibration[c], 1.0)
+        if with_rises:
+            rises[k] = 0.0
         if loss_calibration[c] > 0.0:
             loss = candidate_probability(model, model.loss_sums, LOSS_ROW, c, keys, sums, mask, laotie)
-            p *= 1.0 - min(loss * loss_calibration[c], MOST_LOSS)
+            stays = 1.0 - min(loss * loss_calibration[c], MOST_LOSS)
+            p *= stays
+            if with_rises and rise_calibration[c] > 0.0:
+                # Who rises stays: of those who stay, so many more rise.
+                rise = candidate_probability(model, model.rise_sums, RISE_ROW, c, keys, sums, mask, laotie)
+                rises[k] = min(rise * rise_calibration[c] / stays, 1.0)
         # Rounded as the decision records it, so that the bid can be derived from the record.
         probabilities[k] = np.float64(np.float32(p))
     _mark(segments, 0, marks)
@@ -203,6 +213,9 @@ def _predict_matched(
     for k in range(matched):
         eligible[found[k]] += 1
         expected[found[k]] += probabilities[k]
+    if with_rises:
+        for k in range(matched):
+            out.out_rises[found[k]] += probabilities[k] * rises[k]
 
 
 @njit(cache=True, nogil=True)
@@ -228,8 +241,9 @@ def _rank_matched(
     viewer_id, floor, now_ms, day = batch.viewer_ids[i], batch.floors_micros[i], batch.now_ms, batch.day
     alpha, base, tie_seed = campaigns.alpha_micros, campaigns.base_micros, campaigns.tie_seed
     campaign_ids, creator_ids, caps_per_day = campaigns.campaign_ids, campaigns.creator_ids, campaigns.frequency_caps
-    found, probabilities = out.matched, out.probabilities
-    ranked, values = out.out_campaign_idx[i], out.out_values_micros[i]
+    uplifts, with_rises = campaigns.uplifts, campaigns.uplifts.shape[0] > 0
+    found, probabilities, rises = out.matched, out.probabilities, out.rises
+    ranked, values, ranked_alphas = out.out_campaign_idx[i], out.out_values_micros[i], out.out_alphas_micros[i]
     ranked_p, callers, ranked_earlier = out.out_probabilities[i], out.out_caller[i], out.out_earlier[i]
     discounts, goal_rows = campaigns.earlier_discounts, campaigns.goal_rows
     last = ranked.shape[0] - 1
@@ -238,7 +252,10 @@ def _rank_matched(
     for k in range(kept):
         c = found[k]
         p = probabilities[k]
-        value = alpha[c] * p + base[c]
+        worth = alpha[c]
+        if with_rises:
+            worth *= uplifts[c, 0] + uplifts[c, 1] * rises[k]
+        value = worth * p + base[c]
         if value < 1.0:
             paced_out += 1
             continue
@@ -256,7 +273,7 @@ def _rank_matched(
         discount = discounts[goal_rows[c], earlier]
         if discount < 1.0 and not by_caller:
             p = np.float64(np.float32(p * discount))
-            value = alpha[c] * p + base[c]
+            value = worth * p + base[c]
             if value < 1.0:
                 paced_out += 1
                 continue
@@ -272,11 +289,13 @@ def _rank_matched(
         for r in range(dropped, place, -1):
             ranked[r] = ranked[r - 1]
             values[r] = values[r - 1]
+            ranked_alphas[r] = ranked_alphas[r - 1]
             ranked_p[r] = ranked_p[r - 1]
             callers[r] = callers[r - 1]
             ranked_earlier[r] = ranked_earlier[r - 1]
         ranked[place] = c
         values[place] = value
+        ranked_alphas[place] = worth
         ranked_p[place] = p
         callers[place] = 1 if by_caller else 0
         ranked_earlier[place] = earlier
@@ -326,9 +345,10 @@ def score_batch(
     """Rank and price up to R candidates for each of n viewers.
 
     Value of campaign c to viewer i is `alpha_c * p(i, c) + base_c`, p discounted by what the viewer saw of the creator
-    that day, and, where the campaign wants fans who are kept, times the probability that a new fan is. A viewer's
-    candidates are ordered by it, one per creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid.
-    In a first-price auction the value is shaded, once the order stands, by the price landscape of the request.
+    that day, and, where the campaign wants fans who are kept, times the probability that a new fan is. To a campaign
+    that values fans of a high tier more, alpha is by viewer: see `CampaignColumns.uplifts`. A viewer's candidates are
+    ordered by value, one per creator, ties by a seeded hash. Floors are inclusive: value == floor is a bid. In a
+    first-price auction the value is shaded, once the order stands, by the price landscape of the request.
 
     Args:
         index: MatchIndex over C campaigns.
@@ -337,7 +357,7 @@ def score_batch(
         landscape: price landscapes.
         caps: CapTable.
         batch: BatchColumns of n viewers.
-        out: ScoreColumns; rankings are overwritten, eligible and expected are added to.
+        out: ScoreColumns; rankings are overwritten, eligible, expected and rises are added to.
     """
     keys = np.empty(VIEWER_KEYS, np.uint32)
     sums = np.empty((model.weights.shape[0], 2), np.float64)

@@ -19,7 +19,7 @@ from auction.bid.nobid import (
     NBR_PACED_OUT,
 )
 from auction.landscape.reference import best_bid
-from auction.predictor.features import LOSS_ROW, MOST_LOSS
+from auction.predictor.features import LOSS_ROW, MOST_LOSS, RISE_ROW
 from auction.predictor.reference import Impression, ReferenceModel, features_of
 from pacing.facts import MOST_EARLIER, AuctionType
 from pacing.money import MAX_PRICE_MICROS
@@ -45,6 +45,8 @@ class ReferenceCampaign:
     targeting: Expression
     include_fans: bool
     loss_calibration: float = 0.0  # 0: fans need not be kept
+    rise_calibration: float = 0.0  # 0: a fan is a fan, whatever their tier may become
+    uplift: tuple[float, float] = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class ReferenceCandidate:
     campaign_id: int
     probability: float
     earlier: int
+    alpha_micros: float
     value_micros: float
     bid_micros: int
 
@@ -108,6 +111,37 @@ def probability_of(
     told = viewer.predictions.get(campaign.campaign_id)
     if told is not None:
         return told
+    features = _features(campaign, viewer, request)
+    p = min(models[campaign.goal_row].probability(features) * campaign.calibration, 1.0)
+    return _single(p * _stays(campaign, features, models))
+
+
+def rising_probability(
+    campaign: ReferenceCampaign, viewer: ReferenceViewer, request: ReferenceRequest, models: Sequence[ReferenceModel]
+) -> float:
+    """That a fan who is gained and kept rises to a high tier; 0 where the campaign does not ask for it."""
+    if not campaign.rise_calibration or not campaign.loss_calibration:
+        return 0.0
+    features = _features(campaign, viewer, request)
+    rises = models[RISE_ROW].probability(features) * campaign.rise_calibration
+    return min(rises / _stays(campaign, features, models), 1.0)
+
+
+def alpha_for(
+    campaign: ReferenceCampaign, viewer: ReferenceViewer, request: ReferenceRequest, models: Sequence[ReferenceModel]
+) -> float:
+    """What an event of this viewer is worth."""
+    level, slope = campaign.uplift
+    return campaign.alpha_micros * (level + slope * rising_probability(campaign, viewer, request, models))
+
+
+def _stays(campaign: ReferenceCampaign, features: list[int], models: Sequence[ReferenceModel]) -> float:
+    if not campaign.loss_calibration:
+        return 1.0
+    return 1 - min(models[LOSS_ROW].probability(features) * campaign.loss_calibration, MOST_LOSS)
+
+
+def _features(campaign: ReferenceCampaign, viewer: ReferenceViewer, request: ReferenceRequest) -> list[int]:
     codes = viewer.facts.codes
     seen = Impression(
         region=codes[0],
@@ -123,11 +157,7 @@ def probability_of(
         category=campaign.category,
         laotie=laotie_segment(campaign.creator_id) in viewer.facts.segments,
     )
-    features = features_of(seen)
-    p = min(models[campaign.goal_row].probability(features) * campaign.calibration, 1.0)
-    if campaign.loss_calibration:
-        p *= 1 - min(models[LOSS_ROW].probability(features) * campaign.loss_calibration, MOST_LOSS)
-    return _single(p)
+    return features_of(seen)
 
 
 def _single(x: float) -> float:
@@ -181,23 +211,24 @@ def score_viewer(
         seen = caps.times_seen(viewer.viewer_id, campaign.creator_id, request.day, request.now_ms)
         unseen_p = probability_of(campaign, viewer, request, models)
         p = discounted(campaign, viewer, unseen_p, seen)
-        value = campaign.alpha_micros * p + campaign.base_micros
+        alpha = alpha_for(campaign, viewer, request, models)
+        value = alpha * p + campaign.base_micros
         # What would stop it even if the viewer had seen nothing is the reason, whatever was seen.
-        stopped = _stopped(campaign.alpha_micros * unseen_p + campaign.base_micros, viewer) or _stopped(value, viewer)
+        stopped = _stopped(alpha * unseen_p + campaign.base_micros, viewer) or _stopped(value, viewer)
         if stopped:
             reasons.add(stopped)
         elif seen >= campaign.frequency_cap:
             reasons.add(NBR_FREQUENCY_CAP)
         else:
             tie = pair_hash(viewer.viewer_id ^ request.tie_seed, campaign.campaign_id)
-            scored.append((value, tie, campaign, p, min(seen, MOST_EARLIER)))
+            scored.append((value, tie, campaign, p, min(seen, MOST_EARLIER), alpha))
     scored.sort(key=lambda entry: entry[:2], reverse=True)
-    best_of_creator: dict[int, tuple[float, int, ReferenceCampaign, float, int]] = {}
+    best_of_creator: dict[int, tuple[float, int, ReferenceCampaign, float, int, float]] = {}
     for entry in scored:
         best_of_creator.setdefault(entry[2].creator_id, entry)
     ranked = [
-        ReferenceCandidate(campaign.campaign_id, p, earlier, value, _priced(value, viewer.floor_micros, request))
-        for value, _, campaign, p, earlier in list(best_of_creator.values())[:depth]
+        ReferenceCandidate(campaign.campaign_id, p, earlier, alpha, value, _priced(value, viewer.floor_micros, request))
+        for value, _, campaign, p, earlier, alpha in list(best_of_creator.values())[:depth]
     ]
     kept = [c for c in ranked if c.bid_micros > 0 and c.bid_micros >= viewer.floor_micros]
     if kept:

@@ -14,17 +14,19 @@ from targeting.match.kernels import MatchIndex
 
 
 class SupplyCounters:
-    """How many viewers each campaign of one snapshot could have bid for, and the sum of their probabilities.
+    """How many viewers each campaign of one snapshot could have bid for, the sum of their probabilities and, where any
+    campaign asks for it, that of their probabilities times those of rising to a high tier.
 
     Every thread adds to arrays of its own, so scoring shares nothing; a reader sums over the threads. Counts only grow.
     """
 
-    def __init__(self, campaigns: int) -> None:
+    def __init__(self, campaigns: int, with_rises: bool = False) -> None:
         self._campaigns = campaigns
-        self._by_thread: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._with_rises = with_rises
+        self._by_thread: dict[int, tuple[np.ndarray, ...]] = {}
 
-    def mine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """This thread's (eligible i8[C], expected f8[C], bids i8[C])."""
+    def mine(self) -> tuple[np.ndarray, ...]:
+        """This thread's (eligible i8[C], expected f8[C], bids i8[C], rises f8[C] or f8[0])."""
         key = threading.get_ident()
         arrays = self._by_thread.get(key)
         if arrays is None:
@@ -32,20 +34,23 @@ class SupplyCounters:
                 np.zeros(self._campaigns, np.int64),
                 np.zeros(self._campaigns, np.float64),
                 np.zeros(self._campaigns, np.int64),
+                np.zeros(self._campaigns if self._with_rises else 0, np.float64),
             )
             self._by_thread[key] = arrays
         return arrays
 
-    def totals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same three, summed over all threads."""
+    def totals(self) -> tuple[np.ndarray, ...]:
+        """The same four, summed over all threads."""
         eligible = np.zeros(self._campaigns, np.int64)
         expected = np.zeros(self._campaigns, np.float64)
         bids = np.zeros(self._campaigns, np.int64)
-        for part_eligible, part_expected, part_bids in list(self._by_thread.values()):
+        rises = np.zeros(self._campaigns if self._with_rises else 0, np.float64)
+        for part_eligible, part_expected, part_bids, part_rises in list(self._by_thread.values()):
             eligible += part_eligible
             expected += part_expected
             bids += part_bids
-        return eligible, expected, bids
+            rises += part_rises
+        return eligible, expected, bids, rises
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ MAX_TARGET_COST_MICROS = 10**12
 MIN_DAILY_BUDGET_MICROS = 1_000_000
 MAX_DAILY_BUDGET_MICROS = 10**13
 MAX_FLIGHT_MS = 366 * MS_PER_DAY
+MAX_HIGH_TIER_WORTH = 10.0
 MAX_INSTANT_MS = 4_102_444_800_000
 """Start of the year 2100: the last instant that a schedule may name."""
 
@@ -44,6 +45,7 @@ EDITABLE_FIELDS = (
     "targeting",
     "include_fans",
     "frequency_cap_per_day",
+    "high_tier_worth",
 )
 """Fields that an update may name. The rest is fixed at creation, or set by the server."""
 
@@ -117,6 +119,8 @@ class Campaign:
         targeting: audience; `EVERYBODY` without a condition.
         include_fans: whether viewers who already follow the creator are bid for.
         frequency_cap_per_day: impressions of this creator per viewer and day; 0: the deployment's default.
+        high_tier_worth: of kept fans: how many plain ones one is worth who comes to be of a high tier (high-value or
+            iron) within 30 days, 1 to MAX_HIGH_TIER_WORTH; 1: a fan is a fan.
         version: grows by one with every change.
     """
 
@@ -134,6 +138,7 @@ class Campaign:
     targeting: Expression = EVERYBODY
     include_fans: bool = False
     frequency_cap_per_day: int = 0
+    high_tier_worth: float = 1.0
     campaign_id: int = 0
     status: CampaignStatus = CampaignStatus.ACTIVE
     version: int = 1
@@ -167,6 +172,7 @@ def validate(campaign: Campaign) -> Campaign:
     _check_zone(campaign.zone)
     _check_creatives(campaign.creatives)
     check_int("frequency_cap_per_day", campaign.frequency_cap_per_day, 0, MAX_FREQUENCY_CAP_PER_DAY)
+    _check_high_tier_worth(campaign)
     if not isinstance(campaign.include_fans, bool):
         raise InvalidField("include_fans", campaign.include_fans, "true or false")
     _check_targeting(campaign)
@@ -240,6 +246,14 @@ def _check_money(campaign: Campaign) -> None:
         check_int("target_cost_micros", campaign.target_cost_micros, MIN_TARGET_COST_MICROS, MAX_TARGET_COST_MICROS)
     elif campaign.target_cost_micros != 0:
         raise InvalidField("target_cost_micros", campaign.target_cost_micros, "0 when bid_mode is AUTOMATIC")
+
+
+def _check_high_tier_worth(campaign: Campaign) -> None:
+    worth, allowed = campaign.high_tier_worth, f"a number from 1 to {MAX_HIGH_TIER_WORTH:g}; 0 or left out: 1"
+    if isinstance(worth, bool) or not isinstance(worth, int | float) or not 1.0 <= worth <= MAX_HIGH_TIER_WORTH:
+        raise InvalidField("high_tier_worth", worth, allowed)
+    if worth != 1.0 and campaign.goal is not Goal.KEPT_FANS:
+        raise InvalidField("high_tier_worth", worth, "1 or left out when goal is not KEPT_FANS")
 
 
 def _check_schedule(campaign: Campaign) -> None:

@@ -35,6 +35,7 @@ STORED_FIELDS = (
     "end_at_ms",
     "include_fans",
     "frequency_cap_per_day",
+    "high_tier_worth",
     "creatives",
     "targeting",
     "created_at_ms",
@@ -49,9 +50,13 @@ REGISTERS: dict[str, tuple[str, ...]] = {
     "creatives": ("creatives",),
     "audience": ("targeting", "include_fans"),
     "frequency_cap": ("frequency_cap_per_day",),
+    "high_tier_worth": ("high_tier_worth",),
     "status": ("status",),
 }
 """The fields that may change, in groups whose values are checked against each other."""
+
+_LEFT_OUT: dict[str, Any] = {"high_tier_worth": 1.0}
+"""Fields that a record leaves out when they hold this: so it is read, and marked, as before there were any."""
 
 _MAX_STORED = 2**63 - 1
 
@@ -70,6 +75,7 @@ def columns_of(campaign: Campaign) -> dict[str, object]:
         "goal": int(campaign.goal),
         "bid_mode": int(campaign.bid_mode),
         "include_fans": int(campaign.include_fans),
+        "high_tier_worth": float(campaign.high_tier_worth),
         "creatives": json.dumps(creatives, ensure_ascii=False),
         "targeting": json.dumps(expression_json.to_json(campaign.targeting)),
     }
@@ -81,7 +87,7 @@ def campaign_of(campaign_id: int, columns: Mapping[str, Any]) -> Campaign:
     Raises:
         ValueError, LookupError, TypeError: they are no campaign's.
     """
-    fields = {name: columns[name] for name in STORED_FIELDS}
+    fields = _LEFT_OUT | {name: columns[name] for name in STORED_FIELDS if name in columns or name not in _LEFT_OUT}
     fields |= {
         "campaign_id": campaign_id,
         "creator_id": int(str(fields["creator_id"])),
@@ -116,7 +122,10 @@ class Record:
         stamps = {name: list(stamp) for name, stamp in self.stamps.items()}
         content: dict[str, object] = {"campaign_id": self.campaign.campaign_id, "key": self.idempotency_key}
         content |= {"stamps": stamps, "change_id": self.change_id}
-        return json.dumps(columns_of(self.campaign) | content, ensure_ascii=False, sort_keys=True)
+        columns = {
+            name: v for name, v in columns_of(self.campaign).items() if name not in _LEFT_OUT or v != _LEFT_OUT[name]
+        }
+        return json.dumps(columns | content, ensure_ascii=False, sort_keys=True)
 
     @cached_property
     def mark(self) -> str:

@@ -19,7 +19,7 @@ from auction.campaigns.model import Campaign, CampaignStatus
 from auction.campaigns.record import STORED_FIELDS, Record, campaign_of, columns_of, record_of
 from pacing.durable import transaction
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_MS = 5_000
 MAX_OPEN_CAMPAIGNS_PER_CREATOR = 10_000
 ID_SHIFT = 32
@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS campaigns (
     updated_at_ms INTEGER NOT NULL,
     mark TEXT NOT NULL DEFAULT '',         -- of `record`
     record TEXT NOT NULL DEFAULT '',       -- as servers exchange it; empty: not shared
+    high_tier_worth REAL NOT NULL DEFAULT 1.0,
     UNIQUE (creator_id, idempotency_key)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS campaigns_of_creator ON campaigns (creator_id, campaign_id);
@@ -71,6 +72,9 @@ _FROM_1 = """
 ALTER TABLE campaigns ADD COLUMN mark TEXT NOT NULL DEFAULT '';
 ALTER TABLE campaigns ADD COLUMN record TEXT NOT NULL DEFAULT '';
 """
+
+_FROM_2 = "ALTER TABLE campaigns ADD COLUMN high_tier_worth REAL NOT NULL DEFAULT 1.0;"
+_MIGRATIONS = {0: "", 1: _FROM_1 + _FROM_2, 2: _FROM_2}
 
 _SELECT = f"SELECT campaign_id, {', '.join(STORED_FIELDS)} FROM campaigns"
 _INSERT = (
@@ -375,8 +379,7 @@ class CampaignStore:
             raise StoreUnavailable(f"{self.path}: schema {found}; this version knows up to {SCHEMA_VERSION}")
         if found < SCHEMA_VERSION:
             set_version = f"PRAGMA user_version = {SCHEMA_VERSION};"
-            migration = _FROM_1 if found == 1 else ""
-            self._connection.executescript(f"BEGIN IMMEDIATE; {migration} {_SCHEMA} {set_version} COMMIT;")
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[found]} {_SCHEMA} {set_version} COMMIT;")
 
 
 @contextmanager

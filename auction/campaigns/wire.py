@@ -68,6 +68,7 @@ def draft_from_message(message: pb.Campaign, creator_id: int, now_ms: int) -> Ca
         targeting=targeting_from_message(message.targeting),
         include_fans=message.include_fans,
         frequency_cap_per_day=message.frequency_cap_per_day,
+        high_tier_worth=message.high_tier_worth or 1.0,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
     )
@@ -89,6 +90,8 @@ def changes_from_message(message: pb.Campaign, update_fields: Sequence[str]) -> 
             changes[field] = _creatives_from(message.creatives)
         elif field == "targeting":
             changes[field] = targeting_from_message(message.targeting)
+        elif field == "high_tier_worth":
+            changes[field] = message.high_tier_worth or 1.0
         else:
             changes[field] = getattr(message, field)
     return changes
@@ -114,6 +117,7 @@ def campaign_to_message(campaign: Campaign, currency: str) -> pb.Campaign:
         targeting=targeting_to_message(campaign.targeting),
         include_fans=campaign.include_fans,
         frequency_cap_per_day=campaign.frequency_cap_per_day,
+        high_tier_worth=campaign.high_tier_worth,
         status=campaign.status.value,  # type: ignore[arg-type]
         version=campaign.version,
         created_at_ms=campaign.created_at_ms,
@@ -218,7 +222,8 @@ def report_to_message(campaign: Campaign, booked: BookedFigures, live: LiveFigur
 def _kept_to_message(kept: KeptFigures, spend_micros: int) -> pb.KeptFans:
     expected = round(kept.expected, 1)  # it moves with every second, and a report is told again when it changes
     cost_micros = micros_from_float(spend_micros / expected) if expected else 0
-    return pb.KeptFans(gained=kept.gained, lost=kept.lost, kept=kept.kept, expected=expected, cost_micros=cost_micros)
+    counts = {"gained": kept.gained, "lost": kept.lost, "kept": kept.kept, "risen": kept.risen}
+    return pb.KeptFans(expected=expected, cost_micros=cost_micros, **counts)
 
 
 def charges_to_message(page: StatementPage, charges: np.ndarray) -> pb.ListChargesResponse:

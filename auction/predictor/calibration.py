@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacing.facts import EARLIER_LEVELS, Goal
+from auction.predictor.features import GOAL_COUNT
+from pacing.facts import EARLIER_LEVELS
 
 _LOWEST_FACTOR = 0.2
 _HIGHEST_FACTOR = 5.0
@@ -46,14 +47,15 @@ class Calibration:
     events, however late these are. Gamma-Poisson: factor = (strength * parent + observed) / (strength + expected).
     A row's p is multiplied by its campaign's factor and by that of its earlier impressions, so each of the two is
     learned from what the other one expects (raking: Deming and Stephan, "On a Least Squares Adjustment of a Sampled
-    Frequency Table When the Expected Marginal Totals are Known", 1940). One thread at a time.
+    Frequency Table When the Expected Marginal Totals are Known", 1940). A goal is the number of a row of the weight
+    tables plus one: that of a `Goal`, and one more of fans who rise. One thread at a time.
     """
 
     def __init__(self, settings: CalibrationSettings | None = None) -> None:
         self.settings = settings or CalibrationSettings()
-        self._goals = np.zeros((len(Goal) + 1, 2))
+        self._goals = np.zeros((GOAL_COUNT + 1, 2))
         self._campaigns: dict[tuple[int, int], list[float]] = {}
-        self._earlier = np.zeros((len(Goal) + 1, EARLIER_LEVELS, 2))
+        self._earlier = np.zeros((GOAL_COUNT + 1, EARLIER_LEVELS, 2))
 
     def row_weights(self, spread: np.ndarray) -> np.ndarray:
         """How much rows count whose probability has this relative standard deviation (f8[n])."""

@@ -106,13 +106,15 @@ class Model(NamedTuple):
     """One immutable state of the predictor, laid out for the campaigns of one snapshot (position: campaign_idx).
 
     Attributes:
-        weights: f4[G, D, 2], average mean and variance of each slot; row goal - 1.
+        weights: f4[G, D, 2], average mean and variance of each slot; row goal - 1. The last row, RISE_ROW, only where
+            a campaign asks for it.
         keys: u4[C, CAMPAIGN_KEYS], from `fill_campaign_keys`.
         sums: f8[C, 4, 2], score mean and variance of the features that need no viewer, for the four values of
             interest match + 2 * laotie; under the campaign's own goal.
         categories: i4[C], 0: unknown.
         loss_sums: f8[C, 4, 2], as `sums`, under the row that predicts whether a new fan is lost; f8[0, 4, 2] where no
             campaign wants kept fans.
+        rise_sums: f8[C, 4, 2], as `sums`, under RISE_ROW; f8[0, 4, 2] where no campaign asks for it.
     """
 
     weights: np.ndarray
@@ -120,6 +122,7 @@ class Model(NamedTuple):
     sums: np.ndarray
     categories: np.ndarray
     loss_sums: np.ndarray
+    rise_sums: np.ndarray
 
 
 @njit(cache=True, nogil=True)
@@ -243,7 +246,7 @@ def candidate_probability(
     Four table look-ups: everything else was summed once per viewer or once per snapshot.
 
     Args:
-        sums_of_campaigns: f8[C, 4, 2], under that row: `model.sums` for the goal, `model.loss_sums`.
+        sums_of_campaigns: f8[C, 4, 2], under that row: `model.sums` for the goal, `model.loss_sums`, `rise_sums`.
     """
     mask = np.uint32(model.weights.shape[1] - 1)
     table = model.weights[goal_row]

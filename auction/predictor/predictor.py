@@ -24,6 +24,7 @@ from auction.predictor.features import (
     NOISE_VARIANCE,
     PRIOR_SCORE_VARIANCE,
     PRIOR_VARIANCE,
+    RISE_ROW,
     SCALES,
     SLOT_AVERAGE,
     SLOT_COLUMNS,
@@ -45,7 +46,7 @@ from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import EARLIER_LEVELS, Goal
 
-_STATE_VERSION = 4
+_STATE_VERSION = 5
 _BIAS_HASH = int(hash_feature(int(Feature.BIAS), np.uint64(0)))
 
 INITIAL_RATES = {
@@ -61,9 +62,12 @@ INITIAL_RATES = {
 _LOSS_PRIOR_VARIANCE = 16.0 * PRIOR_VARIANCE
 """Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale. And
 segments differ more in who stays than in who follows: with less, a week of fans taught a third of their differences."""
+_RISE_PRIOR_VARIANCE = 9.0 * PRIOR_VARIANCE
+"""Few fans rise, one in ten or twenty, and segments differ in it by multiples, as they do in who stays."""
 _LEAST_LOSS = 0.001
 _PRIOR_VARIANCES = np.full(GOAL_COUNT, PRIOR_VARIANCE, np.float32)
 _PRIOR_VARIANCES[LOSS_ROW] = _LOSS_PRIOR_VARIANCE
+_PRIOR_VARIANCES[RISE_ROW] = _RISE_PRIOR_VARIANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,14 @@ class PredictorSettings:
     Attributes:
         initial_rates: events per impression, by goal, each within 0.00001..0.9; goals left out take `INITIAL_RATES`.
         kept_share: of new fans, those that are kept 30 days, before anything was told of any.
+        rise_share: of new fans, those that come to be of a high tier in that time, likewise.
         forget_per_day: share of what variance has learned that a day undoes.
         calibration: see there.
     """
 
     initial_rates: Mapping[Goal, float] = field(default_factory=dict)
     kept_share: float = 0.7
+    rise_share: float = 0.05
     forget_per_day: float = 0.02
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
 
@@ -88,6 +94,8 @@ class PredictorSettings:
                 raise ValueError(f"initial_rates[{goal.name}] {rate!r}: not in 0.00001..0.9")
         if not 0 < self.kept_share <= 1:
             raise ValueError(f"kept_share {self.kept_share!r}: not in 0..1, above 0")
+        if not 0.00001 <= self.rise_share <= 0.9:
+            raise ValueError(f"rise_share {self.rise_share!r}: not in 0.00001..0.9")
         if not 0 <= self.forget_per_day < 1:
             raise ValueError(f"forget_per_day {self.forget_per_day!r}: not in 0..1, below 1")
 
@@ -127,8 +135,9 @@ class Predictor:
         self._weights[:, :, SLOT_VARIANCE] = _PRIOR_VARIANCES[:, None]
         rates = {**INITIAL_RATES, **self.settings.initial_rates}
         rates[Goal.KEPT_FANS] = float(np.clip(1.0 - self.settings.kept_share, _LEAST_LOSS, MOST_LOSS))
-        for goal, rate in rates.items():
-            row = int(goal) - 1
+        for row, rate in [(int(goal) - 1, rate) for goal, rate in rates.items()] + [
+            (RISE_ROW, self.settings.rise_share)
+        ]:
             # The marginal probability of a wholly unknown impression is the rate.
             variance = NOISE_VARIANCE + PRIOR_SCORE_VARIANCE / PRIOR_VARIANCE * _PRIOR_VARIANCES[row]
             score = NormalDist().inv_cdf(rate) * variance**0.5
@@ -154,6 +163,10 @@ class Predictor:
             predict_batch(self._weights[row], features, probabilities, spread)
         return probabilities, spread
 
+    def predict_rise(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`predict` of a new fan coming to be of a high tier within 30 days, likewise."""
+        return self._predict(RISE_ROW, features)
+
     def kept_probability(self, campaign_ids: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability that fans gained by these campaigns (u8[n]) are kept for 30 days, calibrated as in a bid, and its
         standard deviation: f8[n] each.
@@ -177,6 +190,11 @@ class Predictor:
             factors[keeps] = self.loss_factors(campaign_ids[keeps])
         return factors
 
+    def rise_factors(self, campaign_ids: np.ndarray) -> np.ndarray:
+        """What each campaign's probability that a fan rises is to be multiplied by, f8[C]."""
+        with self._lock:
+            return self.calibration.factors(RISE_ROW + 1, campaign_ids)
+
     def train(
         self,
         goal: int,
@@ -199,9 +217,21 @@ class Predictor:
         """
         return self._train(goal_row(goal), features, labels, weights, fake_negatives)
 
-    def train_loss(self, features: np.ndarray, lost: np.ndarray) -> np.ndarray:
-        """Learn from fans: each is told once as not lost, and once more if it is lost; see `train`."""
-        return self._train(LOSS_ROW, features, lost, None, True)
+    def learn_fans(self, row: int, campaign_ids: np.ndarray, features: np.ndarray, happened: np.ndarray) -> None:
+        """Learn, and calibrate by, what became of fans, in order; each is told once as nothing of the kind, and once
+        more when it happens.
+
+        Args:
+            row: LOSS_ROW or RISE_ROW.
+            campaign_ids: u8[n], that gained them.
+            features: u4[n, 16], of the impressions that gained them.
+            happened: bool[n].
+        """
+        probabilities, spread = self._predict(row, features)
+        none, told = np.zeros(len(features), np.uint8), ~happened
+        self.count_expected(row + 1, campaign_ids[told], probabilities[told], spread[told], none[told])
+        self.count_observed(row + 1, campaign_ids[happened], spread[happened], none[happened])
+        self._train(row, features, happened, None, True)
 
     def _train(
         self, row: int, features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, fake_negatives: bool
@@ -247,6 +277,7 @@ class Predictor:
         creative_ids: np.ndarray,
         categories: np.ndarray,
         goals: np.ndarray,
+        with_rises: bool = False,
     ) -> Model:
         """An immutable picture for C campaigns.
 
@@ -254,23 +285,27 @@ class Predictor:
             campaign_ids, creator_ids, creative_ids: u8[C].
             categories: [C], 0..63.
             goals: [C], numbers of `Goal`.
+            with_rises: whether it can tell who rises; what bids without need not carry this.
         """
         count = len(campaign_ids)
+        tables = GOAL_COUNT if with_rises else RISE_ROW
         keys = np.empty((count, CAMPAIGN_KEYS), np.uint32)
         sums = np.empty((count, 4, 2), np.float64)
         # Of all campaigns or of none: what bids for no kept fans need not carry this.
         loss_sums = np.empty((count if (np.asarray(goals) == Goal.KEPT_FANS).any() else 0, 4, 2), np.float64)
+        rise_sums = np.empty((count if with_rises else 0, 4, 2), np.float64)
         rows = goal_rows(goals)
         category_column = np.ascontiguousarray(categories, np.int32)
         ids = [np.ascontiguousarray(column, np.uint64) for column in (campaign_ids, creator_ids, creative_ids)]
         with self._lock:
-            if self._published is None:
-                self._published = self._weights[:, :, : SLOT_VARIANCE + 1].copy()
-            weights = self._published
+            if self._published is None or len(self._published) < tables:
+                self._published = self._weights[:tables, :, : SLOT_VARIANCE + 1].copy()
+            weights = self._published if len(self._published) == tables else self._published[:tables]
         fill_campaign_keys(ids[0], ids[1], ids[2], category_column, keys)
         fill_campaign_sums(weights, rows, keys, sums)
         fill_campaign_sums(weights, np.full(count, LOSS_ROW, np.int32), keys[: len(loss_sums)], loss_sums)
-        return Model(weights, keys, sums, category_column, loss_sums)
+        fill_campaign_sums(weights, np.full(count, RISE_ROW, np.int32), keys[: len(rise_sums)], rise_sums)
+        return Model(weights, keys, sums, category_column, loss_sums, rise_sums)
 
     def calibration_factors(self, goals: np.ndarray, campaign_ids: np.ndarray) -> np.ndarray:
         """What each campaign's probabilities are to be multiplied by, f8[C], before `earlier_discounts`; clip the

@@ -39,6 +39,7 @@ def create_request(body: NewCampaign, idempotency_key: str) -> pb.CreateCampaign
         targeting=targeting_message(body.targeting),
         include_fans=body.include_fans,
         frequency_cap_per_day=body.frequency_cap_per_day,
+        high_tier_worth=body.high_tier_worth,
     )
     return pb.CreateCampaignRequest(campaign=campaign, idempotency_key=idempotency_key)
 
@@ -104,6 +105,7 @@ def campaign_json(campaign: pb.Campaign) -> dict[str, Any]:
         "targeting": targeting_json(campaign.targeting),
         "include_fans": campaign.include_fans,
         "frequency_cap_per_day": campaign.frequency_cap_per_day,
+        "high_tier_worth": campaign.high_tier_worth,
         "status": _name_of(pb.CampaignStatus, "CAMPAIGN_STATUS", campaign.status),
         "version": campaign.version,
         "created_at_ms": campaign.created_at_ms,

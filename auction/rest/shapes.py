@@ -60,6 +60,8 @@ TotalBudget = Annotated[
 ]
 EndAt = Annotated[int, Field(ge=0, le=MAX_INSTANT_MS, description="ms since 1970; 0: no end")]
 FrequencyCap = Annotated[int, Field(ge=0, le=100, description="impressions per viewer and day; 0: the default")]
+_WORTH_TOLD = "with goal kept_fans: how many plain fans one is worth who is high-value or iron within 30 days, from 1; 0: 1"
+HighTierWorth = Annotated[float, Field(ge=0, le=10, description=_WORTH_TOLD)]
 
 
 class Strict(BaseModel):
@@ -156,6 +158,7 @@ class NewCampaign(Strict):
     targeting: TargetingShape = TargetingShape()
     include_fans: Annotated[bool, Field(description="bid also for viewers who follow the creator already")] = False
     frequency_cap_per_day: FrequencyCap = 0
+    high_tier_worth: HighTierWorth = 0.0
     creator_id: Annotated[Id | None, Field(description="operators only: whose campaign it is")] = None
 
 
@@ -174,6 +177,7 @@ class CampaignChange(Strict):
     targeting: TargetingShape = TargetingShape()
     include_fans: bool = False
     frequency_cap_per_day: FrequencyCap = 0
+    high_tier_worth: HighTierWorth = 0.0
 
     @model_validator(mode="after")
     def _something(self) -> CampaignChange:
@@ -205,6 +209,7 @@ class CampaignShape(BaseModel):
     targeting: TargetingShape
     include_fans: bool
     frequency_cap_per_day: int
+    high_tier_worth: float
     status: StatusName
     version: int
     created_at_ms: int
@@ -254,13 +259,15 @@ class HourShape(BaseModel):
 
 
 class KeptFansShape(BaseModel):
-    """What becomes of the fans that a campaign gained: `expected` of them are kept 30 days, at `cost_micros` each."""
+    """What becomes of the fans that a campaign gained: `expected` of them are kept 30 days, at `cost_micros` each,
+    and `risen` came to be high-value or iron within that time."""
 
     gained: int
     lost: int
     kept: int
     expected: float
     cost_micros: int
+    risen: int
 
 
 class ReportShape(BaseModel):
@@ -304,6 +311,7 @@ class ChargeShape(BaseModel):
     probability: Annotated[float, Field(description="of a goal event, as predicted")]
     alpha_micros: Annotated[float, Field(description="worth of one goal event; if flat, of the impression")]
     flat: Annotated[bool, Field(description="the worth did not depend on the probability")]
+    uplifted: Annotated[bool, Field(description="alpha counts what tier this viewer may come to be of as a fan")]
     value_micros: Annotated[float, Field(description="worth of the impression")]
     shade: Annotated[float, Field(description="bid / value in first price; 0 in second price")]
     charged_micros: Annotated[int, Field(description="by the campaign, up to this row")]

@@ -12,12 +12,13 @@ PUBLISHED = np.dtype(
         ("campaign_id", "<u8"),
         ("alpha_micros", "<f8"),  # as in PACING_PLAN
         ("planned_day_spend_micros", "<i8"),
+        ("cost_weight", "<f8"),  # lambda C: how much the target cost weighs beside the budget
         ("day_end_at_ms", "<i8"),  # of the budget day that the planned spend is of; 0: it is of none
     ]
 )
 """One campaign's plan as other servers use it."""
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _HEAD = struct.Struct("<II")  # version, rows
 
 
@@ -26,6 +27,7 @@ def published(plans: npt.NDArray[np.void], accounts: npt.NDArray[np.void], now_m
     rows = np.zeros(len(plans), PUBLISHED)
     for name in ("campaign_id", "alpha_micros", "planned_day_spend_micros"):
         rows[name] = plans[name]
+    rows["cost_weight"] = plans["cost_dual"] * accounts["target_cost_micros"]
     present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
     rows["day_end_at_ms"] = np.where(present, accounts["day_end_at_ms"], 0)
     return rows
@@ -50,7 +52,7 @@ def unpack(packed: bytes) -> npt.NDArray[np.void]:
     if len(packed) != _HEAD.size + count * PUBLISHED.itemsize:
         raise ValueError(f"{len(packed)} bytes: not as long as {count} campaigns are")
     rows = np.frombuffer(packed, PUBLISHED, count, _HEAD.size)
-    alpha = rows["alpha_micros"]
-    if not bool((np.isfinite(alpha) & (alpha >= 0)).all()):
-        raise ValueError("alpha_micros: has a value below 0 or that is no number")
+    for name in ("alpha_micros", "cost_weight"):
+        if not bool((np.isfinite(rows[name]) & (rows[name] >= 0)).all()):
+            raise ValueError(f"{name}: has a value below 0 or that is no number")
     return rows

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pacing.facts import FLAG_FLAT_WORTH, AuctionType, worth_micros
+from pacing.facts import FLAG_FLAT_WORTH, FLAG_TIER_UPLIFT, AuctionType, worth_micros
 
 MAX_PAGE = 1_000
 
@@ -26,6 +26,7 @@ EXPLAINED = np.dtype(
         ("probability", "<f8"),  # of a goal event, as predicted
         ("alpha_micros", "<f8"),  # worth of one goal event or, if `flat`, of the impression
         ("flat", "?"),
+        ("uplifted", "?"),  # alpha counts what tier the fan may come to be of
         ("value_micros", "<f8"),  # worth of the impression: alpha * p
         ("shade", "<f8"),  # bid / value in a first-price auction; 0 in second price, where bids are not shaded
         ("charged_micros", "<i8"),  # by the campaign in total, this row included
@@ -121,6 +122,7 @@ def explained(ledger: Rows, charges: np.ndarray) -> np.ndarray:
             lines[name] = source[name]
     decisions = rows["decision"]
     lines["flat"] = (decisions["flags"] & FLAG_FLAT_WORTH) != 0
+    lines["uplifted"] = (decisions["flags"] & FLAG_TIER_UPLIFT) != 0
     values = worth_micros(decisions)
     lines["value_micros"] = values
     shaded = (decisions["at"] == AuctionType.FIRST_PRICE) & (values > 0)

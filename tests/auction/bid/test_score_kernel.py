@@ -27,6 +27,7 @@ from auction.bid.reference import (
     ReferenceViewer,
     pair_hash,
     probability_of,
+    rising_probability,
     wants,
 )
 from auction.landscape.reference import best_bid
@@ -81,6 +82,7 @@ def campaign(campaign_id: int, **changes: object) -> ReferenceCampaign:
         "frequency_cap": 1,
         "calibration": 1.0,
         "loss_calibration": 0.0,
+        "rise_calibration": 0.0,
         "earlier_discounts": EARLIER_DISCOUNTS[1],
         "targeting": EVERYBODY,
         "include_fans": False,
@@ -136,8 +138,10 @@ def test_kernel_is_the_reference(world_: World) -> None:
         assert ids == [candidate.campaign_id for candidate in candidates]
         assert scored.out.out_nbr[i] == reason
         count = len(ids)
-        for name in ("probability", "value_micros"):
-            column = {"probability": "out_probabilities", "value_micros": "out_values_micros"}[name]
+        for name, column in (
+            ("probability", "out_probabilities"), ("alpha_micros", "out_alphas_micros"),
+            ("value_micros", "out_values_micros"),
+        ):  # fmt: skip
             expected = [getattr(candidate, name) for candidate in candidates]
             assert getattr(scored.out, column)[i, :count].tolist() == pytest.approx(expected, rel=CDF_ERROR, abs=1e-12)
         told = world_.viewers[i].predictions
@@ -163,6 +167,13 @@ def test_supply_counts_whom_each_campaign_could_bid_for(world_: World) -> None:
         assert scored.out.out_eligible[c] == len(wanted)
         expected = math.fsum(probability_of(one, v, world_.request, models) for v in wanted)
         assert scored.out.out_expected[c] == pytest.approx(expected, rel=CDF_ERROR, abs=1e-12)
+        if len(scored.out.out_rises):
+            chances = (
+                (probability_of(*of), rising_probability(*of))
+                for of in ((one, v, world_.request, models) for v in wanted)
+            )
+            rises = math.fsum(p * h for p, h in chances)
+            assert scored.out.out_rises[c] == pytest.approx(rises, rel=2 * CDF_ERROR + 1e-6, abs=1e-12)
 
 
 @limits(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -323,3 +334,40 @@ def test_caps_of_both_kinds_agree_on_the_past() -> None:
     compiled, plain = caps_of(world([campaign(1, frequency_cap=3)], seen=past))
     assert plain.times_seen(5, 101, 20260303, NOW_MS) == 2
     assert int(compiled.table.shown.sum()) == 1 and int(compiled.table.offered.sum()) == 1
+
+
+def keeping(campaign_id: int, **changes: object) -> ReferenceCampaign:
+    """A campaign that wants kept fans."""
+    wanted = {"alpha_micros": 3e6, "base_micros": 0.0, "calibration": 1.1, "loss_calibration": 0.9, "frequency_cap": 9}
+    return campaign(campaign_id, **(wanted | changes))
+
+
+@limits(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(worlds(max_campaigns=6, max_viewers=4))
+def test_who_values_no_tier_bids_to_the_micro_as_if_nobody_did(world_: World) -> None:
+    plain = tuple(replace(one, rise_calibration=0.0, uplift=(1.0, 0.0)) for one in world_.campaigns)
+    others = tuple(one for one in plain if one.campaign_id != 1)
+    silent = keeping(1, creator_id=9, alpha_micros=0.0)
+    # The columns of one campaign that asks send the kernel the other way.
+    asking = replace(silent, rise_calibration=1.0, uplift=(0.5, 2.0))
+    without, beside = (score_compiled(replace(world_, campaigns=(*others, one))) for one in (silent, asking))
+    for name in ("out_bids_micros", "out_campaign_idx", "out_nbr"):
+        np.testing.assert_array_equal(getattr(beside.out, name), getattr(without.out, name), err_msg=name)
+    chosen = without.out.out_campaign_idx >= 0
+    for name in ("out_alphas_micros", "out_values_micros", "out_probabilities"):
+        np.testing.assert_array_equal(
+            getattr(beside.out, name)[chosen], getattr(without.out, name)[chosen], err_msg=name
+        )
+    alphas = without.campaigns.alpha_micros[without.out.out_campaign_idx[chosen]]
+    np.testing.assert_array_equal(without.out.out_alphas_micros[chosen], alphas)
+
+
+def test_a_worth_is_what_the_decision_records_to_the_bit() -> None:
+    asking = [keeping(k, rise_calibration=0.7 * k, uplift=(0.6, 1.1)) for k in (1, 2, 3)]
+    viewers = [viewer(k, c2=0.01 * k) for k in range(1, 9)]
+    scored = score_compiled(world(asking, *viewers, seen=((5, 101, "shown"),)))
+    chosen = scored.out.out_campaign_idx >= 0
+    alphas, p = scored.out.out_alphas_micros[chosen], scored.out.out_probabilities[chosen]
+    assert chosen.sum() == 24 and len(np.unique(alphas)) == 3
+    recorded = alphas * p.astype(np.float32).astype(np.float64)
+    np.testing.assert_array_equal(recorded, scored.out.out_values_micros[chosen])

@@ -19,7 +19,7 @@ from auction.bid.reference import (
     score_viewer,
 )
 from auction.landscape.kernels import Landscape, build_envelope
-from auction.predictor.features import CAMPAIGN_KEYS, GOAL_COUNT, LOSS_ROW
+from auction.predictor.features import CAMPAIGN_KEYS, GOAL_COUNT, LOSS_ROW, RISE_ROW
 from auction.predictor.kernels import Model, fill_campaign_keys, fill_campaign_sums
 from auction.predictor.reference import ReferenceModel
 from pacing.facts import EARLIER_LEVELS, AuctionType
@@ -38,7 +38,7 @@ FLOORS = (0, 1, 999, 1_000, 20_000, 20_001, 10**10)
 EDGES = (500, 1_000, 5_000, 20_000, 60_000)
 TIE_SEED = 4_242
 EARLIER_DISCOUNTS = [
-    [1.0 - 0.03 * row - (0.12 if row % 2 else 0.0) * seen for seen in range(EARLIER_LEVELS)]
+    [max(1.0 - 0.03 * row - (0.12 if row % 2 else 0.0) * seen, 0.0) for seen in range(EARLIER_LEVELS)]
     for row in range(GOAL_COUNT)
 ]
 _SLOTS = 64
@@ -71,6 +71,7 @@ audiences = st.one_of(st.just(EVERYBODY), st.just(EVERYBODY), expressions(4).fil
 def _campaigns(draw: st.DrawFn, limit: int) -> tuple[ReferenceCampaign, ...]:
     ids = sorted(draw(st.sets(st.integers(1, 2**64 - 1), max_size=limit)))
     random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    with_rises = draw(st.booleans())  # else the kernel is given no columns for them
     return tuple(
         ReferenceCampaign(
             campaign_id=campaign_id,
@@ -84,12 +85,15 @@ def _campaigns(draw: st.DrawFn, limit: int) -> tuple[ReferenceCampaign, ...]:
             frequency_cap=draw(st.integers(1, 3)),
             calibration=draw(st.sampled_from((0.7, 1.0, 1.3, 1e6))),
             loss_calibration=draw(st.sampled_from((0.0, 0.0, 0.8, 1.0, 1e6))),
+            rise_calibration=rise,
+            uplift=draw(st.sampled_from(((1.0, 0.0), (0.8, 1.6), (0.3, 2.7)))) if rise else (1.0, 0.0),
             earlier_discounts=EARLIER_DISCOUNTS[goal_row],
             targeting=draw(audiences),
             include_fans=draw(st.booleans()),
         )
         for campaign_id in ids
-        for goal_row in [draw(st.integers(0, GOAL_COUNT - 1))]
+        for goal_row in [draw(st.integers(0, LOSS_ROW))]
+        for rise in [draw(st.sampled_from((0.0, 0.0, 1.0, 1.4, 1e6))) if with_rises else 0.0]
     )
 
 
@@ -150,6 +154,7 @@ def campaign_columns(
     campaigns: tuple[ReferenceCampaign, ...], segments: SegmentStore, tie_seed: int
 ) -> CampaignColumns:
     """The campaigns as columns."""
+    rising = campaigns if any(c.rise_calibration for c in campaigns) else ()
     laotie = [segments.segment_idx(laotie_segment(campaign.creator_id)) for campaign in campaigns]
     return CampaignColumns(
         campaign_ids=np.array([c.campaign_id for c in campaigns], np.uint64),
@@ -161,6 +166,8 @@ def campaign_columns(
         laotie_segments=np.array(laotie, np.int32),
         calibration=np.array([c.calibration for c in campaigns], np.float64),
         loss_calibration=np.array([c.loss_calibration for c in campaigns], np.float64),
+        rise_calibration=np.array([c.rise_calibration for c in rising], np.float64),
+        uplifts=np.array([c.uplift for c in rising], np.float64).reshape(-1, 2),
         earlier_discounts=np.array(EARLIER_DISCOUNTS),
         tie_seed=np.uint64(tie_seed),
     )
@@ -183,9 +190,12 @@ def model_of(campaigns: tuple[ReferenceCampaign, ...], columns: CampaignColumns,
     categories = np.array([c.category for c in campaigns], np.int32)
     fill_campaign_keys(columns.campaign_ids, columns.creator_ids, creatives, categories, keys)
     fill_campaign_sums(weights, columns.goal_rows, keys, sums)
-    loss_sums = np.zeros_like(sums)
+    if not len(columns.rise_calibration):
+        weights = weights[:RISE_ROW]
+    loss_sums, rise_sums = np.zeros_like(sums), np.zeros((len(columns.rise_calibration), 4, 2))
     fill_campaign_sums(weights, np.full(count, LOSS_ROW, np.int32), keys, loss_sums)
-    return Model(weights, keys, sums, categories, loss_sums)
+    fill_campaign_sums(weights, np.full(count, RISE_ROW, np.int32), keys[: len(rise_sums)], rise_sums)
+    return Model(weights, keys, sums, categories, loss_sums, rise_sums)
 
 
 def landscape_of(request: ReferenceRequest) -> Landscape:
@@ -222,7 +232,9 @@ def batch_columns(world: World, columns: CampaignColumns, segments: SegmentStore
     )
 
 
-def score_columns(viewer_count: int, campaign_count: int, scratch_words: int, mark_count: int) -> ScoreColumns:
+def score_columns(
+    viewer_count: int, campaign_count: int, scratch_words: int, mark_count: int, rise_count: int = 0
+) -> ScoreColumns:
     """Room for answers, filled with what no answer looks like."""
     shape = (viewer_count, RANKED_CANDIDATES)
     return ScoreColumns(
@@ -230,13 +242,16 @@ def score_columns(viewer_count: int, campaign_count: int, scratch_words: int, ma
         out_probabilities=np.full(shape, np.nan),
         out_caller=np.full(shape, 9, np.uint8),
         out_earlier=np.full(shape, 9, np.uint8),
+        out_alphas_micros=np.full(shape, np.nan),
         out_values_micros=np.full(shape, np.nan),
         out_bids_micros=np.full(shape, -5, np.int64),
         out_nbr=np.full(viewer_count, -5, np.int32),
         out_eligible=np.zeros(campaign_count, np.int64),
         out_expected=np.zeros(campaign_count, np.float64),
+        out_rises=np.zeros(rise_count, np.float64),
         matched=np.empty(campaign_count + 1, np.int32),
         probabilities=np.empty(campaign_count + 1, np.float64),
+        rises=np.full(campaign_count + 1, np.nan),
         marks=np.zeros(mark_count, np.uint8),
         scratch=np.empty(scratch_words, np.uint64),
     )
@@ -264,7 +279,8 @@ def score_compiled(world: World) -> Scored:
     columns = campaign_columns(world.campaigns, segments, world.request.tie_seed)
     model = model_of(world.campaigns, columns, world.weights_seed)
     batch = batch_columns(world, columns, segments)
-    out = score_columns(len(world.viewers), len(world.campaigns), index.scratch_words, marks_needed(columns))
+    rises = len(columns.rise_calibration)
+    out = score_columns(len(world.viewers), len(world.campaigns), index.scratch_words, marks_needed(columns), rises)
     score_batch(index, columns, model, landscape_of(world.request), caps_of(world)[0].table, batch, out)
     return Scored(columns, model, batch, out)
 

@@ -200,7 +200,7 @@ def test_state_comes_back_and_strange_state_is_refused(tmp_path: Path) -> None:
 
     for name, value, text in (
         ("version", np.array(99), "version 99"),
-        ("table_size", np.array(64), f"64 slots, not 4 with {TABLE_SIZE}"),
+        ("table_size", np.array(64), f"64 slots, not 5 with {TABLE_SIZE}"),
         ("scales", SCALES * 2, "other feature scales"),
         ("weights", np.full_like(predictor.state()["weights"], np.nan), "not finite"),
     ):

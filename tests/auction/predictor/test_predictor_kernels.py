@@ -88,7 +88,7 @@ def model_for(seen: list[Impression], weights: np.ndarray, goal_rows: np.ndarray
     ]
     fill_campaign_keys(*columns, categories, keys)
     fill_campaign_sums(weights, goal_rows, keys, sums)
-    return Model(weights, keys, sums, categories, sums)
+    return Model(weights, keys, sums, categories, sums, sums)
 
 
 def dims_of(seen: Impression) -> np.ndarray:

@@ -148,7 +148,7 @@ export class Panel {
     const each = kept ? kept.cost_micros || null : eachMicros(today.spend_micros, today.goal_events);
     const expected = !kept && today.expected_goal_events > 0.5 ? today.spend_micros / today.expected_goal_events : null;
     const target = campaign.bid_mode === "target_cost" ? word("targetIs", { target: cash(campaign.target_cost_micros) }) : word("noTarget");
-    const more = kept ? word("keptIs", { expected: count(Math.round(kept.expected)), kept: count(kept.kept), lost: count(kept.lost) }) : expected === null ? null : word("expectedIs", { value: cash(expected) });
+    const more = kept ? word("keptIs", { expected: count(Math.round(kept.expected)), kept: count(kept.kept), lost: count(kept.lost) }) + (kept.risen ? ` · ${word("risenAre", { n: count(kept.risen) })}` : "") : expected === null ? null : word("expectedIs", { value: cash(expected) });
     put(this.tiles.cost, cash(each), more === null ? target : `${target} · ${more}`, {
       micros: each, "total-micros": eachMicros(total.spend_micros, total.goal_events), "target-micros": campaign.target_cost_micros, today: today.goal_events, total: total.goal_events,
     });

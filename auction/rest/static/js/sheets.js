@@ -9,7 +9,7 @@ const DAY_MS = 86_400_000;
 const GOALS = ["fans", "plays", "profile_visits", "product_clicks", "live_visits", "orders", "kept_fans"];
 const FIELD_OF_ERROR = {
   daily_budget_micros: "daily", total_budget_micros: "total", target_cost_micros: "target", name: "name", zone: "zone",
-  creator_id: "creator", end_at_ms: "days", frequency_cap_per_day: "cap",
+  creator_id: "creator", end_at_ms: "days", frequency_cap_per_day: "cap", high_tier_worth: "worth",
 };
 
 /** A modal dialog with a form; `submit(form)` may throw to keep it open with a message. Resolves to its result, or null. */
@@ -125,14 +125,17 @@ function campaignOf(form, nowMs) {
   if (total < daily) throw problem(word("badTotal"), "total");
   const days = whole(form, "days");
   const creator = form.elements.creator.value.trim();
+  const goal = form.elements.goal.value;
+  const worth = form.elements.worth.value.trim().replace(",", ".");
+  if (worth && !/^\d{1,2}(\.\d{1,3})?$/.test(worth)) throw problem(word("badNumber"), "worth");
   return {
-    name: form.elements.name.value.trim(), goal: form.elements.goal.value, bid_mode: mode,
+    name: form.elements.name.value.trim(), goal, bid_mode: mode,
     target_cost_micros: mode === "target_cost" ? amount(form, "target") : 0,
     daily_budget_micros: daily, total_budget_micros: total, zone: form.elements.zone.value.trim(),
     creatives: [{ creative_id: videoId, title: form.elements.title.value.trim(), category: Number(form.elements.category.value) }],
     targeting: audienceOf(form), include_fans: form.elements.fans.checked, frequency_cap_per_day: whole(form, "cap"),
     ...(days ? { start_at_ms: nowMs, end_at_ms: nowMs + days * DAY_MS } : {}),
-    ...(creator ? { creator_id: creator } : {}),
+    ...(creator ? { creator_id: creator } : {}), ...(goal === "kept_fans" && worth ? { high_tier_worth: Number(worth) } : {}),
   };
 }
 
@@ -177,7 +180,11 @@ export function openNewCampaign(nowMs) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "Asia/Shanghai";
   const budget = moneyPart();
   const goals = el("fieldset", {}, el("legend", { text: word("fGoal") }), el("div", { class: "goals" }, ...GOALS.map((goal) => chip("goal", goal, word(`goal_${goal}`), "radio", word(`why_${goal}`), goal === "fans"))));
-  goals.addEventListener("change", (event) => budget.retitle(event.target.value));
+  const worth = field("worth", word("fWorth"), { inputmode: "decimal", maxlength: 6, hideField: true }, word("fWorthHelp"));
+  goals.addEventListener("change", (event) => {
+    budget.retitle(event.target.value);
+    worth.hidden = event.target.value !== "kept_fans";
+  });
   budget.node.addEventListener("change", (event) => {
     if (event.target.name === "mode") budget.target.hidden = event.target.value !== "target_cost";
   });
@@ -186,7 +193,7 @@ export function openNewCampaign(nowMs) {
   const zones = el("datalist", { id: "zones" }, ...(Intl.supportedValuesOf?.("timeZone") ?? []).map((name) => el("option", { value: name })));
   const content = [
     field("name", word("fName"), { maxlength: 80, required: true }, word("fNameHelp")),
-    goals,
+    goals, worth,
     el("fieldset", {}, el("legend", { text: word("fVideo") }), el("div", { class: "pair" }, field("video", word("fVideoId"), { inputmode: "numeric", maxlength: 20 }), category), field("title", word("fVideoTitle"), { maxlength: 120 })),
     budget.node,
     el("fieldset", {}, el("legend", { text: word("fAudience") }), el("p", { class: "field-help", text: word("fAudienceHelp") })),

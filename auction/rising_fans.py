@@ -1,0 +1,154 @@
+"""Who becomes valuable? Fans who come to be of a high tier within 30 days, as lessons while most are younger than that.
+
+The fan service tells tiers. As with losses (see `auction.kept_fans`), every fan is told once as not risen, when a delay
+drawn from the curve of rises has passed, and once more as risen when that comes. Who has left is still told as not
+risen: what is learned is the probability that a new fan rises, and only who follows can. Divided by the probability
+that they are kept, it is that of a kept fan.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from auction.predictor.delay import DelayCurve, delay_draws
+from auction.predictor.features import RISE_ROW
+from auction.predictor.predictor import Predictor
+from auction.predictor.waiting.waiting import WaitingRoom
+from pacing.clocks import MS_PER_HOUR
+
+HIGH_TIERS = (3, 4)
+"""High-value and iron, by the numbers of `protos/fans.proto`."""
+EARLY_LIMIT = 2**16
+"""Rises that are remembered of viewers who are no fans yet: the word of a tier may overtake that of the follow."""
+_NEVER = np.iinfo(np.int64).max
+_CLOCKS_MS = MS_PER_HOUR  # whoever is of a high tier follows: a rise so little before the follow is one after it
+
+Pair = tuple[int, int]
+
+
+class RisingFans:
+    """What is known of the tiers of the fans in a room (slots are the room's), and what it teaches. One thread at a
+    time, but for `told`, which any may call.
+
+    Until the first word of any tier nothing is taught: where nobody tells tiers, silence says nothing.
+
+    Attributes:
+        is_told: whether any tier was told.
+        risen: b1[capacity], by slot.
+    """
+
+    def __init__(self, predictor: Predictor, keep_ms: int, capacity: int, curve: DelayCurve) -> None:
+        """Start with nothing known; `curve` is the prior of how late rises come."""
+        self._predictor = predictor
+        self._keep_ms = keep_ms
+        self._curve = curve
+        self._due_ms = np.full(capacity, _NEVER)  # by slot, when to tell that the fan has not risen
+        self.risen = np.zeros(capacity, bool)
+        self.is_told = False
+        self._heard: list[np.ndarray] = []
+        self._hearing = threading.Lock()
+        self._early: dict[Pair, int] = {}
+
+    def told(self, rows: np.ndarray) -> None:
+        """Hear fans' tiers: structured rows with viewer_id, creator_id, tier and changed_at_ms, as the fan service
+        tells them. They are taken in with the next `tick`; what was heard before changes nothing."""
+        with self._hearing:
+            self._heard.append(rows.copy())
+
+    def gained(self, room: WaitingRoom, slots: np.ndarray, pairs: list[Pair], sequences: np.ndarray) -> np.ndarray:
+        """Take in fans who were put into these slots; which of the slots have risen already, i8[m]."""
+        probabilities, _ = self._predictor.predict_rise(room.features[slots])
+        self._curve.add_impressions(int(room.at_ms[slots].max()), float(probabilities.sum()))
+        draws = np.modf(delay_draws(sequences) + 0.5)[0]  # other ones than of losses
+        self._due_ms[slots] = room.at_ms[slots] + self._curve.delays_at(draws)
+        self.risen[slots] = False
+        early = [
+            (slot, self._early.pop(pair))
+            for slot, pair in zip(slots.tolist(), pairs, strict=True)
+            if pair in self._early
+        ]
+        return self._rise(room, *np.array(early, np.int64).reshape(-1, 2).T)
+
+    def forget(self, room: WaitingRoom, slots: np.ndarray, now_ms: int) -> None:
+        """The wait of fans who have to make room is over."""
+        waiting = slots[self._due_ms[slots] < _NEVER]
+        self._due_ms[slots] = _NEVER
+        self._teach(room, waiting, np.full(len(waiting), now_ms), np.zeros(len(waiting), bool))
+
+    def tick(self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], now_ms: int) -> np.ndarray:
+        """Learn from what was told and from fans whose wait is over; who has newly risen: slots i8[m]."""
+        with self._hearing:
+            heard, self._heard = self._heard, []
+        found = [np.zeros(0, np.int64)]
+        for rows in heard:
+            self.is_told |= bool((rows["tier"] > 0).any())
+            high = rows[np.isin(rows["tier"], HIGH_TIERS)]
+            pairs = list(zip(high["viewer_id"].tolist(), high["creator_id"].tolist(), strict=True))
+            slots = np.array([slot_of_pair.get(pair, -1) for pair in pairs], np.int64)
+            self._keep_early(
+                [pair for pair, slot in zip(pairs, slots.tolist(), strict=True) if slot < 0],
+                high["changed_at_ms"][slots < 0],
+            )
+            found.append(self._rise(room, slots[slots >= 0], high["changed_at_ms"][slots >= 0]))
+        if self.is_told:
+            due = np.flatnonzero(self._due_ms[: len(room)] <= now_ms)
+            due_ms = self._due_ms[due]
+            self._due_ms[due] = _NEVER
+            self._teach(room, due, due_ms, np.zeros(len(due), bool))
+        return np.concatenate(found)
+
+    def refresh(self, now_ms: int) -> None:
+        """Publish the curve of how late rises come."""
+        if self.is_told:
+            self._curve.refresh(now_ms)
+
+    def _keep_early(self, pairs: list[Pair], at_ms: np.ndarray) -> None:
+        self._early.update(zip(pairs, at_ms.tolist(), strict=True))
+        while len(self._early) > EARLY_LIMIT:
+            del self._early[next(iter(self._early))]
+
+    def _rise(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray) -> np.ndarray:
+        """Mark fans as risen, unless they were or it is too late, and learn from it; the slots of those marked."""
+        ages_ms = at_ms - room.at_ms[slots]
+        fresh = ~self.risen[slots] & (ages_ms >= -_CLOCKS_MS) & (ages_ms <= self._keep_ms)
+        slots, firsts = np.unique(slots[fresh], return_index=True)
+        if not len(slots):
+            return slots
+        ages_ms, at_ms = np.maximum(ages_ms[fresh][firsts], 0), at_ms[fresh][firsts]
+        self.is_told = True
+        self.risen[slots] = True
+        self._curve.add_events(ages_ms)
+        self._teach(room, slots, at_ms, np.ones(len(slots), bool))
+        return slots
+
+    def _teach(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray, risen: np.ndarray) -> None:
+        if len(slots) and self.is_told:
+            order = np.argsort(at_ms, kind="stable")
+            slots = slots[order]
+            self._predictor.learn_fans(RISE_ROW, room.campaign_ids[slots], room.features[slots], risen[order])
+
+    def state(self, held: int) -> dict[str, np.ndarray]:
+        """Everything known of the first `held` slots, as arrays; not what was told of viewers who are no fans."""
+        return {
+            "is_told": np.array(self.is_told),
+            "due_ms": self._due_ms[:held].copy(),
+            "risen": self.risen[:held].copy(),
+            **{f"curve_{name}": values for name, values in self._curve.state().items()},
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray], held: int) -> None:
+        """Take up what `state` gave, into one with which nothing was done.
+
+        Raises:
+            ValueError: it is of another number of fans, or of another curve.
+        """
+        if len(state["due_ms"]) != held or len(state["risen"]) != held:
+            raise ValueError(
+                f"rising fans: {len(state['due_ms'])} instants and {len(state['risen'])} marks of {held} fans"
+            )
+        self._curve.restore({name.removeprefix("curve_"): state[name] for name in state if name.startswith("curve_")})
+        self._due_ms[:held], self.risen[:held] = state["due_ms"], state["risen"]
+        self.is_told = bool(state["is_told"])

@@ -1,0 +1,144 @@
+"""Which gained fans rise to a high tier: segments alike but for that, words that come early, twice or too late."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auction.kept_fans import KeptFans
+from auction.predictor.predictor import Predictor, PredictorSettings
+from auction.rising_fans import HIGH_TIERS
+from fanbridge.events import FAN_CHANGE, Tier
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
+from tests.auction.test_kept_fans import START_MS, Fans, features_of
+
+RISES = np.array([0.02, 0.06, 0.14, 0.30])
+
+
+def tiers_of(fans: Fans, which: np.ndarray, tier: int, at_ms: np.ndarray | int) -> np.ndarray:
+    """That these fans are of a tier from these instants on: FAN_CHANGE[n]."""
+    rows = np.zeros(int(which.sum()), FAN_CHANGE)
+    rows["viewer_id"], rows["creator_id"] = fans.sequences[which] + np.uint64(900), 77
+    rows["tier"], rows["changed_at_ms"] = tier, at_ms
+    return rows
+
+
+class RisingPopulation(Fans):
+    """Fans alike in who stays, of whom some rise, most of them in the second and third week."""
+
+    def __init__(self, count: int, days: int, seed: int = 5) -> None:
+        super().__init__(count, days, seed)
+        rng = np.random.default_rng(seed + 100)
+        self.leaves = rng.random(count) < 0.3
+        self.rises = rng.random(count) < RISES[self.segments]
+        self.rose_at_ms = self.at_ms + (rng.gamma(4, 3.5, count).clip(0.01, 29.9) * MS_PER_DAY).astype(np.int64)
+
+    def play_tiers(self, kept: KeptFans, days: int, since_day: int = 0) -> int:
+        """`play` these days, with what a fan service tells of tiers every hour."""
+        for hour in range(24 * since_day, 24 * days):
+            low, high = START_MS + hour * MS_PER_HOUR, START_MS + (hour + 1) * MS_PER_HOUR
+            new = (self.at_ms >= low) & (self.at_ms < high)
+            kept.gained(self.of(new), high)
+            kept.told_tiers(tiers_of(self, new, int(Tier.POTENTIAL), self.at_ms[new]))
+            rose = self.rises & (self.rose_at_ms >= low) & (self.rose_at_ms < high)
+            for _ in range(2):  # the bridge may hand on a page twice
+                kept.told_tiers(
+                    tiers_of(self, rose, int(Tier.IRON if hour % 2 else Tier.HIGH_VALUE), self.rose_at_ms[rose])
+                )
+            kept.tick(high)
+        return START_MS + 24 * days * MS_PER_HOUR
+
+
+def learned(predictor: Predictor) -> np.ndarray:
+    campaigns = np.full(4, 5, np.uint64)
+    return predictor.predict_rise(features_of(np.arange(4)))[0] * predictor.rise_factors(campaigns)
+
+
+def test_tiers_are_those_of_the_contract() -> None:
+    assert HIGH_TIERS == (Tier.HIGH_VALUE, Tier.IRON)
+
+
+def test_segments_are_told_apart_while_most_who_will_rise_have_not() -> None:
+    fans, predictor = RisingPopulation(24_000, 16), Predictor()
+    kept = KeptFans(predictor)
+    now_ms = fans.play_tiers(kept, 16)
+    known = fans.rises & (fans.rose_at_ms < now_ms)
+    assert known.mean() < 0.35 * RISES.mean(), "most who will rise have not risen"
+    assert kept.figures(5, now_ms).risen == int(known.sum())
+    found = learned(predictor)
+    assert found.mean() == pytest.approx(RISES.mean(), rel=0.35)  # by those who rose so far, a third of it
+    np.testing.assert_allclose(found / found.mean(), RISES / RISES.mean(), rtol=0.3, atol=0.05)
+
+
+def test_where_nobody_tells_tiers_nothing_is_learned() -> None:
+    predictor = Predictor(PredictorSettings(rise_share=0.1))
+    kept, fans = KeptFans(predictor), Fans(3_000, 6)
+    fans.play(kept, 40)
+    assert not kept.knows_tiers
+    np.testing.assert_allclose(learned(predictor), 0.1, atol=1e-6)
+    # The first word of a tier is one of all fans' silence, too.
+    kept.told_tiers(tiers_of(fans, fans.sequences == 1, int(Tier.ACTIVE), int(fans.at_ms[0])))
+    kept.tick(START_MS + 40 * MS_PER_DAY)
+    assert kept.knows_tiers and (learned(predictor) < 0.02).all()
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "counts"),
+    [(-2 * MS_PER_HOUR, 0), (-60_000, 1), (0, 1), (30 * MS_PER_DAY, 1), (30 * MS_PER_DAY + 1, 0)],
+)
+@pytest.mark.parametrize("is_early", [False, True])
+def test_a_rise_counts_within_thirty_days_though_its_word_may_overtake_that_of_the_follow(
+    after_ms: int, counts: int, is_early: bool
+) -> None:
+    fans, kept = Fans(1, 1), KeptFans(Predictor())
+    told = tiers_of(fans, fans.sequences == 1, int(Tier.HIGH_VALUE), int(fans.at_ms[0]) + after_ms)
+    now_ms = int(fans.at_ms[0]) + 31 * MS_PER_DAY
+    steps = [lambda: kept.told_tiers(told), lambda: kept.gained(fans.of(fans.sequences == 1), now_ms)]
+    for step in steps if is_early else reversed(steps):
+        step()
+        kept.tick(now_ms)
+    assert kept.figures(5, now_ms).risen == counts
+
+
+def test_tiers_below_high_and_unknown_ones_are_no_rise() -> None:
+    fans, kept = Fans(5, 1), KeptFans(Predictor())
+    now_ms = fans.play(kept, 1)
+    for tier in (0, int(Tier.POTENTIAL), int(Tier.ACTIVE), 9):
+        kept.told_tiers(tiers_of(fans, fans.sequences > 0, tier, now_ms))
+    kept.tick(now_ms)
+    assert kept.figures(5, now_ms).risen == 0 and kept.knows_tiers
+
+
+def test_the_oldest_fans_make_room_and_their_rises_stay_counted() -> None:
+    fans, kept = RisingPopulation(3_000, 10), KeptFans(Predictor(), capacity=1_000)
+    now_ms = fans.play_tiers(kept, 10)
+    before = kept.figures(5, now_ms).risen
+    assert 0 < before < int((fans.rises & (fans.rose_at_ms < now_ms)).sum()), "of who was forgotten, nobody hears"
+    everybody = fans.of(fans.sequences > 2_000)
+    kept.gained(everybody._replace(sequences=everybody.sequences + np.uint64(10_000)), now_ms)
+    assert kept.figures(5, now_ms).risen >= before
+
+
+def test_what_is_saved_goes_on_to_the_bit() -> None:
+    fans = RisingPopulation(4_000, 12)
+    whole, first = KeptFans(Predictor()), KeptFans(Predictor())
+    fans.play_tiers(whole, 8)
+    fans.play_tiers(first, 8)
+    predictor = Predictor()
+    resumed = KeptFans(predictor)
+    predictor.restore(first._predictor.state())
+    resumed.restore(first.state())
+    assert resumed.knows_tiers
+    now_ms = fans.play_tiers(whole, 14, since_day=8)
+    fans.play_tiers(resumed, 14, since_day=8)
+    assert resumed.figures(5, now_ms) == whole.figures(5, now_ms)
+    np.testing.assert_array_equal(learned(predictor), learned(whole._predictor))
+    for name, values in whole.state().items():
+        np.testing.assert_array_equal(resumed.state()[name], values, err_msg=name)
+
+
+def test_a_state_of_other_fans_is_refused() -> None:
+    kept = KeptFans(Predictor())
+    RisingPopulation(50, 2).play_tiers(kept, 2)
+    with pytest.raises(ValueError, match="rising fans: 50 instants and 3 marks of 50 fans"):
+        KeptFans(Predictor()).restore(kept.state() | {"rising_risen": np.zeros(3, bool)})
