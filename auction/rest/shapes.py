@@ -60,7 +60,9 @@ TotalBudget = Annotated[
 ]
 EndAt = Annotated[int, Field(ge=0, le=MAX_INSTANT_MS, description="ms since 1970; 0: no end")]
 FrequencyCap = Annotated[int, Field(ge=0, le=100, description="impressions per viewer and day; 0: the default")]
-_WORTH_TOLD = "with goal kept_fans: how many plain fans one is worth who is high-value or iron within 30 days, from 1; 0: 1"
+_WORTH_TOLD = (
+    "with goal kept_fans: how many plain fans one is worth who is high-value or iron within 30 days, from 1; 0: 1"
+)
 HighTierWorth = Annotated[float, Field(ge=0, le=10, description=_WORTH_TOLD)]
 
 

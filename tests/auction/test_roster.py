@@ -45,6 +45,7 @@ def a_campaign(campaign_id: int, targeting: Expression, status: CampaignStatus, 
         start_at_ms=NOW_MS - 1,
         targeting=targeting,
         frequency_cap_per_day=campaign_id,
+        high_tier_worth=1.0 if campaign_id % 2 else 1.0 + campaign_id % 9,
         campaign_id=campaign_id,
         status=status,
         version=version,
@@ -77,6 +78,7 @@ class World:
         assert of.goals.tolist() == [int(c.goal) for c in listed]
         assert set(of.goal_rows.tolist()) <= {int(Goal.FANS) - 1}
         assert of.frequency_caps.tolist() == [c.frequency_cap_per_day for c in listed]
+        assert of.high_tier_worths.tolist() == [c.high_tier_worth for c in listed]
         assert of.lease_slots.tolist() == [self.bank.slot_of(c.campaign_id) for c in listed]
         laotie = [self.segments.segment_idx(laotie_segment(c.creator_id)) for c in listed]
         assert of.laotie_segments.tolist() == laotie

@@ -328,3 +328,43 @@ def test_recent_judgements_are_handed_on_again_after_a_restart() -> None:
     RetentionFeed(Scripted([]), delivery, lambda rows: heard.extend(rows.tolist())).restore()
     assert heard == [judged[1], judged[0]]
     delivery.close()
+
+
+def test_tiers_are_handed_on_as_they_are_pulled_and_who_is_high_again_after_a_restart(client: FanServiceClient) -> None:
+    heard: list[tuple[int, ...]] = []
+    delivery = Delivery(None)
+
+    def feed() -> TierFeed:
+        return TierFeed(client, delivery, Viewers(), Segments(), on_tiers=lambda rows: heard.extend(rows.tolist()))
+
+    told = [
+        (1, 11, 7, FOLLOW),
+        (2, 11, 7, ORDER),
+        (3, 12, 7, FOLLOW),
+        (4, 13, 2**64 - 1, FOLLOW),
+        (5, 13, 2**64 - 1, ORDER),
+    ]
+    client.push_events(events(*((*event, START_AT_MS + event[0]) for event in told)))
+    feed().tick()
+    assert {(row[0], row[2]) for row in heard} >= {(11, Tier.HIGH_VALUE), (12, Tier.POTENTIAL), (13, Tier.HIGH_VALUE)}
+    client.push_events(events((6, 13, 2**64 - 1, FOLLOW, START_AT_MS + 6), (7, 12, 7, LIKE, START_AT_MS + 7)))
+    feed().tick()
+    heard.clear()
+    feed().tell_again()
+    assert [row[:3] for row in heard] == [(11, 7, Tier.HIGH_VALUE), (13, 2**64 - 1, Tier.HIGH_VALUE)]
+    assert all(row[4] <= START_AT_MS + 5 for row in heard), "since then, whatever else changed"
+    client.push_events(events((8, 11, 7, UNFOLLOW, START_AT_MS + 8)))
+    feed().tick()
+    heard.clear()
+    feed().tell_again()
+    assert [row[0] for row in heard] == [13]
+    delivery.close()
+
+
+def test_only_recent_rises_are_handed_on_again() -> None:
+    delivery, now_ms = Delivery(None), 100 * MS_PER_DAY
+    days_ago = ((1, 0), (2, 30), (3, 32))
+    rows = np.array([(viewer, 7, Tier.IRON, 0, now_ms - ago * MS_PER_DAY) for viewer, ago in days_ago], FAN_CHANGE)
+    delivery.swap_fans(rows, "1")
+    assert delivery.latest_risen()["viewer_id"].tolist() == [2, 1]
+    delivery.close()

@@ -81,6 +81,12 @@ def test_codes_are_those_of_the_protocol(enum, prefix, members):
         ("include_fans", 1),
         ("frequency_cap_per_day", -1),
         ("frequency_cap_per_day", 101),
+        ("high_tier_worth", 0.99),
+        ("high_tier_worth", 10.5),
+        ("high_tier_worth", math.nan),
+        ("high_tier_worth", True),
+        ("high_tier_worth", "3"),
+        ("high_tier_worth", 3.0),  # of a campaign for fans, kept or not
     ],
 )
 def test_a_value_out_of_range_is_named(field, value):
@@ -105,6 +111,13 @@ def test_a_bad_creative_is_named_by_its_place(creative, field):
     with pytest.raises(InvalidField) as caught:
         validate(a_campaign(creatives=(Creative(7001), creative)))
     assert caught.value.field == field
+
+
+def test_only_kept_fans_may_be_worth_more_by_their_tier():
+    for worth in (1.0, 3, 10.0):
+        assert validate(a_campaign(goal=Goal.KEPT_FANS, high_tier_worth=worth)).high_tier_worth == worth
+    with pytest.raises(InvalidField, match=r"high_tier_worth: 2\.0; must be 1 or left out when goal is not KEPT_FANS"):
+        validate(a_campaign(goal=Goal.FANS, high_tier_worth=2.0))
 
 
 def test_a_target_cost_needs_its_mode():

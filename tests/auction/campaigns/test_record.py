@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from auction.campaigns.model import Campaign, CampaignStatus, edited, validate, with_status
 from auction.campaigns.record import REGISTERS, Record, joined, record_of
+from pacing.facts import Goal
 from tests.auction.campaigns.figures import NOON_MS, a_campaign
 
 FIRST = Record(replace(a_campaign(name="冬季 🎿"), campaign_id=5), "key")
@@ -68,6 +69,18 @@ def test_two_changes_of_different_fields_are_both_kept() -> None:
     other = changed(FIRST, [(1, 2)])
     both = joined(one, other).campaign
     assert (both.name, both.daily_budget_micros, both.version) == ("x", 2_000_000, 3)
+
+
+def test_a_record_is_as_it_was_before_there_were_worths_of_tiers_until_one_is_set() -> None:
+    kept = Record(validate(a_campaign(campaign_id=7, goal=Goal.KEPT_FANS)))
+    assert "high_tier_worth" not in kept.text and record_of(kept.text) == kept
+    raised = kept.changed(edited(kept.campaign, {"high_tier_worth": 3.0}, NOON_MS + 1), 2)
+    assert record_of(raised.text).campaign.high_tier_worth == 3.0
+    renamed = kept.changed(edited(kept.campaign, {"name": "x"}, NOON_MS + 2), 3)
+    both = joined(raised, renamed).campaign
+    assert (both.high_tier_worth, both.name) == (3.0, "x")
+    back = raised.changed(edited(raised.campaign, {"high_tier_worth": 1.0}, NOON_MS + 3), 3)
+    assert joined(raised, back).campaign.high_tier_worth == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"stamps": {}}', FIRST.text.replace("fans", "")[:-9]])

@@ -200,6 +200,9 @@ def test_lists_come_in_pages(operator, other):
         ("zone", "Nowhere/Land"),
         ("end_at_ms", 5),
         ("frequency_cap_per_day", 101),
+        ("high_tier_worth", 3.0),
+        ("high_tier_worth", -1.0),
+        ("high_tier_worth", float("nan")),
     ],
 )
 def test_a_bad_field_is_named_and_nothing_is_stored(engine, creator, field, value):
@@ -326,9 +329,9 @@ def test_a_report_joins_ledger_and_engine(engine, creator):
     assert report.hours[0].figures.spend_micros == 700
     assert (report.daily_budget_micros, report.multiplier_micros, report.at_ms) == (300_000_000, 2_500_000.0, NOON_MS)
     assert report.kept_fans == pb.KeptFans()
-    engine.desk.kept_fans = KeptFigures(gained=9, lost=2, kept=3, expected=5.04)
+    engine.desk.kept_fans = KeptFigures(gained=9, lost=2, kept=3, expected=5.04, risen=4)
     kept = creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id)).kept_fans
-    assert kept == pb.KeptFans(gained=9, lost=2, kept=3, expected=5.0, cost_micros=140)
+    assert kept == pb.KeptFans(gained=9, lost=2, kept=3, expected=5.0, cost_micros=140, risen=4)
     with refused(CODE.INVALID_ARGUMENT, "hours"):
         creator.GetReport(pb.GetReportRequest(campaign_id=made.campaign_id, hours=745))
 

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auction.campaigns import store as store_module
 from auction.campaigns.model import BidMode, CampaignStatus, Creative
+from auction.campaigns.record import columns_of
 from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
 from pacing.facts import Goal
 from targeting.attributes import Dimension
@@ -174,6 +176,24 @@ def test_a_newer_schema_is_refused(store):
     connection.close()
     with pytest.raises(StoreUnavailable, match="schema 99"):
         CampaignStore(store.path)
+
+
+def test_a_file_of_the_second_schema_is_taken_over(tmp_path):
+    path = tmp_path / "campaigns.sqlite"
+    old = sqlite3.connect(path)
+    schema = store_module._SCHEMA.replace("    high_tier_worth REAL NOT NULL DEFAULT 1.0,\n", "")
+    assert schema != store_module._SCHEMA
+    old.executescript(f"{schema} PRAGMA user_version = 2;")
+    columns = {k: v for k, v in columns_of(a_campaign()).items() if k != "high_tier_worth"}
+    names = ", ".join(columns)
+    old.execute(f"INSERT INTO campaigns ({names}) VALUES ({', '.join(':' + name for name in columns)})", columns)
+    old.commit()
+    old.close()
+    store = CampaignStore(path)
+    assert store.all() == [replace(a_campaign(), campaign_id=1)]
+    kept = put(store, a_campaign(goal=Goal.KEPT_FANS, high_tier_worth=3))
+    assert store.get(kept.campaign_id).high_tier_worth == 3.0
+    store.close()
 
 
 def test_every_goal_and_mode_is_stored(store):

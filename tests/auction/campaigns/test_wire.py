@@ -100,6 +100,16 @@ def test_a_campaign_survives_the_wire():
     assert draft == replace(campaign, campaign_id=0, status=CampaignStatus.ACTIVE, version=1)
 
 
+def test_a_worth_that_is_left_out_is_one():
+    kept = a_campaign(goal=Goal.KEPT_FANS, high_tier_worth=2.5)
+    message = campaign_to_message(kept, "CNY")
+    assert draft_from_message(message, kept.creator_id, NOON_MS).high_tier_worth == 2.5
+    assert changes_from_message(message, ["high_tier_worth"]) == {"high_tier_worth": 2.5}
+    message.ClearField("high_tier_worth")
+    assert draft_from_message(message, kept.creator_id, NOON_MS).high_tier_worth == 1.0
+    assert changes_from_message(message, ["high_tier_worth"]) == {"high_tier_worth": 1.0}
+
+
 def test_what_the_server_sets_is_ignored_and_the_start_is_now():
     message = campaign_to_message(replace(a_campaign(), campaign_id=5, version=9), "CNY")
     message.start_at_ms = 0

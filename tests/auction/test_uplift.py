@@ -1,0 +1,98 @@
+"""How far a bid follows what a fan may become: by the duals of budget and target, about a mean of 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auction.learning import Learner
+from auction.predictor.predictor import Predictor
+from auction.uplift import TierUplift
+from fanbridge.events import FAN_CHANGE, Tier
+from pacing.clocks import MS_PER_HOUR
+from pacing.control.settings import PACING_PLAN
+
+IDS = np.array([5, 6, 7], np.uint64)
+WORTHS = np.array([3.0, 1.0, 2.0])
+NOW_MS = 1_800_000_000_000
+
+
+def told_learner(predictor: Predictor) -> Learner:
+    """One that heard of some tier."""
+    learner = Learner(predictor)
+    rows = np.zeros(1, FAN_CHANGE)
+    rows["tier"] = Tier.POTENTIAL
+    learner.kept_fans.told_tiers(rows)
+    learner.tick(NOW_MS)
+    return learner
+
+
+@pytest.fixture
+def uplift() -> TierUplift:
+    predictor = Predictor()
+    return TierUplift(told_learner(predictor), predictor)
+
+
+def multipliers(uplift: TierUplift, place: int, h: np.ndarray) -> np.ndarray:
+    level, slope = uplift.columns(IDS, WORTHS)[1][place]
+    return np.asarray(level + slope * h)
+
+
+def test_there_are_no_columns_until_a_tier_was_told_and_a_campaign_asks(uplift: TierUplift) -> None:
+    predictor = Predictor()
+    for columns in (
+        TierUplift(Learner(predictor), predictor).columns(IDS, WORTHS),
+        uplift.columns(IDS, np.ones(3)),
+        uplift.columns(IDS[:0], WORTHS[:0]),
+    ):
+        assert [len(column) for column in columns] == [0, 0]
+    rise_calibration, uplifts = uplift.columns(IDS, WORTHS)
+    assert rise_calibration.tolist() == [1.0, 0.0, 1.0]
+    assert uplifts.tolist() == [[1.0, 0.0]] * 3, "neutral until measured"
+    uplift.count(IDS[:1], np.array([10.0]), np.array([1.0]), NOW_MS)
+    assert uplift.columns(IDS, WORTHS)[1].tolist() == [[1.0, 0.0]] * 3, "and until planned"
+    uplift.note_plans(IDS[:1], np.zeros(1))
+    assert uplift.columns(IDS, WORTHS)[1][1:].tolist() == [[1.0, 0.0]] * 2
+
+
+@pytest.mark.parametrize("target_micros", [0, 900_000, 1_800_000])
+def test_a_multiplier_is_that_of_the_two_duals_about_a_mean_of_one(uplift: TierUplift, target_micros: int) -> None:
+    plan = np.zeros(1, PACING_PLAN)
+    plan["alpha_micros"] = 2e6
+    if target_micros:  # only the target binds: alpha = C + 1 / lambda
+        plan["cost_dual"] = 1 / (plan["alpha_micros"] - target_micros)
+    weight = plan["cost_dual"] * target_micros
+    rng = np.random.default_rng(2)
+    v, h = rng.uniform(0, 0.02, 4_000), rng.beta(1, 6, 4_000)
+    uplift.count(IDS[:1], np.array([v.sum()]), np.array([v @ h]), NOW_MS)
+    uplift.note_plans(IDS[:1], weight)
+    got = multipliers(uplift, 0, h)
+    r = 1 + (WORTHS[0] - 1) * h
+    r /= (v @ r) / v.sum()
+    np.testing.assert_allclose(got, (r + weight) / (1 + weight), rtol=1e-12)
+    assert v @ got / v.sum() == pytest.approx(1.0)
+    # Where only the target binds, that is alpha r - C (r - 1), of which the target's own part counts heads alone.
+    np.testing.assert_allclose(got * 2e6, 2e6 * r - target_micros * (r - 1), rtol=1e-12)
+    assert got.min() > 0
+
+
+def test_the_mean_follows_the_audience_within_hours(uplift: TierUplift) -> None:
+    assert uplift.mean(5) is None
+    one = np.array([1.0])
+    uplift.count(IDS[:1], one, 0.1 * one, NOW_MS)
+    assert uplift.mean(5) == pytest.approx(0.1)
+    uplift.count(IDS[:1], one, 0.4 * one, NOW_MS + 2 * MS_PER_HOUR)
+    assert uplift.mean(5) == pytest.approx((0.5 * 0.1 + 0.4) / 1.5)
+    uplift.count(IDS[:1], 0 * one, 0 * one, NOW_MS + 2 * MS_PER_HOUR)
+    assert uplift.mean(5) == pytest.approx(0.3)
+    assert uplift.mean(6) is None
+
+
+def test_plans_that_go_to_and_fro_are_smoothed(uplift: TierUplift) -> None:
+    uplift.count(IDS[:1], np.array([1.0]), np.array([0.2]), NOW_MS)
+    uplift.note_plans(IDS[:1], np.zeros(1))
+    free = multipliers(uplift, 0, np.ones(1))[0]
+    for _ in range(300):
+        uplift.note_plans(IDS[:1], np.array([1_000.0]))
+        uplift.note_plans(IDS[:1], np.zeros(1))
+    assert multipliers(uplift, 0, np.ones(1))[0] - 1 == pytest.approx((free - 1) / 2, rel=0.06)
