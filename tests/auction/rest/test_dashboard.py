@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from auction.campaigns.access import Role
 from auction.campaigns.model import BidMode, CampaignStatus
+from auction.kept_fans import NO_FANS, KeptFigures
 from auction.rest.app import STATIC
 from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
@@ -263,6 +264,29 @@ def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_
     page.get_by_test_id("sheet-submit").click()
     expect(page.get_by_test_id("action-end")).to_have_count(0)
     assert engine.store.get(made.campaign_id).status is CampaignStatus.ENDED
+
+
+def test_kept_fans_of_a_high_tier_may_be_worth_more_and_are_counted(open_page, engine, creator_token):
+    page = desk(open_page(f"/#token={creator_token}"))
+    page.get_by_test_id("new").click()
+    page.get_by_test_id("field-name").fill("Those who stay")
+    page.get_by_test_id("field-video").fill("71")
+    expect(page.get_by_test_id("field-worth")).to_be_hidden()
+    page.locator("[name=goal][value=kept_fans]").check(force=True)
+    page.get_by_test_id("field-worth").fill("many")
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("sheet-error")).to_contain_text("from 1 to 10")
+    page.get_by_test_id("field-worth").fill("11")
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("sheet-error")).to_contain_text("high_tier_worth")
+    page.get_by_test_id("field-worth").fill("2.5")
+    engine.desk.kept_fans = KeptFigures(gained=90, lost=20, kept=30, expected=50.0, risen=17)
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("campaign-name")).to_have_text("Those who stay")
+    expect(page.get_by_test_id("tile-cost")).to_contain_text("17 became high-value or iron")
+    made = engine.store.all()[-1]
+    assert (made.goal, made.high_tier_worth) == (Goal.KEPT_FANS, 2.5)
+    engine.desk.kept_fans = NO_FANS
 
 
 def test_a_creator_without_campaigns_is_invited(open_page, engine):

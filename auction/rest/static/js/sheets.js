@@ -127,7 +127,7 @@ function campaignOf(form, nowMs) {
   const creator = form.elements.creator.value.trim();
   const goal = form.elements.goal.value;
   const worth = form.elements.worth.value.trim().replace(",", ".");
-  if (worth && !/^\d{1,2}(\.\d{1,3})?$/.test(worth)) throw problem(word("badNumber"), "worth");
+  if (worth && !/^\d{1,2}(\.\d{1,3})?$/.test(worth)) throw problem(word("badWorth"), "worth");
   return {
     name: form.elements.name.value.trim(), goal, bid_mode: mode,
     target_cost_micros: mode === "target_cost" ? amount(form, "target") : 0,
