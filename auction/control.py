@@ -21,6 +21,7 @@ from auction.uplift import TierUplift
 from pacing.budget.bank import Bank
 from pacing.clocks import Clock
 from pacing.control.pacer import Pacer
+from pacing.control.settings import cost_weights
 
 CROWDED = 2_000
 """From more campaigns than this on, a change is published without planning all of them at once."""
@@ -143,7 +144,7 @@ class Control:
         now_ms = self._clock.wall_ms()
         accounts = self._accounts.gather(campaigns, now_ms)
         plans = self._pacer.tick(accounts, now_ms)
-        self._note_uplifts(plans["campaign_id"], plans["cost_dual"] * accounts["target_cost_micros"])
+        self._note_uplifts(plans, cost_weights(plans, accounts["target_cost_micros"]))
         # The accounts are read an instant later: at midnight, their day may not be the one that holds `now_ms`.
         present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
@@ -160,7 +161,7 @@ class Control:
         now_ms = self._clock.wall_ms()
         accounts = self._accounts.gather_few(changed, now_ms)
         plans = pacer.plan_ahead(accounts, now_ms)
-        self._note_uplifts(plans["campaign_id"], plans["cost_dual"] * accounts["target_cost_micros"])
+        self._note_uplifts(plans, cost_weights(plans, accounts["target_cost_micros"]))
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
 
     def _plan_together(self, shared: SharedPacer) -> None:
@@ -170,7 +171,7 @@ class Control:
         ids = np.array([campaign.campaign_id for campaign in campaigns], np.uint64)
         shared.tick(self._accounts.gather(campaigns, now_ms, shared.begin(ids)), now_ms)
         plans = shared.in_force()
-        self._note_uplifts(plans["campaign_id"], plans["cost_weight"])
+        self._note_uplifts(plans, plans["cost_weight"])
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
         plans = plans[now_ms < plans["day_end_at_ms"]]
         self._planned = dict(
@@ -178,12 +179,13 @@ class Control:
         )
         self._planned_at_ms = now_ms
 
-    def _note_uplifts(self, campaign_ids: np.ndarray, cost_weights: np.ndarray) -> None:
-        """Tell how far the bids of campaigns may follow what a fan may become: of those that ask."""
+    def _note_uplifts(self, plans: np.ndarray, weights: np.ndarray) -> None:
+        """Tell how far bids may follow what a fan may become: of campaigns that ask, and bid."""
         if self._snapshot is not None and len(self._snapshot.campaigns.rise_calibration):
             campaigns = self._snapshot.campaigns
-            asking = np.isin(campaign_ids, campaigns.campaign_ids[np.flatnonzero(campaigns.rise_calibration)])
-            self._uplift.note_plans(campaign_ids[asking], cost_weights[asking])
+            asking = campaigns.campaign_ids[np.flatnonzero(campaigns.rise_calibration)]
+            noted = np.isin(plans["campaign_id"], asking) & (plans["alpha_micros"] > 0.0)
+            self._uplift.note_plans(plans["campaign_id"][noted], weights[noted])
 
     def _worths(self, campaigns: list[Campaign]) -> np.ndarray:
         """f8[C, 2], see `auction.publisher.Worths`."""

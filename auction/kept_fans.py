@@ -111,7 +111,7 @@ class KeptFans:
 
     @property
     def knows_tiers(self) -> bool:
-        """Whether any fan's tier was ever told."""
+        """Whether fans' tiers are told, and were long enough to learn from."""
         return self._rising.is_told
 
     def __len__(self) -> int:

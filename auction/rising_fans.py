@@ -17,12 +17,15 @@ from auction.predictor.delay import DelayCurve, delay_draws
 from auction.predictor.features import RISE_ROW
 from auction.predictor.predictor import Predictor
 from auction.predictor.waiting.waiting import WaitingRoom
-from pacing.clocks import MS_PER_HOUR
+from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 
 HIGH_TIERS = (3, 4)
 """High-value and iron, by the numbers of `protos/fans.proto`."""
 EARLY_LIMIT = 2**16
 """Rises that are remembered of viewers who are no fans yet: the word of a tier may overtake that of the follow."""
+HEARING_MS = 10 * MS_PER_MINUTE
+"""From the first word of any tier on: a fan service that is new here tells of all its fans, and only then may those of
+whom it told nothing count as not risen."""
 _NEVER = np.iinfo(np.int64).max
 _CLOCKS_MS = MS_PER_HOUR  # whoever is of a high tier follows: a rise so little before the follow is one after it
 
@@ -33,10 +36,10 @@ class RisingFans:
     """What is known of the tiers of the fans in a room (slots are the room's), and what it teaches. One thread at a
     time, but for `told`, which any may call.
 
-    Until the first word of any tier nothing is taught: where nobody tells tiers, silence says nothing.
+    Until minutes after the first word of any tier nothing is taught: where nobody tells tiers, silence says nothing.
 
     Attributes:
-        is_told: whether any tier was told.
+        is_told: whether tiers are told.
         risen: b1[capacity], by slot.
     """
 
@@ -48,6 +51,8 @@ class RisingFans:
         self._due_ms = np.full(capacity, _NEVER)  # by slot, when to tell that the fan has not risen
         self.risen = np.zeros(capacity, bool)
         self.is_told = False
+        self._is_heard = False
+        self._begins_at_ms = _NEVER
         self._heard: list[np.ndarray] = []
         self._hearing = threading.Lock()
         self._early: dict[Pair, int] = {}
@@ -55,8 +60,10 @@ class RisingFans:
     def told(self, rows: np.ndarray) -> None:
         """Hear fans' tiers: structured rows with viewer_id, creator_id, tier and changed_at_ms, as the fan service
         tells them. They are taken in with the next `tick`; what was heard before changes nothing."""
+        high = rows[np.isin(rows["tier"], HIGH_TIERS)]
         with self._hearing:
-            self._heard.append(rows.copy())
+            self._is_heard |= bool((rows["tier"] > 0).any())
+            self._heard.append(high)
 
     def gained(self, room: WaitingRoom, slots: np.ndarray, pairs: list[Pair], sequences: np.ndarray) -> np.ndarray:
         """Take in fans who were put into these slots; which of the slots have risen already, i8[m]."""
@@ -70,7 +77,9 @@ class RisingFans:
             for slot, pair in zip(slots.tolist(), pairs, strict=True)
             if pair in self._early
         ]
-        return self._rise(room, *np.array(early, np.int64).reshape(-1, 2).T)
+        risen, at_ms = self._rise(room, *np.array(early, np.int64).reshape(-1, 2).T)
+        self._teach(room, risen, at_ms, np.ones(len(risen), bool))
+        return risen
 
     def forget(self, room: WaitingRoom, slots: np.ndarray, now_ms: int) -> None:
         """The wait of fans who have to make room is over."""
@@ -81,48 +90,48 @@ class RisingFans:
     def tick(self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], now_ms: int) -> np.ndarray:
         """Learn from what was told and from fans whose wait is over; who has newly risen: slots i8[m]."""
         with self._hearing:
+            if self._is_heard and self._begins_at_ms == _NEVER:
+                self._begins_at_ms = now_ms + HEARING_MS
+            if now_ms < self._begins_at_ms:
+                return np.zeros(0, np.int64)
             heard, self._heard = self._heard, []
-        found = [np.zeros(0, np.int64)]
-        for rows in heard:
-            self.is_told |= bool((rows["tier"] > 0).any())
-            high = rows[np.isin(rows["tier"], HIGH_TIERS)]
-            pairs = list(zip(high["viewer_id"].tolist(), high["creator_id"].tolist(), strict=True))
-            slots = np.array([slot_of_pair.get(pair, -1) for pair in pairs], np.int64)
-            self._keep_early(
-                [pair for pair, slot in zip(pairs, slots.tolist(), strict=True) if slot < 0],
-                high["changed_at_ms"][slots < 0],
-            )
-            found.append(self._rise(room, slots[slots >= 0], high["changed_at_ms"][slots >= 0]))
-        if self.is_told:
-            due = np.flatnonzero(self._due_ms[: len(room)] <= now_ms)
-            due_ms = self._due_ms[due]
-            self._due_ms[due] = _NEVER
-            self._teach(room, due, due_ms, np.zeros(len(due), bool))
-        return np.concatenate(found)
+        self.is_told = True
+        risen, rose_at_ms = self._take(room, slot_of_pair, heard)
+        due = np.flatnonzero(self._due_ms[: len(room)] <= now_ms)
+        slots, at_ms = np.concatenate([due, risen]), np.concatenate([self._due_ms[due], rose_at_ms])
+        self._due_ms[due] = _NEVER
+        self._teach(room, slots, at_ms, np.arange(len(slots)) >= len(due))
+        return risen
+
+    def _take(
+        self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], heard: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mark whom high tiers were told of; their slots and when, i8[m] each."""
+        if not heard:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        high = np.concatenate(heard)
+        pairs = list(zip(high["viewer_id"].tolist(), high["creator_id"].tolist(), strict=True))
+        slots, at_ms = np.array([slot_of_pair.get(pair, -1) for pair in pairs], np.int64), high["changed_at_ms"]
+        self._early.update(
+            (pair, at) for pair, slot, at in zip(pairs, slots.tolist(), at_ms.tolist(), strict=True) if slot < 0
+        )
+        while len(self._early) > EARLY_LIMIT:
+            del self._early[next(iter(self._early))]
+        return self._rise(room, slots[slots >= 0], at_ms[slots >= 0])
 
     def refresh(self, now_ms: int) -> None:
         """Publish the curve of how late rises come."""
         if self.is_told:
             self._curve.refresh(now_ms)
 
-    def _keep_early(self, pairs: list[Pair], at_ms: np.ndarray) -> None:
-        self._early.update(zip(pairs, at_ms.tolist(), strict=True))
-        while len(self._early) > EARLY_LIMIT:
-            del self._early[next(iter(self._early))]
-
-    def _rise(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray) -> np.ndarray:
-        """Mark fans as risen, unless they were or it is too late, and learn from it; the slots of those marked."""
+    def _rise(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mark fans as risen, unless they were or it is too late; the slots of those marked, and when, i8[m] each."""
         ages_ms = at_ms - room.at_ms[slots]
         fresh = ~self.risen[slots] & (ages_ms >= -_CLOCKS_MS) & (ages_ms <= self._keep_ms)
         slots, firsts = np.unique(slots[fresh], return_index=True)
-        if not len(slots):
-            return slots
-        ages_ms, at_ms = np.maximum(ages_ms[fresh][firsts], 0), at_ms[fresh][firsts]
-        self.is_told = True
         self.risen[slots] = True
-        self._curve.add_events(ages_ms)
-        self._teach(room, slots, at_ms, np.ones(len(slots), bool))
-        return slots
+        self._curve.add_events(np.maximum(ages_ms[fresh][firsts], 0))
+        return slots, at_ms[fresh][firsts]
 
     def _teach(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray, risen: np.ndarray) -> None:
         if len(slots) and self.is_told:
@@ -151,4 +160,5 @@ class RisingFans:
             )
         self._curve.restore({name.removeprefix("curve_"): state[name] for name in state if name.startswith("curve_")})
         self._due_ms[:held], self.risen[:held] = state["due_ms"], state["risen"]
-        self.is_told = bool(state["is_told"])
+        self.is_told = self._is_heard = bool(state["is_told"])
+        self._begins_at_ms = 0 if self.is_told else _NEVER

@@ -80,7 +80,10 @@ class Delivery:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            kept_rises = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'risen'").fetchone()
             self._db.executescript(_SCHEMA)
+            if kept_rises is None:  # a file from before: tiers are pulled once more from the beginning
+                self._db.execute("DELETE FROM cursors WHERE name = 'tiers'")
             _check_sound(self._db)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter about a message that quotes damaged bytes
             self._db.close()

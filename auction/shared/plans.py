@@ -7,12 +7,14 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
+from pacing.control.settings import cost_weights
+
 PUBLISHED = np.dtype(
     [
         ("campaign_id", "<u8"),
         ("alpha_micros", "<f8"),  # as in PACING_PLAN
         ("planned_day_spend_micros", "<i8"),
-        ("cost_weight", "<f8"),  # lambda C: how much the target cost weighs beside the budget
+        ("cost_weight", "<f8"),  # of pacing.control.settings
         ("day_end_at_ms", "<i8"),  # of the budget day that the planned spend is of; 0: it is of none
     ]
 )
@@ -27,7 +29,7 @@ def published(plans: npt.NDArray[np.void], accounts: npt.NDArray[np.void], now_m
     rows = np.zeros(len(plans), PUBLISHED)
     for name in ("campaign_id", "alpha_micros", "planned_day_spend_micros"):
         rows[name] = plans[name]
-    rows["cost_weight"] = plans["cost_dual"] * accounts["target_cost_micros"]
+    rows["cost_weight"] = cost_weights(plans, accounts["target_cost_micros"])
     present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
     rows["day_end_at_ms"] = np.where(present, accounts["day_end_at_ms"], 0)
     return rows

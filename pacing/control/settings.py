@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 PACING_PLAN = np.dtype(
     [
@@ -21,6 +22,25 @@ PACING_PLAN = np.dtype(
 Symbols: alpha_micros is alpha = (1 + lambda * C) / (mu + lambda), budget_dual is mu, cost_dual is lambda, C is the
     target cost.
 """
+
+
+_LEAST_MARGIN = 1e-3  # of alpha over the target, as a share of it
+
+
+def cost_weights(plans: npt.NDArray[np.void], target_cost_micros: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How much the target cost weighs beside the budget, lambda * C, f8[n]: 0 without a target, and where the budget is
+    what binds; else C / (alpha - C), as if the target bound.
+
+    That is what `cost_dual` says where the target is known to bind. Where it is not yet known what does, a campaign
+    bids about its target: caution then counts heads.
+
+    Args:
+        plans: PACING_PLAN[n].
+        target_cost_micros: i8[n], that the plans were made for; 0: none.
+    """
+    target = target_cost_micros.astype(np.float64)
+    margin = np.maximum(plans["alpha_micros"] - target, np.maximum(_LEAST_MARGIN * target, 1e-9))
+    return np.where(plans["budget_dual"] > 0.0, 0.0, target / margin)
 
 
 @dataclass(frozen=True, slots=True)

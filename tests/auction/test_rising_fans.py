@@ -7,9 +7,9 @@ import pytest
 
 from auction.kept_fans import KeptFans
 from auction.predictor.predictor import Predictor, PredictorSettings
-from auction.rising_fans import HIGH_TIERS
+from auction.rising_fans import HEARING_MS, HIGH_TIERS
 from fanbridge.events import FAN_CHANGE, Tier
-from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from tests.auction.test_kept_fans import START_MS, Fans, features_of
 
 RISES = np.array([0.02, 0.06, 0.14, 0.30])
@@ -78,8 +78,33 @@ def test_where_nobody_tells_tiers_nothing_is_learned() -> None:
     np.testing.assert_allclose(learned(predictor), 0.1, atol=1e-6)
     # The first word of a tier is one of all fans' silence, too.
     kept.told_tiers(tiers_of(fans, fans.sequences == 1, int(Tier.ACTIVE), int(fans.at_ms[0])))
-    kept.tick(START_MS + 40 * MS_PER_DAY)
+    now_ms = START_MS + 40 * MS_PER_DAY
+    for after_ms in (0, HEARING_MS - 1):
+        kept.tick(now_ms + after_ms)
+        assert not kept.knows_tiers, "more may be told at once"
+    kept.tick(now_ms + HEARING_MS)
     assert kept.knows_tiers and (learned(predictor) < 0.02).all()
+
+
+def test_a_fan_service_that_is_new_here_teaches_what_it_would_have_taught_all_along() -> None:
+    """All its fans' tiers in some pages, after the fans have come, and none before."""
+    fans, together, late = RisingPopulation(12_000, 20), Predictor(), Predictor()
+    now_ms = fans.play_tiers(KeptFans(together), 20)
+    kept = KeptFans(late)
+    for day in range(20):
+        low, high = START_MS + day * MS_PER_DAY, START_MS + (day + 1) * MS_PER_DAY
+        kept.gained(fans.of((fans.at_ms >= low) & (fans.at_ms < high)), high)
+        kept.tick(high)
+    risen = fans.rises & (fans.rose_at_ms < now_ms)
+    for minute in range(12):
+        page = fans.sequences % np.uint64(5) == minute
+        kept.told_tiers(tiers_of(fans, page & ~risen, int(Tier.ACTIVE), fans.at_ms[page & ~risen]))
+        kept.told_tiers(tiers_of(fans, page & risen, int(Tier.IRON), fans.rose_at_ms[page & risen]))
+        kept.tick(now_ms + minute * MS_PER_MINUTE)
+    assert kept.figures(5, now_ms).risen == int(risen.sum())
+    found, wanted = learned(late), learned(together)
+    np.testing.assert_allclose(found / found.mean(), RISES / RISES.mean(), rtol=0.4, atol=0.05)
+    assert found.mean() == pytest.approx(wanted.mean(), rel=0.4)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +122,7 @@ def test_a_rise_counts_within_thirty_days_though_its_word_may_overtake_that_of_t
     for step in steps if is_early else reversed(steps):
         step()
         kept.tick(now_ms)
+        kept.tick(now_ms + HEARING_MS)
     assert kept.figures(5, now_ms).risen == counts
 
 
@@ -106,6 +132,7 @@ def test_tiers_below_high_and_unknown_ones_are_no_rise() -> None:
     for tier in (0, int(Tier.POTENTIAL), int(Tier.ACTIVE), 9):
         kept.told_tiers(tiers_of(fans, fans.sequences > 0, tier, now_ms))
     kept.tick(now_ms)
+    kept.tick(now_ms + HEARING_MS)
     assert kept.figures(5, now_ms).risen == 0 and kept.knows_tiers
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from auction.learning import Learner
 from auction.predictor.predictor import Predictor
+from auction.rising_fans import HEARING_MS
 from auction.uplift import TierUplift
 from fanbridge.events import FAN_CHANGE, Tier
 from pacing.clocks import MS_PER_HOUR
-from pacing.control.settings import PACING_PLAN
+from pacing.control.settings import PACING_PLAN, cost_weights
 
 IDS = np.array([5, 6, 7], np.uint64)
 WORTHS = np.array([3.0, 1.0, 2.0])
@@ -23,6 +24,7 @@ def told_learner(predictor: Predictor) -> Learner:
     rows = np.zeros(1, FAN_CHANGE)
     rows["tier"] = Tier.POTENTIAL
     learner.kept_fans.told_tiers(rows)
+    learner.tick(NOW_MS - HEARING_MS)
     learner.tick(NOW_MS)
     return learner
 
@@ -58,10 +60,9 @@ def test_there_are_no_columns_until_a_tier_was_told_and_a_campaign_asks(uplift: 
 @pytest.mark.parametrize("target_micros", [0, 900_000, 1_800_000])
 def test_a_multiplier_is_that_of_the_two_duals_about_a_mean_of_one(uplift: TierUplift, target_micros: int) -> None:
     plan = np.zeros(1, PACING_PLAN)
-    plan["alpha_micros"] = 2e6
-    if target_micros:  # only the target binds: alpha = C + 1 / lambda
-        plan["cost_dual"] = 1 / (plan["alpha_micros"] - target_micros)
-    weight = plan["cost_dual"] * target_micros
+    plan["alpha_micros"] = 2e6  # if only the target binds: C + 1 / lambda
+    weight = cost_weights(plan, np.array([target_micros]))
+    assert weight == pytest.approx(target_micros / (2e6 - target_micros))
     rng = np.random.default_rng(2)
     v, h = rng.uniform(0, 0.02, 4_000), rng.beta(1, 6, 4_000)
     uplift.count(IDS[:1], np.array([v.sum()]), np.array([v @ h]), NOW_MS)
@@ -74,6 +75,14 @@ def test_a_multiplier_is_that_of_the_two_duals_about_a_mean_of_one(uplift: TierU
     # Where only the target binds, that is alpha r - C (r - 1), of which the target's own part counts heads alone.
     np.testing.assert_allclose(got * 2e6, 2e6 * r - target_micros * (r - 1), rtol=1e-12)
     assert got.min() > 0
+
+
+def test_a_target_weighs_nothing_beside_a_budget_that_binds_and_nearly_all_where_alpha_is_the_target() -> None:
+    plans = np.zeros(5, PACING_PLAN)
+    plans["alpha_micros"] = [8e5, 1e6, 5e5, 0.0, 3e6]
+    plans["budget_dual"][0] = 1 / 8e5
+    weights = cost_weights(plans, np.array([10**6, 10**6, 10**6, 10**6, 0]))
+    assert weights.tolist() == pytest.approx([0.0, 1_000.0, 1_000.0, 1_000.0, 0.0])
 
 
 def test_the_mean_follows_the_audience_within_hours(uplift: TierUplift) -> None:

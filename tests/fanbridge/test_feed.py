@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +370,24 @@ def test_only_recent_rises_are_handed_on_again() -> None:
     delivery.swap_fans(rows, "1")
     assert delivery.latest_risen()["viewer_id"].tolist() == [2, 1]
     delivery.close()
+
+
+def _hear(rows: list[tuple[int, ...]], page: Rows) -> None:
+    rows.extend(page.tolist())
+
+
+def test_a_file_from_before_rises_were_kept_pulls_tiers_once_more(client: FanServiceClient, tmp_path: Path) -> None:
+    state, heard = tmp_path / "delivery.sqlite", []
+    client.push_events(events((1, 11, 7, FOLLOW, START_AT_MS), (2, 11, 7, ORDER, START_AT_MS)))
+    for made_before in (True, False, False):
+        rows: list[tuple[int, ...]] = []
+        delivery = Delivery(state)
+        TierFeed(
+            client, delivery, Viewers(), Segments(), on_tiers=lambda page, to=rows: to.extend(page.tolist())
+        ).tick()
+        delivery.close()
+        heard.append(rows)
+        if made_before:
+            with sqlite3.connect(state) as db:
+                db.execute("DROP TABLE risen")
+    assert heard[0] == heard[1] != [] and heard[2] == []

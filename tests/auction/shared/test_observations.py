@@ -75,10 +75,11 @@ def test_foreign_bytes_are_refused(packed: bytes) -> None:
             read(packed)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
-def test_a_multiplier_that_is_none_is_refused(alpha: float) -> None:
+@pytest.mark.parametrize("name", ["alpha_micros", "cost_weight"])
+@pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])
+def test_a_multiplier_or_weight_that_is_none_is_refused(name: str, number: float) -> None:
     rows = np.zeros(2, PUBLISHED)
     assert unpack(pack(rows)).tolist() == rows.tolist()
-    rows["alpha_micros"][1] = alpha
-    with pytest.raises(ValueError, match="alpha_micros"):
+    rows[name][1] = number
+    with pytest.raises(ValueError, match=name):
         unpack(pack(rows))
