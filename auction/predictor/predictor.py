@@ -32,6 +32,7 @@ from auction.predictor.features import (
     TABLE_SIZE,
     Feature,
 )
+from auction.predictor.fit import Examples, fit
 from auction.predictor.kernels import (
     Model,
     fill_campaign_keys,
@@ -58,12 +59,11 @@ INITIAL_RATES = {
 }
 """What an impression of an unknown campaign is expected to bring, before anything was seen."""
 
-_LOSS_PRIOR_VARIANCE = 16.0 * PRIOR_VARIANCE
-"""Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale. And
-segments differ more in who stays than in who follows: with less, a week of fans taught a third of their differences."""
+LOSS_PRIOR_VARIANCE = 4.0 * PRIOR_VARIANCE
+"""Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale."""
 _LEAST_LOSS = 0.001
 _PRIOR_VARIANCES = np.full(GOAL_COUNT, PRIOR_VARIANCE, np.float32)
-_PRIOR_VARIANCES[LOSS_ROW] = _LOSS_PRIOR_VARIANCE
+_PRIOR_VARIANCES[LOSS_ROW] = LOSS_PRIOR_VARIANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,7 @@ class Predictor:
             score = NormalDist().inv_cdf(rate) * variance**0.5
             bias = self._weights[row, _BIAS_HASH & (TABLE_SIZE - 1)]
             bias[[SLOT_MEAN, SLOT_AVERAGE]] = score / SCALES[Feature.BIAS]
+        self._loss_bias = float(self._weights[LOSS_ROW, _BIAS_HASH & (TABLE_SIZE - 1), SLOT_MEAN])
         self._lock = threading.Lock()
         self._published: np.ndarray | None = None
         self.trained = 0
@@ -199,9 +200,26 @@ class Predictor:
         """
         return self._train(goal_row(goal), features, labels, weights, fake_negatives)
 
-    def train_loss(self, features: np.ndarray, lost: np.ndarray) -> np.ndarray:
-        """Learn from fans: each is told once as not lost, and once more if it is lost; see `train`."""
-        return self._train(LOSS_ROW, features, lost, None, True)
+    def fit_loss(self, fans: Examples, prior_variances: np.ndarray) -> np.ndarray:
+        """Learn who is lost from all fans that are remembered, instead of what was learned before.
+
+        Args:
+            fans: whether each is lost so far, and which share of losses comes by its age.
+            prior_variances: f8[16], by feature, as the last fit gave them; at first `LOSS_PRIOR_VARIANCE` each.
+
+        Returns:
+            The features' prior variances as they are now, f8[16].
+        """
+        with self._lock:
+            start = self._weights[LOSS_ROW, :, SLOT_MEAN].astype(np.float64)
+        found = fit(fans, start, self._loss_bias, prior_variances, LOSS_PRIOR_VARIANCE)
+        with self._lock:
+            table = self._weights[LOSS_ROW]
+            table[found.slots, SLOT_MEAN] = table[found.slots, SLOT_AVERAGE] = found.means
+            table[found.slots, SLOT_VARIANCE] = found.variances
+            self._published = None
+            self.trained += len(fans.came)
+        return found.prior_variances
 
     def _train(
         self, row: int, features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, fake_negatives: bool
