@@ -79,8 +79,8 @@ export class AudienceTold {
   showReach({ low, high }) {
     return () => {
       setData(this.reach, { low, high });
-      if (!high) this.reach.textContent = word("reachNobody");
-      else this.reach.textContent = low === high ? word("reachExact", { n: count(low) }) : word("reach", { low: count(low), high: count(high) });
+      const name = !high ? "reachNobody" : low === high ? "reachExact" : low ? "reach" : "reachFew";
+      this.reach.textContent = word(name, { n: count(low), low: count(low), high: count(high) });
     };
   }
 }

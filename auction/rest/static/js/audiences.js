@@ -56,7 +56,16 @@ function paint() {
     ));
     return;
   }
+  const at = document.activeElement;
   main.replaceChildren(el("div", { class: "lists", "data-testid": "lists" }, heading(), el("div", { class: "makers" }, uploadCard(), likeCard()), listsCard()));
+  if (at?.name) goBackTo(at);
+}
+
+/** Whoever was writing when the page was drawn again goes on writing. */
+function goBackTo({ name, selectionStart, selectionEnd }) {
+  const input = main.querySelector(`[name="${name}"]`);
+  input?.focus();
+  if (input?.type === "text") input.setSelectionRange(selectionStart, selectionEnd);
 }
 
 const heading = () => el("header", {}, el("h1", { text: word("audTitle") }), el("p", { class: "soft", text: word("audText") }));

@@ -28,6 +28,14 @@ function showWelcome() {
   askForToken(main, { title: word("healthTitle"), submitText: word("show"), start: load });
 }
 
+/** Why there is no report, in the reader's language where it is one of the usual reasons. */
+function reasonOf(error) {
+  if (error.status === 404) return word("hNoService");
+  if (error.status === 403) return word("hOwnOnly");
+  if (error.field === "creator_id" && desk.creator === OWN) return word("hWhichCreator");
+  return error.message || word("noAnswer");
+}
+
 /** Asks for the report; what is wrong with the question is said above the form that asks again. */
 async function load() {
   paintBar();
@@ -46,13 +54,13 @@ async function load() {
       showWelcome();
       return;
     }
-    say(word("healthFailed", { why: error.message || word("noAnswer") }), "bad");
+    say(word("healthFailed", { why: reasonOf(error) }), "bad");
     main.replaceChildren(el("div", { class: "report", "data-testid": "no-report" }, asked()));
   }
 }
 
 function asked() {
-  const creator = el("input", { type: "text", inputmode: "numeric", value: desk.creator === OWN ? "" : desk.creator, placeholder: OWN, "data-testid": "field-creator" });
+  const creator = el("input", { type: "text", inputmode: "numeric", value: desk.creator === OWN ? "" : desk.creator, placeholder: word("hOwn"), "data-testid": "field-creator" });
   const end = el("input", { type: "date", value: desk.end, "data-testid": "field-end" });
   const periods = ["week", "month"].map((period) => el("button", {
     type: "button", text: word(period), "aria-pressed": String(period === desk.period), "data-testid": `period-${period}`,
@@ -130,7 +138,7 @@ function sourcesTable(period, before) {
 
 function keptTable(kept) {
   const after = (days) => (days === 1 ? word("keptDay") : word("keptAfter", { days }));
-  return table([word("hKept"), word("share"), el("th"), word("hFans")], kept.map((one) => [
+  return table([word("hSince"), word("share"), el("th"), word("hFans")], kept.map((one) => [
     after(one.days), percent(one.kept, one.judged), bar(one.judged ? one.kept / one.judged : 0), one.judged ? word("keptOf", { kept: count(one.kept), judged: count(one.judged) }) : word("notJudged"),
   ]));
 }
@@ -146,6 +154,7 @@ function mixTable(key, now, before) {
 
 function kindsTable(period, before) {
   const earlier = new Map(before.kinds.map((one) => [one.kind, one]));
+  if (!period.kinds.length) return el("p", { class: "soft", text: word("hNothing") });
   const most = Math.max(...period.kinds.map((one) => one.per_100_fan_days), 0);
   return table([word("kind"), word("times"), word("per100"), el("th"), word("hBefore", { value: "" }).trim()], period.kinds.map((one) => [
     word(`kind_${one.kind}`), count(one.events), decimal(one.per_100_fan_days), bar(most ? one.per_100_fan_days / most : 0), decimal(earlier.get(one.kind)?.per_100_fan_days ?? 0),
