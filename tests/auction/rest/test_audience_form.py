@@ -161,7 +161,7 @@ def test_every_part_of_an_audience_is_asked_for_told_and_bid_on(
     tick(page, "stage", "retained")
     tick(page, "stage", "silent")
     expect(page.get_by_test_id("field-fans")).to_be_checked()
-    page.get_by_test_id("field-laotie").check()
+    page.get_by_test_id("field-friends_of_fans").check()
 
     asked = creator.post("/api/audiences/reach", json={"targeting": EVERY_PART, "include_fans": True}).json()
     assert asked == {"low": 0, "high": 10}, "so few are not told apart"

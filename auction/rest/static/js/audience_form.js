@@ -6,6 +6,7 @@ import { word } from "./words.js";
 
 const CREATOR_NODES = { fans_of: "fFansOf", viewers_of: "fViewersOf", live_visitors_of: "fLiveOf" };
 const TIERS = { potential: "potential", active: "active", "high-value": "high_value", iron: "iron" };
+const LAOTIE = { friends_of_fans: "fLaotie" };
 const STAGES = ["gained", "activated", "retained", "silent", "lost"];
 const MAX_TAGS = 16;
 const MAX_TAG_CHARACTERS = 64;
@@ -27,7 +28,7 @@ export function audienceFields({ isOperator, list, compared }) {
     chips(word("fTiers"), "chips", ...Object.entries(TIERS).map(([tier, name]) => chip("tier", tier, word(`tier_${name}`)))),
     chips(word("fStages"), "chips", ...STAGES.map((stage) => chip("stage", stage, word(`stage_${stage}`)))),
     field("tiers_of", word("fTiersOf"), { inputmode: "numeric", maxlength: 20 }, word("fTiersOfHelp")),
-    check("fans", word("fFans")), check("laotie", word("fLaotie")),
+    check("fans", word("fFans")), ...Object.entries(LAOTIE).map(([name, label]) => check(name, word(label))),
   );
   includeFansWith(ownFans);
   return [
@@ -92,6 +93,6 @@ export function targetingOf(form, ownId) {
   nodes.push(...contentOf(form), ...tiersOf(form, ownId), ...anyOf(segmentNodes(listNames(form, "lists"))));
   const [never] = anyOf(segmentNodes(listNames(form, "not_lists")));
   if (never) nodes.push({ none: never });
-  if (form.elements.laotie.checked) nodes.push({ friends_of_fans: true });
+  nodes.push(...anyOf(Object.keys(LAOTIE).filter((name) => form.elements[name].checked).map((name) => ({ [name]: true }))));
   return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
 }
