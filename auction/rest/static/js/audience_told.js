@@ -94,8 +94,9 @@ function asking(form) {
 function comparison(audience, { creators, shared, together }) {
   const title = el("h4", { text: word(`cmpTitle_${audience}`) });
   if (!together.viewers.high) return el("section", { "data-testid": `compared-${audience}` }, title, el("p", { class: "field-help", text: word("cmpNobody") }));
-  const row = (name, one, only) => el("tr", {}, ...[name, range(one.viewers), only, range(one.reached), range(one.own_fans)].map((text, i) => el(i ? "td" : "th", { text, scope: i ? null : "row" })));
-  const head = ["cmpCreator", "cmpViewers", "cmpOnly", "cmpReached", "cmpOwn"].map((name) => el("th", { text: word(name), scope: "col" }));
+  const columns = ["cmpViewers", "cmpOnly", "cmpReached", "cmpOwn"].map((name) => word(name));
+  const row = (name, one, only) => el("tr", {}, el("th", { text: name, scope: "row" }), ...[range(one.viewers), only, range(one.reached), range(one.own_fans)].map((text, i) => el("td", { text, "data-label": columns[i] })));
+  const head = [word("cmpCreator"), ...columns].map((text) => el("th", { text, scope: "col" }));
   const rows = creators.map((one) => row(one.creator_id, one, range(one.only_here)));
   if (creators.length > 1) rows.push(row(word("cmpTogether"), together, ""));
   const isWorn = Math.max(middle(together.reached), middle(together.own_fans)) >= WORN_SHARE * middle(together.viewers);

@@ -191,9 +191,9 @@ function listsCard() {
   const head = ["audName", "cmpViewers", "audKind"].map((name) => el("th", { text: word(name), scope: "col" }));
   const rows = desk.lists.map((one) => el(
     "tr", { "data-testid": "list", "data-name": one.segment_id, "data-members": one.members },
-    el("td", { text: one.segment_id }), el("td", { text: count(one.members) }), el("td", { text: word(one.is_lookalike ? "audKindLike" : "audKindList") }), el("td", {}, use(one.segment_id, "text-button")),
+    el("td", {}, el("div", { class: "listed" }, el("span", { text: one.segment_id }), use(one.segment_id, "text-button"))), el("td", { text: count(one.members) }), el("td", { text: word(one.is_lookalike ? "audKindLike" : "audKindList") }),
   ));
-  const table = el("div", { class: "table-frame" }, el("table", {}, el("thead", {}, el("tr", {}, ...head, el("th", {}))), el("tbody", {}, ...rows)));
+  const table = el("div", { class: "table-frame" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
   return el("section", { class: "card" }, el("h2", { text: word("audHave") }), rows.length ? table : el("p", { class: "soft", text: word("audNone") }));
 }
 
