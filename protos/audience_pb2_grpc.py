@@ -64,6 +64,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.ExportSegmentResponse.FromString,
                 _registered_method=True)
+        self.ListSegments = channel.unary_unary(
+                '/fanbid.v1.Audience/ListSegments',
+                request_serializer=protos_dot_audience__pb2.ListSegmentsRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ListSegmentsResponse.FromString,
+                _registered_method=True)
         self.PutLookalike = channel.unary_unary(
                 '/fanbid.v1.Audience/PutLookalike',
                 request_serializer=protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
@@ -123,6 +128,13 @@ class AudienceServicer:
 
     def ExportSegment(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSegments(self, request, context):
+        """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -187,6 +199,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.ExportSegment,
                     request_deserializer=protos_dot_audience__pb2.ExportSegmentRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.ExportSegmentResponse.SerializeToString,
+            ),
+            'ListSegments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegments,
+                    request_deserializer=protos_dot_audience__pb2.ListSegmentsRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ListSegmentsResponse.SerializeToString,
             ),
             'PutLookalike': grpc.unary_unary_rpc_method_handler(
                     servicer.PutLookalike,
@@ -371,6 +388,33 @@ class Audience:
             '/fanbid.v1.Audience/ExportSegment',
             protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
             protos_dot_audience__pb2.ExportSegmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ListSegments',
+            protos_dot_audience__pb2.ListSegmentsRequest.SerializeToString,
+            protos_dot_audience__pb2.ListSegmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class AudienceStub:
     ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
+    ListSegments: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ListSegmentsRequest, _audience_pb2.ListSegmentsResponse]
+    """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
@@ -59,6 +61,8 @@ class AudienceAsyncStub(AudienceStub):
     ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
+    ListSegments: _aio.UnaryUnaryMultiCallable[_audience_pb2.ListSegmentsRequest, _audience_pb2.ListSegmentsResponse]  # type: ignore[assignment]
+    """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]  # type: ignore[assignment]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
@@ -112,6 +116,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.ExportSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.ExportSegmentResponse, _abc.Awaitable[_audience_pb2.ExportSegmentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSegments(
+        self,
+        request: _audience_pb2.ListSegmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ListSegmentsResponse, _abc.Awaitable[_audience_pb2.ListSegmentsResponse]]:
+        """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
 
     @_abc_1.abstractmethod
     def PutLookalike(

@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 import numpy as np
 
-from auction.audience.changes import check_change, check_date
+from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
 from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
@@ -37,6 +37,8 @@ MAX_SEGMENT_IDS = 100_000
 MAX_FOLLOWS = 50_000
 MAX_TAGS = 1_000
 MAX_AFFINITIES = 50_000
+MAX_LISTED = 1_000
+DEFAULT_LISTED = 200
 _VIEWER_COLUMNS = {
     "ids": np.uint64, "bidfloors_micros": np.int64, "regions": np.uint32, "age_bands": np.uint32, "genders": np.uint32,
     "os": np.uint32, "networks": np.uint32, "device_tiers": np.uint32, "interest_masks": np.uint64,
@@ -86,6 +88,7 @@ class AudienceService:
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
+            "ListSegments": self.list_segments,
             "PutLookalike": self.put_lookalike,
             "PutAffinities": self.put_affinities,
             "ImportSegment": self._files.import_segment,
@@ -152,6 +155,23 @@ class AudienceService:
     def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
         self._put_members(found)
         self._insights.lookalikes.add(found.segment_id)
+
+    def list_segments(self, raw: bytes, _: Principal) -> bytes:
+        """A page of the segments that callers made and that have members, by name."""
+        request = parse(audience_pb2.ListSegmentsRequest, raw)
+        _check_count("page_size", request.page_size, MAX_LISTED)
+        size = request.page_size or DEFAULT_LISTED
+        answer = audience_pb2.ListSegmentsResponse()
+        for name in sorted(name for name in self._stores.segments.names if name > request.after):
+            members = len(self._stores.segments.members(name))
+            if not members or name.startswith(RESERVED_PREFIXES):
+                continue
+            if len(answer.segments) == size:
+                answer.has_more = True
+                break
+            is_lookalike = name in self._insights.lookalikes
+            answer.segments.add(segment_id=name, members=members, is_lookalike=is_lookalike)
+        return answer.SerializeToString()
 
     def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
         """Replace a segment by the viewers most like the members of another; says how good such a choice is."""

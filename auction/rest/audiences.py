@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Path, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from auction.rest.convert import targeting_message
 from auction.rest.errors import RESPONSES
@@ -123,6 +123,29 @@ class MembersShape(BaseModel):
     members: int
 
 
+class ListedShape(BaseModel):
+    """A segment, and whether it was made as a lookalike."""
+
+    segment_id: str
+    members: int
+    is_lookalike: bool
+
+
+class SegmentPage(BaseModel):
+    """One page of segments; `next_after` is empty on the last."""
+
+    segments: list[ListedShape]
+    next_after: str
+
+
+class SegmentsQuery(BaseModel):
+    """Which page of the segments."""
+
+    model_config = ConfigDict(extra="forbid")
+    page_size: Annotated[int, Field(ge=1, le=1_000)] = 200
+    after: Annotated[str, Field(max_length=64, description="next_after of the page before")] = ""
+
+
 class NewLookalike(Strict):
     """Which viewers to find."""
 
@@ -194,6 +217,17 @@ async def explain_viewer(request: Request, engine: EngineOf, body: Annotated[Vie
     )
     answer = await engine.call(request, "ExplainViewer", message, pb.ExplainViewerResponse, "Audience")
     return {"matched": answer.matched, "english": answer.english, "chinese": answer.chinese}
+
+
+@router.get("/segments", response_model=SegmentPage)
+async def list_segments(request: Request, engine: EngineOf, query: Annotated[SegmentsQuery, Query()]) -> Any:
+    """Segments that were put, uploaded or made as lookalikes and have members, by name; operators only."""
+    message = pb.ListSegmentsRequest(page_size=query.page_size, after=query.after)
+    answer = await engine.call(request, "ListSegments", message, pb.ListSegmentsResponse, "Audience")
+    return {
+        "segments": [{name: getattr(one, name) for name in ListedShape.model_fields} for one in answer.segments],
+        "next_after": answer.segments[-1].segment_id if answer.has_more else "",
+    }
 
 
 @router.put("/segments/{segment_id}", response_model=MembersShape)

@@ -217,6 +217,7 @@ class CampaignPage(BaseModel):
 
     campaigns: list[CampaignShape]
     next_page_token: str
+    creator_id: Annotated[str | None, Field(description="whom the token stands for; null: an operator")]
 
 
 class ChangedCampaign(BaseModel):

@@ -76,6 +76,30 @@ def test_a_lookalike_is_made_of_a_list(operator: httpx.Client, engine: Engine) -
     assert len(members(engine, "like")) == 60 and not members(engine, "like") & set(seeds)
 
 
+def test_segments_are_listed_by_name_page_by_page(operator: httpx.Client, engine: Engine) -> None:
+    for name in ("zz-1", "zz-2", "zz-3", "zz-none"):
+        assert operator.put(f"/api/audiences/lists/{name}", content=b"1\n2\n").status_code == 200
+    empty = {"change": "replace", "viewer_ids": []}
+    as_json = {"Content-Type": "application/json"}
+    assert operator.put("/api/audiences/segments/zz-none", json=empty, headers=as_json).json() == {"members": 0}
+    engine.services.segments.put("tier:iron:7", engine.services.viewers.ensure(np.array([1], np.uint64)), 2)
+    engine.services.segments.put("zz-4", engine.services.viewers.ensure(np.array([1], np.uint64)), 2)
+    found, after, pages = [], "zz", 0
+    while after:
+        page = operator.get("/api/audiences/segments", params={"after": after, "page_size": 2}).json()
+        found, after, pages = found + page["segments"], page["next_after"], pages + 1
+    assert pages == 2
+    assert [one["segment_id"] for one in found] == ["zz-1", "zz-2", "zz-3", "zz-4"], "not the empty one"
+    assert [one["members"] for one in found] == [2, 2, 2, 1]
+    every = operator.get("/api/audiences/segments", params={"page_size": 1_000}).json()
+    assert "tier:iron:7" not in [one["segment_id"] for one in every["segments"]], "the engine's own"
+    assert every["next_after"] == ""
+    fails(operator.get("/api/audiences/segments", params={"page_size": 1_001}), 422, "invalid_argument", "page_size")
+    token = engine.token(Role.CREATOR, 7)
+    headers = {"Authorization": f"Bearer {token}"}
+    fails(operator.get("/api/audiences/segments", headers=headers), 403, "permission_denied")
+
+
 def test_what_cannot_be_done_is_refused_by_name(
     operator: httpx.Client, engine: Engine, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_every_route_is_described_with_its_failures(served):
         "/api/audiences/reach",
         "/api/audiences/creators",
         "/api/audiences/why",
+        "/api/audiences/segments",
         "/api/audiences/segments/{segment_id}",
         "/api/audiences/lookalikes",
         "/api/audiences/lists/{segment_id}",
