@@ -1,0 +1,146 @@
+"""Who follows creators similar to a creator: a segment of each creator for whom it is wanted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+from pyroaring import BitMap
+
+from targeting.expressions import similar_segment
+from targeting.graph.edges import EdgeTable
+from targeting.graph.grouping import bitmap, grouped
+from targeting.graph.similar.lists import Similar, find_similar
+from targeting.segments.fresh import FRESH_MOST
+from targeting.segments.memberships import rows_array
+from targeting.segments.store import Change, SegmentStore
+from targeting.viewers import ViewerTable
+
+MOST_AT_ONCE = 256
+"""Segments that one batch of follows changes at once; if it concerns more, they are written at the next `refresh`."""
+
+
+class SimilarCreators:
+    """Lists of similar creators, and the segments of their followers, beside a follow graph whose lock it shares.
+
+    Two clocks: the lists are made anew now and then (`renew`), a creator's swapped whole with the segment; who follows
+    a listed creator, or no longer any, is told edge by edge. Any thread may call; `gained` and `lost` under the lock.
+    """
+
+    def __init__(self, edges: EdgeTable, lock: threading.Lock, viewers: ViewerTable, segments: SegmentStore) -> None:
+        self._edges = edges
+        self._lock = lock
+        self._viewers = viewers
+        self._segments = segments
+        self._wanted: dict[int, int] = {}  # ids by row, of creators for whom lists are kept
+        self._lists: dict[int, tuple[Similar, ...]] = {}  # by row; from the first on, the segment is in the store
+        self._listing: dict[int, set[int]] = {}  # rows of creators whose lists have this row
+        self._listed = np.zeros(0, np.int64)  # its keys
+        self._stale: dict[int, None] = {}  # rows; a set that keeps its order
+        self._changes = 0
+        self._renewed_at = 0
+
+    def want(self, creator_id: int) -> None:
+        """Keep this creator's list and segment from the next `renew` on; again and again is once."""
+        row = int(self._viewers.ensure(np.array([creator_id], np.uint64))[0])
+        with self._lock:
+            self._wanted.setdefault(row, creator_id)
+
+    def renew(self, only_new: bool) -> None:
+        """Find the similar creators of all for whom they are wanted; or only of those who have no list yet.
+
+        Follows are copied under the lock and counted without it. Does nothing where nothing changed.
+        """
+        with self._lock:
+            creators = [row for row in self._wanted if not only_new or row not in self._lists]
+            changes = self._changes
+            if not creators or (not only_new and changes == self._renewed_at):
+                return
+            followers, followed = self._edges.in_order()
+        ids = self._viewers.ids[: self._viewers.size]  # after the follows: whoever is in one has a row
+        for creator, found in find_similar(creators, followers, followed, ids).items():
+            with self._lock:
+                self._swap(creator, found)
+        if not only_new:
+            self._renewed_at = changes
+
+    def refresh(self) -> None:
+        """Write the segments that too large a batch concerned."""
+        with self._lock:
+            stale, self._stale = self._stale, {}
+        for creator in stale:
+            with self._lock:
+                self._write(creator)
+
+    def similar_to(self, creator_id: int) -> list[tuple[int, int]]:
+        """(creator, fans in common) of the creator's similar creators, best first, as far as they were wanted."""
+        with self._lock:
+            return self._told(self._lists.get(self._row_of(creator_id), ()))
+
+    def followed_by(self, creator_id: int, viewer_id: int) -> list[tuple[int, int]]:
+        """Of the creator's similar creators those whom the viewer follows: through whom the viewer is one of theirs."""
+        viewer = self._row_of(viewer_id)
+        with self._lock:
+            followed = set(self._edges.following(viewer).tolist())
+            listed = self._lists.get(self._row_of(creator_id), ())
+            return self._told(one for one in listed if one.row in followed)
+
+    def gained(self, followers: np.ndarray, followed: np.ndarray) -> None:
+        """Take in edges between rows (i8[n], i8[n]) that the table has now."""
+        self._changes += len(followers)
+        for creator, rows in self._concerned(followers, followed):
+            rows.discard(creator)
+            self._segments.put_members(similar_segment(self._wanted[creator]), rows, Change.ADD)
+
+    def lost(self, followers: np.ndarray, followed: np.ndarray) -> None:
+        """Take in edges between rows (i8[n], i8[n]) that the table has no more."""
+        self._changes += len(followers)
+        for creator, rows in self._concerned(followers, followed):
+            similar = np.array([one.row for one in self._lists[creator]], np.int32)
+            gone = [row for row in rows_array(rows).tolist() if not self._follows_any(row, similar)]
+            self._segments.put_members(similar_segment(self._wanted[creator]), BitMap(gone), Change.REMOVE)
+
+    def _concerned(self, followers: np.ndarray, followed: np.ndarray) -> list[tuple[int, BitMap]]:
+        """The rows that follow somebody listed, by creator whose list it is; none if they are too many for now."""
+        among = np.isin(followed, self._listed)
+        rows_of: dict[int, BitMap] = {}
+        for similar, rows in grouped(followed[among], followers[among]):
+            for creator in sorted(self._listing[similar]):
+                rows_of[creator] = rows_of.get(creator, BitMap()) | rows
+        if len(rows_of) > MOST_AT_ONCE or len(followers) > FRESH_MOST:
+            self._stale.update(dict.fromkeys(rows_of))
+            return []
+        return list(rows_of.items())
+
+    def _swap(self, creator: int, found: tuple[Similar, ...]) -> None:
+        before = {one.row for one in self._lists.get(creator, ())}
+        after = {one.row for one in found}
+        is_new = creator not in self._lists
+        self._lists[creator] = found
+        if before == after and not is_new:
+            return
+        for row in before - after:
+            self._listing[row].discard(creator)
+            if not self._listing[row]:
+                del self._listing[row]
+        for row in after - before:
+            self._listing.setdefault(row, set()).add(creator)
+        self._listed = np.fromiter(self._listing, np.int64, len(self._listing))
+        self._write(creator)
+
+    def _write(self, creator: int) -> None:
+        rows = BitMap()
+        for one in self._lists[creator]:
+            rows |= bitmap(self._edges.followers(one.row))
+        rows.discard(creator)
+        self._segments.put_members(similar_segment(self._wanted[creator]), rows, Change.REPLACE)
+
+    def _follows_any(self, row: int, similar: np.ndarray) -> bool:
+        return bool(np.isin(self._edges.following(row), similar).any())
+
+    def _told(self, similar: Iterable[Similar]) -> list[tuple[int, int]]:
+        return [(int(self._viewers.ids[one.row]), one.common) for one in similar]
+
+    def _row_of(self, account_id: int) -> int:
+        return int(self._viewers.rows_of(np.array([account_id], np.uint64))[0])
