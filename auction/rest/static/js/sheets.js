@@ -112,7 +112,8 @@ function audienceOf(form) {
   }
   const tags = { keywords: textsOf(form, "keywords"), bgm: textsOf(form, "bgm"), visual_tags: textsOf(form, "visual_tags") };
   if (Object.values(tags).some((texts) => texts.length)) nodes.push({ content: tags });
-  if (form.elements.laotie.checked) nodes.push({ friends_of_fans: true });
+  const laotie = ["friends_of_fans", "fans_of_similar_creators"].filter((half) => form.elements[half].checked).map((half) => ({ [half]: true }));
+  if (laotie.length) nodes.push(laotie.length > 1 ? { any: laotie } : laotie[0]);
   return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
 }
 
@@ -193,7 +194,8 @@ export function openNewCampaign(nowMs) {
     chipGroup(word("gender"), "gender"), chipGroup(word("age_band"), "age_band"), chipGroup(word("interests"), "interests"), chipGroup(word("region"), "region", "chips regions"),
     field("keywords", word("fKeywords"), {}, word("fTagsHelp")), field("bgm", word("fBgm")), field("visual_tags", word("fVisual")),
     field("fans_of", word("fFansOf"), { inputmode: "numeric" }, word("fCreatorsHelp")), field("viewers_of", word("fViewersOf"), { inputmode: "numeric" }), field("live_visitors_of", word("fLiveOf"), { inputmode: "numeric" }),
-    el("label", { class: "check" }, el("input", { type: "checkbox", name: "laotie" }), el("span", { text: word("fLaotie") })),
+    el("label", { class: "check" }, el("input", { type: "checkbox", name: "friends_of_fans" }), el("span", { text: word("fLaotie") })),
+    el("label", { class: "check" }, el("input", { type: "checkbox", name: "fans_of_similar_creators" }), el("span", { text: word("fSimilar") })),
     el("label", { class: "check" }, el("input", { type: "checkbox", name: "fans" }), el("span", { text: word("fFans") })),
     reachPart(),
     el(
