@@ -385,6 +385,7 @@ class Services:
         if self.membership is not None:
             self.membership.stop()
         self.notices.stop()
+        self.follows.similar.stop()
         self.studies.stop()
         self.scheduler.stop()
         self.follow()

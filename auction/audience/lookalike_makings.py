@@ -56,7 +56,12 @@ class LookalikeMakings:
                 del self._of[next(iter(self._of))]
         if not in_background:
             return self._make(making, make)
-        threading.Thread(target=self._make_apart, args=(making, make), name="lookalike", daemon=True).start()
+        apart = threading.Thread(target=self._make_apart, args=(making, make), name="lookalike", daemon=True)
+        try:
+            apart.start()
+        except RuntimeError as error:  # the system has no thread to give
+            self._failed(making, error)
+            raise
         return pb.PutLookalikeResponse()
 
     def told(self, segment_id: str) -> pb.GetLookalikeResponse | None:
@@ -78,12 +83,15 @@ class LookalikeMakings:
         try:
             made = make(making.tell)
         except Exception as error:
-            with self._lock:
-                making.refused, self._is_busy = refusal_of(error), False
+            self._failed(making, error)
             raise
         with self._lock:
             making.made, self._is_busy = made, False
         return made
+
+    def _failed(self, making: _Making, error: Exception) -> None:
+        with self._lock:
+            making.refused, self._is_busy = refusal_of(error), False
 
     def _make_apart(self, making: _Making, make: Make) -> None:
         try:

@@ -40,6 +40,7 @@ class SimilarCreators:
         self._stale: dict[int, None] = {}  # rows; a set that keeps its order
         self._changes = 0
         self._renewed_at = 0
+        self._stopping = False
 
     def want(self, creator_id: int) -> None:
         """Keep this creator's list and segment from the next `renew` on; again and again is once."""
@@ -50,7 +51,8 @@ class SimilarCreators:
     def renew(self, only_new: bool) -> None:
         """Find the similar creators of all for whom they are wanted; or only of those who have no list yet.
 
-        Follows are copied under the lock and counted without it. Does nothing where nothing changed.
+        Follows are copied under the lock and counted without it. Does nothing where nothing changed; `stop` ends it
+        early.
         """
         with self._lock:
             creators = [row for row in self._wanted if not only_new or row not in self._lists]
@@ -59,11 +61,17 @@ class SimilarCreators:
                 return
             followers, followed = self._edges.in_order()
         ids = self._viewers.ids[: self._viewers.size]  # after the follows: whoever is in one has a row
-        for creator, found in find_similar(creators, followers, followed, ids).items():
+        for creator, found in find_similar(creators, followers, followed, ids):
+            if self._stopping:
+                return
             with self._lock:
                 self._swap(creator, found)
         if not only_new:
             self._renewed_at = changes
+
+    def stop(self) -> None:
+        """Have every `renew` end soon."""
+        self._stopping = True
 
     def refresh(self) -> None:
         """Write the segments that too large a batch concerned."""

@@ -99,7 +99,7 @@ def test_a_lookalike_shows_how_far_it_is(served, tmp_path: Path, monkeypatch, ca
     def slow(*arguments, tell, **more):  # waits at each step until the client has asked
         def told(share: float) -> None:
             tell(share)
-            if share > 0.1:
+            if share > 0.2:
                 asked_at.wait(5)
 
         return learn(*arguments, tell=told, **more)

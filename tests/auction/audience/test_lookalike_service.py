@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
-from auction.audience import lookalike_makings
+from auction.audience import lookalike_makings, lookalikes
 from auction.audience.journal import Journal
 from auction.audience.service import AudienceService, Record
 from auction.campaigns.access import Principal, Role
@@ -18,6 +20,8 @@ from benchmarks.lookalike.graphs import made_up_graph
 from pacing.clocks import SystemClock
 from protos import audience_pb2 as pb
 from targeting.graph.follows import FollowGraph
+from targeting.lookalike.links import Links
+from targeting.lookalike.ranker import Ranker
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 from targeting.visits import Visits
@@ -106,20 +110,33 @@ def progress(service: AudienceService, segment_id: str) -> pb.GetLookalikeRespon
     return pb.GetLookalikeResponse.FromString(service.get_lookalike(raw, OPERATOR))
 
 
-def wait_for(service: AudienceService, segment_id: str) -> tuple[pb.GetLookalikeResponse, list[int]]:
-    """What became of it, and how far it was each time that this was asked."""
-    percents: list[int] = []
+def wait_for(service: AudienceService, segment_id: str) -> pb.GetLookalikeResponse:
+    """What became of it."""
     for _ in range(6_000):
         told = progress(service, segment_id)
-        percents.append(told.done_percent)
         if told.state != pb.LOOKALIKE_STATE_MAKING:
-            return told, percents
+            return told
         time.sleep(0.005)
     raise AssertionError("it is still being made")
 
 
-def test_in_background_it_is_answered_at_once_and_says_how_far_it_is(stores: Stores) -> None:
+def test_in_background_it_is_answered_at_once_and_says_how_far_it_is(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = AudienceService(stores)
+    percents: list[int] = []
+    may_go_on = threading.Event()
+    learn = lookalikes.train_ranker
+
+    def watched(links: Links, reciprocal: bool, tell: Callable[[float], None]) -> Ranker:
+        def told(share: float) -> None:
+            tell(share)
+            percents.append(progress(service, "like").done_percent)
+            may_go_on.wait(20)
+
+        return learn(links, reciprocal, tell=told)
+
+    monkeypatch.setattr(lookalikes, "train_ranker", watched)
     seeds = put_graph(service)[:40]
     service.put_segment(
         pb.PutSegmentRequest(segment_id="seeds", change=1, viewer_ids=seeds).SerializeToString(), OPERATOR
@@ -129,13 +146,14 @@ def test_in_background_it_is_answered_at_once_and_says_how_far_it_is(stores: Sto
         progress(service, "like")
     assert unknown.value.code is grpc.StatusCode.NOT_FOUND
     assert put_lookalike(service, **wanted, in_background=True) == pb.PutLookalikeResponse()
-    first = progress(service, "like")
-    if first.state == pb.LOOKALIKE_STATE_MAKING:  # else it was quick
-        with pytest.raises(Refused, match="another lookalike is being made"):
-            put_lookalike(service, **{**wanted, "segment_id": "other"})
-    told, percents = wait_for(service, "like")
+    assert progress(service, "like").state == pb.LOOKALIKE_STATE_MAKING
+    with pytest.raises(Refused, match="another lookalike is being made") as busy:
+        put_lookalike(service, **{**wanted, "segment_id": "other"})
+    assert busy.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    may_go_on.set()
+    told = wait_for(service, "like")
     assert told.state == pb.LOOKALIKE_STATE_MADE and told.done_percent == 100 and told.error == ""
-    assert percents == sorted(percents) and len(set(percents)) > 2
+    assert percents == sorted(percents) and percents[0] < 20 < 70 < percents[-1] < 100 and len(set(percents)) > 20
     assert (told.made.members, told.made.seeds, told.made.learned) == (60, 40, True)
     assert len(stores.segments.members("like")) == 60
     # The same call that waits has the same figures, and is told of in the same way.
@@ -163,11 +181,11 @@ def test_what_fails_in_background_is_told_and_the_next_may_begin(
     with monkeypatch.context() as broken:
         broken.setattr(stores.journal, "append", breaks)
         put_lookalike(service, **wanted)
-        told, _ = wait_for(service, "like")
+        told = wait_for(service, "like")
     assert told.state == pb.LOOKALIKE_STATE_FAILED and told.error and "space" not in told.error
     assert not told.HasField("made")
     put_lookalike(service, **wanted)
-    assert wait_for(service, "like")[0].state == pb.LOOKALIKE_STATE_MADE
+    assert wait_for(service, "like").state == pb.LOOKALIKE_STATE_MADE
     stores.journal.close()  # type: ignore[union-attr]
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from auction.bid.nobid import NBR_BID, NBR_NOT_TARGETED
 from auction.campaigns.access import Role
-from auction.services import NEW_SIMILAR_PERIOD_MS, SIMILAR_PERIOD_MS, VIRTUAL_STRETCH
+from auction.config import ServeConfig
+from auction.services import NEW_SIMILAR_PERIOD_MS, SIMILAR_PERIOD_MS, VIRTUAL_STRETCH, build_services
 from pacing.facts import OutcomeKind
 from protos import audience_pb2 as pb
 from protos import campaigns_pb2
 from targeting.expressions import similar_segment
-from tests.auction.bid.engines import Engine, tokens_of
+from tests.auction.bid.engines import Engine, a_campaign, tokens_of
 from tests.auction.rest.serving import served_engine
 
 OWN, LIKE, LESS_LIKE, OTHER = 7, 70, 71, 72
@@ -164,3 +167,23 @@ def test_a_restart_finds_them_again_and_the_segment_is_nobodys_to_write(tmp_path
     find_new(again)
     assert bidders(again, OF_LIKE, OF_OTHER) == [OF_LIKE]
     again.close()
+
+
+def test_on_real_time_a_new_campaign_finds_them_within_seconds(tmp_path: Path) -> None:
+    services = build_services(ServeConfig(data=tmp_path, policy="fixed"))
+    try:
+        fans = np.arange(101, 111, dtype=np.uint64)
+        for creator_id in (OWN, LIKE):
+            services.follows.put(fans, np.full(len(fans), creator_id, np.uint64))
+        services.follows.put(np.array([OF_LIKE], np.uint64), np.array([LIKE], np.uint64))
+        services.start()
+        request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=similar_audience()))
+        token = services.access.create_token(Role.OPERATOR, 0, services.clock.wall_ms())
+        services.handle("Campaigns/CreateCampaign", request.SerializeToString(), token)
+        give_up_at = time.monotonic() + 60
+        while not services.segments.members(similar_segment(OWN)) and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        rows = services.viewers.rows_of(np.array([OF_LIKE], np.uint64))
+        assert int(rows[0]) in services.segments.members(similar_segment(OWN))
+    finally:
+        services.close()

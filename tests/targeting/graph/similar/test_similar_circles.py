@@ -136,6 +136,14 @@ def test_nothing_is_made_for_whom_nobody_asks_and_a_list_that_shrinks_to_none_le
     assert graph.similar.similar_to(100) == [] and not segments.members("similar:100")
 
 
+def test_a_search_that_is_stopped_changes_nothing() -> None:
+    _, segments, graph = star_graph()
+    graph.remove(*columns([(1, 100)]))
+    graph.similar.stop()
+    graph.similar.renew(only_new=False)
+    assert graph.similar.similar_to(100) == [(200, 5)] and len(segments.members("similar:100")) == 6
+
+
 def test_follows_while_lists_are_made_are_in_the_segments() -> None:
     viewers, segments, graph = star_graph()
 

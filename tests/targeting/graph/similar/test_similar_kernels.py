@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from targeting.graph.similar import lists
 from targeting.graph.similar.kernels import NOBODY, fill_similar
 from targeting.graph.similar.lists import find_similar
 from targeting.graph.similar.reference import similar_creators
@@ -22,8 +23,8 @@ TWINS = frozenset((fan, creator) for fan in (0, 1, 2) for creator in (3, 4, 5, 6
 def found(pairs: frozenset[tuple[int, int]], most: int, least: int) -> dict[int, list[tuple[int, int]]]:
     columns = np.array(sorted(pairs), np.int32).reshape(-1, 2)
     ids = np.array(IDS, np.uint64)
-    lists = find_similar(list(range(ACCOUNTS)), columns[:, 0], columns[:, 1], ids, most, least)
-    return {IDS[row]: [(IDS[one.row], one.common) for one in similar] for row, similar in lists.items()}
+    by_row = dict(find_similar(range(ACCOUNTS), columns[:, 0], columns[:, 1], ids, most, least))
+    return {IDS[row]: [(IDS[one.row], one.common) for one in similar] for row, similar in by_row.items()}
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,9 +39,16 @@ def test_lists_are_what_they_mean(pairs: frozenset[tuple[int, int]], most: int, 
     assert found(pairs, most, least) == expected
 
 
+@pytest.mark.parametrize("at_a_time", [1, 3, ACCOUNTS])
+def test_creators_come_in_parts(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    whole = found(TWINS, most=3, least=1)
+    monkeypatch.setattr(lists, "_AT_A_TIME", at_a_time)
+    assert found(TWINS, most=3, least=1) == whole
+
+
 def test_equals_stand_by_id_and_the_first_of_them_stay() -> None:
-    lists = found(TWINS, most=2, least=3)
-    assert lists[IDS[3]] == [(20, 3), (30, 3)] and lists[IDS[6]] == [(30, 3), (40, 3)]
+    twins = found(TWINS, most=2, least=3)
+    assert twins[IDS[3]] == [(20, 3), (30, 3)] and twins[IDS[6]] == [(30, 3), (40, 3)]
     assert found(TWINS, most=9, least=4)[IDS[3]] == []
 
 
@@ -52,8 +60,8 @@ def test_a_smaller_creator_with_the_same_fans_in_common_comes_first() -> None:
 
 def test_no_creators_no_accounts_and_creators_that_nobody_knew() -> None:
     none, ids = np.zeros(0, np.int32), np.zeros(0, np.uint64)
-    assert find_similar([], none, none, ids) == {}
-    assert find_similar([5], none, none, ids) == {5: ()}
+    assert dict(find_similar([], none, none, ids)) == {}
+    assert dict(find_similar([5], none, none, ids)) == {5: ()}
     rows, common = np.full((0, 3), NOBODY, np.int32), np.zeros((0, 3), np.int32)
     ptr = np.zeros(1, np.int32)
     fill_similar(np.zeros(0, np.int64), ptr, none, ptr, none, ids, 1, none, none, np.zeros(3), rows, common)
