@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from auction.status import Refused, refusal_of
-from protos import audience_pb2 as pb
+from auction.status import refusal_of
 
 REMEMBERED = 1_000
 """Segments whose last making is remembered; the one that was asked for longest ago is forgotten first."""
 
 Tell = Callable[[float], None]
 """Takes the share, of 1, that is done."""
-Make = Callable[[Tell], pb.PutLookalikeResponse]
+Make = Callable[[Tell], bytes]
+"""Makes a lookalike; answers with what is to be told of it, in its wire form."""
 
 
 class LookalikeBusy(Exception):
@@ -22,12 +22,21 @@ class LookalikeBusy(Exception):
 
 
 @dataclass(slots=True)
-class _Making:
+class Making:
+    """How far the making of a lookalike is.
+
+    Attributes:
+        share: of 1, that is done; only grows.
+        made: what `Make` answered, once it has.
+        error: why it failed; empty: it did not.
+    """
+
     share: float = 0.0
-    made: pb.PutLookalikeResponse | None = None
-    refused: Refused | None = None
+    made: bytes | None = None
+    error: str = ""
 
     def tell(self, share: float) -> None:
+        """Note how far it is."""
         self.share = max(self.share, min(share, 1.0))
 
 
@@ -37,10 +46,10 @@ class LookalikeMakings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_busy = False
-        self._of: dict[str, _Making] = {}  # by segment, in the order in which they were asked for
+        self._of: dict[str, Making] = {}  # by segment, in the order in which they were asked for
 
-    def run(self, segment_id: str, make: Make, in_background: bool) -> pb.PutLookalikeResponse:
-        """Have it made, here; or on a thread of its own, and answer at once with nothing in it.
+    def run(self, segment_id: str, make: Make, in_background: bool) -> bytes:
+        """Have it made, here; or on a thread of its own, and answer at once, with nothing.
 
         Raises:
             LookalikeBusy: another one is being made.
@@ -51,7 +60,7 @@ class LookalikeMakings:
                 raise LookalikeBusy
             self._is_busy = True
             self._of.pop(segment_id, None)
-            making = self._of[segment_id] = _Making()
+            making = self._of[segment_id] = Making()
             if len(self._of) > REMEMBERED:
                 del self._of[next(iter(self._of))]
         if not in_background:
@@ -62,24 +71,15 @@ class LookalikeMakings:
         except RuntimeError as error:  # the system has no thread to give
             self._failed(making, error)
             raise
-        return pb.PutLookalikeResponse()
+        return b""
 
-    def told(self, segment_id: str) -> pb.GetLookalikeResponse | None:
-        """How far it is, or what became of it; None: it was not asked for, or that is forgotten."""
+    def told(self, segment_id: str) -> Making | None:
+        """How far it is, or what became of it, now; None: it was not asked for, or that is forgotten."""
         with self._lock:
             making = self._of.get(segment_id)
-            if making is None:
-                return None
-            answer = pb.GetLookalikeResponse(
-                state=pb.LOOKALIKE_STATE_MAKING, done_percent=int(100 * making.share), made=making.made
-            )
-            if making.made is not None:
-                answer.state, answer.done_percent = pb.LOOKALIKE_STATE_MADE, 100
-            elif making.refused is not None:
-                answer.state, answer.error = pb.LOOKALIKE_STATE_FAILED, making.refused.message
-            return answer
+            return None if making is None else replace(making)
 
-    def _make(self, making: _Making, make: Make) -> pb.PutLookalikeResponse:
+    def _make(self, making: Making, make: Make) -> bytes:
         try:
             made = make(making.tell)
         except Exception as error:
@@ -89,11 +89,11 @@ class LookalikeMakings:
             making.made, self._is_busy = made, False
         return made
 
-    def _failed(self, making: _Making, error: Exception) -> None:
+    def _failed(self, making: Making, error: Exception) -> None:
         with self._lock:
-            making.refused, self._is_busy = refusal_of(error), False
+            making.error, self._is_busy = refusal_of(error).message, False
 
-    def _make_apart(self, making: _Making, make: Make) -> None:
+    def _make_apart(self, making: Making, make: Make) -> None:
         try:
             self._make(making, make)
         except Exception:

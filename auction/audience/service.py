@@ -163,12 +163,11 @@ class AudienceService:
         seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
         self._lookalikes.check(len(seeds), request.size, request.creator_id)
         try:
-            made = self._makings.run(
+            return self._makings.run(
                 request.segment_id, lambda tell: self._make_lookalike(request, seeds, tell), request.in_background
             )
         except LookalikeBusy:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
-        return made.SerializeToString()
 
     def get_lookalike(self, raw: bytes, _: Principal) -> bytes:
         """How far the making of a lookalike is, or what became of it."""
@@ -180,11 +179,18 @@ class AudienceService:
                 f"segment_id {name!r}: no such lookalike was asked for since the server started",
                 "segment_id",
             )
-        return told.SerializeToString()
+        answer = audience_pb2.GetLookalikeResponse(
+            state=audience_pb2.LOOKALIKE_STATE_MAKING, done_percent=int(100 * told.share), error=told.error
+        )
+        if told.made is not None:
+            answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
+            answer.made.ParseFromString(told.made)
+        elif told.error:
+            answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
+        return answer.SerializeToString()
 
-    def _make_lookalike(
-        self, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell
-    ) -> audience_pb2.PutLookalikeResponse:
+    def _make_lookalike(self, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell) -> bytes:
+        """Make it and put it into its segment; answers with a PutLookalikeResponse."""
         made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
@@ -198,7 +204,7 @@ class AudienceService:
         return audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,
-        )  # fmt: skip
+        ).SerializeToString()  # fmt: skip
 
     def put_affinities(self, raw: bytes, _: Principal) -> bytes:
         """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""

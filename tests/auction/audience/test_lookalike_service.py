@@ -193,5 +193,5 @@ def test_only_the_last_makings_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(lookalike_makings, "REMEMBERED", 2)
     makings = lookalike_makings.LookalikeMakings()
     for name in ("a", "b", "a", "c"):
-        makings.run(name, lambda tell: pb.PutLookalikeResponse(members=3), in_background=False)
+        makings.run(name, lambda tell: b"made", in_background=False)
     assert makings.told("b") is None and makings.told("a") is not None and makings.told("c") is not None
