@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from pyroaring import BitMap
@@ -11,14 +12,21 @@ from pyroaring import BitMap
 from targeting.expressions import similar_segment
 from targeting.graph.edges import EdgeTable
 from targeting.graph.grouping import bitmap, grouped
-from targeting.graph.similar.lists import Similar, find_similar
+from targeting.graph.similar.lists import FollowsCopy, Similar
 from targeting.segments.fresh import FRESH_MOST
-from targeting.segments.memberships import rows_array
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
-MOST_AT_ONCE = 256
-"""Segments that one batch of follows changes at once; if it concerns more, they are written at the next `refresh`."""
+MOST_AT_ONCE = 64
+"""Segments that one batch of follows changes at once; if it concerns more, they are changed at the next `refresh`."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Rows of one creator's segment that are to be changed: that belong to it now, and of which this must be seen."""
+
+    joined: BitMap = field(default_factory=BitMap)
+    doubtful: BitMap = field(default_factory=BitMap)
 
 
 class SimilarCreators:
@@ -37,7 +45,9 @@ class SimilarCreators:
         self._lists: dict[int, tuple[Similar, ...]] = {}  # by row; from the first on, the segment is in the store
         self._listing: dict[int, set[int]] = {}  # rows of creators whose lists have this row
         self._listed = np.zeros(0, np.int64)  # its keys
-        self._stale: dict[int, None] = {}  # rows; a set that keeps its order
+        self._waiting: dict[int, _Waiting] = {}  # by row of the creator
+        self._since: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}  # by search that goes on: edges that changed
+        self._searches = 0
         self._changes = 0
         self._renewed_at = 0
         self._stopping = False
@@ -59,13 +69,20 @@ class SimilarCreators:
             changes = self._changes
             if not creators or (not only_new and changes == self._renewed_at):
                 return
+            search = self._searches = self._searches + 1
+            self._since[search] = []
             followers, followed = self._edges.in_order()
-        ids = self._viewers.ids[: self._viewers.size]  # after the follows: whoever is in one has a row
-        for creator, found in find_similar(creators, followers, followed, ids):
-            if self._stopping:
-                return
+        try:
+            ids = self._viewers.ids[: self._viewers.size]  # after the follows: whoever is in one has a row
+            copy = FollowsCopy(followers, followed, ids)
+            for creator, found in copy.find_similar(creators):
+                if self._stopping:
+                    return
+                with self._lock:
+                    self._swap(creator, found, copy, self._since[search])
+        finally:
             with self._lock:
-                self._swap(creator, found)
+                del self._since[search]
         if not only_new:
             self._renewed_at = changes
 
@@ -74,12 +91,12 @@ class SimilarCreators:
         self._stopping = True
 
     def refresh(self) -> None:
-        """Write the segments that too large a batch concerned."""
+        """Change the segments that too large a batch concerned."""
         with self._lock:
-            stale, self._stale = self._stale, {}
-        for creator in stale:
+            waiting = list(self._waiting)
+        for creator in waiting:
             with self._lock:
-                self._write(creator)
+                self._settle(creator)
 
     def similar_to(self, creator_id: int) -> list[tuple[int, int]]:
         """(creator, fans in common) of the creator's similar creators, best first, as far as they were wanted."""
@@ -96,32 +113,61 @@ class SimilarCreators:
 
     def gained(self, followers: np.ndarray, followed: np.ndarray) -> None:
         """Take in edges between rows (i8[n], i8[n]) that the table has now."""
-        self._changes += len(followers)
-        for creator, rows in self._concerned(followers, followed):
-            rows.discard(creator)
-            self._segments.put_members(similar_segment(self._wanted[creator]), rows, Change.ADD)
+        concerned = self._concerned(followers, followed)
+        for creator, rows in concerned.items():
+            waiting = self._waiting.setdefault(creator, _Waiting())
+            waiting.joined |= rows
+            waiting.doubtful -= rows
+        self._settle_few(concerned, len(followers))
 
     def lost(self, followers: np.ndarray, followed: np.ndarray) -> None:
         """Take in edges between rows (i8[n], i8[n]) that the table has no more."""
-        self._changes += len(followers)
-        for creator, rows in self._concerned(followers, followed):
-            similar = np.array([one.row for one in self._lists[creator]], np.int32)
-            gone = [row for row in rows_array(rows).tolist() if not self._follows_any(row, similar)]
-            self._segments.put_members(similar_segment(self._wanted[creator]), BitMap(gone), Change.REMOVE)
+        concerned = self._concerned(followers, followed)
+        for creator, rows in concerned.items():
+            waiting = self._waiting.setdefault(creator, _Waiting())
+            waiting.doubtful |= rows
+            waiting.joined -= rows
+        self._settle_few(concerned, len(followers))
 
-    def _concerned(self, followers: np.ndarray, followed: np.ndarray) -> list[tuple[int, BitMap]]:
-        """The rows that follow somebody listed, by creator whose list it is; none if they are too many for now."""
+    def _concerned(self, followers: np.ndarray, followed: np.ndarray) -> dict[int, BitMap]:
+        """The rows that follow, or followed, somebody listed, by creator whose list it is."""
+        self._changes += len(followers)
+        for changed in self._since.values():
+            changed.append((followers, followed))
         among = np.isin(followed, self._listed)
         rows_of: dict[int, BitMap] = {}
         for similar, rows in grouped(followed[among], followers[among]):
             for creator in sorted(self._listing[similar]):
                 rows_of[creator] = rows_of.get(creator, BitMap()) | rows
-        if len(rows_of) > MOST_AT_ONCE or len(followers) > FRESH_MOST:
-            self._stale.update(dict.fromkeys(rows_of))
-            return []
-        return list(rows_of.items())
+        return rows_of
 
-    def _swap(self, creator: int, found: tuple[Similar, ...]) -> None:
+    def _settle_few(self, concerned: Collection[int], edges: int) -> None:
+        if len(concerned) <= MOST_AT_ONCE and edges <= FRESH_MOST:
+            for creator in concerned:
+                self._settle(creator)
+
+    def _settle(self, creator: int) -> None:
+        """Bring a creator's segment up to date."""
+        waiting = self._waiting.pop(creator, None)
+        if waiting is None:
+            return
+        similar = {one.row for one in self._lists[creator]}
+        follow = [row for row in waiting.doubtful if not similar.isdisjoint(self._edges.following(row).tolist())]
+        joined, name = waiting.joined | BitMap(follow), similar_segment(self._wanted[creator])
+        joined.discard(creator)
+        if joined:
+            self._segments.put_members(name, joined, Change.ADD)
+        if gone := waiting.doubtful - joined:
+            self._segments.put_members(name, gone, Change.REMOVE)
+
+    def _swap(
+        self,
+        creator: int,
+        found: tuple[Similar, ...],
+        copy: FollowsCopy,
+        since: list[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Put a new list in place, with the segment: who follows by the copy, seen again for what changed since."""
         before = {one.row for one in self._lists.get(creator, ())}
         after = {one.row for one in found}
         is_new = creator not in self._lists
@@ -135,17 +181,13 @@ class SimilarCreators:
         for row in after - before:
             self._listing.setdefault(row, set()).add(creator)
         self._listed = np.fromiter(self._listing, np.int64, len(self._listing))
-        self._write(creator)
-
-    def _write(self, creator: int) -> None:
-        rows = BitMap()
-        for one in self._lists[creator]:
-            rows |= bitmap(self._edges.followers(one.row))
-        rows.discard(creator)
-        self._segments.put_members(similar_segment(self._wanted[creator]), rows, Change.REPLACE)
-
-    def _follows_any(self, row: int, similar: np.ndarray) -> bool:
-        return bool(np.isin(self._edges.following(row), similar).any())
+        members = copy.followers_of_any(found)
+        members.discard(creator)
+        self._segments.put_members(similar_segment(self._wanted[creator]), members, Change.REPLACE)
+        listed = np.array(sorted(after), np.int64)
+        changed = (bitmap(followers[np.isin(followed, listed)]) for followers, followed in since)
+        self._waiting[creator] = _Waiting(doubtful=BitMap.union(BitMap(), *changed))
+        self._settle(creator)
 
     def _told(self, similar: Iterable[Similar]) -> list[tuple[int, int]]:
         return [(int(self._viewers.ids[one.row]), one.common) for one in similar]

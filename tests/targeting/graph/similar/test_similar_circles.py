@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from targeting.graph.follows import FollowGraph
 from targeting.graph.reference import fans
 from targeting.graph.similar import circles
-from targeting.graph.similar.lists import LEAST_COMMON, MOST_SIMILAR
+from targeting.graph.similar.lists import LEAST_COMMON, MOST_SIMILAR, FollowsCopy, Similar
 from targeting.graph.similar.reference import similar_creators
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -142,6 +143,23 @@ def test_a_search_that_is_stopped_changes_nothing() -> None:
     graph.similar.stop()
     graph.similar.renew(only_new=False)
     assert graph.similar.similar_to(100) == [(200, 5)] and len(segments.members("similar:100")) == 6
+
+
+def test_follows_that_come_and_go_between_the_search_and_the_new_list_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    viewers, segments, graph = star_graph()
+    graph.put(*columns([(fan, 400) for fan in (*range(1, 6), 9, 10)]))
+    search = FollowsCopy.find_similar
+
+    def meanwhile(self: FollowsCopy, creators: list[int]) -> Iterator[tuple[int, tuple[Similar, ...]]]:
+        graph.put(*columns([(11, 400), (12, 300)]))  # 400 is not listed yet
+        graph.remove(*columns([(9, 400), (6, 200)]))
+        yield from search(self, creators)
+
+    monkeypatch.setattr(FollowsCopy, "find_similar", meanwhile)
+    graph.similar.renew(only_new=False)
+    assert graph.similar.similar_to(100) == [(200, 5), (400, 5)]
+    members = {int(viewers.ids[row]) for row in segments.members("similar:100")}
+    assert members == {*range(1, 6), 10, 11}
 
 
 def test_follows_while_lists_are_made_are_in_the_segments() -> None:

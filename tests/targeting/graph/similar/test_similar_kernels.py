@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from targeting.graph.similar import lists
 from targeting.graph.similar.kernels import NOBODY, fill_similar
-from targeting.graph.similar.lists import find_similar
+from targeting.graph.similar.lists import FollowsCopy
 from targeting.graph.similar.reference import similar_creators
 
 pytestmark = pytest.mark.kernels
@@ -23,7 +23,7 @@ TWINS = frozenset((fan, creator) for fan in (0, 1, 2) for creator in (3, 4, 5, 6
 def found(pairs: frozenset[tuple[int, int]], most: int, least: int) -> dict[int, list[tuple[int, int]]]:
     columns = np.array(sorted(pairs), np.int32).reshape(-1, 2)
     ids = np.array(IDS, np.uint64)
-    by_row = dict(find_similar(range(ACCOUNTS), columns[:, 0], columns[:, 1], ids, most, least))
+    by_row = dict(FollowsCopy(columns[:, 0], columns[:, 1], ids).find_similar(range(ACCOUNTS), most, least))
     return {IDS[row]: [(IDS[one.row], one.common) for one in similar] for row, similar in by_row.items()}
 
 
@@ -60,8 +60,8 @@ def test_a_smaller_creator_with_the_same_fans_in_common_comes_first() -> None:
 
 def test_no_creators_no_accounts_and_creators_that_nobody_knew() -> None:
     none, ids = np.zeros(0, np.int32), np.zeros(0, np.uint64)
-    assert dict(find_similar([], none, none, ids)) == {}
-    assert dict(find_similar([5], none, none, ids)) == {5: ()}
+    assert dict(FollowsCopy(none, none, ids).find_similar([])) == {}
+    assert dict(FollowsCopy(none, none, ids).find_similar([5])) == {5: ()}
     rows, common = np.full((0, 3), NOBODY, np.int32), np.zeros((0, 3), np.int32)
     ptr = np.zeros(1, np.int32)
     fill_similar(np.zeros(0, np.int64), ptr, none, ptr, none, ids, 1, none, none, np.zeros(3), rows, common)
