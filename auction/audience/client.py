@@ -24,7 +24,7 @@ _DEFAULT_SERVER = "127.0.0.1:7070"
 _CHUNK_BYTES = 1 << 20
 _UPLOAD_TIMEOUT_S = 60.0
 _ASK_AGAIN_S = 0.5
-_TOLD_EVERY_PERCENT = 10
+_TOLD_EVERY_PERCENT = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
