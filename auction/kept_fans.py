@@ -2,8 +2,8 @@
 
 A fan is lost when it is told within 30 days of the follow that the viewer follows no longer: by an unfollow in the
 ledger, or by a retention judgement of the fan service. Losses come late, as goal events do, and are corrected for in
-the same way: every fan is told once as not lost, when a delay drawn from the curve of losses has passed, and once more
-as lost when that comes (see `auction.learning`). So the fans of this week count for what they are known to be, no more.
+by the curve of losses: a fan who follows still counts for as much as their age says (see `auction.predictor.fit`). So
+the fans of this week count for what they are known to be, no more.
 Which of them rise to a high tier is followed beside that, in `auction.rising_fans`.
 """
 
@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from auction.predictor.delay import DelayCurve, delay_draws, remaining_probability
-from auction.predictor.features import LOSS_ROW, MOST_LOSS
-from auction.predictor.predictor import Predictor
+from auction.predictor.features import FEATURE_COUNT, LOSS_ROW, MOST_LOSS
+from auction.predictor.fit import Examples
+from auction.predictor.predictor import LOSS_PRIOR_VARIANCE, Predictor
 from auction.predictor.waiting.waiting import Released, WaitingRoom
 from auction.rising_fans import RisingFans
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
@@ -28,6 +29,7 @@ KEPT_DAYS = 30
 CAPACITY = 2**17
 _MEDIAN_SHARE = 1 / 2  # of the 30 days; of the prior over losses, whose tail beyond them is cut off
 _CURVE_PERIOD_MS = MS_PER_MINUTE
+_TOLD_SHARE = 0.02  # of the fans; so much must be new for them to be learned from anew
 _FOLLOWS, _LOST, _KEPT = 0, 1, 2
 _GAINED, _OF_THEM_LOST, _OF_THEM_KEPT, _OF_THEM_FORGOTTEN, _OF_THEM_RISEN = range(5)
 
@@ -97,6 +99,8 @@ class KeptFans:
         self._counts: dict[int, np.ndarray] = {}  # by campaign, f8[5]
         self._is_told = False
         self._curve_at_ms = 0
+        self._told_since = 0  # fans and losses since the last fit
+        self._prior_variances = np.full(FEATURE_COUNT, LOSS_PRIOR_VARIANCE)
         self._judgements: list[np.ndarray] = []
         self._judging = threading.Lock()
 
@@ -140,6 +144,7 @@ class KeptFans:
             self._fates[slot] = _FOLLOWS
             self._slot_of_pair[viewer_id, creator_id] = slot
             self._count(campaign_id)[_GAINED] += 1
+        self._told_since += n
         slots = np.array([self._room.slot_of(sequence) for sequence in fans.sequences.tolist()], np.int64)
         pairs = list(zip(fans.viewer_ids.tolist(), fans.creator_ids.tolist(), strict=True))
         self._count_risen(self._rising.gained(self._room, slots, pairs, fans.sequences))
@@ -220,8 +225,9 @@ class KeptFans:
             self._curve_at_ms = now_ms
             if self._is_told:
                 self._curve.refresh(now_ms)
-            self._rising.refresh(now_ms)
+            self._rising.refresh(self._room, now_ms)
             self._settle(now_ms)
+            self._learn(now_ms)
 
     def _settle(self, now_ms: int) -> None:
         """Book those who have followed for 30 days."""
@@ -237,7 +243,19 @@ class KeptFans:
             return
         order = np.argsort(at_ms, kind="stable")
         slots, lost = slots[order], lost[order]
-        self._predictor.learn_fans(LOSS_ROW, self._room.campaign_ids[slots], self._room.features[slots], lost)
+        self._predictor.count_fans(LOSS_ROW, self._room.campaign_ids[slots], self._room.features[slots], lost)
+        self._told_since += int(lost.sum())
+
+    def _learn(self, now_ms: int) -> None:
+        """Fit who is lost to all fans that are remembered, if enough became known since the last time."""
+        n = len(self._room)
+        if not self._is_told or self._told_since < _TOLD_SHARE * n:
+            return
+        held = slice(n)
+        ages_ms = np.clip(now_ms - self._room.at_ms[held], 0, self._keep_ms)
+        fans = Examples(self._room.features[held], self._fates[held] == _LOST, self._curve.arrived_share(ages_ms))
+        self._prior_variances = self._predictor.fit_fans(LOSS_ROW, fans, self._prior_variances)
+        self._told_since = 0
 
     def _expected(self, slots: np.ndarray, now_ms: int) -> np.ndarray:
         """Probability f8[n] that fans who follow still will have done so for 30 days, at their present ages."""
@@ -267,6 +285,8 @@ class KeptFans:
             "keep_ms": np.array(self._keep_ms),
             "is_told": np.array(self._is_told),
             "curve_at_ms": np.array(self._curve_at_ms),
+            "told_since": np.array(self._told_since),
+            "prior_variances": self._prior_variances.copy(),
             "pairs": self._pairs[held].copy(),
             "fates": self._fates[held].copy(),
             "counted_ids": np.array(list(self._counts), np.uint64),
@@ -297,6 +317,9 @@ class KeptFans:
             raise ValueError("kept fans: a fate or a count is out of range")
         self._room, self._curve, self._rising = room, curve, rising
         self._pairs[: len(pairs)], self._fates[: len(fates)] = pairs, fates
+        if not (np.isfinite(state["prior_variances"]) & (state["prior_variances"] > 0)).all():
+            raise ValueError("kept fans: a prior variance is not positive")
+        self._prior_variances, self._told_since = state["prior_variances"].copy(), int(state["told_since"])
         order = np.argsort(room.at_ms[: len(pairs)], kind="stable")  # of a viewer's several follows, the last one
         self._slot_of_pair = {(int(pairs[slot, 0]), int(pairs[slot, 1])): slot for slot in order.tolist()}
         ids = state["counted_ids"].tolist()

@@ -1,9 +1,8 @@
 """Who becomes valuable? Fans who come to be of a high tier within 30 days, as lessons while most are younger than that.
 
-The fan service tells tiers. As with losses (see `auction.kept_fans`), every fan is told once as not risen, when a delay
-drawn from the curve of rises has passed, and once more as risen when that comes. Who has left is still told as not
-risen: what is learned is the probability that a new fan rises, and only who follows can. Divided by the probability
-that they are kept, it is that of a kept fan.
+The fan service tells tiers. As with losses (see `auction.kept_fans`), a fan who has not risen counts for as much as
+their age says by the curve of rises. So does who has left: what is learned is the probability that a new fan rises, and
+only who follows can. Divided by the probability that they are kept, it is that of a kept fan.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from auction.predictor.delay import DelayCurve, delay_draws
-from auction.predictor.features import RISE_ROW
-from auction.predictor.predictor import Predictor
+from auction.predictor.features import FEATURE_COUNT, RISE_ROW
+from auction.predictor.fit import Examples
+from auction.predictor.predictor import RISE_PRIOR_VARIANCE, Predictor
 from auction.predictor.waiting.waiting import WaitingRoom
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 
@@ -27,6 +27,7 @@ HEARING_MS = 10 * MS_PER_MINUTE
 """From the first word of any tier on: a fan service that is new here tells of all its fans, and only then may those of
 whom it told nothing count as not risen."""
 _NEVER = np.iinfo(np.int64).max
+_TOLD_SHARE = 0.02  # of the fans; so much must be new for them to be learned from anew
 _CLOCKS_MS = MS_PER_HOUR  # whoever is of a high tier follows: a rise so little before the follow is one after it
 
 Pair = tuple[int, int]
@@ -48,7 +49,9 @@ class RisingFans:
         self._predictor = predictor
         self._keep_ms = keep_ms
         self._curve = curve
-        self._due_ms = np.full(capacity, _NEVER)  # by slot, when to tell that the fan has not risen
+        self._due_ms = np.full(capacity, _NEVER)  # by slot, when to count that the fan has not risen
+        self._told_since = 0  # fans and rises since the last fit
+        self._prior_variances = np.full(FEATURE_COUNT, RISE_PRIOR_VARIANCE)
         self.risen = np.zeros(capacity, bool)
         self.is_told = False
         self._is_heard = False
@@ -70,6 +73,7 @@ class RisingFans:
         probabilities, _ = self._predictor.predict_rise(room.features[slots])
         self._curve.add_impressions(int(room.at_ms[slots].max()), float(probabilities.sum()))
         draws = np.modf(delay_draws(sequences) + 0.5)[0]  # other ones than of losses
+        self._told_since += len(slots)
         self._due_ms[slots] = room.at_ms[slots] + self._curve.delays_at(draws)
         self.risen[slots] = False
         early = [
@@ -78,17 +82,17 @@ class RisingFans:
             if pair in self._early
         ]
         risen, at_ms = self._rise(room, *np.array(early, np.int64).reshape(-1, 2).T)
-        self._teach(room, risen, at_ms, np.ones(len(risen), bool))
+        self._count(room, risen, at_ms, np.ones(len(risen), bool))
         return risen
 
     def forget(self, room: WaitingRoom, slots: np.ndarray, now_ms: int) -> None:
         """The wait of fans who have to make room is over."""
         waiting = slots[self._due_ms[slots] < _NEVER]
         self._due_ms[slots] = _NEVER
-        self._teach(room, waiting, np.full(len(waiting), now_ms), np.zeros(len(waiting), bool))
+        self._count(room, waiting, np.full(len(waiting), now_ms), np.zeros(len(waiting), bool))
 
     def tick(self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], now_ms: int) -> np.ndarray:
-        """Learn from what was told and from fans whose wait is over; who has newly risen: slots i8[m]."""
+        """Take in what was told and fans whose wait is over; who has newly risen: slots i8[m]."""
         with self._hearing:
             if self._is_heard and self._begins_at_ms == _NEVER:
                 self._begins_at_ms = now_ms + HEARING_MS
@@ -100,7 +104,7 @@ class RisingFans:
         due = np.flatnonzero(self._due_ms[: len(room)] <= now_ms)
         slots, at_ms = np.concatenate([due, risen]), np.concatenate([self._due_ms[due], rose_at_ms])
         self._due_ms[due] = _NEVER
-        self._teach(room, slots, at_ms, np.arange(len(slots)) >= len(due))
+        self._count(room, slots, at_ms, np.arange(len(slots)) >= len(due))
         return risen
 
     def _take(
@@ -119,10 +123,19 @@ class RisingFans:
             del self._early[next(iter(self._early))]
         return self._rise(room, slots[slots >= 0], at_ms[slots >= 0])
 
-    def refresh(self, now_ms: int) -> None:
-        """Publish the curve of how late rises come."""
-        if self.is_told:
-            self._curve.refresh(now_ms)
+    def refresh(self, room: WaitingRoom, now_ms: int) -> None:
+        """Publish the curve of how late rises come, and fit who rises to all fans that are remembered, if enough became
+        known since the last time."""
+        if not self.is_told:
+            return
+        self._curve.refresh(now_ms)
+        n = len(room)
+        if self._told_since < _TOLD_SHARE * n:
+            return
+        ages_ms = np.clip(now_ms - room.at_ms[:n], 0, self._keep_ms)
+        fans = Examples(room.features[:n], self.risen[:n], self._curve.arrived_share(ages_ms))
+        self._prior_variances = self._predictor.fit_fans(RISE_ROW, fans, self._prior_variances)
+        self._told_since = 0
 
     def _rise(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mark fans as risen, unless they were or it is too late; the slots of those marked, and when, i8[m] each."""
@@ -130,19 +143,22 @@ class RisingFans:
         fresh = ~self.risen[slots] & (ages_ms >= -_CLOCKS_MS) & (ages_ms <= self._keep_ms)
         slots, firsts = np.unique(slots[fresh], return_index=True)
         self.risen[slots] = True
+        self._told_since += len(slots)
         self._curve.add_events(np.maximum(ages_ms[fresh][firsts], 0))
         return slots, at_ms[fresh][firsts]
 
-    def _teach(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray, risen: np.ndarray) -> None:
+    def _count(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray, risen: np.ndarray) -> None:
         if len(slots) and self.is_told:
             order = np.argsort(at_ms, kind="stable")
             slots = slots[order]
-            self._predictor.learn_fans(RISE_ROW, room.campaign_ids[slots], room.features[slots], risen[order])
+            self._predictor.count_fans(RISE_ROW, room.campaign_ids[slots], room.features[slots], risen[order])
 
     def state(self, held: int) -> dict[str, np.ndarray]:
         """Everything known of the first `held` slots, as arrays; not what was told of viewers who are no fans."""
         return {
             "is_told": np.array(self.is_told),
+            "told_since": np.array(self._told_since),
+            "prior_variances": self._prior_variances.copy(),
             "due_ms": self._due_ms[:held].copy(),
             "risen": self.risen[:held].copy(),
             **{f"curve_{name}": values for name, values in self._curve.state().items()},
@@ -158,7 +174,10 @@ class RisingFans:
             raise ValueError(
                 f"rising fans: {len(state['due_ms'])} instants and {len(state['risen'])} marks of {held} fans"
             )
+        if not (np.isfinite(state["prior_variances"]) & (state["prior_variances"] > 0)).all():
+            raise ValueError("rising fans: a prior variance is not positive")
         self._curve.restore({name.removeprefix("curve_"): state[name] for name in state if name.startswith("curve_")})
         self._due_ms[:held], self.risen[:held] = state["due_ms"], state["risen"]
+        self._prior_variances, self._told_since = state["prior_variances"].copy(), int(state["told_since"])
         self.is_told = self._is_heard = bool(state["is_told"])
         self._begins_at_ms = 0 if self.is_told else _NEVER

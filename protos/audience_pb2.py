@@ -26,17 +26,19 @@ from protos import bidding_pb2 as protos_dot_bidding__pb2
 from protos import campaigns_pb2 as protos_dot_campaigns__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/audience.proto\x12\tfanbid.v1\x1a\x14protos/bidding.proto\x1a\x16protos/campaigns.proto\"8\n\x11PutViewersRequest\x12#\n\x07viewers\x18\x01 \x01(\x0b\x32\x12.fanbid.v1.Viewers\"+\n\x12PutViewersResponse\x12\x15\n\rknown_viewers\x18\x01 \x01(\x04\"|\n\x11PutSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12(\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x18.fanbid.v1.SegmentChange\x12\x12\n\nviewer_ids\x18\x03 \x03(\x06\x12\x15\n\rexpires_at_ms\x18\x04 \x01(\x10\"%\n\x12PutSegmentResponse\x12\x0f\n\x07members\x18\x01 \x01(\x04\"\xaa\x01\n\x14ImportSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12(\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x18.fanbid.v1.SegmentChange\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x10\x12\x11\n\timport_id\x18\x04 \x01(\x06\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0e\n\x06offset\x18\x06 \x01(\x04\x12\x0c\n\x04part\x18\x07 \x01(\x0c\":\n\x15ImportSegmentResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07members\x18\x02 \x01(\x04\"M\n\x14\x45xportSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x11\n\texport_id\x18\x02 \x01(\x06\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"W\n\x15\x45xportSegmentResponse\x12\x11\n\texport_id\x18\x01 \x01(\x06\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04part\x18\x03 \x01(\x0c\x12\x0f\n\x07members\x18\x04 \x01(\x04\"?\n\x11PutFollowsRequest\x12\x14\n\x0c\x66ollower_ids\x18\x01 \x03(\x06\x12\x14\n\x0c\x66ollowed_ids\x18\x02 \x03(\x06\"%\n\x12PutFollowsResponse\x12\x0f\n\x07\x66ollows\x18\x01 \x01(\x04\"Z\n\x14PutAffinitiesRequest\x12\x0c\n\x04tags\x18\x01 \x03(\t\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x0f\n\x07tag_idx\x18\x03 \x03(\x07\x12\x0f\n\x07weights\x18\x04 \x03(\x02\"+\n\x15PutAffinitiesResponse\x12\x12\n\naffinities\x18\x01 \x01(\x04\"d\n\x13PutLookalikeRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x17\n\x0fseed_segment_id\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x12\n\ncreator_id\x18\x04 \x01(\x06\"\x82\x01\n\x14PutLookalikeResponse\x12\x0f\n\x07members\x18\x01 \x01(\x04\x12\r\n\x05seeds\x18\x02 \x01(\x04\x12\x10\n\x08held_out\x18\x03 \x01(\x04\x12\x0e\n\x06recall\x18\x04 \x01(\x01\x12\x17\n\x0f\x61\x63tivity_recall\x18\x05 \x01(\x01\x12\x0f\n\x07learned\x18\x06 \x01(\x08\"i\n\x14\x45stimateReachRequest\x12\'\n\ttargeting\x18\x01 \x01(\x0b\x32\x14.fanbid.v1.Targeting\x12\x14\n\x0cinclude_fans\x18\x02 \x01(\x08\x12\x12\n\ncreator_id\x18\x03 \x01(\x06\"2\n\x15\x45stimateReachResponse\x12\x0b\n\x03low\x18\x01 \x01(\x04\x12\x0c\n\x04high\x18\x02 \x01(\x04\"\xbf\x01\n\x14\x45xplainViewerRequest\x12\x11\n\tviewer_id\x18\x01 \x01(\x06\x12\'\n\ttargeting\x18\x02 \x01(\x0b\x32\x14.fanbid.v1.Targeting\x12\x14\n\x0cinclude_fans\x18\x03 \x01(\x08\x12\x12\n\ncreator_id\x18\x04 \x01(\x06\x12\x11\n\tplacement\x18\x05 \x01(\r\x12\x18\n\x10\x63ontent_category\x18\x06 \x01(\r\x12\x14\n\x0c\x63ontent_tags\x18\x07 \x03(\t\"J\n\x15\x45xplainViewerResponse\x12\x0f\n\x07matched\x18\x01 \x01(\x08\x12\x0f\n\x07\x65nglish\x18\x02 \x01(\t\x12\x0f\n\x07\x63hinese\x18\x03 \x01(\t\"o\n\x16\x43ompareCreatorsRequest\x12\x13\n\x0b\x63reator_ids\x18\x01 \x03(\x06\x12,\n\x08\x61udience\x18\x02 \x01(\x0e\x32\x1a.fanbid.v1.CreatorAudience\x12\x12\n\ncreator_id\x18\x03 \x01(\x06\"\"\n\x05\x43rowd\x12\x0b\n\x03low\x18\x01 \x01(\x04\x12\x0c\n\x04high\x18\x02 \x01(\x04\"\xb4\x01\n\x0f\x43omparedCreator\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12!\n\x07viewers\x18\x02 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12#\n\tonly_here\x18\x03 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12!\n\x07reached\x18\x04 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12\"\n\x08own_fans\x18\x05 \x01(\x0b\x32\x10.fanbid.v1.Crowd\"`\n\rSharedViewers\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x18\n\x10other_creator_id\x18\x02 \x01(\x06\x12!\n\x07viewers\x18\x03 \x01(\x0b\x32\x10.fanbid.v1.Crowd\"\x9f\x01\n\x17\x43ompareCreatorsResponse\x12,\n\x08\x63reators\x18\x01 \x03(\x0b\x32\x1a.fanbid.v1.ComparedCreator\x12(\n\x06shared\x18\x02 \x03(\x0b\x32\x18.fanbid.v1.SharedViewers\x12,\n\x08together\x18\x03 \x01(\x0b\x32\x1a.fanbid.v1.ComparedCreator*~\n\rSegmentChange\x12\x1e\n\x1aSEGMENT_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEGMENT_CHANGE_REPLACE\x10\x01\x12\x16\n\x12SEGMENT_CHANGE_ADD\x10\x02\x12\x19\n\x15SEGMENT_CHANGE_REMOVE\x10\x03*\x90\x01\n\x0f\x43reatorAudience\x12 \n\x1c\x43REATOR_AUDIENCE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43REATOR_AUDIENCE_FANS\x10\x01\x12\x1c\n\x18\x43REATOR_AUDIENCE_VIEWERS\x10\x02\x12\"\n\x1e\x43REATOR_AUDIENCE_LIVE_VISITORS\x10\x03\x32\xba\x06\n\x08\x41udience\x12I\n\nPutViewers\x12\x1c.fanbid.v1.PutViewersRequest\x1a\x1d.fanbid.v1.PutViewersResponse\x12I\n\nPutSegment\x12\x1c.fanbid.v1.PutSegmentRequest\x1a\x1d.fanbid.v1.PutSegmentResponse\x12I\n\nPutFollows\x12\x1c.fanbid.v1.PutFollowsRequest\x1a\x1d.fanbid.v1.PutFollowsResponse\x12R\n\rPutAffinities\x12\x1f.fanbid.v1.PutAffinitiesRequest\x1a .fanbid.v1.PutAffinitiesResponse\x12R\n\rImportSegment\x12\x1f.fanbid.v1.ImportSegmentRequest\x1a .fanbid.v1.ImportSegmentResponse\x12R\n\rExportSegment\x12\x1f.fanbid.v1.ExportSegmentRequest\x1a .fanbid.v1.ExportSegmentResponse\x12O\n\x0cPutLookalike\x12\x1e.fanbid.v1.PutLookalikeRequest\x1a\x1f.fanbid.v1.PutLookalikeResponse\x12R\n\rEstimateReach\x12\x1f.fanbid.v1.EstimateReachRequest\x1a .fanbid.v1.EstimateReachResponse\x12R\n\rExplainViewer\x12\x1f.fanbid.v1.ExplainViewerRequest\x1a .fanbid.v1.ExplainViewerResponse\x12X\n\x0f\x43ompareCreators\x12!.fanbid.v1.CompareCreatorsRequest\x1a\".fanbid.v1.CompareCreatorsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/audience.proto\x12\tfanbid.v1\x1a\x14protos/bidding.proto\x1a\x16protos/campaigns.proto\"8\n\x11PutViewersRequest\x12#\n\x07viewers\x18\x01 \x01(\x0b\x32\x12.fanbid.v1.Viewers\"+\n\x12PutViewersResponse\x12\x15\n\rknown_viewers\x18\x01 \x01(\x04\"|\n\x11PutSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12(\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x18.fanbid.v1.SegmentChange\x12\x12\n\nviewer_ids\x18\x03 \x03(\x06\x12\x15\n\rexpires_at_ms\x18\x04 \x01(\x10\"%\n\x12PutSegmentResponse\x12\x0f\n\x07members\x18\x01 \x01(\x04\"\xaa\x01\n\x14ImportSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12(\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x18.fanbid.v1.SegmentChange\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x10\x12\x11\n\timport_id\x18\x04 \x01(\x06\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0e\n\x06offset\x18\x06 \x01(\x04\x12\x0c\n\x04part\x18\x07 \x01(\x0c\":\n\x15ImportSegmentResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x0f\n\x07members\x18\x02 \x01(\x04\"M\n\x14\x45xportSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x11\n\texport_id\x18\x02 \x01(\x06\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"W\n\x15\x45xportSegmentResponse\x12\x11\n\texport_id\x18\x01 \x01(\x06\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04part\x18\x03 \x01(\x0c\x12\x0f\n\x07members\x18\x04 \x01(\x04\"?\n\x11PutFollowsRequest\x12\x14\n\x0c\x66ollower_ids\x18\x01 \x03(\x06\x12\x14\n\x0c\x66ollowed_ids\x18\x02 \x03(\x06\"%\n\x12PutFollowsResponse\x12\x0f\n\x07\x66ollows\x18\x01 \x01(\x04\"Z\n\x14PutAffinitiesRequest\x12\x0c\n\x04tags\x18\x01 \x03(\t\x12\x12\n\nviewer_ids\x18\x02 \x03(\x06\x12\x0f\n\x07tag_idx\x18\x03 \x03(\x07\x12\x0f\n\x07weights\x18\x04 \x03(\x02\"+\n\x15PutAffinitiesResponse\x12\x12\n\naffinities\x18\x01 \x01(\x04\"7\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"J\n\rListedSegment\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x01(\x04\x12\x14\n\x0cis_lookalike\x18\x03 \x01(\x08\"T\n\x14ListSegmentsResponse\x12*\n\x08segments\x18\x01 \x03(\x0b\x32\x18.fanbid.v1.ListedSegment\x12\x10\n\x08has_more\x18\x02 \x01(\x08\"{\n\x13PutLookalikeRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x17\n\x0fseed_segment_id\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x12\n\ncreator_id\x18\x04 \x01(\x06\x12\x15\n\rin_background\x18\x05 \x01(\x08\"\x82\x01\n\x14PutLookalikeResponse\x12\x0f\n\x07members\x18\x01 \x01(\x04\x12\r\n\x05seeds\x18\x02 \x01(\x04\x12\x10\n\x08held_out\x18\x03 \x01(\x04\x12\x0e\n\x06recall\x18\x04 \x01(\x01\x12\x17\n\x0f\x61\x63tivity_recall\x18\x05 \x01(\x01\x12\x0f\n\x07learned\x18\x06 \x01(\x08\")\n\x13GetLookalikeRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\"\x94\x01\n\x14GetLookalikeResponse\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.fanbid.v1.LookalikeState\x12\x14\n\x0c\x64one_percent\x18\x02 \x01(\r\x12-\n\x04made\x18\x03 \x01(\x0b\x32\x1f.fanbid.v1.PutLookalikeResponse\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"i\n\x14\x45stimateReachRequest\x12\'\n\ttargeting\x18\x01 \x01(\x0b\x32\x14.fanbid.v1.Targeting\x12\x14\n\x0cinclude_fans\x18\x02 \x01(\x08\x12\x12\n\ncreator_id\x18\x03 \x01(\x06\"2\n\x15\x45stimateReachResponse\x12\x0b\n\x03low\x18\x01 \x01(\x04\x12\x0c\n\x04high\x18\x02 \x01(\x04\"\xbf\x01\n\x14\x45xplainViewerRequest\x12\x11\n\tviewer_id\x18\x01 \x01(\x06\x12\'\n\ttargeting\x18\x02 \x01(\x0b\x32\x14.fanbid.v1.Targeting\x12\x14\n\x0cinclude_fans\x18\x03 \x01(\x08\x12\x12\n\ncreator_id\x18\x04 \x01(\x06\x12\x11\n\tplacement\x18\x05 \x01(\r\x12\x18\n\x10\x63ontent_category\x18\x06 \x01(\r\x12\x14\n\x0c\x63ontent_tags\x18\x07 \x03(\t\"J\n\x15\x45xplainViewerResponse\x12\x0f\n\x07matched\x18\x01 \x01(\x08\x12\x0f\n\x07\x65nglish\x18\x02 \x01(\t\x12\x0f\n\x07\x63hinese\x18\x03 \x01(\t\"o\n\x16\x43ompareCreatorsRequest\x12\x13\n\x0b\x63reator_ids\x18\x01 \x03(\x06\x12,\n\x08\x61udience\x18\x02 \x01(\x0e\x32\x1a.fanbid.v1.CreatorAudience\x12\x12\n\ncreator_id\x18\x03 \x01(\x06\"\"\n\x05\x43rowd\x12\x0b\n\x03low\x18\x01 \x01(\x04\x12\x0c\n\x04high\x18\x02 \x01(\x04\"\xb4\x01\n\x0f\x43omparedCreator\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12!\n\x07viewers\x18\x02 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12#\n\tonly_here\x18\x03 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12!\n\x07reached\x18\x04 \x01(\x0b\x32\x10.fanbid.v1.Crowd\x12\"\n\x08own_fans\x18\x05 \x01(\x0b\x32\x10.fanbid.v1.Crowd\"`\n\rSharedViewers\x12\x12\n\ncreator_id\x18\x01 \x01(\x06\x12\x18\n\x10other_creator_id\x18\x02 \x01(\x06\x12!\n\x07viewers\x18\x03 \x01(\x0b\x32\x10.fanbid.v1.Crowd\"\x9f\x01\n\x17\x43ompareCreatorsResponse\x12,\n\x08\x63reators\x18\x01 \x03(\x0b\x32\x1a.fanbid.v1.ComparedCreator\x12(\n\x06shared\x18\x02 \x03(\x0b\x32\x18.fanbid.v1.SharedViewers\x12,\n\x08together\x18\x03 \x01(\x0b\x32\x1a.fanbid.v1.ComparedCreator*~\n\rSegmentChange\x12\x1e\n\x1aSEGMENT_CHANGE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SEGMENT_CHANGE_REPLACE\x10\x01\x12\x16\n\x12SEGMENT_CHANGE_ADD\x10\x02\x12\x19\n\x15SEGMENT_CHANGE_REMOVE\x10\x03*\x83\x01\n\x0eLookalikeState\x12\x1f\n\x1bLOOKALIKE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LOOKALIKE_STATE_MAKING\x10\x01\x12\x18\n\x14LOOKALIKE_STATE_MADE\x10\x02\x12\x1a\n\x16LOOKALIKE_STATE_FAILED\x10\x03*\x90\x01\n\x0f\x43reatorAudience\x12 \n\x1c\x43REATOR_AUDIENCE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43REATOR_AUDIENCE_FANS\x10\x01\x12\x1c\n\x18\x43REATOR_AUDIENCE_VIEWERS\x10\x02\x12\"\n\x1e\x43REATOR_AUDIENCE_LIVE_VISITORS\x10\x03\x32\xdc\x07\n\x08\x41udience\x12I\n\nPutViewers\x12\x1c.fanbid.v1.PutViewersRequest\x1a\x1d.fanbid.v1.PutViewersResponse\x12I\n\nPutSegment\x12\x1c.fanbid.v1.PutSegmentRequest\x1a\x1d.fanbid.v1.PutSegmentResponse\x12I\n\nPutFollows\x12\x1c.fanbid.v1.PutFollowsRequest\x1a\x1d.fanbid.v1.PutFollowsResponse\x12R\n\rPutAffinities\x12\x1f.fanbid.v1.PutAffinitiesRequest\x1a .fanbid.v1.PutAffinitiesResponse\x12R\n\rImportSegment\x12\x1f.fanbid.v1.ImportSegmentRequest\x1a .fanbid.v1.ImportSegmentResponse\x12R\n\rExportSegment\x12\x1f.fanbid.v1.ExportSegmentRequest\x1a .fanbid.v1.ExportSegmentResponse\x12O\n\x0cListSegments\x12\x1e.fanbid.v1.ListSegmentsRequest\x1a\x1f.fanbid.v1.ListSegmentsResponse\x12O\n\x0cPutLookalike\x12\x1e.fanbid.v1.PutLookalikeRequest\x1a\x1f.fanbid.v1.PutLookalikeResponse\x12O\n\x0cGetLookalike\x12\x1e.fanbid.v1.GetLookalikeRequest\x1a\x1f.fanbid.v1.GetLookalikeResponse\x12R\n\rEstimateReach\x12\x1f.fanbid.v1.EstimateReachRequest\x1a .fanbid.v1.EstimateReachResponse\x12R\n\rExplainViewer\x12\x1f.fanbid.v1.ExplainViewerRequest\x1a .fanbid.v1.ExplainViewerResponse\x12X\n\x0f\x43ompareCreators\x12!.fanbid.v1.CompareCreatorsRequest\x1a\".fanbid.v1.CompareCreatorsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.audience_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTCHANGE']._serialized_start=2248
-  _globals['_SEGMENTCHANGE']._serialized_end=2374
-  _globals['_CREATORAUDIENCE']._serialized_start=2377
-  _globals['_CREATORAUDIENCE']._serialized_end=2521
+  _globals['_SEGMENTCHANGE']._serialized_start=2684
+  _globals['_SEGMENTCHANGE']._serialized_end=2810
+  _globals['_LOOKALIKESTATE']._serialized_start=2813
+  _globals['_LOOKALIKESTATE']._serialized_end=2944
+  _globals['_CREATORAUDIENCE']._serialized_start=2947
+  _globals['_CREATORAUDIENCE']._serialized_end=3091
   _globals['_PUTVIEWERSREQUEST']._serialized_start=82
   _globals['_PUTVIEWERSREQUEST']._serialized_end=138
   _globals['_PUTVIEWERSRESPONSE']._serialized_start=140
@@ -61,28 +63,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTAFFINITIESREQUEST']._serialized_end=945
   _globals['_PUTAFFINITIESRESPONSE']._serialized_start=947
   _globals['_PUTAFFINITIESRESPONSE']._serialized_end=990
-  _globals['_PUTLOOKALIKEREQUEST']._serialized_start=992
-  _globals['_PUTLOOKALIKEREQUEST']._serialized_end=1092
-  _globals['_PUTLOOKALIKERESPONSE']._serialized_start=1095
-  _globals['_PUTLOOKALIKERESPONSE']._serialized_end=1225
-  _globals['_ESTIMATEREACHREQUEST']._serialized_start=1227
-  _globals['_ESTIMATEREACHREQUEST']._serialized_end=1332
-  _globals['_ESTIMATEREACHRESPONSE']._serialized_start=1334
-  _globals['_ESTIMATEREACHRESPONSE']._serialized_end=1384
-  _globals['_EXPLAINVIEWERREQUEST']._serialized_start=1387
-  _globals['_EXPLAINVIEWERREQUEST']._serialized_end=1578
-  _globals['_EXPLAINVIEWERRESPONSE']._serialized_start=1580
-  _globals['_EXPLAINVIEWERRESPONSE']._serialized_end=1654
-  _globals['_COMPARECREATORSREQUEST']._serialized_start=1656
-  _globals['_COMPARECREATORSREQUEST']._serialized_end=1767
-  _globals['_CROWD']._serialized_start=1769
-  _globals['_CROWD']._serialized_end=1803
-  _globals['_COMPAREDCREATOR']._serialized_start=1806
-  _globals['_COMPAREDCREATOR']._serialized_end=1986
-  _globals['_SHAREDVIEWERS']._serialized_start=1988
-  _globals['_SHAREDVIEWERS']._serialized_end=2084
-  _globals['_COMPARECREATORSRESPONSE']._serialized_start=2087
-  _globals['_COMPARECREATORSRESPONSE']._serialized_end=2246
-  _globals['_AUDIENCE']._serialized_start=2524
-  _globals['_AUDIENCE']._serialized_end=3350
+  _globals['_LISTSEGMENTSREQUEST']._serialized_start=992
+  _globals['_LISTSEGMENTSREQUEST']._serialized_end=1047
+  _globals['_LISTEDSEGMENT']._serialized_start=1049
+  _globals['_LISTEDSEGMENT']._serialized_end=1123
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=1125
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=1209
+  _globals['_PUTLOOKALIKEREQUEST']._serialized_start=1211
+  _globals['_PUTLOOKALIKEREQUEST']._serialized_end=1334
+  _globals['_PUTLOOKALIKERESPONSE']._serialized_start=1337
+  _globals['_PUTLOOKALIKERESPONSE']._serialized_end=1467
+  _globals['_GETLOOKALIKEREQUEST']._serialized_start=1469
+  _globals['_GETLOOKALIKEREQUEST']._serialized_end=1510
+  _globals['_GETLOOKALIKERESPONSE']._serialized_start=1513
+  _globals['_GETLOOKALIKERESPONSE']._serialized_end=1661
+  _globals['_ESTIMATEREACHREQUEST']._serialized_start=1663
+  _globals['_ESTIMATEREACHREQUEST']._serialized_end=1768
+  _globals['_ESTIMATEREACHRESPONSE']._serialized_start=1770
+  _globals['_ESTIMATEREACHRESPONSE']._serialized_end=1820
+  _globals['_EXPLAINVIEWERREQUEST']._serialized_start=1823
+  _globals['_EXPLAINVIEWERREQUEST']._serialized_end=2014
+  _globals['_EXPLAINVIEWERRESPONSE']._serialized_start=2016
+  _globals['_EXPLAINVIEWERRESPONSE']._serialized_end=2090
+  _globals['_COMPARECREATORSREQUEST']._serialized_start=2092
+  _globals['_COMPARECREATORSREQUEST']._serialized_end=2203
+  _globals['_CROWD']._serialized_start=2205
+  _globals['_CROWD']._serialized_end=2239
+  _globals['_COMPAREDCREATOR']._serialized_start=2242
+  _globals['_COMPAREDCREATOR']._serialized_end=2422
+  _globals['_SHAREDVIEWERS']._serialized_start=2424
+  _globals['_SHAREDVIEWERS']._serialized_end=2520
+  _globals['_COMPARECREATORSRESPONSE']._serialized_start=2523
+  _globals['_COMPARECREATORSRESPONSE']._serialized_end=2682
+  _globals['_AUDIENCE']._serialized_start=3094
+  _globals['_AUDIENCE']._serialized_end=4082
 # @@protoc_insertion_point(module_scope)

@@ -64,10 +64,20 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.ExportSegmentRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.ExportSegmentResponse.FromString,
                 _registered_method=True)
+        self.ListSegments = channel.unary_unary(
+                '/fanbid.v1.Audience/ListSegments',
+                request_serializer=protos_dot_audience__pb2.ListSegmentsRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.ListSegmentsResponse.FromString,
+                _registered_method=True)
         self.PutLookalike = channel.unary_unary(
                 '/fanbid.v1.Audience/PutLookalike',
                 request_serializer=protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.PutLookalikeResponse.FromString,
+                _registered_method=True)
+        self.GetLookalike = channel.unary_unary(
+                '/fanbid.v1.Audience/GetLookalike',
+                request_serializer=protos_dot_audience__pb2.GetLookalikeRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.GetLookalikeResponse.FromString,
                 _registered_method=True)
         self.EstimateReach = channel.unary_unary(
                 '/fanbid.v1.Audience/EstimateReach',
@@ -127,8 +137,22 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSegments(self, request, context):
+        """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutLookalike(self, request, context):
         """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLookalike(self, request, context):
+        """How far the making of a lookalike is, or what became of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,10 +212,20 @@ def add_AudienceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_audience__pb2.ExportSegmentRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.ExportSegmentResponse.SerializeToString,
             ),
+            'ListSegments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegments,
+                    request_deserializer=protos_dot_audience__pb2.ListSegmentsRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.ListSegmentsResponse.SerializeToString,
+            ),
             'PutLookalike': grpc.unary_unary_rpc_method_handler(
                     servicer.PutLookalike,
                     request_deserializer=protos_dot_audience__pb2.PutLookalikeRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.PutLookalikeResponse.SerializeToString,
+            ),
+            'GetLookalike': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLookalike,
+                    request_deserializer=protos_dot_audience__pb2.GetLookalikeRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.GetLookalikeResponse.SerializeToString,
             ),
             'EstimateReach': grpc.unary_unary_rpc_method_handler(
                     servicer.EstimateReach,
@@ -382,6 +416,33 @@ class Audience:
             _registered_method=True)
 
     @staticmethod
+    def ListSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/ListSegments',
+            protos_dot_audience__pb2.ListSegmentsRequest.SerializeToString,
+            protos_dot_audience__pb2.ListSegmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PutLookalike(request,
             target,
             options=(),
@@ -398,6 +459,33 @@ class Audience:
             '/fanbid.v1.Audience/PutLookalike',
             protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
             protos_dot_audience__pb2.PutLookalikeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLookalike(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/GetLookalike',
+            protos_dot_audience__pb2.GetLookalikeRequest.SerializeToString,
+            protos_dot_audience__pb2.GetLookalikeResponse.FromString,
             options,
             channel_credentials,
             insecure,

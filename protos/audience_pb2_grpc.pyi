@@ -39,8 +39,12 @@ class AudienceStub:
     ImportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]
+    ListSegments: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ListSegmentsRequest, _audience_pb2.ListSegmentsResponse]
+    """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+    GetLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]
+    """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
     ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
@@ -59,8 +63,12 @@ class AudienceAsyncStub(AudienceStub):
     ImportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ImportSegmentRequest, _audience_pb2.ImportSegmentResponse]  # type: ignore[assignment]
     """A segment from a file in parts, which changes it as a whole with the last one; and a segment as a file, in parts."""
     ExportSegment: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExportSegmentRequest, _audience_pb2.ExportSegmentResponse]  # type: ignore[assignment]
+    ListSegments: _aio.UnaryUnaryMultiCallable[_audience_pb2.ListSegmentsRequest, _audience_pb2.ListSegmentsResponse]  # type: ignore[assignment]
+    """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]  # type: ignore[assignment]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+    GetLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]  # type: ignore[assignment]
+    """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
     ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
@@ -114,12 +122,28 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audience_pb2.ExportSegmentResponse, _abc.Awaitable[_audience_pb2.ExportSegmentResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ListSegments(
+        self,
+        request: _audience_pb2.ListSegmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.ListSegmentsResponse, _abc.Awaitable[_audience_pb2.ListSegmentsResponse]]:
+        """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
+
+    @_abc_1.abstractmethod
     def PutLookalike(
         self,
         request: _audience_pb2.PutLookalikeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutLookalikeResponse, _abc.Awaitable[_audience_pb2.PutLookalikeResponse]]:
         """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+
+    @_abc_1.abstractmethod
+    def GetLookalike(
+        self,
+        request: _audience_pb2.GetLookalikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.GetLookalikeResponse, _abc.Awaitable[_audience_pb2.GetLookalikeResponse]]:
+        """How far the making of a lookalike is, or what became of it."""
 
     @_abc_1.abstractmethod
     def EstimateReach(

@@ -142,6 +142,7 @@ class CampaignsService:
         return pb.ListCampaignsResponse(
             campaigns=[campaign_to_message(campaign, self._currency) for campaign in found[:size]],
             next_page_token=str(found[size - 1].campaign_id) if len(found) > size else "",
+            creator_id=principal.creator_id,
         )
 
     def update(self, principal: Principal, request: pb.UpdateCampaignRequest) -> pb.UpdateCampaignResponse:

@@ -33,6 +33,7 @@ from auction.predictor.features import (
     TABLE_SIZE,
     Feature,
 )
+from auction.predictor.fit import Examples, fit
 from auction.predictor.kernels import (
     Model,
     fill_campaign_keys,
@@ -59,15 +60,13 @@ INITIAL_RATES = {
 }
 """What an impression of an unknown campaign is expected to bring, before anything was seen."""
 
-_LOSS_PRIOR_VARIANCE = 16.0 * PRIOR_VARIANCE
-"""Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale. And
-segments differ more in who stays than in who follows: with less, a week of fans taught a third of their differences."""
-_RISE_PRIOR_VARIANCE = 9.0 * PRIOR_VARIANCE
-"""Few fans rise, one in ten or twenty, and segments differ in it by multiples, as they do in who stays."""
+LOSS_PRIOR_VARIANCE = 4.0 * PRIOR_VARIANCE
+"""Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale."""
+RISE_PRIOR_VARIANCE = LOSS_PRIOR_VARIANCE
 _LEAST_LOSS = 0.001
 _PRIOR_VARIANCES = np.full(GOAL_COUNT, PRIOR_VARIANCE, np.float32)
-_PRIOR_VARIANCES[LOSS_ROW] = _LOSS_PRIOR_VARIANCE
-_PRIOR_VARIANCES[RISE_ROW] = _RISE_PRIOR_VARIANCE
+_PRIOR_VARIANCES[LOSS_ROW] = LOSS_PRIOR_VARIANCE
+_PRIOR_VARIANCES[RISE_ROW] = RISE_PRIOR_VARIANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +142,7 @@ class Predictor:
             score = NormalDist().inv_cdf(rate) * variance**0.5
             bias = self._weights[row, _BIAS_HASH & (TABLE_SIZE - 1)]
             bias[[SLOT_MEAN, SLOT_AVERAGE]] = score / SCALES[Feature.BIAS]
+        self._biases = self._weights[:, _BIAS_HASH & (TABLE_SIZE - 1), SLOT_MEAN].astype(np.float64)
         self._lock = threading.Lock()
         self._published: np.ndarray | None = None
         self.trained = 0
@@ -217,9 +217,8 @@ class Predictor:
         """
         return self._train(goal_row(goal), features, labels, weights, fake_negatives)
 
-    def learn_fans(self, row: int, campaign_ids: np.ndarray, features: np.ndarray, happened: np.ndarray) -> None:
-        """Learn, and calibrate by, what became of fans, in order; each is told once as nothing of the kind, and once
-        more when it happens.
+    def count_fans(self, row: int, campaign_ids: np.ndarray, features: np.ndarray, happened: np.ndarray) -> None:
+        """Calibrate by what became of fans; each is told once as nothing of the kind, and once more when it happens.
 
         Args:
             row: LOSS_ROW or RISE_ROW.
@@ -231,7 +230,28 @@ class Predictor:
         none, told = np.zeros(len(features), np.uint8), ~happened
         self.count_expected(row + 1, campaign_ids[told], probabilities[told], spread[told], none[told])
         self.count_observed(row + 1, campaign_ids[happened], spread[happened], none[happened])
-        self._train(row, features, happened, None, True)
+
+    def fit_fans(self, row: int, fans: Examples, prior_variances: np.ndarray) -> np.ndarray:
+        """Learn what becomes of fans from all that are remembered, instead of what was learned before.
+
+        Args:
+            row: LOSS_ROW or RISE_ROW.
+            fans: whether each is lost, or has risen, so far, and which share of that comes by its age.
+            prior_variances: f8[16], by feature, as the last fit gave them; at first the row's own.
+
+        Returns:
+            The features' prior variances as they are now, f8[16].
+        """
+        with self._lock:
+            start = self._weights[row, :, SLOT_MEAN].astype(np.float64)
+        found = fit(fans, start, float(self._biases[row]), prior_variances, float(_PRIOR_VARIANCES[row]))
+        with self._lock:
+            table = self._weights[row]
+            table[found.slots, SLOT_MEAN] = table[found.slots, SLOT_AVERAGE] = found.means
+            table[found.slots, SLOT_VARIANCE] = found.variances
+            self._published = None
+            self.trained += len(fans.came)
+        return found.prior_variances
 
     def _train(
         self, row: int, features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, fake_negatives: bool

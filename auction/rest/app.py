@@ -69,6 +69,7 @@ def build_app(engine_address: str, engine_tls: ClientTls | None = None) -> FastA
     app.include_router(lists.router)
     app.add_api_route("/", _page("dashboard.html"), include_in_schema=False)
     app.add_api_route("/health", _page("health.html"), include_in_schema=False)
+    app.add_api_route("/audiences", _page("audiences.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

@@ -143,6 +143,7 @@ async def list_campaigns(request: Request, engine: EngineOf, query: Annotated[Pa
     return {
         "campaigns": [campaign_json(campaign) for campaign in answer.campaigns],
         "next_page_token": answer.next_page_token,
+        "creator_id": str(answer.creator_id) if answer.creator_id else None,
     }
 
 

@@ -26,7 +26,6 @@ KEPT_MARKET_DAYS = 3
 FAN_DAY_MS = KEPT_MARKET_DAYS * MS_PER_DAY // KEPT_DAYS
 VIRTUAL_STRETCH = 480
 """The engine plans and publishes every eight minutes of virtual time, since seven days are a long time."""
-BUDGET_SHARE = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +33,14 @@ class LoopSettings:
     """How large a market is, for how many days it runs, and budgets in those of the market's campaigns."""
 
     days: int = DAYS
-    budget_share: float = BUDGET_SHARE
+    budget_share: float = 1.0
     market: MarketSettings = field(
-        default_factory=lambda: MarketSettings(
-            slots_per_day=80_000, viewers_per_request=512, world=WorldSettings(viewers=16_000)
-        )
+        default_factory=lambda: MarketSettings(slots_per_day=120_000, viewers_per_request=512)
     )
 
 
 QUICK = LoopSettings(
-    days=3, market=MarketSettings(slots_per_day=40_000, viewers_per_request=512, world=WorldSettings(viewers=8_000))
+    days=3, market=MarketSettings(slots_per_day=40_000, viewers_per_request=512, world=WorldSettings(viewers=14_000))
 )
 
 

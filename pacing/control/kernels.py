@@ -31,8 +31,8 @@ CURRENT_VALUE, CURRENT_COST, LATER_VALUE, LATER_COST, DAY_COST = range(5)
 TABLE_ROWS = 5
 
 # columns of `state` in solve_plans
-REMAINING, VALUE_GAIN, COST_GAIN, BUDGET, EVENTS, SPEND, TARGET, DAYS, FLIGHT, CENTRE = range(10)
-SOLVE_COLUMNS = 10
+REMAINING, VALUE_GAIN, COST_GAIN, BUDGET, EVENTS, SPEND, TARGET, DAYS, DAY_CAP, FLIGHT, CENTRE = range(11)
+SOLVE_COLUMNS = 11
 
 
 @njit(cache=True, nogil=True)
@@ -345,8 +345,8 @@ def solve_plans(row, tables, state, exponent, out_value, out_cost, out_log_alpha
         for j in range(ALPHA_BINS):
             over = out_cost[j] / budget
             if state[i, DAYS] > 0.0:
-                day = state[i, COST_GAIN] * tables[c, DAY_COST, j] * state[i, DAYS]
-                over = max(over, (out_cost[j] + day) / flight)
+                day = min(state[i, COST_GAIN] * tables[c, DAY_COST, j], state[i, DAY_CAP])
+                over = max(over, (out_cost[j] + day * state[i, DAYS]) / flight)
             if over > 1.0:
                 limited = True
                 affordable = j - 1 + (1.0 - before) / (over - before) if j > 0 else -1.0

@@ -384,6 +384,7 @@ class Pacer:
             accounts["day_cap_micros"] - accounts["day_spend_micros"],
             accounts["flight_cap_micros"] - accounts["flight_spend_micros"],
         )
+        inputs[:, kernels.DAY_CAP] = cap
         inputs[:, kernels.FLIGHT] = accounts["flight_cap_micros"] - accounts["flight_spend_micros"]
         ends = accounts["end_at_ms"]
         inputs[:, kernels.DAYS] = np.where(

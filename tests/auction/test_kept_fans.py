@@ -69,8 +69,8 @@ def test_segments_are_told_apart_before_any_fan_is_thirty_days_old() -> None:
     assert known < 0.7 * LOSS.mean(), "most who will leave have not left"
     found = learned(predictor)
     assert (np.diff(found) < -0.07).all()
-    np.testing.assert_allclose(found, 1 - LOSS, atol=0.12)
-    assert abs(found.mean() - (1 - LOSS).mean()) < 0.06  # by the share of those who left so far, it would be 0.12
+    np.testing.assert_allclose(found, 1 - LOSS, atol=0.08)
+    assert abs(found.mean() - (1 - LOSS).mean()) < 0.04  # by the share of those who left so far, it would be 0.12
     # A segment that nobody knows leans on all the others, and is known less well.
     unseen, unseen_sd = predictor.kept_probability(np.array([5], np.uint64), features_of(np.array([60])))
     _, seen_sd = predictor.kept_probability(np.array([5], np.uint64), features_of(np.array([1])))
@@ -111,7 +111,7 @@ def test_judgements_tell_the_same_as_unfollows_and_once() -> None:
     kept.tick(now_ms)
     found = learned(predictor)
     assert (np.diff(found) < -0.05).all()
-    np.testing.assert_allclose(found, 1 - LOSS, atol=0.17)
+    np.testing.assert_allclose(found, 1 - LOSS, atol=0.08)
     known = np.zeros(len(fans.at_ms), bool)
     for days in (1, 7, 30):
         judged_at_ms = fans.at_ms + days * MS_PER_DAY

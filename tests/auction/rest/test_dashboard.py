@@ -19,13 +19,14 @@ from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import Goal, OutcomeKind, Verdict
 from protos.rpc.health_service import NO_GRANTS_METADATA, NO_GRANTS_UNTIL_METADATA
+from targeting.expressions import Any, FansOfSimilarCreators, FriendsOfFans
 from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, charge_some, small_engine, two_days
+from tests.auction.rest.browsing import WAIT_MS, pages_of
 from tests.auction.rest.serving import running_shim
 from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser
 NOW_MS = NOON_MS + 6 * MS_PER_HOUR + 1_800_000
-WAIT_MS = 15_000
 TILES = ("spend", "spend-total", "cost", "fans", "impressions", "click-rate", "plays", "per-thousand")
 CHARTS = ("spend", "cost", "fans", "impressions", "click-rate", "plays", "per-thousand")
 
@@ -66,27 +67,8 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, address):
-    contexts, problems = [], []
-
-    def opened(path="/", locale="en-US", **options):
-        context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith((address, "data:", f"blob:{address}")) or problems.append(request.url)
-            ),
-        )
-        page.goto(address + path)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
+    with pages_of(browser, address) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -216,10 +198,11 @@ def test_where_several_ledgers_stood_is_told_in_both_languages(open_page, engine
         del engine.book._positions._read_to[5]
 
 
-def test_every_sentence_exists_in_both_languages_with_the_same_gaps():
-    english, chinese = (STATIC / "js" / "words.js").read_text("utf-8").split("\n  zh: {")
+@pytest.mark.parametrize(("name", "least"), [("words.js", 120), ("words_audiences.js", 80)])
+def test_every_sentence_exists_in_both_languages_with_the_same_gaps(name, least):
+    english, chinese = (STATIC / "js" / name).read_text("utf-8").split("\n  zh: {")
     sentences = [dict(re.findall(r'(?<=[ {])(\w+): "([^"]*)"', half)) for half in (english, chinese)]
-    assert len(sentences[0]) > 120
+    assert len(sentences[0]) > least
     assert set(sentences[0]) == set(sentences[1])
     for name, text in sentences[0].items():
         assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", sentences[1][name])), name
@@ -239,6 +222,8 @@ def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_
     page.get_by_test_id("field-daily").fill("120.05")
     page.locator("[name=gender][value='1']").check(force=True)
     page.locator("[name=interests][value='3']").check(force=True)
+    for half_of_laotie in ("friends_of_fans", "fans_of_similar_creators"):
+        page.locator(f"[name={half_of_laotie}]").check()
     page.get_by_test_id("sheet-submit").click()
     expect(page.get_by_test_id("campaign-name")).to_have_text("Made here")
     made = engine.store.all()[-1]
@@ -248,7 +233,9 @@ def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_
         2_500_000,
         2**64 - 1,
     )
-    assert len(made.targeting.of) == 2
+    assert len(made.targeting.of) == 3
+    assert made.targeting.of[2] == Any((FriendsOfFans(), FansOfSimilarCreators()))
+    expect(page.locator("body")).to_contain_text("friends of your fans or fans of creators similar to you")
     engine.desk.promised_micros[made.campaign_id] = 110_000_000
     page.get_by_test_id("action-editBudget").click()
     page.get_by_test_id("field-daily").fill("100")

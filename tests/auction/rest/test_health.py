@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from auction.campaigns.access import Role
+from auction.campaigns.health_service import no_health
 from fanbridge.bridge import Bridge
 from fanbridge.delivery import Delivery
 from fanbridge.health_service import HealthClient
@@ -20,13 +21,13 @@ from pacing.clocks import VirtualClock
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 from tests.auction.campaigns.figures import small_engine
+from tests.auction.rest.browsing import WAIT_MS, pages_of
 from tests.auction.rest.serving import running_shim
 from tests.browser import open_browser
 from tests.fanbridge.fan_history import CREATOR, END_AT_MS, FIRM, LEAKY, tell_history
 from tests.fanbridge.services import RowLog, connected, running_service
 
 LAST_DAY = (datetime.fromtimestamp(END_AT_MS / 1_000, UTC) - timedelta(days=1)).date()
-WAIT_MS = 15_000
 
 
 @pytest.fixture(scope="module")
@@ -164,27 +165,8 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, address):
-    contexts, problems = [], []
-
-    def opened(path, locale="en-US"):
-        context = browser.new_context(locale=locale, viewport={"width": 1280, "height": 900})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith((address, "data:", f"blob:{address}")) or problems.append(request.url)
-            ),
-        )
-        page.goto(address + path)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert problems == []
+    with pages_of(browser, address) as opened:
+        yield opened
 
 
 @pytest.mark.browser
@@ -233,3 +215,30 @@ def test_the_page_refuses_as_the_engine_does_and_saves_the_file(open_page, addre
     expect(page.get_by_test_id("notice")).to_contain_text("must be a day that is over")
     page.get_by_test_id("sign-out").click()
     expect(page.get_by_test_id("welcome")).to_be_visible()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("locale", "nothing"), [("en-US", "Nothing in this period."), ("zh-CN", "这段时间没有数据。")])
+def test_a_creator_without_fans_sees_that_there_is_nothing(open_page, engine, locale, nothing):
+    page = open_page(f"/health#token={engine.token(Role.CREATOR, 424_242)}", locale=locale)
+    for part in ("chart-growth", "chart-fans", "engagement"):
+        expect(page.get_by_test_id(part)).to_contain_text(nothing)
+        expect(page.get_by_test_id(part).locator("canvas, table")).to_have_count(0)
+    assert bool(re.search(r"[\u4e00-\u9fff]", page.locator("main").inner_text())) == (locale == "zh-CN")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("role", "english", "chinese"),
+    [
+        (Role.CREATOR, "no fan service is set up", "没有配置粉丝服务"),
+        (Role.OPERATOR, "please write a creator's number", "请填写创作者编号"),
+        (Role.FEED, "own report only", "只能查看自己的报告"),
+    ],
+)
+def test_why_there_is_no_report_is_said_in_both_languages(open_page, engine, monkeypatch, role, english, chinese):
+    monkeypatch.setattr(engine.desk, "health_source", no_health)
+    page = open_page(f"/health#token={engine.token(role, CREATOR if role is Role.CREATOR else 0)}")
+    expect(page.get_by_test_id("notice")).to_contain_text(english)
+    page.get_by_test_id("language-toggle").click()
+    expect(page.get_by_test_id("notice")).to_contain_text(chinese)

@@ -17,6 +17,7 @@ from tests.auction.bid.engines import Engine
 from tests.auction.rest.serving import served_engine
 from tests.auction.rest.test_rest import fails
 
+JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
 
 
@@ -71,9 +72,41 @@ def test_a_lookalike_is_made_of_a_list(operator: httpx.Client, engine: Engine) -
     seeds = range(1, 41)
     assert operator.put("/api/audiences/lists/seeds", content="\n".join(map(str, seeds)).encode()).status_code == 200
     wanted = {"segment_id": "like", "seed_segment_id": "seeds", "size": 60}
-    made = operator.post("/api/audiences/lookalikes", json=wanted, headers={"Content-Type": "application/json"}).json()
+    made = operator.post("/api/audiences/lookalikes", json=wanted, headers=JSON).json()
     assert (made["members"], made["seeds"], made["held_out"], made["learned"]) == (60, 40, 8, True)
     assert len(members(engine, "like")) == 60 and not members(engine, "like") & set(seeds)
+    asked = operator.post("/api/audiences/lookalikes", json=wanted | {"wait": False}, headers=JSON)
+    assert asked.status_code == 202 and asked.json()["segment_id"] == "like"
+    told = asked.json()
+    while told["state"] == "making":
+        assert told["made"] is None and 0 <= told["done_percent"] <= 100
+        told = operator.get("/api/audiences/lookalikes/like").json()
+    assert told == {"segment_id": "like", "state": "made", "done_percent": 100, "made": made, "error": ""}
+    fails(operator.get("/api/audiences/lookalikes/none"), 404, "not_found", "segment_id")
+
+
+def test_segments_are_listed_by_name_page_by_page(operator: httpx.Client, engine: Engine) -> None:
+    for name in ("zz-1", "zz-2", "zz-3", "zz-none"):
+        assert operator.put(f"/api/audiences/lists/{name}", content=b"1\n2\n").status_code == 200
+    empty = {"change": "replace", "viewer_ids": []}
+    as_json = {"Content-Type": "application/json"}
+    assert operator.put("/api/audiences/segments/zz-none", json=empty, headers=as_json).json() == {"members": 0}
+    engine.services.segments.put("tier:iron:7", engine.services.viewers.ensure(np.array([1], np.uint64)), 2)
+    engine.services.segments.put("zz-4", engine.services.viewers.ensure(np.array([1], np.uint64)), 2)
+    found, after, pages = [], "zz", 0
+    while after:
+        page = operator.get("/api/audiences/segments", params={"after": after, "page_size": 2}).json()
+        found, after, pages = found + page["segments"], page["next_after"], pages + 1
+    assert pages == 2
+    assert [one["segment_id"] for one in found] == ["zz-1", "zz-2", "zz-3", "zz-4"], "not the empty one"
+    assert [one["members"] for one in found] == [2, 2, 2, 1]
+    every = operator.get("/api/audiences/segments", params={"page_size": 1_000}).json()
+    assert "tier:iron:7" not in [one["segment_id"] for one in every["segments"]], "the engine's own"
+    assert every["next_after"] == ""
+    fails(operator.get("/api/audiences/segments", params={"page_size": 1_001}), 422, "invalid_argument", "page_size")
+    token = engine.token(Role.CREATOR, 7)
+    headers = {"Authorization": f"Bearer {token}"}
+    fails(operator.get("/api/audiences/segments", headers=headers), 403, "permission_denied")
 
 
 def test_what_cannot_be_done_is_refused_by_name(

@@ -39,7 +39,7 @@ NEW = {
             {"any": [{"interests": [3]}, {"segment": "tier:iron"}]},
             {"none": {"attribute": {"dimension": "region", "codes": [7, 8]}}},
             {"fans_of": [str(2**64 - 2)]},
-            {"friends_of_fans": True},
+            {"any": [{"friends_of_fans": True}, {"fans_of_similar_creators": True}]},
         ]
     },
 }
@@ -97,6 +97,7 @@ def test_lists_are_paged(client):
     seen, token = [], ""
     while True:
         page = client.get("/api/campaigns", params={"page_size": 2, "page_token": token}).json()
+        assert page["creator_id"] == "7", "whom the token stands for"
         seen += [c["campaign_id"] for c in page["campaigns"]]
         token = page["next_page_token"]
         if not token:
@@ -282,6 +283,7 @@ def test_an_operator_may_name_the_creator(engine, address):
     made = httpx.post(f"{address}/api/campaigns", json=NEW | {"creator_id": str(2**64 - 1)}, headers=headers)
     assert made.json()["creator_id"] == str(2**64 - 1)
     listed = httpx.get(f"{address}/api/campaigns", params={"creator_id": str(2**64 - 1)}, headers=headers).json()
+    assert listed["creator_id"] is None, "an operator stands for no creator"
     assert [c["campaign_id"] for c in listed["campaigns"]] == [made.json()["campaign_id"]]
 
 

@@ -173,6 +173,14 @@ def test_a_flight_budget_is_spread_over_its_days(flat_history: MarketHistory) ->
     assert (np.abs(daily / BUDGET - 1) < 0.15).all()
 
 
+def test_a_day_poor_in_traffic_is_not_saved_for_days_that_have_caps_of_their_own(flat_history: MarketHistory) -> None:
+    """Every day can be paid for in full, so what a dearer multiplier would cost tomorrow, beyond tomorrow's cap, does
+    not hold it back today."""
+    poor = draw_day(24, traffic=lambda share: np.where(share < 0.2, 1.0, 0.15))
+    run = run_day(Pacer(flat_history), poor, BUDGET, 0.0, TICKS, flight_cap=3 * BUDGET, end_days=3)
+    assert run.spend >= 0.97 * BUDGET
+
+
 def test_a_deficit_is_carried_but_bounded() -> None:
     pacer = Pacer(None, PacerSettings(max_deficit_share=0.05))
     row = account(BUDGET, TARGET)

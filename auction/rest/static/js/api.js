@@ -56,16 +56,38 @@ const json = (method, path, body, headers = {}) =>
 /** How many viewers an audience holds: { low, high }. */
 export const estimateReach = (audience) => json("POST", "/api/audiences/reach", audience);
 
-/** Every campaign that the token may see. */
+/** Audiences of creators side by side: how large, what they share, how much of them is reached or won already. */
+export const compareCreators = (question) => json("POST", "/api/audiences/creators", question);
+/** Make a segment of the viewers most like the members of another; takes seconds or more. */
+export const makeLookalike = (wanted) => json("POST", "/api/audiences/lookalikes", wanted);
+/** Replace a segment by the viewers of a CSV file, whole or not at all. */
+export const uploadList = (name, file) =>
+  send(`/api/audiences/lists/${encodeURIComponent(name)}`, { method: "PUT", headers: { "Content-Type": "text/csv" }, body: file }).then((response) => response.json());
+
+/** Every segment that was uploaded or made; operators only. */
+export async function segments() {
+  const found = [];
+  let after = "";
+  do {
+    const page = await json("GET", `/api/audiences/segments?page_size=1000&after=${encodeURIComponent(after)}`);
+    found.push(...page.segments);
+    after = page.next_after;
+  } while (after);
+  return found;
+}
+
+/** Every campaign that the token may see, and the creator that it stands for (null: an operator). */
 export async function allCampaigns() {
   const found = [];
+  let creatorId = null;
   let pageToken = "";
   do {
     const page = await json("GET", `/api/campaigns?page_size=200&page_token=${encodeURIComponent(pageToken)}`);
     found.push(...page.campaigns);
+    creatorId = page.creator_id;
     pageToken = page.next_page_token;
   } while (pageToken);
-  return found;
+  return { campaigns: found, creatorId };
 }
 
 /** Why no new money is granted now, as the engine says; null where it is, or where nobody answers. */

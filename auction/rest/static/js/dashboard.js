@@ -2,28 +2,20 @@
 import { allCampaigns, changeStatus, noGrants, statementOf, token, watch } from "./api.js";
 import { el, setText } from "./dom.js";
 import { clockTime, money } from "./format.js";
+import { askForToken, paintBar, say, wireBar } from "./page.js";
 import { meter, paintPill, Panel, pill, stateOf } from "./panel.js";
 import { confirmEnd, openBudget, openNewCampaign } from "./sheets.js";
-import { language, switchLanguage, word } from "./words.js";
+import { word } from "./words.js";
 
 const MAX_WATCHED = 100;
 const LIST_INTERVAL_MS = 2_000;
 const PANEL_INTERVAL_MS = 1_000;
 const EARLIER_HOURS = 26; // the whole first local day, so that its sums start at midnight
-const NOTICE_MS = 9_000;
+const FILE_MS = 9_000;
 const GRANTS_INTERVAL_MS = 5_000;
 
 const main = document.getElementById("main");
-const desk = { campaigns: [], reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], noticeTimer: 0, refusal: null, nowMs: null }; // nowMs: the engine's time, which may be virtual
-
-function say(text, kind = "") {
-  const notice = document.getElementById("notice");
-  clearTimeout(desk.noticeTimer);
-  notice.className = `notice ${kind}`;
-  notice.textContent = text;
-  notice.hidden = !text;
-  if (text && kind === "good") desk.noticeTimer = setTimeout(() => say(""), NOTICE_MS);
-}
+const desk = { campaigns: [], creatorId: null, reports: new Map(), entries: new Map(), chosenId: null, hours: 48, panel: null, watches: [], refusal: null, nowMs: null }; // nowMs: the engine's time, which may be virtual
 
 function sayState(state) {
   const node = document.getElementById("link-state");
@@ -47,18 +39,10 @@ async function watchGrants() {
   setTimeout(watchGrants, GRANTS_INTERVAL_MS);
 }
 
-function paintBar() {
+/** The bar, and what this page has in it besides. */
+function paintTop() {
   paintGrants();
-  document.documentElement.lang = language();
-  document.querySelectorAll("[data-word]").forEach((node) => setText(node, word(node.dataset.word)));
-  setText(document.getElementById("language"), word("otherLanguage"));
-  setText(document.getElementById("theme"), word(isDark() ? "light" : "dark"));
-  document.getElementById("sign-out").hidden = !token.get();
-}
-
-function isDark() {
-  const { theme } = document.documentElement.dataset;
-  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  paintBar();
 }
 
 function stopWatching() {
@@ -76,37 +60,21 @@ function signOut(reason = "") {
   leavePanel();
   token.clear();
   sayState(null);
-  paintBar();
+  paintTop();
   say(reason, reason ? "bad" : "");
   showWelcome();
 }
 
-function showWelcome() {
-  const input = el("input", { type: "password", name: "token", autocomplete: "off", required: true, "data-testid": "token-input" });
-  const form = el(
-    "form", {},
-    el("label", { class: "field" }, el("span", { text: word("token") }), input, el("span", { class: "field-help", text: word("tokenHelp") })),
-    el("button", { class: "button primary", type: "submit", text: word("open"), "data-testid": "token-submit" }),
-  );
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!input.value.trim()) return;
-    token.set(input.value.trim());
-    say("");
-    start();
-  });
-  main.replaceChildren(el("section", { class: "card welcome", "data-testid": "welcome" }, el("img", { src: "/static/mark.svg", alt: "", width: 56, height: 56 }), el("h1", { text: word("welcome") }), el("p", { class: "soft", text: word("welcomeText") }), form));
-  input.focus();
-}
+const showWelcome = () => askForToken(main, { title: word("welcome"), text: word("welcomeText"), submitText: word("open"), start });
 
 async function start() {
-  paintBar();
+  paintTop();
   stopWatching();
   leavePanel();
   main.replaceChildren(el("p", { class: "blank soft", role: "status", text: word("loading"), "data-testid": "loading" }));
   sayState("connecting");
   try {
-    desk.campaigns = await allCampaigns();
+    Object.assign(desk, await allCampaigns());
   } catch (error) {
     showFailure(error);
     return;
@@ -117,6 +85,15 @@ async function start() {
   desk.chosenId = first?.campaign_id ?? null;
   paintDesk();
   watchList();
+  beginWithList();
+}
+
+/** An address such as /?list=NAME begins a campaign for that list of viewers, once. */
+function beginWithList() {
+  const list = new URLSearchParams(location.search).get("list");
+  if (!list) return;
+  history.replaceState(null, "", location.pathname);
+  addCampaign(list);
 }
 
 function showFailure(error) {
@@ -136,7 +113,7 @@ function showFailure(error) {
 function paintDesk() {
   leavePanel();
   desk.entries.clear();
-  const add = el("button", { class: "button primary", type: "button", text: `+ ${word("newCampaign")}`, onClick: addCampaign, "data-testid": "new" });
+  const add = el("button", { class: "button primary", type: "button", text: `+ ${word("newCampaign")}`, onClick: () => addCampaign(), "data-testid": "new" });
   if (!desk.campaigns.length) {
     sayState(null);
     main.replaceChildren(el("section", { class: "blank", "data-testid": "no-campaigns" }, el("img", { src: "/static/mark.svg", alt: "", width: 64, height: 64 }), el("h1", { text: word("noneTitle") }), el("p", { class: "soft", text: word("noneText") }), add));
@@ -243,7 +220,7 @@ function refused(error) {
 
 async function reload() {
   try {
-    desk.campaigns = await allCampaigns();
+    Object.assign(desk, await allCampaigns());
     paintDesk();
     watchList();
   } catch (error) {
@@ -278,14 +255,14 @@ async function saveStatement(campaign) {
   try {
     const address = URL.createObjectURL(await statementOf(campaign.campaign_id));
     el("a", { href: address, download: `campaign-${campaign.campaign_id}-charges.csv` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), NOTICE_MS);
+    setTimeout(() => URL.revokeObjectURL(address), FILE_MS);
   } catch (error) {
     refused(error);
   }
 }
 
-async function addCampaign() {
-  const campaign = await openNewCampaign(desk.nowMs ?? Date.now());
+async function addCampaign(list = "") {
+  const campaign = await openNewCampaign(desk.nowMs ?? Date.now(), { creatorId: desk.creatorId, list });
   if (!campaign) return;
   desk.chosenId = campaign.campaign_id;
   await reload();
@@ -293,27 +270,16 @@ async function addCampaign() {
 }
 
 function repaint() {
-  paintBar();
+  paintTop();
   if (!token.get()) showWelcome();
   else if (desk.focus || desk.campaigns.length) paintDesk();
   else start();
 }
 
-document.getElementById("language").addEventListener("click", () => {
-  switchLanguage();
-  say("");
-  repaint();
-});
-document.getElementById("theme").addEventListener("click", () => {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("fanbid.theme", theme);
-  repaint();
-});
-document.getElementById("sign-out").addEventListener("click", () => signOut());
+wireBar({ repaint, signOut: () => signOut() });
 
 token.takeFromAddress();
-paintBar();
+paintTop();
 watchGrants();
 if (token.get()) start();
 else showWelcome();

@@ -1,9 +1,10 @@
 // The page about a creator's fans: growth, engagement, mix, who left, where that stands among peers.
 import { healthFileOf, healthOf, token } from "./api.js";
-import { el, setText } from "./dom.js";
+import { el } from "./dom.js";
 import { count, percent } from "./format.js";
 import { Bars, Line } from "./health_charts.js";
-import { language, switchLanguage, word } from "./words.js";
+import { askForToken, paintBar, say, wireBar } from "./page.js";
+import { language, word } from "./words.js";
 
 const OWN = "self";
 const FILE_MS = 9_000;
@@ -14,25 +15,6 @@ const desk = { creator: new URLSearchParams(location.search).get("creator") ?? O
 const signed = (n, digits = 0) => new Intl.NumberFormat(language(), { signDisplay: "exceptZero", maximumFractionDigits: digits }).format(n);
 const decimal = (n) => new Intl.NumberFormat(language(), { maximumFractionDigits: Math.abs(n) < 10 ? 2 : 1 }).format(n);
 const date = (atMs) => new Intl.DateTimeFormat(language(), { timeZone: "UTC", year: "numeric", month: "short", day: "numeric" }).format(atMs);
-const isDark = () => {
-  const { theme } = document.documentElement.dataset;
-  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-};
-
-function paintBar() {
-  document.documentElement.lang = language();
-  document.querySelectorAll("[data-word]").forEach((node) => setText(node, word(node.dataset.word)));
-  setText(document.getElementById("language"), word("otherLanguage"));
-  setText(document.getElementById("theme"), word(isDark() ? "light" : "dark"));
-  document.getElementById("sign-out").hidden = !token.get();
-}
-
-function say(text) {
-  const notice = document.getElementById("notice");
-  notice.className = "notice bad";
-  notice.textContent = text;
-  notice.hidden = !text;
-}
 
 const query = () => new URLSearchParams({ period: desk.period, ...(desk.end ? { end: desk.end } : {}) });
 
@@ -43,18 +25,15 @@ function leave() {
 
 function showWelcome() {
   leave();
-  const input = el("input", { type: "password", autocomplete: "off", required: true, "data-testid": "token-input" });
-  const form = el(
-    "form", {},
-    el("label", { class: "field" }, el("span", { text: word("token") }), input, el("span", { class: "field-help", text: word("tokenHelp") })),
-    el("button", { class: "button primary", type: "submit", text: word("show"), "data-testid": "token-submit" }),
-  );
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    token.set(input.value.trim());
-    load();
-  });
-  main.replaceChildren(el("section", { class: "card welcome", "data-testid": "welcome" }, el("h1", { text: word("healthTitle") }), form));
+  askForToken(main, { title: word("healthTitle"), submitText: word("show"), start: load });
+}
+
+/** Why there is no report, in the reader's language where it is one of the usual reasons. */
+function reasonOf(error) {
+  if (error.status === 404) return word("hNoService");
+  if (error.status === 403) return word("hOwnOnly");
+  if (error.field === "creator_id" && desk.creator === OWN) return word("hWhichCreator");
+  return error.message || word("noAnswer");
 }
 
 /** Asks for the report; what is wrong with the question is said above the form that asks again. */
@@ -71,17 +50,17 @@ async function load() {
     if (error.status === 401) {
       token.clear();
       paintBar();
-      say(word("tokenRefused"));
+      say(word("tokenRefused"), "bad");
       showWelcome();
       return;
     }
-    say(word("healthFailed", { why: error.message || word("noAnswer") }));
+    say(word("healthFailed", { why: reasonOf(error) }), "bad");
     main.replaceChildren(el("div", { class: "report", "data-testid": "no-report" }, asked()));
   }
 }
 
 function asked() {
-  const creator = el("input", { type: "text", inputmode: "numeric", value: desk.creator === OWN ? "" : desk.creator, placeholder: OWN, "data-testid": "field-creator" });
+  const creator = el("input", { type: "text", inputmode: "numeric", value: desk.creator === OWN ? "" : desk.creator, placeholder: word("hOwn"), "data-testid": "field-creator" });
   const end = el("input", { type: "date", value: desk.end, "data-testid": "field-end" });
   const periods = ["week", "month"].map((period) => el("button", {
     type: "button", text: word(period), "aria-pressed": String(period === desk.period), "data-testid": `period-${period}`,
@@ -159,7 +138,7 @@ function sourcesTable(period, before) {
 
 function keptTable(kept) {
   const after = (days) => (days === 1 ? word("keptDay") : word("keptAfter", { days }));
-  return table([word("hKept"), word("share"), el("th"), word("hFans")], kept.map((one) => [
+  return table([word("hSince"), word("share"), el("th"), word("hFans")], kept.map((one) => [
     after(one.days), percent(one.kept, one.judged), bar(one.judged ? one.kept / one.judged : 0), one.judged ? word("keptOf", { kept: count(one.kept), judged: count(one.judged) }) : word("notJudged"),
   ]));
 }
@@ -175,6 +154,7 @@ function mixTable(key, now, before) {
 
 function kindsTable(period, before) {
   const earlier = new Map(before.kinds.map((one) => [one.kind, one]));
+  if (!period.kinds.length) return el("p", { class: "soft", text: word("hNothing") });
   const most = Math.max(...period.kinds.map((one) => one.per_100_fan_days), 0);
   return table([word("kind"), word("times"), word("per100"), el("th"), word("hBefore", { value: "" }).trim()], period.kinds.map((one) => [
     word(`kind_${one.kind}`), count(one.events), decimal(one.per_100_fan_days), bar(most ? one.per_100_fan_days / most : 0), decimal(earlier.get(one.kind)?.per_100_fan_days ?? 0),
@@ -209,7 +189,7 @@ async function save() {
     el("a", { href: address, download: `creator-${desk.report.creator_id}-${desk.period}.csv` }).click();
     setTimeout(() => URL.revokeObjectURL(address), FILE_MS);
   } catch (error) {
-    say(word("healthFailed", { why: error.message || word("noAnswer") }));
+    say(word("healthFailed", { why: error.message || word("noAnswer") }), "bad");
   }
 }
 
@@ -220,21 +200,14 @@ function repaint() {
   else load();
 }
 
-document.getElementById("language").addEventListener("click", () => {
-  switchLanguage();
-  repaint();
-});
-document.getElementById("theme").addEventListener("click", () => {
-  const theme = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("fanbid.theme", theme);
-  repaint();
-});
-document.getElementById("sign-out").addEventListener("click", () => {
-  token.clear();
-  desk.report = null;
-  say("");
-  repaint();
+wireBar({
+  repaint,
+  signOut() {
+    token.clear();
+    desk.report = null;
+    say("");
+    repaint();
+  },
 });
 
 token.takeFromAddress();

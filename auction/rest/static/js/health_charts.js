@@ -6,29 +6,34 @@ import { language, word } from "./words.js";
 
 const HEIGHT = 220;
 const DAY_S = 86_400;
+const WHOLE = [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_, zeros) => n * 10 ** zeros)).sort((a, b) => a - b); // fans have no halves
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const dayOf = (seconds) => new Intl.DateTimeFormat(language(), { timeZone: "UTC", month: "short", day: "numeric" }).format(seconds * 1000);
 
 class DayChart {
-  constructor(days, keys) {
+  /** `has(day)`: whether a day has something to draw; if none has, that is said instead. */
+  constructor(days, keys, has) {
     this.days = days;
     this.place = el("div", { class: "chart-plot", role: "img" });
+    this.isEmpty = !days.some(has);
     const key = el("p", { class: "chart-key" }, ...keys.map(([name, tone]) => el("span", { class: `k-${tone}`, text: word(name) })));
     this.node = el("div", {}, ...(keys.length ? [key] : []), this.place);
+    if (this.isEmpty) this.place.append(el("p", { class: "chart-none", text: word("hNothing") }));
     this.observer = new ResizeObserver(() => this.plot?.setSize({ width: this.width(), height: HEIGHT }));
   }
 
   width() { return Math.max(this.place.clientWidth, 200); }
 
   plotOf(data, series, range) {
+    if (this.isEmpty) return;
     const axis = { stroke: colour("ink-soft"), font: "12px system-ui, sans-serif", grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
     const [first, last] = [data[0][0], data[0].at(-1)];
     this.plot = new uPlot({
       width: this.width(), height: HEIGHT, legend: { show: false }, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       cursor: { drag: { setScale: false, x: false, y: false } },
       scales: { x: { range: () => [first - DAY_S / 2, last + DAY_S / 2] }, y: { range } },
-      axes: [{ ...axis, size: 30, space: 54, incrs: [1, 2, 7].map((n) => n * DAY_S), values: (_, splits) => splits.map(dayOf) }, { ...axis, size: 56, values: (_, splits) => splits.map(shortCount) }],
+      axes: [{ ...axis, size: 30, space: 54, incrs: [1, 2, 7].map((n) => n * DAY_S), values: (_, splits) => splits.map(dayOf) }, { ...axis, size: 56, incrs: WHOLE, values: (_, splits) => splits.map(shortCount) }],
       series: [{}, ...series],
     }, data, this.place);
     this.observer.observe(this.node);
@@ -43,7 +48,7 @@ class DayChart {
 /** Gained above the line, by campaigns and otherwise, one on the other; who left below it. */
 export class Bars extends DayChart {
   constructor(days) {
-    super(days, [["byCampaigns", "accent"], ["byOthers", "violet"], ["leftKey", "soft"]]);
+    super(days, [["byCampaigns", "accent"], ["byOthers", "violet"], ["leftKey", "soft"]], (d) => d.gained_by_campaigns + d.gained_otherwise + d.lost > 0);
     this.place.setAttribute("aria-label", days.map((d) => `${dayOf(d.day_start_at_ms / 1000)}: +${count(d.gained_by_campaigns + d.gained_otherwise)} −${count(d.lost)}`).join(", "));
   }
 
@@ -59,7 +64,7 @@ export class Bars extends DayChart {
 /** How many fans there were. */
 export class Line extends DayChart {
   constructor(days) {
-    super(days, []);
+    super(days, [], (d) => d.fans_at_end > 0);
     this.place.setAttribute("aria-label", days.map((d) => `${dayOf(d.day_start_at_ms / 1000)}: ${count(d.fans_at_end)}`).join(", "));
   }
 

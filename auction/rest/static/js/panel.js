@@ -188,6 +188,13 @@ export class Panel {
   destroy() { this.charts.destroy(); }
 }
 
+/** What it says of a viewer to be in a segment: tiers and stages by what they mean, others by name. */
+function segmentText(name) {
+  const [kind, which, id] = name.split(":");
+  if (!id || !["tier", "stage"].includes(kind)) return word("segment", { name });
+  return word(`${kind}Of`, { [kind]: word(`${kind}_${which.replace("-", "_")}`), id });
+}
+
 /** An audience as a phrase. */
 export function audienceText(node, isInner = false) {
   const joined = (nodes, glue) => {
@@ -200,7 +207,7 @@ export function audienceText(node, isInner = false) {
   if (node.none) return word("not") + audienceText(node.none, true);
   if (node.attribute) return `${word(node.attribute.dimension)}: ${names(node.attribute.dimension, node.attribute.codes)}`;
   if (node.interests) return `${word("interests")}: ${names("interests", node.interests)}`;
-  if (node.segment) return word("segment", { name: node.segment });
+  if (node.segment) return segmentText(node.segment);
   if (node.fans_of) return word("fansOf", { ids: node.fans_of.join(", ") });
   if (node.viewers_of) return word("viewersOf", { ids: node.viewers_of.join(", ") });
   if (node.live_visitors_of) return word("liveOf", { ids: node.live_visitors_of.join(", ") });
@@ -209,5 +216,6 @@ export function audienceText(node, isInner = false) {
     return word("contentOf", { tags: [...keywords, ...bgm, ...visual_tags].join(", "), percent: min_weight_percent });
   }
   if (node.friends_of_fans) return word("laotie");
+  if (node.fans_of_similar_creators) return word("similar");
   return word("everybody");
 }

@@ -1,7 +1,10 @@
 // The dialogs: a new campaign, a new budget, an ending.
-import { changeCampaign, createCampaign, estimateReach } from "./api.js";
+import { changeCampaign, createCampaign } from "./api.js";
+import { audienceFields, targetingOf } from "./audience_form.js";
+import { AudienceTold } from "./audience_told.js";
 import { el } from "./dom.js";
-import { count, microsFromText, money, textFromMicros } from "./format.js";
+import { amount, chip, choice, creatorId, field, ID, mark, problem, unmark, whole } from "./fields.js";
+import { money, textFromMicros } from "./format.js";
 import { codesOf, nameOf } from "./vocabulary.js";
 import { word } from "./words.js";
 
@@ -12,8 +15,11 @@ const FIELD_OF_ERROR = {
   creator_id: "creator", end_at_ms: "days", frequency_cap_per_day: "cap", high_tier_worth: "worth",
 };
 
-/** A modal dialog with a form; `submit(form)` may throw to keep it open with a message. Resolves to its result, or null. */
-function openSheet({ title, content, submitText, busyText, submit, narrow = false, danger = false, testid }) {
+/**
+ * A modal dialog with a form; `submit(form)` may throw to keep it open with a message, `opened(form)` is called when it stands.
+ * `told` stands beside its buttons. Resolves to its result, or null.
+ */
+function openSheet({ title, content, submitText, busyText, submit, opened = null, told = null, narrow = false, danger = false, testid }) {
   return new Promise((resolve) => {
     let result = null;
     const error = el("p", { class: "sheet-error", role: "alert", hidden: true, "data-testid": "sheet-error" });
@@ -21,12 +27,12 @@ function openSheet({ title, content, submitText, busyText, submit, narrow = fals
     const form = el(
       "form", { class: "sheet", method: "dialog", novalidate: true },
       el("h2", { text: title, id: "sheet-title" }), ...content, error,
-      el("div", { class: "sheet-foot" }, el("button", { class: "button", type: "button", text: word("cancel"), onClick: () => dialog.close() }), go),
+      el("div", { class: "sheet-foot" }, told, el("button", { class: "button", type: "button", text: word("cancel"), onClick: () => dialog.close() }), go),
     );
     const dialog = el("dialog", { class: narrow ? "narrow" : "", "aria-labelledby": "sheet-title", "data-testid": testid }, form);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      form.querySelectorAll("[aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
+      unmark(form);
       error.hidden = true;
       go.disabled = true;
       go.textContent = busyText ?? submitText;
@@ -49,82 +55,22 @@ function openSheet({ title, content, submitText, busyText, submit, narrow = fals
     });
     document.body.append(dialog);
     dialog.showModal();
+    opened?.(form);
   });
 }
 
-function mark(form, name) {
-  const input = name && form.elements[name];
-  if (!input) return;
-  if (name === "creator") input.closest(".field").hidden = false;
-  input.setAttribute("aria-invalid", "true");
-  input.closest("details")?.setAttribute("open", "");
-  input.focus();
-}
+/** Whose campaign it is: the token's creator, or whom an operator names; empty if not said yet. */
+const ownerOf = (form, tokenCreatorId) => tokenCreatorId ?? creatorId(form, "creator");
 
-function problem(text, input) {
-  return Object.assign(new Error(text), { input });
-}
-
-function field(name, label, properties = {}, help = null) {
-  const { tag = "input", ...rest } = properties;
-  return el(
-    "label", { class: "field", hidden: rest.hideField }, el("span", { text: label }),
-    el(tag, { name, autocomplete: "off", "data-testid": `field-${name}`, ...rest, hideField: null }),
-    help && el("span", { class: "field-help", text: help }),
-  );
-}
-
-const chip = (name, value, text, type = "checkbox", why = null, checked = false) =>
-  el("label", { class: "chip" }, el("input", { type, name, value, checked }), el("span", { text }, why && el("small", { text: why })));
-
-const chosen = (form, name) => [...form.querySelectorAll(`[name="${name}"]:checked`)].map((input) => Number(input.value));
-
-function amount(form, name) {
-  const micros = microsFromText(form.elements[name].value);
-  if (micros === null) throw problem(word("badAmount"), name);
-  return micros;
-}
-
-function whole(form, name) {
-  const text = form.elements[name].value.trim();
-  if (text === "") return 0;
-  if (!/^\d{1,9}$/.test(text)) throw problem(word("badNumber"), name);
-  return Number(text);
-}
-
-const textsOf = (form, name) => form.elements[name].value.split(/[,，、]/).map((text) => text.trim()).filter(Boolean);
-
-function creatorIds(form, name) {
-  const ids = form.elements[name].value.split(/[\s,，、]+/).filter(Boolean);
-  if (ids.some((id) => !/^[1-9]\d{0,19}$/.test(id))) throw problem(word("badNumber"), name);
-  return ids;
-}
-
-function audienceOf(form) {
-  const nodes = ["region", "age_band", "gender"]
-    .map((dimension) => ({ attribute: { dimension, codes: chosen(form, dimension) } }))
-    .filter((node) => node.attribute.codes.length);
-  const interests = chosen(form, "interests");
-  if (interests.length) nodes.push({ interests });
-  for (const node of ["fans_of", "viewers_of", "live_visitors_of"]) {
-    const ids = creatorIds(form, node);
-    if (ids.length) nodes.push({ [node]: ids });
-  }
-  const tags = { keywords: textsOf(form, "keywords"), bgm: textsOf(form, "bgm"), visual_tags: textsOf(form, "visual_tags") };
-  if (Object.values(tags).some((texts) => texts.length)) nodes.push({ content: tags });
-  if (form.elements.laotie.checked) nodes.push({ friends_of_fans: true });
-  return nodes.length > 1 ? { all: nodes } : nodes[0] ?? {};
-}
-
-function campaignOf(form, nowMs) {
+function campaignOf(form, nowMs, tokenCreatorId) {
   const mode = form.elements.mode.value;
   const videoId = form.elements.video.value.trim();
-  if (!/^[1-9]\d{0,19}$/.test(videoId)) throw problem(word("badNumber"), "video");
+  if (!ID.test(videoId)) throw problem(word("badNumber"), "video");
   const daily = amount(form, "daily");
   const total = amount(form, "total");
   if (total < daily) throw problem(word("badTotal"), "total");
   const days = whole(form, "days");
-  const creator = form.elements.creator.value.trim();
+  const creator = creatorId(form, "creator");
   const goal = form.elements.goal.value;
   const worth = form.elements.worth.value.trim().replace(",", ".");
   if (worth && !/^\d{1,2}(\.\d{1,3})?$/.test(worth)) throw problem(word("badWorth"), "worth");
@@ -133,30 +79,10 @@ function campaignOf(form, nowMs) {
     target_cost_micros: mode === "target_cost" ? amount(form, "target") : 0,
     daily_budget_micros: daily, total_budget_micros: total, zone: form.elements.zone.value.trim(),
     creatives: [{ creative_id: videoId, title: form.elements.title.value.trim(), category: Number(form.elements.category.value) }],
-    targeting: audienceOf(form), include_fans: form.elements.fans.checked, frequency_cap_per_day: whole(form, "cap"),
+    targeting: targetingOf(form, ownerOf(form, tokenCreatorId)), include_fans: form.elements.fans.checked, frequency_cap_per_day: whole(form, "cap"),
     ...(days ? { start_at_ms: nowMs, end_at_ms: nowMs + days * DAY_MS } : {}),
     ...(creator ? { creator_id: creator } : {}), ...(goal === "kept_fans" && worth ? { high_tier_worth: Number(worth) } : {}),
   };
-}
-
-function chipGroup(legend, dimension, className = "chips") {
-  return el("fieldset", {}, el("legend", { text: legend }), el("div", { class: className }, ...codesOf(dimension).map((code) => chip(dimension, code, nameOf(dimension, code)))));
-}
-
-/** A button that asks how many viewers the audience in the form holds. */
-function reachPart() {
-  const told = el("span", { class: "field-help", role: "status", "data-testid": "reach" });
-  const ask = async (event) => {
-    const form = event.target.closest("form");
-    try {
-      const creator = form.elements.creator.value.trim();
-      const reach = await estimateReach({ targeting: audienceOf(form), include_fans: form.elements.fans.checked, ...(creator ? { creator_id: creator } : {}) });
-      told.textContent = word("reach", { low: count(reach.low), high: count(reach.high) });
-    } catch (refused) {
-      told.textContent = refused.message || word("noAnswer");
-    }
-  };
-  return el("div", { class: "field" }, el("button", { class: "button", type: "button", text: word("reachNow"), onClick: ask, "data-testid": "reach-now" }), told);
 }
 
 function moneyPart() {
@@ -174,8 +100,11 @@ function moneyPart() {
   };
 }
 
-/** Ask for a new campaign and create it; resolves to it, or null. `nowMs` is the engine's time. */
-export function openNewCampaign(nowMs) {
+/**
+ * Ask for a new campaign and create it; resolves to it, or null. `nowMs` is the engine's time, `creatorId` whom the token
+ * stands for (null: an operator), `list` the name of a list of viewers to begin with.
+ */
+export function openNewCampaign(nowMs, { creatorId: tokenCreatorId = null, list = "" } = {}) {
   const key = crypto.getRandomValues(new Uint8Array(16)).reduce((text, byte) => text + byte.toString(16).padStart(2, "0"), "");
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "Asia/Shanghai";
   const budget = moneyPart();
@@ -188,29 +117,25 @@ export function openNewCampaign(nowMs) {
   budget.node.addEventListener("change", (event) => {
     if (event.target.name === "mode") budget.target.hidden = event.target.value !== "target_cost";
   });
-  const category = field("category", word("fCategory"), { tag: "select" });
-  category.lastChild.append(el("option", { value: 0, text: word("unknown") }), ...codesOf("interests").map((code) => el("option", { value: code, text: nameOf("interests", code) })));
+  const category = choice("category", word("fCategory"), [[0, word("unknown")], ...codesOf("interests").map((code) => [code, nameOf("interests", code)])], 0);
+  const told = new AudienceTold((form) => ownerOf(form, tokenCreatorId));
   const zones = el("datalist", { id: "zones" }, ...(Intl.supportedValuesOf?.("timeZone") ?? []).map((name) => el("option", { value: name })));
   const content = [
+    field("creator", word("fCreator"), { inputmode: "numeric", hideField: tokenCreatorId !== null }),
     field("name", word("fName"), { maxlength: 80, required: true }, word("fNameHelp")),
     goals, worth,
     el("fieldset", {}, el("legend", { text: word("fVideo") }), el("div", { class: "pair" }, field("video", word("fVideoId"), { inputmode: "numeric", maxlength: 20 }), category), field("title", word("fVideoTitle"), { maxlength: 120 })),
     budget.node,
-    el("fieldset", {}, el("legend", { text: word("fAudience") }), el("p", { class: "field-help", text: word("fAudienceHelp") })),
-    chipGroup(word("gender"), "gender"), chipGroup(word("age_band"), "age_band"), chipGroup(word("interests"), "interests"), chipGroup(word("region"), "region", "chips regions"),
-    field("keywords", word("fKeywords"), {}, word("fTagsHelp")), field("bgm", word("fBgm")), field("visual_tags", word("fVisual")),
-    field("fans_of", word("fFansOf"), { inputmode: "numeric" }, word("fCreatorsHelp")), field("viewers_of", word("fViewersOf"), { inputmode: "numeric" }), field("live_visitors_of", word("fLiveOf"), { inputmode: "numeric" }),
-    el("label", { class: "check" }, el("input", { type: "checkbox", name: "laotie" }), el("span", { text: word("fLaotie") })),
-    el("label", { class: "check" }, el("input", { type: "checkbox", name: "fans" }), el("span", { text: word("fFans") })),
-    reachPart(),
+    ...audienceFields({ isOperator: tokenCreatorId === null, list, compared: told.compared }),
     el(
       "details", {}, el("summary", { text: word("fMore") }),
-      el("div", { class: "pair" }, field("zone", word("fZone"), { value: zone, list: "zones" }, word("fZoneHelp")), field("days", word("fDays"), { inputmode: "numeric" }), field("cap", word("fCap"), { inputmode: "numeric" }), field("creator", word("fCreator"), { inputmode: "numeric", hideField: true })), zones,
+      el("div", { class: "pair" }, field("zone", word("fZone"), { value: zone, list: "zones" }, word("fZoneHelp")), field("days", word("fDays"), { inputmode: "numeric" }), field("cap", word("fCap"), { inputmode: "numeric" })), zones,
     ),
   ];
   return openSheet({
     title: word("formTitle"), content, submitText: word("start"), busyText: word("starting"), testid: "new-campaign",
-    submit: (form) => createCampaign(campaignOf(form, nowMs), key),
+    told: told.reach, opened: (form) => told.follow(form),
+    submit: (form) => createCampaign(campaignOf(form, nowMs, tokenCreatorId), key),
   });
 }
 

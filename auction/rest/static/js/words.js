@@ -1,4 +1,5 @@
-// Every sentence of the page, in English and Chinese.
+// Every sentence of the pages, in English and Chinese; those about audiences are in words_audiences.js.
+import { AUDIENCE_WORDS } from "./words_audiences.js";
 
 const WORDS = {
   en: {
@@ -42,7 +43,7 @@ const WORDS = {
     figuresTable: "Hour by hour, as a table", hour: "Hour", aboutCampaign: "About this campaign", audience: "Audience", schedule: "Schedule",
     videos: "Videos", bidding: "Bidding", everybody: "Everybody", withFans: "present fans included", withoutFans: "present fans left out",
     fromTo: "{from} to {to}", fromOn: "From {from}, without an end", automatic: "Automatic", targetCost: "Target cost", total: "Total budget", daily: "Daily budget",
-    or: "or", and: "and", not: "not ", interests: "Interests", segment: "segment {name}", fansOf: "fans of {ids}", viewersOf: "viewers of {ids}", contentOf: "likes {tags} ({percent} % or more)", liveOf: "live visitors of {ids}", laotie: "friends of your fans",
+    or: "or", and: "and", not: "not ", interests: "Interests", segment: "segment {name}", fansOf: "fans of {ids}", viewersOf: "viewers of {ids}", contentOf: "likes {tags} ({percent} % or more)", liveOf: "live visitors of {ids}", laotie: "friends of your fans", similar: "fans of creators similar to you",
     region: "Region", age_band: "Age", gender: "Gender", os: "System", network: "Network", device_tier: "Device", content_category: "Watching", placement: "Placement",
     endTitle: "End “{name}” for good?", endText: "It stops bidding at once and cannot be started again. Its figures stay.", endYes: "End it",
     budgetTitle: "Budget of “{name}”", budgetHelp: "A cut never takes back what is spent or promised already.",
@@ -51,7 +52,6 @@ const WORDS = {
     paused_done: "Paused. No new bids are made.", resumed_done: "Running again.", ended_done: "Ended.", created_done: "“{name}” is running. First figures come with the first bids.",
     formTitle: "New campaign", fName: "Name", fNameHelp: "Only you see it.", fGoal: "What do you want?", fVideo: "Video", fVideoId: "Video number", fVideoTitle: "Title (optional)", fCategory: "Topic", unknown: "Unknown",
     fMoney: "Money", fDaily: "Daily budget", fTotal: "Total budget", fMode: "How to bid", fTarget: "At most, per {one}", modeAutomatic: "Automatic", modeTarget: "Target cost", modeAutomaticWhy: "As many as the budget buys", modeTargetWhy: "On average no dearer than you say",
-    fAudience: "Who should see it?", fAudienceHelp: "Nothing chosen means everybody.", fLaotie: "Only friends of your fans (laotie)", fKeywords: "Who likes these keywords", fBgm: "Who likes this music (BGM)", fVisual: "Who likes these visual tags", fTagsHelp: "Separated by commas.", fFansOf: "Fans of creators", fViewersOf: "Viewers of creators", fLiveOf: "Live-room visitors of creators", fCreatorsHelp: "Creators' numbers, separated by commas.", reach: "Reaches {low} to {high} viewers", reachNow: "How many is that?", fFans: "Show it to your present fans too",
     fMore: "More settings", fZone: "Time zone", fZoneHelp: "Budget days are its days. It cannot change later.", fDays: "Run for how many days? (empty: until you end it)", fCap: "Most views per person and day (empty: the default)", fWorth: "A fan who becomes high-value or iron is worth how many others?", fWorthHelp: "1 to 10; empty: a fan is a fan. The cost per fan is counted in fans all the same.", fCreator: "Creator number (operators)",
     start: "Start campaign", starting: "Starting …", saving: "Saving …",
     badAmount: "Please write an amount such as 300 or 12.50.", badNumber: "Please write a whole number.", badWorth: "Please write a number from 1 to 10.", badTotal: "The total budget must be at least the daily budget.",
@@ -69,6 +69,7 @@ const WORDS = {
     assocClear: "{who} left {ratio} times as often as all others ({a} of {n} against {b} of {m}), between {low} and {high} times.", assocNone: "{who} left, and none of the others did ({a} of {n} against {b} of {m}).", assocUnclear: "{who} left about as often as all others, as far as can be told ({a} of {n} against {b} of {m}).",
     hPeers: "Among creators of your size", hPeersWhy: "{n} creators with {least} to {most} fans. The mark shows how many of them have less than you.", hNoPeers: "Nothing is said here: fewer than {smallest} other creators have about as many fans, or you have fewer than 10.",
     peer_net_follows_per_100_fans: "Net new fans per 100", peer_unfollows_per_100_fans: "Fans who left per 100", peer_active_share: "Active fans a day", percentile: "more than {percent} of them",
+    hNothing: "Nothing in this period.", hOwn: "your own", hSince: "Since they followed", hNoService: "no fan service is set up, so nobody tells of fans. An operator can name one when the server starts.", hOwnOnly: "a creator's token opens that creator's own report only.", hWhichCreator: "please write a creator's number; an operator has no fans of their own.",
     hKept: "Fans who stayed", hKeptWhy: "Of all fans gained so far, as the fan service judged them.", keptAfter: "after {days} days", keptDay: "after a day", keptOf: "{kept} of {judged}", notJudged: "none judged yet",
   },
   zh: {
@@ -108,7 +109,7 @@ const WORDS = {
     noFans: "还没有新增粉丝。", noClicks: "还没有点击。", noPlays: "还没有播放。", chartLabel: "{title}：{value}。",
     figuresTable: "按小时查看表格", hour: "时间", aboutCampaign: "投放设置", audience: "人群", schedule: "排期", videos: "视频", bidding: "出价",
     everybody: "所有人", withFans: "包含现有粉丝", withoutFans: "不包含现有粉丝", fromTo: "{from} 至 {to}", fromOn: "{from} 开始，长期投放", automatic: "自动出价", targetCost: "目标成本", total: "总预算", daily: "日预算",
-    or: "或", and: "且", not: "非", interests: "兴趣", segment: "人群包 {name}", fansOf: "{ids} 的粉丝", viewersOf: "{ids} 的视频观众", contentOf: "喜欢 {tags}（{percent}% 以上）", liveOf: "{ids} 的直播间访客", laotie: "老铁（粉丝的朋友）",
+    or: "或", and: "且", not: "非", interests: "兴趣", segment: "人群包 {name}", fansOf: "{ids} 的粉丝", viewersOf: "{ids} 的视频观众", contentOf: "喜欢 {tags}（{percent}% 以上）", liveOf: "{ids} 的直播间访客", laotie: "老铁（粉丝的朋友）", similar: "老铁（相似主播的粉丝）",
     region: "地区", age_band: "年龄", gender: "性别", os: "系统", network: "网络", device_tier: "设备", content_category: "正在看", placement: "广告位",
     endTitle: "确定结束“{name}”？", endText: "将立即停止出价，且不能重新开始。数据会保留。", endYes: "结束",
     budgetTitle: "“{name}”的预算", budgetHelp: "调低预算不会收回已经花掉或已承诺的部分。",
@@ -117,7 +118,6 @@ const WORDS = {
     paused_done: "已暂停，不再出新价。", resumed_done: "已继续投放。", ended_done: "已结束。", created_done: "“{name}”已开始投放，有出价后就会看到数据。",
     formTitle: "新建投放", fName: "名称", fNameHelp: "只有你能看到。", fGoal: "想要什么效果？", fVideo: "视频", fVideoId: "视频编号", fVideoTitle: "标题（可不填）", fCategory: "主题", unknown: "未知",
     fMoney: "预算与出价", fDaily: "日预算", fTotal: "总预算", fMode: "出价方式", fTarget: "每{one}最多", modeAutomatic: "自动出价", modeTarget: "目标成本", modeAutomaticWhy: "预算内尽量多", modeTargetWhy: "平均不超过你定的成本",
-    fAudience: "给谁看？", fAudienceHelp: "不选就是所有人。", fLaotie: "只投老铁（粉丝的朋友）", fKeywords: "喜欢这些关键词的人", fBgm: "喜欢这些背景音乐的人", fVisual: "喜欢这些画面标签的人", fTagsHelp: "用逗号分隔。", fFansOf: "这些主播的粉丝", fViewersOf: "这些主播的视频观众", fLiveOf: "这些主播的直播间访客", fCreatorsHelp: "主播编号，用逗号分隔。", reach: "可触达 {low} 至 {high} 位观众", reachNow: "能触达多少人？", fFans: "也给现有粉丝看",
     fMore: "更多设置", fZone: "时区", fZoneHelp: "预算按该时区的日期计算，之后不能修改。", fDays: "投放几天？（不填则一直投放）", fCap: "每人每天最多看到几次（不填用默认值）", fWorth: "一个高价值粉或铁粉抵几个普通粉丝？", fWorthHelp: "1 到 10；不填则一视同仁。单粉成本仍按人数计算。", fCreator: "创作者编号（运营人员）",
     start: "开始投放", starting: "正在创建……", saving: "正在保存……",
     badAmount: "请填写金额，例如 300 或 12.50。", badNumber: "请填写整数。", badWorth: "请填写 1 到 10 之间的数。", badTotal: "总预算不能低于日预算。", codeNumber: "{code} 号",
@@ -134,6 +134,7 @@ const WORDS = {
     assocClear: "{who}取关的频率是其他粉丝的 {ratio} 倍（{n} 人中 {a} 人，其他 {m} 人中 {b} 人），区间为 {low} 到 {high} 倍。", assocNone: "{who}有人取关，其他粉丝没有（{n} 人中 {a} 人，其他 {m} 人中 {b} 人）。", assocUnclear: "就现有数据看，{who}取关的频率与其他粉丝差不多（{n} 人中 {a} 人，其他 {m} 人中 {b} 人）。",
     hPeers: "在规模相近的创作者中", hPeersWhy: "共 {n} 位粉丝数在 {least} 到 {most} 之间的创作者。标记表示其中有多少低于你。", hNoPeers: "这里不作比较：粉丝数相近的其他创作者少于 {smallest} 位，或你的粉丝少于 10 人。",
     peer_net_follows_per_100_fans: "每百名粉丝净增", peer_unfollows_per_100_fans: "每百名粉丝取关", peer_active_share: "日活跃粉丝", percentile: "高于其中的 {percent}",
+    hNothing: "这段时间没有数据。", hOwn: "你自己", hSince: "关注之后", hNoService: "没有配置粉丝服务，所以没有粉丝数据。运营人员可在启动服务器时指定。", hOwnOnly: "创作者的令牌只能查看自己的报告。", hWhichCreator: "请填写创作者编号，运营人员没有自己的粉丝。",
     hKept: "留下来的粉丝", hKeptWhy: "迄今新增的所有粉丝，由粉丝服务判定。", keptAfter: "{days} 天后", keptDay: "1 天后", keptOf: "{judged} 人中 {kept} 人", notJudged: "尚未判定",
   },
 };
@@ -158,6 +159,6 @@ export function switchLanguage() {
 
 /** The sentence of this name, with {placeholders} filled in. */
 export function word(name, values = {}) {
-  const text = WORDS[current][name] ?? name;
+  const text = WORDS[current][name] ?? AUDIENCE_WORDS[current][name] ?? name;
   return text.replace(/\{(\w+)\}/g, (whole, key) => (key in values ? values[key] : whole));
 }
