@@ -18,7 +18,8 @@ import numpy as np
 from auction.predictor.delay import DelayCurve, delay_draws, remaining_probability
 from auction.predictor.features import FEATURE_COUNT, LOSS_ROW, MOST_LOSS
 from auction.predictor.fit import Examples
-from auction.predictor.predictor import LOSS_PRIOR_VARIANCE, Predictor
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import LOSS_PRIOR_VARIANCE
 from auction.predictor.waiting.waiting import Released, WaitingRoom
 from auction.rising_fans import RisingFans
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
@@ -315,10 +316,10 @@ class KeptFans:
             raise ValueError(f"kept fans: {len(pairs)} pairs and {len(fates)} fates of {len(room)} fans")
         if int(fates.max(initial=0)) > _KEPT or not np.isfinite(counts).all() or (counts < 0).any():
             raise ValueError("kept fans: a fate or a count is out of range")
-        self._room, self._curve, self._rising = room, curve, rising
-        self._pairs[: len(pairs)], self._fates[: len(fates)] = pairs, fates
         if not (np.isfinite(state["prior_variances"]) & (state["prior_variances"] > 0)).all():
             raise ValueError("kept fans: a prior variance is not positive")
+        self._room, self._curve, self._rising = room, curve, rising
+        self._pairs[: len(pairs)], self._fates[: len(fates)] = pairs, fates
         self._prior_variances, self._told_since = state["prior_variances"].copy(), int(state["told_since"])
         order = np.argsort(room.at_ms[: len(pairs)], kind="stable")  # of a viewer's several follows, the last one
         self._slot_of_pair = {(int(pairs[slot, 0]), int(pairs[slot, 1])): slot for slot in order.tolist()}

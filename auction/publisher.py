@@ -13,7 +13,8 @@ from auction.campaigns.model import Campaign
 from auction.landscape.landscape import Landscape, LandscapeLearner
 from auction.predictor.features import SCALES, Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import Predictor, goal_row
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import goal_row
 from auction.registry import Registry
 from auction.roster import Roster, RosterColumns
 from auction.uplift import TierUplift

@@ -15,7 +15,8 @@ import numpy as np
 from auction.predictor.delay import DelayCurve, delay_draws
 from auction.predictor.features import FEATURE_COUNT, RISE_ROW
 from auction.predictor.fit import Examples
-from auction.predictor.predictor import RISE_PRIOR_VARIANCE, Predictor
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import RISE_PRIOR_VARIANCE
 from auction.predictor.waiting.waiting import WaitingRoom
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 

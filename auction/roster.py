@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from auction.campaigns.model import Campaign
-from auction.predictor.predictor import goal_row
+from auction.predictor.settings import goal_row
 from auction.registry import Registry
 from targeting.expressions import Clause, laotie_segment
 from targeting.match.edits.editable import EditableIndex

@@ -26,8 +26,9 @@ from auction.landscape.kernels import Landscape
 from auction.landscape.landscape import LandscapeLearner, landscape_idx
 from auction.predictor.features import GOAL_COUNT
 from auction.predictor.kernels import CDF_TOLERANCE, Model
-from auction.predictor.predictor import Predictor, goal_row
+from auction.predictor.predictor import Predictor
 from auction.predictor.reference import ReferenceModel
+from auction.predictor.settings import goal_row
 from benchmarks.output import Scalar, add_output_arguments, print_table, progress, write_json
 from benchmarks.workload import Audience, draw_targetings, make_audience, segment_name
 from pacing.facts import EARLIER_LEVELS, AuctionType, Goal

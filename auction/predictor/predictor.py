@@ -7,14 +7,13 @@ import io
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from auction.predictor.calibration import Calibration, CalibrationSettings
+from auction.predictor.calibration import Calibration
 from auction.predictor.features import (
     CAMPAIGN_KEYS,
     FEATURE_COUNT,
@@ -43,6 +42,14 @@ from auction.predictor.kernels import (
     predict_batch,
     train_batch,
 )
+from auction.predictor.settings import (
+    INITIAL_RATES,
+    LOSS_PRIOR_VARIANCE,
+    RISE_PRIOR_VARIANCE,
+    PredictorSettings,
+    goal_row,
+    goal_rows,
+)
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import EARLIER_LEVELS, Goal
@@ -50,63 +57,10 @@ from pacing.facts import EARLIER_LEVELS, Goal
 _STATE_VERSION = 5
 _BIAS_HASH = int(hash_feature(int(Feature.BIAS), np.uint64(0)))
 
-INITIAL_RATES = {
-    Goal.PLAYS: 0.30,
-    Goal.FANS: 0.012,
-    Goal.PROFILE_VISITS: 0.03,
-    Goal.PRODUCT_CLICKS: 0.012,
-    Goal.LIVE_VISITS: 0.02,
-    Goal.ORDERS: 0.003,
-}
-"""What an impression of an unknown campaign is expected to bring, before anything was seen."""
-
-LOSS_PRIOR_VARIANCE = 4.0 * PRIOR_VARIANCE
-"""Losses are near one half, fans one in a hundred: the same odds ratio is about twice as far on the probit scale."""
-RISE_PRIOR_VARIANCE = LOSS_PRIOR_VARIANCE
 _LEAST_LOSS = 0.001
 _PRIOR_VARIANCES = np.full(GOAL_COUNT, PRIOR_VARIANCE, np.float32)
 _PRIOR_VARIANCES[LOSS_ROW] = LOSS_PRIOR_VARIANCE
 _PRIOR_VARIANCES[RISE_ROW] = RISE_PRIOR_VARIANCE
-
-
-@dataclass(frozen=True, slots=True)
-class PredictorSettings:
-    """What is believed before the first impression, and how fast it is forgotten.
-
-    Attributes:
-        initial_rates: events per impression, by goal, each within 0.00001..0.9; goals left out take `INITIAL_RATES`.
-        kept_share: of new fans, those that are kept 30 days, before anything was told of any.
-        rise_share: of new fans, those that come to be of a high tier in that time, likewise.
-        forget_per_day: share of what variance has learned that a day undoes.
-        calibration: see there.
-    """
-
-    initial_rates: Mapping[Goal, float] = field(default_factory=dict)
-    kept_share: float = 0.7
-    rise_share: float = 0.05
-    forget_per_day: float = 0.02
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
-
-    def __post_init__(self) -> None:
-        for goal, rate in self.initial_rates.items():
-            if not 0.00001 <= rate <= 0.9:
-                raise ValueError(f"initial_rates[{goal.name}] {rate!r}: not in 0.00001..0.9")
-        if not 0 < self.kept_share <= 1:
-            raise ValueError(f"kept_share {self.kept_share!r}: not in 0..1, above 0")
-        if not 0.00001 <= self.rise_share <= 0.9:
-            raise ValueError(f"rise_share {self.rise_share!r}: not in 0.00001..0.9")
-        if not 0 <= self.forget_per_day < 1:
-            raise ValueError(f"forget_per_day {self.forget_per_day!r}: not in 0..1, below 1")
-
-
-def goal_row(goal: int) -> int:
-    """Which row of the weight tables predicts a goal: its number less one; kept fans are predicted as fans.
-
-    Raises:
-        ValueError: there is no such goal.
-    """
-    wanted = Goal(goal)
-    return int(Goal.FANS if wanted is Goal.KEPT_FANS else wanted) - 1
 
 
 class EarlierDiscounts(NamedTuple):
@@ -430,12 +384,6 @@ class Predictor:
 def _event_goals(goals: np.ndarray) -> list[int]:
     """The goal whose events calibrate each: kept fans are predicted as fans."""
     return [goal_row(goal) + 1 for goal in goals.tolist()]
-
-
-def goal_rows(goals: np.ndarray) -> np.ndarray:
-    """`goal_row` of each goal, i4[C]."""
-    rows = np.array([0, *(goal_row(goal) for goal in Goal)], np.int32)
-    return rows[np.asarray(goals, np.int64)]
 
 
 def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from auction.learning import Learner
-from auction.predictor.predictor import Predictor, goal_row
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import goal_row
 from benchmarks.predictor.stream import Stream
 from pacing.clocks import MS_PER_MINUTE
 from pacing.facts import EARLIER_SHIFT, JUDGEMENT, MAX_FEATURES, OUTCOME, Goal, OutcomeKind, Verdict

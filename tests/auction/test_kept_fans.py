@@ -8,7 +8,8 @@ import pytest
 from auction.kept_fans import GainedFans, KeptFans, KeptFigures
 from auction.predictor.features import Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import Predictor, PredictorSettings
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import PredictorSettings
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR
 from pacing.facts import MAX_FEATURES
 

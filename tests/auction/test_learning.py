@@ -10,7 +10,8 @@ import pytest
 from auction.learning import Learner
 from auction.predictor.features import Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import Predictor, goal_row
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import goal_row
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import (
     EARLIER_SHIFT,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from auction.kept_fans import KeptFans
-from auction.predictor.predictor import Predictor, PredictorSettings
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import PredictorSettings
 from auction.rising_fans import HEARING_MS, HIGH_TIERS
 from fanbridge.events import FAN_CHANGE, Tier
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE

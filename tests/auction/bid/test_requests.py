@@ -12,7 +12,7 @@ import pytest
 from auction.bid.nobid import NBR_BELOW_FLOOR, NBR_BID, NBR_BLOCKED_CREATOR, NBR_FREQUENCY_CAP, NBR_NO_CAMPAIGN
 from auction.bid.token import verify_batch
 from auction.campaigns.access import Role
-from auction.predictor.predictor import goal_row
+from auction.predictor.settings import goal_row
 from auction.status import refusal_of
 from pacing.facts import FLAG_CALLER_PREDICTION, FLAG_FLAT_WORTH, AuctionType, Goal, OutcomeKind, RowStatus, earlier_of
 from pacing.money import MAX_PRICE_MICROS

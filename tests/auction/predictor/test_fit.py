@@ -9,7 +9,8 @@ import pytest
 
 from auction.predictor.features import FEATURE_COUNT, LOSS_ROW, SCALES, TABLE_SIZE, Feature
 from auction.predictor.fit import Examples, Fit, fit
-from auction.predictor.predictor import LOSS_PRIOR_VARIANCE, Predictor, PredictorSettings
+from auction.predictor.predictor import Predictor
+from auction.predictor.settings import LOSS_PRIOR_VARIANCE, PredictorSettings
 
 CODES = np.array([1, 12, 6, 3, 24, 4, 20, 20, 25, 8, 60, 40, 30, 8, 10, 12])
 """Of each feature."""

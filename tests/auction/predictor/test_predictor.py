@@ -9,7 +9,8 @@ import pytest
 
 from auction.predictor.features import FEATURE_COUNT, NOISE_VARIANCE, SCALES, TABLE_SIZE, Feature
 from auction.predictor.kernels import hash_feature
-from auction.predictor.predictor import INITIAL_RATES, Predictor, PredictorSettings, goal_row, goal_rows, write_state
+from auction.predictor.predictor import Predictor, write_state
+from auction.predictor.settings import INITIAL_RATES, PredictorSettings, goal_row, goal_rows
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import Goal
 
