@@ -54,7 +54,9 @@ def test_dashboard_shows_what_the_ledger_says_while_a_market_runs(tmp_path):
             final = report_of(server, campaign_id)
             page.wait_for_function(
                 f"() => document.querySelector('[data-testid=tile-spend-total]').dataset.micros"
-                f" === '{final.total.spend_micros}'",
+                f" === '{final.total.spend_micros}'"
+                # The last fan may come after the last charge.
+                f" && document.querySelector('[data-testid=tile-fans]').dataset.total === '{final.total.fans}'",
                 timeout=PAGE_WAIT_MS,
             )
             shown = int(tile.get_attribute("data-micros"))
