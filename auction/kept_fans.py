@@ -100,6 +100,7 @@ class KeptFans:
         self._counts: dict[int, np.ndarray] = {}  # by campaign, f8[5]
         self._is_told = False
         self._curve_at_ms = 0
+        self._begun_at_ms: int | None = None  # first tick of this process
         self._told_since = 0  # fans and losses since the last fit
         self._prior_variances = np.full(FEATURE_COUNT, LOSS_PRIOR_VARIANCE)
         self._judgements: list[np.ndarray] = []
@@ -217,7 +218,12 @@ class KeptFans:
         self._teach([_Lessons(at_ms, slots, np.ones(len(slots), bool))])
 
     def tick(self, now_ms: int) -> None:
-        """Learn from what was judged, from tiers that were told, and from fans whose wait is over."""
+        """Learn from what was judged, from tiers that were told, and from fans whose wait is over.
+
+        Fits wait for a minute after the first tick: a start goes on with what was learned before.
+        """
+        if self._begun_at_ms is None:
+            self._begun_at_ms = now_ms
         self._take_judgements()
         self._count_risen(self._rising.tick(self._room, self._slot_of_pair, now_ms))
         if self._is_told:
@@ -228,7 +234,8 @@ class KeptFans:
                 self._curve.refresh(now_ms)
             self._rising.refresh(self._room, now_ms)
             self._settle(now_ms)
-            self._learn(now_ms)
+            if now_ms - self._begun_at_ms >= _CURVE_PERIOD_MS:
+                self._learn(now_ms)
 
     def _settle(self, now_ms: int) -> None:
         """Book those who have followed for 30 days."""

@@ -142,11 +142,12 @@ def test_what_is_saved_goes_on_to_the_bit() -> None:
     fans = Fans(4_000, 12)
     whole, first = KeptFans(Predictor()), KeptFans(Predictor())
     fans.play(whole, 6)
-    fans.play(first, 6)
+    saved_at_ms = fans.play(first, 6)
     predictor = Predictor()
     resumed = KeptFans(predictor)
     predictor.restore(first._predictor.state())
     resumed.restore(first.state())
+    resumed.tick(saved_at_ms)  # a start: fits wait for a minute after it
     now_ms = fans.play(whole, 12, since_day=6)
     fans.play(resumed, 12, since_day=6)
     assert resumed.figures(5, now_ms) == whole.figures(5, now_ms)
