@@ -232,9 +232,9 @@ class KeptFans:
             self._curve_at_ms = now_ms
             if self._is_told:
                 self._curve.refresh(now_ms)
-            self._rising.refresh(self._room, now_ms)
             self._settle(now_ms)
             if now_ms - self._begun_at_ms >= _CURVE_PERIOD_MS:
+                self._rising.refresh(self._room, now_ms)
                 self._learn(now_ms)
 
     def _settle(self, now_ms: int) -> None:

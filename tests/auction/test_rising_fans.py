@@ -152,12 +152,13 @@ def test_what_is_saved_goes_on_to_the_bit() -> None:
     fans = RisingPopulation(2_000, 12)
     whole, first = KeptFans(Predictor()), KeptFans(Predictor())
     fans.play_tiers(whole, 8)
-    fans.play_tiers(first, 8)
+    saved_at_ms = fans.play_tiers(first, 8)
     predictor = Predictor()
     resumed = KeptFans(predictor)
     predictor.restore(first._predictor.state())
     resumed.restore(first.state())
     assert resumed.knows_tiers
+    resumed.tick(saved_at_ms)  # a start: fits wait for a minute after it
     now_ms = fans.play_tiers(whole, 14, since_day=8)
     fans.play_tiers(resumed, 14, since_day=8)
     assert resumed.figures(5, now_ms) == whole.figures(5, now_ms)
