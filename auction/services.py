@@ -78,6 +78,7 @@ LANDSCAPE_PERIOD_MS = 5_000
 EPOCH_PERIOD_MS = 1_000
 NEW_SIMILAR_PERIOD_MS = 1_000
 SIMILAR_PERIOD_MS = 300_000
+VISITS_PERIOD_MS = 1_000
 PLANS_NOTED = 10_000
 """Of more campaigns than this, so many plans are noted for the reports in a round, in turn."""
 FREQUENCY_CAPACITY = 2**20
@@ -289,6 +290,7 @@ class Services:
         every = (self.scheduler if self.config.virtual_clock else self.studies).every
         every(NEW_SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=True), "first similar creators")
         every(SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=False), "similar creators")
+        every(VISITS_PERIOD_MS * stretch, self.visits.take_up, "visits before the start")
 
     def _steer_for_changes(self) -> None:
         """Plan and publish ahead of the next round when a campaign was created, edited, paused or ended."""
