@@ -201,7 +201,7 @@ class Services:
             self.registry.day_start_of, self.registry.goal_of, kept_worth_of=self.learner.kept_worths
         )
         self.feedback = FeedbackQueue()
-        self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
+        self.book = ReportBook(self._campaign_of, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None
         self.control = Control(
             config,
@@ -222,6 +222,10 @@ class Services:
             clock,
             None if config.data is None else self.folder, self.peers, ahead,
         )  # fmt: skip
+
+    def _campaign_of(self, campaign_id: int) -> Campaign:
+        """A campaign as this server runs it, or else as it is stored; NoSuchCampaign: neither."""
+        return self.registry.get(campaign_id) or self.store.get(campaign_id)
 
     def _next_version(self) -> NextVersion:
         """Numbers snapshots; where there is a ledger on disk, their landscapes are kept beside it."""
