@@ -41,6 +41,7 @@ PACKAGES = [
     "fanbridge.service.health",
     "pacing",
     "pacing.budget",
+    "pacing.budget.leases",
     "pacing.control",
     "pacing.control.curves",
     "pacing.control.shades",
