@@ -17,7 +17,7 @@ from pacing.clocks import Clock
 from protos import audience_pb2 as pb
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
 from targeting.content import LEVELS, check_tag, tag_segment
-from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators, wants_similar
+from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
@@ -60,9 +60,7 @@ class Insights:
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
         expression = validate(targeting_from_message(request.targeting))
-        self._follow({creator_id} | named_creators(expression))
-        if wants_similar(expression):
-            self._find_similar(creator_id)
+        self._ask_for(expression, creator_id)
         low, high = self._reach.range_of(expression, creator_id, request.include_fans)
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
@@ -98,8 +96,8 @@ class Insights:
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
         expression = validate(targeting_from_message(request.targeting))
-        if wants_similar(expression):
-            self._find_similar(asking)
+        self._ask_for(expression, asking)
+        self._stores.segments.show_hidden()  # what was asked for just now may be too large to be seen at once
         facts = self._facts_of(row, request)
         through = self._stores.follows.friends_among_fans(asking, request.viewer_id, MAX_LISTED + 1).tolist()
         similar = self._stores.follows.similar.followed_by(asking, request.viewer_id)
@@ -132,6 +130,12 @@ class Insights:
             interests=frozenset(code for code in range(INTEREST_COUNT) if mask >> code & 1),
             segments=frozenset({*(names[number - INTEREST_COUNT] for number in numbers.tolist()), *watched}),
         )
+
+    def _ask_for(self, expression: Expression, creator_id: int) -> None:
+        """Have all segments that a campaign of the creator with this audience would have."""
+        self._follow({creator_id} | named_creators(expression))
+        if wants_similar(expression):
+            self._find_similar(creator_id)
 
     def _follow(self, creator_ids: Iterable[int]) -> None:
         """Have the segments of creators of whom anything is known, as a campaign that names them would."""
