@@ -26,6 +26,7 @@ from targeting.expressions import (
     wants_similar,
 )
 from targeting.graph.follows import FollowGraph
+from targeting.graph.similar.lists import Standards
 from targeting.match.index import build_index
 from targeting.match.kernels import match_viewer
 from targeting.segments import fresh
@@ -36,6 +37,7 @@ from tests.auction.bid.engines import NOON_MS, Engine
 from tests.targeting.audiences import CREATORS, expressions, mask_of, viewers
 
 OPERATOR = Principal(Role.OPERATOR, 0, 0)
+BY_CHANCE_TOO = Standards(least_common=2, least_cosine=0.0, least_lift=1e-9, luck=1e9)
 VIEWER = 50
 ACCOUNTS = (VIEWER, *range(51, 58), *CREATORS)
 edges = st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(ACCOUNTS)), max_size=40, unique=True)
@@ -46,7 +48,7 @@ class World:
 
     def __init__(self) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
-        self.follows = FollowGraph(self.viewers, self.segments)
+        self.follows = FollowGraph(self.viewers, self.segments, BY_CHANCE_TOO)
         self.visits = Visits(self.viewers, self.segments)
         self.clock = VirtualClock(NOON_MS)
 
@@ -73,7 +75,7 @@ def serve(world: World, expression: Expression, creator_id: int) -> None:
         world.visits.watch(named)
     if wants_similar(expression):
         world.follows.similar.want(creator_id)
-        world.follows.similar.renew(only_new=True)
+        world.follows.similar.renew_due(world.clock.monotonic_ms())
     world.follows.refresh()
     world.segments.memberships()
 
@@ -143,7 +145,7 @@ OF_STAR, OF_LIKE = 501, 502
     [
         (OF_STAR, {"fans_of": {"creator_ids": [STAR]}}, "follows creator 900; does not follow the creator yet"),
         (OF_LIKE, {"fans_of_similar_creators": True}, "follows "),
-        (OF_STAR, {"friends_of_fans": True}, "friend of "),
+        (OF_STAR, {"friends_of_fans": True}, "follows someone who follows the creator"),
     ],
 )
 def test_it_is_explained_before_any_campaign_and_then_bid_for(
