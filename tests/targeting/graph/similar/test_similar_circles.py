@@ -329,3 +329,13 @@ def test_a_creator_who_gained_many_fans_is_looked_at_again_and_one_who_gained_fe
     graph.put(*columns([(59, 500), (59, 700)]))  # two of eight
     graph.similar.renew_due(PERIOD_MS + 2 * EARLY_PERIOD_MS)
     assert told(graph.similar.similar_to(500)) == [(700, 9), (600, 8)]
+
+
+def test_what_waits_for_the_next_refresh_goes_with_a_creator_who_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circles, "MOST_AT_ONCE", 0)
+    _, segments, graph = star_graph()
+    graph.put(*columns([(7, 200)]))
+    for _ in range(2):
+        graph.similar.forget_others(set())
+    graph.refresh()
+    assert not segments.members("similar:100")
