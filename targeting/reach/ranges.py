@@ -10,7 +10,7 @@ def told_range(least: int, most: int) -> tuple[int, int]:
     """(low, high) of a number of people that is `least` to `most`: low <= least and most < high.
 
     Both are multiples of LEAST_TOLD, and of the second significant digit's unit; they always differ. So one person more
-    or fewer is seen only where a crowd stands at the edge of a range; that it does is not hidden by any noise.
+    or fewer is seen only where a crowd stands at the edge of a range; rounding alone does not hide that it does.
     """
     grain = _grain(most)
     return least // _grain(least) * _grain(least), (most // grain + 1) * grain
