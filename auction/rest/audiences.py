@@ -50,7 +50,7 @@ class ReachQuestion(Strict):
 
 
 class CrowdShape(BaseModel):
-    """How many viewers: a range, rounded to two digits, that holds the number."""
+    """How many viewers, low <= number < high: by hundreds, later to two digits. Nobody is 0 to 100, too."""
 
     low: int
     high: int
