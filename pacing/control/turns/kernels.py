@@ -115,7 +115,9 @@ def show_plans(
         bids = left_of(account) > 0
         planned_spend = 0.0
         if day_start_at_ms[c] == account["day_start_at_ms"]:
-            planned_spend = min(planned[c] + plan_rate[c] * (now_ms - solved_at_ms[c]), float(account["day_cap_micros"]))
+            planned_spend = min(
+                planned[c] + plan_rate[c] * (now_ms - solved_at_ms[c]), float(account["day_cap_micros"])
+            )
         plan["campaign_id"] = account["campaign_id"]
         plan["alpha_micros"] = alpha[c] if bids else 0.0
         plan["planned_day_spend_micros"] = np.int64(planned_spend)
