@@ -50,6 +50,7 @@ PACKAGES = [
     "protos.rpc",
     "targeting",
     "targeting.graph",
+    "targeting.graph.similar",
     "targeting.lookalike",
     "targeting.lookalike.trees",
     "targeting.match",

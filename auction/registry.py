@@ -12,7 +12,7 @@ from auction.campaigns.desk import CapsInForce
 from auction.campaigns.model import Campaign, CampaignStatus
 from pacing.budget.bank import Bank
 from pacing.days import local_day
-from targeting.expressions import Clause, compile_clauses, named_creators
+from targeting.expressions import Clause, compile_clauses, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
 from targeting.visits import Visits
 
@@ -63,6 +63,8 @@ class Registry:
             for creator_id in {campaign.creator_id} | named_creators(campaign.targeting):
                 self._follows.watch(creator_id)
                 self._visits.watch(creator_id)
+            if wants_similar(campaign.targeting):
+                self._follows.similar.want(campaign.creator_id)
             with self._lock:
                 if campaign.campaign_id not in self._campaigns:
                     self._new_ids.append(campaign.campaign_id)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -74,6 +75,8 @@ KEY_PERIOD_MS = 500
 SAVE_PERIOD_MS = 60_000
 LANDSCAPE_PERIOD_MS = 5_000
 EPOCH_PERIOD_MS = 1_000
+NEW_SIMILAR_PERIOD_MS = 1_000
+SIMILAR_PERIOD_MS = 300_000
 PLANS_NOTED = 10_000
 """Of more campaigns than this, so many plans are noted for the reports in a round, in turn."""
 FREQUENCY_CAPACITY = 2**20
@@ -229,6 +232,7 @@ class Services:
         config, clock = self.config, self.clock
         self.scheduler = Scheduler(clock)
         self.notices = Scheduler(clock)
+        self.studies = Scheduler(clock)
         self.calls = Calls(self.access)
         bidding = BiddingService(
             self.engine, self.bank, self.ledger, self.caps, self.keys, self.feedback, clock, config.currency
@@ -272,8 +276,16 @@ class Services:
         every(CONTROL_PERIOD_MS * stretch, self.steer, "control")
         every(NOTICE_PERIOD_MS * stretch, self._steer_for_changes, "changes")
         self.notices.every(NOTICE_PERIOD_MS, self._publish_changes, "changes of many campaigns")
+        self._schedule_studies(stretch)
         every(EXPIRY_PERIOD_MS * stretch, self._expire_segments, "expiry")
         every(SAVE_PERIOD_MS * stretch, self.save, "save")
+
+    def _schedule_studies(self, stretch: int) -> None:
+        """What may take long has a thread of its own on real time, so that money and bids wait for none of it."""
+        similar = self.follows.similar
+        every = (self.scheduler if self.config.virtual_clock else self.studies).every
+        every(NEW_SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=True), "first similar creators")
+        every(SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=False), "similar creators")
 
     def _steer_for_changes(self) -> None:
         """Plan and publish ahead of the next round when a campaign was created, edited, paused or ended."""
@@ -356,6 +368,7 @@ class Services:
         if not self.config.virtual_clock:
             self.scheduler.start()
             self.notices.start()
+            self.studies.start()
         if self.membership is not None:
             self.membership.start()
 
@@ -372,6 +385,8 @@ class Services:
         if self.membership is not None:
             self.membership.stop()
         self.notices.stop()
+        self.follows.similar.stop()
+        self.studies.stop()
         self.scheduler.stop()
         self.follow()
         self.save()

@@ -48,9 +48,11 @@ def _warm_follows() -> None:
     follows = FollowGraph(viewers, SegmentStore())
     fan, creator = np.array([1], np.uint64), np.array([2], np.uint64)
     follows.watch(2)
+    follows.similar.want(2)
     for _ in range(2):
         follows.put(fan, creator)
         follows.refresh()
+        follows.similar.renew(only_new=False)
         follows.remove(fan, creator)
         follows.refresh()
 

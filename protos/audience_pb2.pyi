@@ -40,6 +40,25 @@ SEGMENT_CHANGE_ADD: SegmentChange.ValueType  # 2
 SEGMENT_CHANGE_REMOVE: SegmentChange.ValueType  # 3
 Global___SegmentChange: _TypeAlias = SegmentChange  # noqa: Y015
 
+class _LookalikeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LookalikeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LookalikeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOOKALIKE_STATE_UNSPECIFIED: _LookalikeState.ValueType  # 0
+    LOOKALIKE_STATE_MAKING: _LookalikeState.ValueType  # 1
+    LOOKALIKE_STATE_MADE: _LookalikeState.ValueType  # 2
+    LOOKALIKE_STATE_FAILED: _LookalikeState.ValueType  # 3
+
+class LookalikeState(_LookalikeState, metaclass=_LookalikeStateEnumTypeWrapper): ...
+
+LOOKALIKE_STATE_UNSPECIFIED: LookalikeState.ValueType  # 0
+LOOKALIKE_STATE_MAKING: LookalikeState.ValueType  # 1
+LOOKALIKE_STATE_MADE: LookalikeState.ValueType  # 2
+LOOKALIKE_STATE_FAILED: LookalikeState.ValueType  # 3
+Global___LookalikeState: _TypeAlias = LookalikeState  # noqa: Y015
+
 class _CreatorAudience:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -464,6 +483,7 @@ class PutLookalikeRequest(_message.Message):
     SEED_SEGMENT_ID_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     CREATOR_ID_FIELD_NUMBER: _builtins.int
+    IN_BACKGROUND_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.str
     """what becomes of it is replaced; no reserved prefix"""
     seed_segment_id: _builtins.str
@@ -472,6 +492,8 @@ class PutLookalikeRequest(_message.Message):
     """members that are wanted, 1..1,000,000"""
     creator_id: _builtins.int
     """where the seeds are this creator's followers; else 0"""
+    in_background: _builtins.bool
+    """answer at once, with nothing set; GetLookalike says the rest"""
     def __init__(
         self,
         *,
@@ -479,10 +501,11 @@ class PutLookalikeRequest(_message.Message):
         seed_segment_id: _builtins.str = ...,
         size: _builtins.int = ...,
         creator_id: _builtins.int = ...,
+        in_background: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "seed_segment_id", b"seed_segment_id", "segment_id", b"segment_id", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["creator_id", b"creator_id", "in_background", b"in_background", "seed_segment_id", b"seed_segment_id", "segment_id", b"segment_id", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,6 +549,58 @@ class PutLookalikeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutLookalikeResponse: _TypeAlias = PutLookalikeResponse  # noqa: Y015
+
+@_typing.final
+class GetLookalikeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: _builtins.int
+    segment_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        segment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLookalikeRequest: _TypeAlias = GetLookalikeRequest  # noqa: Y015
+
+@_typing.final
+class GetLookalikeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DONE_PERCENT_FIELD_NUMBER: _builtins.int
+    MADE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    state: Global___LookalikeState.ValueType
+    done_percent: _builtins.int
+    """0..100, by about how long each part takes"""
+    error: _builtins.str
+    """why it failed"""
+    @_builtins.property
+    def made(self) -> Global___PutLookalikeResponse:
+        """once it is made"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___LookalikeState.ValueType = ...,
+        done_percent: _builtins.int = ...,
+        made: Global___PutLookalikeResponse | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made", b"made"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_percent", b"done_percent", "error", b"error", "made", b"made", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLookalikeResponse: _TypeAlias = GetLookalikeResponse  # noqa: Y015
 
 @_typing.final
 class EstimateReachRequest(_message.Message):

@@ -74,6 +74,11 @@ class AudienceStub:
                 request_serializer=protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
                 response_deserializer=protos_dot_audience__pb2.PutLookalikeResponse.FromString,
                 _registered_method=True)
+        self.GetLookalike = channel.unary_unary(
+                '/fanbid.v1.Audience/GetLookalike',
+                request_serializer=protos_dot_audience__pb2.GetLookalikeRequest.SerializeToString,
+                response_deserializer=protos_dot_audience__pb2.GetLookalikeResponse.FromString,
+                _registered_method=True)
         self.EstimateReach = channel.unary_unary(
                 '/fanbid.v1.Audience/EstimateReach',
                 request_serializer=protos_dot_audience__pb2.EstimateReachRequest.SerializeToString,
@@ -146,6 +151,13 @@ class AudienceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLookalike(self, request, context):
+        """How far the making of a lookalike is, or what became of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EstimateReach(self, request, context):
         """How many known viewers an expression holds, rounded to a range.
         """
@@ -209,6 +221,11 @@ def add_AudienceServicer_to_server(servicer, server):
                     servicer.PutLookalike,
                     request_deserializer=protos_dot_audience__pb2.PutLookalikeRequest.FromString,
                     response_serializer=protos_dot_audience__pb2.PutLookalikeResponse.SerializeToString,
+            ),
+            'GetLookalike': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLookalike,
+                    request_deserializer=protos_dot_audience__pb2.GetLookalikeRequest.FromString,
+                    response_serializer=protos_dot_audience__pb2.GetLookalikeResponse.SerializeToString,
             ),
             'EstimateReach': grpc.unary_unary_rpc_method_handler(
                     servicer.EstimateReach,
@@ -442,6 +459,33 @@ class Audience:
             '/fanbid.v1.Audience/PutLookalike',
             protos_dot_audience__pb2.PutLookalikeRequest.SerializeToString,
             protos_dot_audience__pb2.PutLookalikeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLookalike(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fanbid.v1.Audience/GetLookalike',
+            protos_dot_audience__pb2.GetLookalikeRequest.SerializeToString,
+            protos_dot_audience__pb2.GetLookalikeResponse.FromString,
             options,
             channel_credentials,
             insecure,

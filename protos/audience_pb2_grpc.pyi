@@ -43,6 +43,8 @@ class AudienceStub:
     """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+    GetLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]
+    """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range."""
     ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
@@ -65,6 +67,8 @@ class AudienceAsyncStub(AudienceStub):
     """Names of the segments that were put, imported or made as lookalikes and have members, by name; not the engine's own."""
     PutLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.PutLookalikeRequest, _audience_pb2.PutLookalikeResponse]  # type: ignore[assignment]
     """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+    GetLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]  # type: ignore[assignment]
+    """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range."""
     ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
@@ -132,6 +136,14 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.PutLookalikeResponse, _abc.Awaitable[_audience_pb2.PutLookalikeResponse]]:
         """Make a segment of the viewers most like the members of another, from who follows whom; takes seconds or more."""
+
+    @_abc_1.abstractmethod
+    def GetLookalike(
+        self,
+        request: _audience_pb2.GetLookalikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audience_pb2.GetLookalikeResponse, _abc.Awaitable[_audience_pb2.GetLookalikeResponse]]:
+        """How far the making of a lookalike is, or what became of it."""
 
     @_abc_1.abstractmethod
     def EstimateReach(

@@ -346,8 +346,11 @@ class Targeting(_message.Message):
     VIEWERS_OF_FIELD_NUMBER: _builtins.int
     LIVE_VISITORS_OF_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    FANS_OF_SIMILAR_CREATORS_FIELD_NUMBER: _builtins.int
     friends_of_fans: _builtins.bool
     """laotie: follows someone who follows the campaign's creator, or is followed by one"""
+    fans_of_similar_creators: _builtins.bool
+    """laotie, too: follows a creator whose fans overlap most with the campaign's creator's"""
     @_builtins.property
     def all(self) -> Global___Targeting.All: ...
     @_builtins.property
@@ -384,12 +387,13 @@ class Targeting(_message.Message):
         viewers_of: Global___Targeting.ViewersOf | None = ...,
         live_visitors_of: Global___Targeting.LiveVisitorsOf | None = ...,
         content: Global___Targeting.Content | None = ...,
+        fans_of_similar_creators: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "fans_of_similar_creators", b"fans_of_similar_creators", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "any", b"any", "attribute", b"attribute", "content", b"content", "fans_of", b"fans_of", "fans_of_similar_creators", b"fans_of_similar_creators", "friends_of_fans", b"friends_of_fans", "interests", b"interests", "live_visitors_of", b"live_visitors_of", "node", b"node", "none", b"none", "segment", b"segment", "viewers_of", b"viewers_of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of", "content"]  # noqa: Y015
+    _WhichOneofReturnType_node: _TypeAlias = _typing.Literal["all", "any", "none", "attribute", "interests", "segment", "fans_of", "friends_of_fans", "viewers_of", "live_visitors_of", "content", "fans_of_similar_creators"]  # noqa: Y015
     _WhichOneofArgType_node: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_node) -> _WhichOneofReturnType_node | None: ...
 

@@ -16,6 +16,7 @@ from targeting.expressions import (
     Content,
     Expression,
     FansOf,
+    FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
     LiveVisitorsOf,
@@ -46,6 +47,8 @@ def to_json(expression: Expression) -> dict[str, AnyValue]:
             return {"content": list(tags), "min_tenths": min_tenths}
         case FriendsOfFans():
             return {"friends_of_fans": True}
+        case FansOfSimilarCreators():
+            return {"fans_of_similar_creators": True}
 
 
 def from_json(value: AnyValue) -> Expression:
@@ -78,6 +81,8 @@ def _from_json(value: Mapping[str, AnyValue]) -> Expression:
             return node(tuple(int(creator_id) for creator_id in value[name]))
     if "content" in value:
         return Content(tuple(check_tag(tag) for tag in value["content"]), int(value["min_tenths"]))
+    if value.get("fans_of_similar_creators") is True:
+        return FansOfSimilarCreators()
     if value["friends_of_fans"] is True:
         return FriendsOfFans()
     raise KeyError("friends_of_fans")

@@ -105,8 +105,14 @@ class FriendsOfFans:
     """Laotie: viewers who follow a fan of the campaign's creator or are followed by one, and are no fans themselves."""
 
 
+@dataclass(frozen=True, slots=True)
+class FansOfSimilarCreators:
+    """Laotie, too: viewers who follow a creator whose fans overlap most with those of the campaign's creator."""
+
+
 OfCreators = FansOf | ViewersOf | LiveVisitorsOf
-Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
+Laotie = FriendsOfFans | FansOfSimilarCreators
+Expression = All | Any | Not | Attribute | Interests | Segment | OfCreators | Content | Laotie
 
 EVERYBODY = All(())
 CREATOR_NODES: Mapping[type[OfCreators], str] = {
@@ -183,6 +189,17 @@ def named_creators(expression: Expression) -> frozenset[int]:
             return frozenset()
 
 
+def wants_similar(expression: Expression) -> bool:
+    """Whether the expression asks who follows creators similar to the campaign's."""
+    match expression:
+        case All(of=of) | Any(of=of):
+            return any(map(wants_similar, of))
+        case Not(of=part):
+            return wants_similar(part)
+        case _:
+            return isinstance(expression, FansOfSimilarCreators)
+
+
 def members_segment(creator_id: int) -> str:
     """Name of the segment of a creator's paying members."""
     return f"members:{creator_id}"
@@ -196,6 +213,11 @@ def own_segments(creator_id: int) -> frozenset[str]:
 def laotie_segment(creator_id: int) -> str:
     """Name of the segment of a creator's friends of fans."""
     return f"laotie:{creator_id}"
+
+
+def similar_segment(creator_id: int) -> str:
+    """Name of the segment of who follows creators similar to a creator."""
+    return f"similar:{creator_id}"
 
 
 def interest_segment(code: int) -> str:
@@ -235,6 +257,8 @@ def matches(expression: Expression, facts: ViewerFacts, creator_id: int) -> bool
             return bool(segments_from(tags, min_tenths) & facts.segments)
         case FriendsOfFans():
             return laotie_segment(creator_id) in facts.segments
+        case FansOfSimilarCreators():
+            return similar_segment(creator_id) in facts.segments
 
 
 def compile_clauses(expression: Expression, creator_id: int, include_fans: bool) -> tuple[Clause, ...]:
@@ -283,6 +307,8 @@ def _alternatives(node: Expression, creator_id: int, positive: bool) -> list[Cla
             names = segments_from(tags, min_tenths)
         case FriendsOfFans():
             names = frozenset({laotie_segment(creator_id)})
+        case FansOfSimilarCreators():
+            names = frozenset({similar_segment(creator_id)})
     return [Clause({}, (names,), frozenset()) if positive else Clause({}, (), names)]
 
 

@@ -16,8 +16,10 @@ from targeting.expressions import (
     Content,
     Expression,
     FansOf,
+    FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
+    Laotie,
     LiveVisitorsOf,
     Not,
     OfCreators,
@@ -70,14 +72,15 @@ class Reason:
         holds: whether the audience wanted it to hold, or not to.
     """
 
-    condition: Attribute | Interests | Segment | OfCreators | Content | FriendsOfFans
+    condition: Attribute | Interests | Segment | OfCreators | Content | Laotie
     holds: bool
 
 
 def reasons_of(expression: Expression, facts: ViewerFacts, creator_id: int) -> tuple[Reason, ...] | None:
     """Conditions that together make the audience hold the viewer, each once; None if it does not.
 
-    Of alternatives, the one that takes the fewest conditions is told, the first among equals.
+    Of alternatives, the one that takes the fewest conditions is told, the first among equals; where it is one half of
+    laotie and the other half is an alternative that holds, too, both are.
     """
     found = _witness(expression, facts, creator_id, holds=True)
     return None if found is None else tuple(dict.fromkeys(found))
@@ -91,6 +94,7 @@ def why_matched(
     language: Language,
     labels: Labels = NO_LABELS,
     through: Sequence[int] = (),
+    similar: Sequence[tuple[int, int]] = (),
 ) -> str | None:
     """One sentence that says why a campaign's audience holds a viewer; None if it does not.
 
@@ -102,6 +106,7 @@ def why_matched(
         language: of the sentence.
         labels: what codes are called.
         through: ids of fans of the creator who are friends of the viewer, where they are known.
+        similar: (id, fans in common) of similar creators whom the viewer follows, where they are known.
     """
     left_out = frozenset() if include_fans else own_segments(creator_id)
     if (left_out | {NO_ADS_SEGMENT}) & facts.segments:
@@ -109,7 +114,7 @@ def why_matched(
     reasons = reasons_of(expression, facts, creator_id)
     if reasons is None:
         return None
-    speaker = _SPEAKERS[language](facts, labels, through)
+    speaker = _SPEAKERS[language](facts, labels, through, similar)
     told = [speaker.say(reason) for reason in reasons] or [speaker.everybody]
     if not include_fans:
         told.append(speaker.no_fan_yet)
@@ -126,9 +131,15 @@ def _witness(node: Expression, facts: ViewerFacts, creator_id: int, holds: bool)
             given = [part for part in parts if part is not None]
             if isinstance(node, All) is holds:
                 return [reason for part in given for reason in part] if len(given) == len(parts) else None
-            return min(given, key=len, default=None)
+            return _with_other_half(min(given, key=len, default=None), given)
         case _:
             return [Reason(node, holds)] if matches(node, facts, creator_id) is holds else None
+
+
+def _with_other_half(told: list[Reason] | None, given: list[list[Reason]]) -> list[Reason] | None:
+    """What is told of the alternatives that hold, with what else makes the viewer laotie if that is what it says."""
+    halves = [part for part in given if len(part) == 1 and isinstance(part[0].condition, Laotie) and part[0].holds]
+    return [reason for half in halves for reason in half] if told in halves else told
 
 
 class _English:
@@ -147,10 +158,13 @@ class _English:
         ),
     }
 
-    def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
+    def __init__(
+        self, facts: ViewerFacts, labels: Labels, through: Sequence[int], similar: Sequence[tuple[int, int]]
+    ) -> None:
         self._facts = facts
         self._labels = labels
         self._through = through
+        self._similar = similar
 
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
@@ -187,6 +201,14 @@ class _English:
                     return "follows someone who follows the creator, or is followed by one"
                 verb = "follows" if len(self._through) == 1 else "follow"
                 return f"friend of {self._listed([str(i) for i in self._through], True)}, who {verb} the creator"
+            case FansOfSimilarCreators():
+                if not reason.holds:
+                    return "follows no creator whose fans are much the same"
+                if not self._similar:
+                    return "follows a creator whose fans are much the same"
+                similar = [f"{creator} (fans in common: {_about(common, ',')})" for creator, common in self._similar]
+                kind = "a similar creator" if len(similar) == 1 else "similar creators"
+                return f"follows {self._listed(similar, True)}, {kind}"
 
     def _listed(self, names: Sequence[str], all_hold: bool) -> str:
         shown = list(names[:MAX_LISTED])
@@ -207,10 +229,13 @@ class _Chinese:
     }
     _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
 
-    def __init__(self, facts: ViewerFacts, labels: Labels, through: Sequence[int]) -> None:
+    def __init__(
+        self, facts: ViewerFacts, labels: Labels, through: Sequence[int], similar: Sequence[tuple[int, int]]
+    ) -> None:
         self._facts = facts
         self._labels = labels
         self._through = through
+        self._similar = similar
 
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
@@ -248,6 +273,13 @@ class _Chinese:
                 if not self._through:
                     return "关注了主播的粉丝，或被主播的粉丝关注"
                 return f"是主播粉丝{self._listed([str(i) for i in self._through])}的好友"
+            case FansOfSimilarCreators():
+                if not reason.holds:
+                    return "没有关注与主播相似的主播"
+                if not self._similar:
+                    return "关注了与主播粉丝高度重合的主播"
+                similar = [f"{creator}（共同粉丝{_about(common, '')}人）" for creator, common in self._similar]
+                return f"关注了与主播相似的主播{self._listed(similar)}"
 
     def _listed(self, names: Sequence[str]) -> str:
         shown = "、".join(names[:MAX_LISTED])
@@ -262,6 +294,14 @@ _SPEAKERS: Mapping[Language, type[_English] | type[_Chinese]] = {
 
 def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") -> str:
     return str(code) if label is None else label + in_brackets.format(code)
+
+
+def _about(count: int, separator: str) -> str:
+    """A count as it is told of other people's fans: to two digits."""
+    step = 10 ** max(len(str(count)) - 2, 0)
+    rounded = count // step * step
+    text = f"{rounded:,}".replace(",", separator)
+    return text if step == 1 else f"{text}+"
 
 
 ENGLISH_TAGS = {"keyword": "keyword", "bgm": "BGM", "visual": "visual tag"}

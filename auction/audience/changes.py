@@ -6,7 +6,7 @@ from targeting.expressions import check_segment_name
 from targeting.segments.generations import MAX_GENERATIONS, NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 
-RESERVED_PREFIXES = ("fans:", "laotie:", "interest:", "tier:", "stage:", "viewers:", "live:", "tag:")
+RESERVED_PREFIXES = ("fans:", "laotie:", "similar:", "interest:", "tier:", "stage:", "viewers:", "live:", "tag:")
 MAX_EXPIRY_MS = 2**53
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ SEEDS_SUFFIX = ".seeds"
 _DEFAULT_SERVER = "127.0.0.1:7070"
 _CHUNK_BYTES = 1 << 20
 _UPLOAD_TIMEOUT_S = 60.0
-_LOOKALIKE_TIMEOUT_S = 3_600.0
+_ASK_AGAIN_S = 0.5
+_TOLD_EVERY_PERCENT = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,13 +96,35 @@ def _upload(stub: AudienceStub, metadata: Metadata, segment_id: str, ids: np.nda
     return members
 
 
+def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.PutLookalikeResponse:
+    """Say on stderr how far it is until it is made.
+
+    Raises:
+        ValueError: it failed.
+    """
+    told = 0
+    while True:
+        now = stub.GetLookalike(
+            pb.GetLookalikeRequest(segment_id=segment_id), metadata=metadata, timeout=_UPLOAD_TIMEOUT_S
+        )
+        if now.state == pb.LOOKALIKE_STATE_MADE:
+            return now.made
+        if now.state == pb.LOOKALIKE_STATE_FAILED:
+            raise ValueError(f"{segment_id}: {now.error}")
+        if now.done_percent >= told + _TOLD_EVERY_PERCENT:
+            told = now.done_percent
+            print(f"{segment_id}: {told} % done", file=sys.stderr, flush=True)
+        time.sleep(_ASK_AGAIN_S)
+
+
 def _make_lookalike(stub: AudienceStub, metadata: Metadata, args: argparse.Namespace, ids: np.ndarray) -> None:
     seeds = args.segment + SEEDS_SUFFIX
     print(f"{seeds}: {_upload(stub, metadata, seeds, ids):,} members; looking for viewers like them", flush=True)
     request = pb.PutLookalikeRequest(
-        segment_id=args.segment, seed_segment_id=seeds, size=args.size, creator_id=args.creator
+        segment_id=args.segment, seed_segment_id=seeds, size=args.size, creator_id=args.creator, in_background=True
     )
-    made = stub.PutLookalike(request, metadata=metadata, timeout=_LOOKALIKE_TIMEOUT_S)
+    stub.PutLookalike(request, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
+    made = _wait_for(stub, metadata, args.segment)
     print(f"{args.segment}: {made.members:,} members" + ("" if made.learned else "; too few follows to learn from"))
     print(
         f"of {made.held_out:,} seeds that were held out, such a choice finds {100 * made.recall:.1f} %; as many of the "

@@ -17,7 +17,7 @@ from pacing.clocks import Clock
 from protos import audience_pb2 as pb
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
 from targeting.content import LEVELS, check_tag, tag_segment
-from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators
+from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
@@ -61,6 +61,8 @@ class Insights:
         creator_id = asking_creator(principal, request.creator_id)
         expression = validate(targeting_from_message(request.targeting))
         self._follow({creator_id} | named_creators(expression))
+        if wants_similar(expression):
+            self._find_similar(creator_id)
         low, high = self._reach.range_of(expression, creator_id, request.include_fans)
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
@@ -96,11 +98,14 @@ class Insights:
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
         expression = validate(targeting_from_message(request.targeting))
+        if wants_similar(expression):
+            self._find_similar(asking)
         facts = self._facts_of(row, request)
         through = self._stores.follows.friends_among_fans(asking, request.viewer_id, MAX_LISTED + 1).tolist()
+        similar = self._stores.follows.similar.followed_by(asking, request.viewer_id)
         labels = Labels(lookalikes=frozenset(self.lookalikes))
         english, chinese = (
-            why_matched(expression, facts, asking, request.include_fans, language, labels, through)
+            why_matched(expression, facts, asking, request.include_fans, language, labels, through, similar)
             for language in (Language.ENGLISH, Language.CHINESE)
         )
         answer = pb.ExplainViewerResponse(matched=english is not None, english=english or "", chinese=chinese or "")
@@ -137,6 +142,12 @@ class Insights:
         for creator_id in filter(self._stores.visits.knows, ids.tolist()):
             self._stores.visits.watch(creator_id)
         self._stores.follows.refresh()
+
+    def _find_similar(self, creator_id: int) -> None:
+        """Have the segment of who follows similar creators, of a creator of whom anything is known."""
+        if self._stores.viewers.rows_of(np.array([creator_id], np.uint64))[0] >= 0:
+            self._stores.follows.similar.want(creator_id)
+            self._stores.follows.similar.renew(only_new=True)
 
     def _members_of(self, audience: int) -> Callable[[int], BitMap]:
         """The rows of a creator's audience of a kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,18 +16,15 @@ from targeting.viewers import ViewerTable
 LEARN_AGAIN_SHARE = 0.05
 """What was learned serves until the follows have grown or shrunk by this share."""
 
-
+_LEARNING_SHARE = 0.9
+"""About what learning takes of making a lookalike, for who waits."""
 _FEWEST_WINDOWS = 4
 _WINDOW_FOLLOWS = 500
 """A window of fewer follows says little about who gains whom."""
 
 
-class LookalikeBusy(Exception):
-    """Another lookalike is being made."""
-
-
 class LookalikeMaker:
-    """Makes one lookalike at a time; what it learned is kept for the next. Any thread may call.
+    """Makes lookalikes; what it learned is kept for the next. Callers take turns.
 
     Time is the order in which follows came: their windows hold equally many.
     """
@@ -35,33 +32,41 @@ class LookalikeMaker:
     def __init__(self, viewers: ViewerTable, follows: FollowGraph) -> None:
         self._viewers = viewers
         self._follows = follows
-        self._making = threading.Lock()
         self._learned: dict[bool, tuple[int, Ranker | None]] = {}  # by whether reciprocal links are read
 
-    def make(self, seeds: np.ndarray, size: int, creator_id: int) -> tuple[Lookalike, bool]:
+    def check(self, seed_count: int, size: int, creator_id: int) -> None:
+        """See to it that a lookalike can be made; any thread may call.
+
+        Raises:
+            ValueError: too few seeds or too many, a size out of range, or no such creator.
+        """
+        self._row_of(creator_id)
+        check_wanted(seed_count, size)
+
+    def make(
+        self, seeds: np.ndarray, size: int, creator_id: int, tell: Callable[[float], None] = lambda share: None
+    ) -> tuple[Lookalike, bool]:
         """The viewers most like the seeds (integers [s], rows), and whether a ranker was learned for it.
 
         Args:
             seeds: integers [s], rows.
             size: how many are wanted.
             creator_id: whose followers the seeds are; 0: nobody's.
+            tell: called as it goes with the share that is done, of 1.
 
         Raises:
-            LookalikeBusy: another one is being made.
             ValueError: too few seeds or too many, a size out of range, or no such creator.
         """
-        if not self._making.acquire(blocking=False):
-            raise LookalikeBusy
-        try:
-            creator = self._row_of(creator_id)
-            check_wanted(len(seeds), size)
-            followers, followed = self._follows.in_order()
-            accounts = self._viewers.size  # after the follows: whoever is in one has a row
-            links = links_from_times(accounts, followers, followed, _order_windows(len(followers)))
-            ranker = self._ranker(links, creator is not None)
-            return expand(Picture(links, max(links.end, 1)), ranker, seeds, size, creator), ranker is not None
-        finally:
-            self._making.release()
+        creator = self._row_of(creator_id)
+        check_wanted(len(seeds), size)
+        followers, followed = self._follows.in_order()
+        accounts = self._viewers.size  # after the follows: whoever is in one has a row
+        links = links_from_times(accounts, followers, followed, _order_windows(len(followers)))
+        ranker = self._ranker(links, creator is not None, lambda share: tell(_LEARNING_SHARE * share))
+        tell(_LEARNING_SHARE)
+        picture = Picture(links, max(links.end, 1))
+        tell((1.0 + _LEARNING_SHARE) / 2)
+        return expand(picture, ranker, seeds, size, creator), ranker is not None
 
     def _row_of(self, creator_id: int) -> int | None:
         if not creator_id:
@@ -71,12 +76,12 @@ class LookalikeMaker:
             raise ValueError(f"creator_id {creator_id}: nobody follows, or is followed by, such an account")
         return row
 
-    def _ranker(self, links: Links, reciprocal: bool) -> Ranker | None:
+    def _ranker(self, links: Links, reciprocal: bool, tell: Callable[[float], None]) -> Ranker | None:
         count = len(links.followers)
         learned_from, ranker = self._learned.get(reciprocal, (-1, None))
         if learned_from < 0 or abs(count - learned_from) > LEARN_AGAIN_SHARE * learned_from:
             try:
-                ranker = train_ranker(links, reciprocal)
+                ranker = train_ranker(links, reciprocal, tell=tell)
             except ValueError:
                 ranker = None
             self._learned[reciprocal] = count, ranker

@@ -13,7 +13,8 @@ import numpy as np
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
-from auction.audience.lookalikes import LookalikeBusy, LookalikeMaker
+from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Tell
+from auction.audience.lookalikes import LookalikeMaker
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
@@ -84,12 +85,14 @@ class AudienceService:
         self._insights = Insights(stores)
         self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
+        self._makings = LookalikeMakings()
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
             "PutFollows": self.put_follows,
             "ListSegments": self.list_segments,
             "PutLookalike": self.put_lookalike,
+            "GetLookalike": self.get_lookalike,
             "PutAffinities": self.put_affinities,
             "ImportSegment": self._files.import_segment,
             "ExportSegment": self._files.export_segment,
@@ -178,10 +181,37 @@ class AudienceService:
         request = parse(audience_pb2.PutLookalikeRequest, raw)
         check_change(request.segment_id, Change.REPLACE, NEVER_MS)
         seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
+        self._lookalikes.check(len(seeds), request.size, request.creator_id)
         try:
-            made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id)
+            return self._makings.run(
+                request.segment_id, lambda tell: self._make_lookalike(request, seeds, tell), request.in_background
+            )
         except LookalikeBusy:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
+
+    def get_lookalike(self, raw: bytes, _: Principal) -> bytes:
+        """How far the making of a lookalike is, or what became of it."""
+        name = check_segment_name(parse(audience_pb2.GetLookalikeRequest, raw).segment_id)
+        told = self._makings.told(name)
+        if told is None:
+            raise Refused(
+                grpc.StatusCode.NOT_FOUND,
+                f"segment_id {name!r}: no such lookalike was asked for since the server started",
+                "segment_id",
+            )
+        answer = audience_pb2.GetLookalikeResponse(
+            state=audience_pb2.LOOKALIKE_STATE_MAKING, done_percent=int(100 * told.share), error=told.error
+        )
+        if told.made is not None:
+            answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
+            answer.made.ParseFromString(told.made)
+        elif told.error:
+            answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
+        return answer.SerializeToString()
+
+    def _make_lookalike(self, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell) -> bytes:
+        """Make it and put it into its segment; answers with a PutLookalikeResponse."""
+        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=audience_pb2.SEGMENT_CHANGE_REPLACE,

@@ -30,6 +30,7 @@ from targeting.expressions import (
     Content,
     Expression,
     FansOf,
+    FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
     LiveVisitorsOf,
@@ -155,10 +156,10 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
             return LiveVisitorsOf(tuple(message.live_visitors_of.creator_ids))
         case "content":
             return _content_from(message.content, f"{path}.content")
-        case _:
-            if not message.friends_of_fans:
-                raise InvalidField(f"{path}.friends_of_fans", False, "true, or left out")
-            return FriendsOfFans()
+        case node:
+            if not getattr(message, node):
+                raise InvalidField(f"{path}.{node}", False, "true, or left out")
+            return FriendsOfFans() if node == "friends_of_fans" else FansOfSimilarCreators()
 
 
 def targeting_to_message(expression: Expression) -> pb.Targeting:
@@ -187,6 +188,8 @@ def targeting_to_message(expression: Expression) -> pb.Targeting:
             return pb.Targeting(live_visitors_of=pb.Targeting.LiveVisitorsOf(creator_ids=creator_ids))
         case Content(tags=tags, min_tenths=min_tenths):
             return pb.Targeting(content=_content_to(tags, min_tenths))
+        case FansOfSimilarCreators():
+            return pb.Targeting(fans_of_similar_creators=True)
         case _:
             return pb.Targeting(friends_of_fans=True)
 

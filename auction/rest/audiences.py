@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from auction.rest.convert import targeting_message
 from auction.rest.errors import RESPONSES
-from auction.rest.routes import EngineOf
+from auction.rest.routes import Engine, EngineOf
 from auction.rest.shapes import SEGMENT_PATTERN, Id, Strict, TargetingShape
 from protos import audience_pb2 as pb
 
@@ -27,6 +28,11 @@ _CHANGES = {
     "replace": pb.SEGMENT_CHANGE_REPLACE,
     "add": pb.SEGMENT_CHANGE_ADD,
     "remove": pb.SEGMENT_CHANGE_REMOVE,
+}
+_STATES = {
+    pb.LOOKALIKE_STATE_MAKING: "making",
+    pb.LOOKALIKE_STATE_MADE: "made",
+    pb.LOOKALIKE_STATE_FAILED: "failed",
 }
 _AUDIENCES = {
     "fans_of": pb.CREATOR_AUDIENCE_FANS,
@@ -153,6 +159,9 @@ class NewLookalike(Strict):
     seed_segment_id: Annotated[SegmentText, Field(description="whose 10 to 2,000,000 members are the seeds")]
     size: Annotated[int, Field(ge=1, le=1_000_000, description="how many are wanted")]
     creator_id: Annotated[Id | None, Field(description="where the seeds are this creator's followers")] = None
+    wait: Annotated[bool, Field(description="false: answer at once with 202; ask for the rest by the segment's id")] = (
+        True
+    )
 
 
 class LookalikeShape(BaseModel):
@@ -164,6 +173,16 @@ class LookalikeShape(BaseModel):
     recall: Annotated[float, Field(description="share of them that the choice finds")]
     activity_recall: Annotated[float, Field(description="the same, had the most active viewers been chosen")]
     learned: Annotated[bool, Field(description="false: too few follows to learn from")]
+
+
+class LookalikeProgress(BaseModel):
+    """How far the making of a lookalike is, and what became of it."""
+
+    segment_id: str
+    state: Literal["making", "made", "failed"]
+    done_percent: Annotated[int, Field(description="by about how long each part takes")]
+    made: Annotated[LookalikeShape | None, Field(description="once it is made")] = None
+    error: Annotated[str, Field(description="why it failed")] = ""
 
 
 @router.post("/reach", response_model=CrowdShape)
@@ -248,22 +267,55 @@ async def put_segment(
     return {"members": answer.members}
 
 
-@router.post("/lookalikes", response_model=LookalikeShape)
+@router.post(
+    "/lookalikes",
+    response_model=LookalikeShape,
+    responses={202: {"model": LookalikeProgress, "description": "It is being made."}},
+)
 async def put_lookalike(request: Request, engine: EngineOf, body: Annotated[NewLookalike, Body()]) -> Any:
     """Make a segment of the viewers most like the members of another, without them; operators only.
 
-    It takes seconds or more. The answer says how many seeds that were held out such a choice finds.
+    It takes seconds or more. The answer says how many seeds that were held out such a choice finds. While it is being
+    made, `GET /lookalikes/{segment_id}` says how far it is; with `wait` false that is also where the answer will be.
     """
     message = pb.PutLookalikeRequest(
         segment_id=body.segment_id,
         seed_segment_id=body.seed_segment_id,
         size=body.size,
         creator_id=int(body.creator_id or 0),
+        in_background=not body.wait,
     )
     answer = await engine.call(
         request, "PutLookalike", message, pb.PutLookalikeResponse, "Audience", LOOKALIKE_TIMEOUT_S
     )
-    return {name: getattr(answer, name) for name in LookalikeShape.model_fields}
+    if not body.wait:
+        return JSONResponse(await _progress(request, engine, body.segment_id), 202)
+    return _lookalike(answer)
+
+
+@router.get("/lookalikes/{segment_id}", response_model=LookalikeProgress)
+async def get_lookalike(request: Request, engine: EngineOf, segment_id: SegmentId) -> Any:
+    """How far the making of a lookalike is, and its figures once it is made; operators only.
+
+    It is the last one of this name that was asked for since the server started.
+    """
+    return await _progress(request, engine, segment_id)
+
+
+async def _progress(request: Request, engine: Engine, segment_id: str) -> dict[str, Any]:
+    message = pb.GetLookalikeRequest(segment_id=segment_id)
+    told = await engine.call(request, "GetLookalike", message, pb.GetLookalikeResponse, "Audience")
+    return {
+        "segment_id": segment_id,
+        "state": _STATES[told.state],
+        "done_percent": told.done_percent,
+        "made": _lookalike(told.made) if told.HasField("made") else None,
+        "error": told.error,
+    }
+
+
+def _lookalike(made: pb.PutLookalikeResponse) -> dict[str, Any]:
+    return {name: getattr(made, name) for name in LookalikeShape.model_fields}
 
 
 def _together(of: pb.ComparedCreator) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def targeting_message(shape: TargetingShape) -> pb.Targeting:
         return pb.Targeting(live_visitors_of=pb.Targeting.LiveVisitorsOf(creator_ids=ids))
     if shape.content is not None:
         return pb.Targeting(content=pb.Targeting.Content(**shape.content.model_dump()))
+    if shape.fans_of_similar_creators:
+        return pb.Targeting(fans_of_similar_creators=True)
     return pb.Targeting(friends_of_fans=True) if shape.friends_of_fans else pb.Targeting()
 
 
@@ -136,8 +138,8 @@ def targeting_json(targeting: pb.Targeting) -> dict[str, Any]:
             of = targeting.content
             tags = {"keywords": list(of.keywords), "bgm": list(of.bgm), "visual_tags": list(of.visual_tags)}
             return {"content": tags | {"min_weight_percent": of.min_weight_percent}}
-        case _:
-            return {"friends_of_fans": True}
+        case node:
+            return {node: True}
 
 
 def report_json(report: pb.CampaignReport) -> dict[str, Any]:

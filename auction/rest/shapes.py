@@ -115,6 +115,9 @@ class TargetingShape(Strict):
     ] = None
     content: ContentShape | None = None
     friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
+    fans_of_similar_creators: Annotated[
+        Literal[True] | None, Field(description="laotie, too: follows a creator with much the same fans")
+    ] = None
 
     @model_validator(mode="after")
     def _one_node(self) -> TargetingShape:

@@ -157,7 +157,18 @@ class Mutator:
             return self._random.choice(_JSON_LEAVES)
         if draw < 0.5:
             return [self.json_value(depth + 1) for _ in range(self._random.randrange(4))]
-        names = ["all", "any", "not", "attribute", "codes", "interests", "segment", "friends_of_fans", "x"]
+        names = [
+            "all",
+            "any",
+            "not",
+            "attribute",
+            "codes",
+            "interests",
+            "segment",
+            "friends_of_fans",
+            "fans_of_similar_creators",
+            "x",
+        ]
         names += ["fans_of", "viewers_of", "live_visitors_of"]
         return {self._random.choice(names): self.json_value(depth + 1) for _ in range(self._random.randint(1, 3))}
 

@@ -11,6 +11,8 @@ from pyroaring import BitMap
 
 from targeting.expressions import fans_segment, laotie_segment
 from targeting.graph.edges import EdgeTable
+from targeting.graph.grouping import bitmap, grouped
+from targeting.graph.similar.circles import SimilarCreators
 from targeting.segments.fresh import FRESH_MOST
 from targeting.segments.memberships import rows_array
 from targeting.segments.store import Change, SegmentStore
@@ -45,6 +47,9 @@ class FollowGraph:
     neither fans nor the creator. A creator is watched from their first campaign on: from then on their circle is kept,
     edge by edge, and `refresh` writes the segments of those that changed to the store. Who becomes a fan in a small
     batch is written there at once, so that the next request knows. Any thread may call.
+
+    Attributes:
+        similar: similar creators, and who follows them, for creators for whom this is wanted.
     """
 
     def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
@@ -53,6 +58,7 @@ class FollowGraph:
         self._lock = threading.Lock()
         self._refresh_lock = threading.Lock()
         self._edges = EdgeTable()
+        self.similar = SimilarCreators(self._edges, self._lock, viewers, segments)
         self._circles: dict[int, _Circle] = {}  # by creator's row
         self._stale: dict[
             int, None
@@ -81,6 +87,7 @@ class FollowGraph:
                 if len(followers) <= FRESH_MOST and circle.is_written:
                     self._segments.put_members(fans_segment(circle.creator_id), BitMap(told), Change.ADD)
                     self._segments.put_members(laotie_segment(circle.creator_id), told, Change.REMOVE)
+            self.similar.gained(followers, followed)
 
     def remove(self, follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:
         """Take edges (u8[n], u8[n]) away; those that are not there change nothing.
@@ -101,6 +108,7 @@ class FollowGraph:
                 circle.fans -= told
                 if len(followers) <= FRESH_MOST and circle.is_written:
                     self._segments.put_members(fans_segment(circle.creator_id), told, Change.REMOVE)
+            self.similar.lost(followers, followed)
 
     def watch(self, creator_id: int) -> None:
         """Keep this creator's segments from the next refresh on; again and again is once."""
@@ -115,7 +123,7 @@ class FollowGraph:
         """Rows of the creator's followers."""
         row = self._row_of(creator_id)
         with self._lock:
-            return _bitmap(self._edges.followers(row))
+            return bitmap(self._edges.followers(row))
 
     def laotie_of(self, creator_id: int) -> BitMap:
         """Rows of who follows a fan of the creator or is followed by one, and is neither a fan nor the creator."""
@@ -130,8 +138,8 @@ class FollowGraph:
         """Ids (u8[<= limit]) of the creator's fans who are the viewer's friends: whom a viewer is laotie through."""
         creator, viewer = self._row_of(creator_id), self._row_of(viewer_id)
         with self._lock:
-            friends = _bitmap(self._edges.followers(viewer)) | _bitmap(self._edges.following(viewer))
-            shared = friends & _bitmap(self._edges.followers(creator))
+            friends = bitmap(self._edges.followers(viewer)) | bitmap(self._edges.following(viewer))
+            shared = friends & bitmap(self._edges.followers(creator))
         return self._viewers.ids[rows_array(shared)[:limit]]
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray]:
@@ -151,26 +159,27 @@ class FollowGraph:
                     self._segments.put_members(fans_segment(circle.creator_id), BitMap(circle.fans), Change.REPLACE)
                     self._segments.put_members(laotie_segment(circle.creator_id), laotie, Change.REPLACE)
                     circle.is_written = True
+            self.similar.refresh()
 
     def _row_of(self, account_id: int) -> int:
         return int(self._viewers.rows_of(np.array([account_id], np.uint64))[0])
 
     def _told(self, creators: np.ndarray, rows: np.ndarray) -> Iterator[tuple[_Circle, BitMap]]:
         """Rows by circle, whose creators become stale."""
-        for creator, told in _grouped(creators, rows):
+        for creator, told in grouped(creators, rows):
             self._stale[creator] = None
             yield self._circles[creator], told
 
     def _fans_among(self, followers: np.ndarray, followed: np.ndarray) -> Iterator[tuple[_Circle, BitMap]]:
         """Of edges between rows, those to watched creators: who follows, by circle."""
         watched = self._edges.are_watched(followed)
-        for creator, fans in _grouped(followed[watched], followers[watched]):
+        for creator, fans in grouped(followed[watched], followers[watched]):
             yield self._circles[creator], fans
 
     def _circle_of(self, row: int, creator_id: int) -> _Circle:
         """The circle from the edges as they are."""
         fans = self._edges.followers(row)
-        return _Circle(creator_id, _bitmap(fans), _bitmap(self._edges.circle(fans)))
+        return _Circle(creator_id, bitmap(fans), bitmap(self._edges.circle(fans)))
 
     def _laotie(self, row: int, circle: _Circle) -> BitMap:
         """Bring a circle up to date; answers with the laotie."""
@@ -178,24 +187,11 @@ class FollowGraph:
         if circle.doubtful:
             asked = rows_array(circle.doubtful).astype(np.int64)
             circle.close -= circle.doubtful
-            circle.close |= _bitmap(asked[self._edges.are_close(row, asked)])
+            circle.close |= bitmap(asked[self._edges.are_close(row, asked)])
         circle.joined, circle.doubtful = BitMap(), BitMap()
         laotie = circle.close - circle.fans
         laotie.discard(row)
         return laotie
-
-
-def _bitmap(rows: np.ndarray) -> BitMap:
-    return BitMap(rows.astype(np.uint32))
-
-
-def _grouped(keys: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, BitMap]]:
-    """The rows of each key, by ascending key. Bitmaps are made from ascending rows, which is many times faster."""
-    pairs = np.sort(keys.astype(np.int64) << 32 | rows)
-    ordered = pairs >> 32
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for key, group in zip(ordered[starts].tolist(), np.split(pairs, starts[1:]), strict=False):
-        yield key, _bitmap(group & 0xFFFFFFFF)
 
 
 def _check_lengths(follower_ids: np.ndarray, followed_ids: np.ndarray) -> None:

@@ -7,7 +7,7 @@ correct it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ _TRAINING_POOL = 700
 _KEPT_NO = 0.15
 _RIDGE = 300.0
 _LEAST_YES = 50
+_EXAMPLES_SHARE, _PICTURE_SHARE = 0.8, 0.3
+"""For who waits: about what gathering examples takes of learning, the rest is fitting; and of that, the pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def train_ranker(
     reciprocal: bool = False,
     seed: int = 1,
     settings: ForestSettings | None = None,
-    advance: Callable[[], None] = lambda: None,
+    tell: Callable[[float], None] = lambda share: None,
 ) -> Ranker:
     """Learn from the last windows of the links.
 
@@ -90,17 +92,26 @@ def train_ranker(
         reciprocal: whether to read whom the creator of a list follows.
         seed: draws which accounts are examples.
         settings: how trees are grown.
-        advance: called after each window.
+        tell: called as it goes with the share that is done, of 1.
 
     Raises:
         ValueError: the links do not say enough to learn from.
     """
     parts = []
-    for window in range(links.end - 1, max(links.end - 1 - LABEL_WINDOWS, 0), -1):
+    windows = range(links.end - 1, max(links.end - 1 - LABEL_WINDOWS, 0), -1)
+    for i, window in enumerate(windows):
+
+        def told(share: float, i: int = i) -> None:
+            tell((i + share) / len(windows) * _EXAMPLES_SHARE)
+
+        def found(share: float) -> None:
+            told(_PICTURE_SHARE + (1.0 - _PICTURE_SHARE) * share)
+
         past = links.before(window)
         if len(past.windows):
-            parts.append(examples(Picture(past, window), past, links.only(window), reciprocal, seed + window))
-        advance()
+            picture = Picture(past, window)
+            parts.append(examples(picture, past, links.only(window), reciprocal, seed + window, found))
+        told(1.0)
     return fit_ranker(parts, reciprocal, settings)
 
 
@@ -125,11 +136,20 @@ def fit_ranker(parts: list[Examples], reciprocal: bool, settings: ForestSettings
     return Ranker(line, grow_forest(values, labels, weights, line.scores(values), settings), reciprocal)
 
 
-def examples(picture: Picture, past: Links, gained: Links, reciprocal: bool, seed: int) -> Examples:
+def examples(
+    picture: Picture,
+    past: Links,
+    gained: Links,
+    reciprocal: bool,
+    seed: int,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Examples:
     """What one window teaches: every candidate that joined, and a sample of those that did not, weighing for all."""
     random = np.random.default_rng(seed)
     parts = [(np.empty((0, 0), np.float32), np.empty(0, np.bool_), np.empty(0))]
-    for creator, joined in _gains(picture, past, gained, random):
+    gains = _gains(picture, past, gained, random)
+    for i, (creator, joined) in enumerate(gains):
+        tell(i / len(gains))
         seeds = picture.followers.of(creator)
         similarity = picture.beside(seeds, creator, reciprocal)
         excluded = np.zeros(picture.accounts, np.bool_)
@@ -145,9 +165,7 @@ def examples(picture: Picture, past: Links, gained: Links, reciprocal: bool, see
     return values, labels, weights
 
 
-def _gains(
-    picture: Picture, past: Links, gained: Links, random: np.random.Generator
-) -> Iterator[tuple[int, np.ndarray]]:
+def _gains(picture: Picture, past: Links, gained: Links, random: np.random.Generator) -> list[tuple[int, np.ndarray]]:
     """Accounts that had enough followers and gained some, with those (i4[k]); a sample where there are many."""
     had, more = picture.followers.degrees, np.bincount(gained.followed, minlength=past.accounts)
     creators = np.flatnonzero((had >= MIN_SEEDS) & (more >= MIN_GAINED))
@@ -155,5 +173,7 @@ def _gains(
         creators = np.sort(random.choice(creators, MAX_EXAMPLES, replace=False))
     order = np.argsort(gained.followed, kind="stable")
     ends, starts = gained.followers[order], np.searchsorted(gained.followed[order], creators)
-    for creator, start in zip(creators.tolist(), starts.tolist(), strict=True):
-        yield creator, ends[start : start + int(more[creator])]
+    return [
+        (creator, ends[start : start + int(more[creator])])
+        for creator, start in zip(creators.tolist(), starts.tolist(), strict=True)
+    ]

@@ -13,6 +13,7 @@ from targeting.expressions import (
     Content,
     Expression,
     FansOf,
+    FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
     LiveVisitorsOf,
@@ -24,12 +25,13 @@ from targeting.expressions import (
     laotie_segment,
     live_segment,
     members_segment,
+    similar_segment,
     viewers_segment,
 )
 
 CREATORS = (1, 2, 2**64 - 1)
 SEGMENTS = ("vip", "tier:active:1", "a", "b", "c")
-_OF_CREATORS = (fans_segment, members_segment, laotie_segment, viewers_segment, live_segment)
+_OF_CREATORS = (fans_segment, members_segment, laotie_segment, similar_segment, viewers_segment, live_segment)
 TAGS = ("keyword:dance", "bgm:夜曲", "visual:sunset")
 NAMES = (
     *SEGMENTS,
@@ -70,6 +72,7 @@ def leaves() -> st.SearchStrategy[Expression]:
             Content, st.lists(st.sampled_from(TAGS), min_size=1, max_size=3, unique=True).map(tuple), st.integers(1, 10)
         ),
         st.builds(FriendsOfFans),
+        st.builds(FansOfSimilarCreators),
     )
 
 

@@ -83,6 +83,7 @@ def test_json_and_back(expression: Expression) -> None:
         {"interests": [None]},
         {"fans_of": {"a": 1}},
         {"friends_of_fans": False},
+        {"fans_of_similar_creators": False},
     ],
 )
 def test_other_json_is_refused(value: object) -> None:

@@ -14,6 +14,7 @@ from targeting.expressions import (
     Content,
     Expression,
     FansOf,
+    FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
     LiveVisitorsOf,
@@ -36,6 +37,7 @@ VIEWER = ViewerFacts(
         {
             "vip",
             "laotie:1",
+            "similar:1",
             "fans:9",
             "viewers:8",
             "tier:iron:8",
@@ -163,3 +165,30 @@ def test_a_sentence_for_all_who_match(
     wanted = include_fans or not own_segments(creator_id) & viewer.segments
     assert (sentence is not None) is (wanted and matches(expression, viewer, creator_id))
     assert sentence is None or sentence.strip()
+
+
+def test_through_which_similar_creators_and_how_many_fans_they_share() -> None:
+    node = FansOfSimilarCreators()
+    assert english(node) == "follows a creator whose fans are much the same"
+    assert chinese(node) == "关注了与主播粉丝高度重合的主播"
+    assert english(node, similar=[(5, 99)]) == "follows 5 (fans in common: 99), a similar creator"
+    both = [(5, 12_345), (6, 129)]
+    assert english(node, similar=both) == (
+        "follows 5 (fans in common: 12,000+) and 6 (fans in common: 120+), similar creators"
+    )
+    assert chinese(node, similar=both) == "关注了与主播相似的主播5（共同粉丝12000+人）、6（共同粉丝120+人）"
+    assert (
+        why_matched(Not(node), VIEWER, 2, True, Language.ENGLISH) == "follows no creator whose fans are much the same"
+    )
+    assert why_matched(Not(node), VIEWER, 2, True, Language.CHINESE) == "没有关注与主播相似的主播"
+
+
+def test_of_laotie_both_halves_are_told_where_both_hold() -> None:
+    laotie = Any((Segment("vip"), FriendsOfFans(), FansOfSimilarCreators()))
+    friends, similar = Reason(FriendsOfFans(), True), Reason(FansOfSimilarCreators(), True)
+    assert reasons_of(Any(laotie.of[1:]), VIEWER, 1) == (friends, similar)
+    assert reasons_of(laotie, VIEWER, 1) == (Reason(Segment("vip"), True),)
+    assert reasons_of(Any((FansOfSimilarCreators(), Segment("none"))), VIEWER, 1) == (similar,)
+    assert reasons_of(Not(All((Not(FriendsOfFans()), Not(FansOfSimilarCreators())))), VIEWER, 1) == (friends, similar)
+    told = english(Any(laotie.of[1:]), through=[5], similar=[(6, 7)])
+    assert told == "friend of 5, who follows the creator; follows 6 (fans in common: 7), a similar creator"

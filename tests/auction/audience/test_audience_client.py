@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from auction.audience import client
+from auction.audience import client, lookalikes
 from auction.audience.service import AudienceService
 from auction.campaigns.access import Principal, Role
 from auction.status import refuse
+from benchmarks.lookalike.graphs import made_up_graph
 from pacing.clocks import SystemClock
 from protos.rpc.server import RpcServer
 from targeting.graph.follows import FollowGraph
@@ -60,7 +64,8 @@ def test_a_list_becomes_a_segment_in_several_calls(served, tmp_path: Path, monke
     assert run("upload", str(path), "--segment", "mine", "--server", address) == 0
     assert "mine: 30 members" in capsys.readouterr().out and len(stores.segments.members("mine")) == 30
     assert run("lookalike", str(path), "--segment", "like", "--size", "5", "--server", address) == 0
-    assert "too few follows to learn from" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "too few follows to learn from" in shown.out
     assert len(stores.segments.members("like.seeds")) == 30
 
 
@@ -78,3 +83,48 @@ def test_what_the_server_refuses_is_told(served, tmp_path: Path) -> None:
     path.write_text("1\n")
     with pytest.raises(ValueError, match=r"INVALID_ARGUMENT: .*are reserved"):
         run("upload", str(path), "--segment", "fans:1", "--server", served[1])
+
+
+def test_a_lookalike_shows_how_far_it_is(served, tmp_path: Path, monkeypatch, capsys) -> None:
+    stores, address = served
+    links = made_up_graph(500, 8, 1)
+    stores.follows.put(
+        links.followers.astype(np.uint64) + np.uint64(1), links.followed.astype(np.uint64) + np.uint64(1)
+    )
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(str(number) for number in range(1, 41)))
+    asked_at = threading.Event()
+    learn = lookalikes.train_ranker
+
+    def slow(*arguments, tell, **more):  # waits at each step until the client has asked
+        def told(share: float) -> None:
+            tell(share)
+            if share > 0.2:
+                asked_at.wait(5)
+
+        return learn(*arguments, tell=told, **more)
+
+    monkeypatch.setattr(lookalikes, "train_ranker", slow)
+    monkeypatch.setattr(client, "_ASK_AGAIN_S", 0.01)
+    asked = []
+
+    def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) > 50:
+            asked_at.set()
+
+    monkeypatch.setattr(client.time, "sleep", sleep)
+    assert run("lookalike", str(path), "--segment", "like", "--size", "60", "--server", address) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"^like: \d+ % done$", shown.err, re.MULTILINE) and "like: 60 members" in shown.out
+
+
+def test_a_lookalike_that_fails_later_says_why(served, tmp_path: Path, monkeypatch) -> None:
+    def fails(*_, **__):
+        raise ValueError("size 5: not today")
+
+    monkeypatch.setattr(lookalikes, "expand", fails)
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(str(number) for number in range(1, 41)))
+    with pytest.raises(ValueError, match="like: size 5: not today"):
+        run("lookalike", str(path), "--segment", "like", "--size", "5", "--server", served[1])

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
+from auction.audience import lookalike_makings, lookalikes
 from auction.audience.journal import Journal
 from auction.audience.service import AudienceService, Record
 from auction.campaigns.access import Principal, Role
+from auction.status import Refused
 from benchmarks.lookalike.graphs import made_up_graph
 from pacing.clocks import SystemClock
 from protos import audience_pb2 as pb
 from targeting.graph.follows import FollowGraph
+from targeting.lookalike.links import Links
+from targeting.lookalike.ranker import Ranker
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 from targeting.visits import Visits
@@ -95,3 +103,95 @@ def test_what_cannot_be_made_is_refused_by_name_and_nothing_is_kept(stores: Stor
     answer = put_lookalike(service, segment_id="like", seed_segment_id="ten", size=5)
     assert answer.members == 0 and not answer.learned
     stores.journal.close()
+
+
+def progress(service: AudienceService, segment_id: str) -> pb.GetLookalikeResponse:
+    raw = pb.GetLookalikeRequest(segment_id=segment_id).SerializeToString()
+    return pb.GetLookalikeResponse.FromString(service.get_lookalike(raw, OPERATOR))
+
+
+def wait_for(service: AudienceService, segment_id: str) -> pb.GetLookalikeResponse:
+    """What became of it."""
+    for _ in range(6_000):
+        told = progress(service, segment_id)
+        if told.state != pb.LOOKALIKE_STATE_MAKING:
+            return told
+        time.sleep(0.005)
+    raise AssertionError("it is still being made")
+
+
+def test_in_background_it_is_answered_at_once_and_says_how_far_it_is(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = AudienceService(stores)
+    percents: list[int] = []
+    may_go_on = threading.Event()
+    learn = lookalikes.train_ranker
+
+    def watched(links: Links, reciprocal: bool, tell: Callable[[float], None]) -> Ranker:
+        def told(share: float) -> None:
+            tell(share)
+            percents.append(progress(service, "like").done_percent)
+            may_go_on.wait(20)
+
+        return learn(links, reciprocal, tell=told)
+
+    monkeypatch.setattr(lookalikes, "train_ranker", watched)
+    seeds = put_graph(service)[:40]
+    service.put_segment(
+        pb.PutSegmentRequest(segment_id="seeds", change=1, viewer_ids=seeds).SerializeToString(), OPERATOR
+    )
+    wanted = {"segment_id": "like", "seed_segment_id": "seeds", "size": 60}
+    with pytest.raises(Refused, match="'like': no such lookalike was asked for") as unknown:
+        progress(service, "like")
+    assert unknown.value.code is grpc.StatusCode.NOT_FOUND
+    assert put_lookalike(service, **wanted, in_background=True) == pb.PutLookalikeResponse()
+    assert progress(service, "like").state == pb.LOOKALIKE_STATE_MAKING
+    with pytest.raises(Refused, match="another lookalike is being made") as busy:
+        put_lookalike(service, **{**wanted, "segment_id": "other"})
+    assert busy.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    may_go_on.set()
+    told = wait_for(service, "like")
+    assert told.state == pb.LOOKALIKE_STATE_MADE and told.done_percent == 100 and told.error == ""
+    assert percents == sorted(percents) and percents[0] < 20 < 70 < percents[-1] < 100 and len(set(percents)) > 20
+    assert (told.made.members, told.made.seeds, told.made.learned) == (60, 40, True)
+    assert len(stores.segments.members("like")) == 60
+    # The same call that waits has the same figures, and is told of in the same way.
+    waited = put_lookalike(service, **wanted)
+    assert waited == told.made == progress(service, "like").made
+    assert stores.journal is not None
+    stores.journal.close()
+
+
+def test_what_fails_in_background_is_told_and_the_next_may_begin(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = AudienceService(stores)
+    ten = pb.PutSegmentRequest(segment_id="ten", change=1, viewer_ids=range(1, 11))
+    service.put_segment(ten.SerializeToString(), OPERATOR)
+    wanted = {"segment_id": "like", "seed_segment_id": "ten", "size": 5, "in_background": True}
+    with pytest.raises(ValueError, match="size 0"):  # known at once, so told at once
+        put_lookalike(service, **{**wanted, "size": 0})
+    with pytest.raises(Refused, match="no such lookalike"):
+        progress(service, "like")
+
+    def breaks(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stores.journal, "append", breaks)
+        put_lookalike(service, **wanted)
+        told = wait_for(service, "like")
+    assert told.state == pb.LOOKALIKE_STATE_FAILED and told.error and "space" not in told.error
+    assert not told.HasField("made")
+    put_lookalike(service, **wanted)
+    assert wait_for(service, "like").state == pb.LOOKALIKE_STATE_MADE
+    stores.journal.close()  # type: ignore[union-attr]
+
+
+def test_only_the_last_makings_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookalike_makings, "REMEMBERED", 2)
+    makings = lookalike_makings.LookalikeMakings()
+    for name in ("a", "b", "a", "c"):
+        makings.run(name, lambda tell: b"made", in_background=False)
+    assert makings.told("b") is None and makings.told("a") is not None and makings.told("c") is not None

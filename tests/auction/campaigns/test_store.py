@@ -17,7 +17,17 @@ from auction.campaigns.model import BidMode, CampaignStatus, Creative
 from auction.campaigns.store import CampaignStore, NoSuchCampaign, StoreUnavailable
 from pacing.facts import Goal
 from targeting.attributes import Dimension
-from targeting.expressions import All, Any, Attribute, FansOf, FriendsOfFans, Interests, Not, Segment
+from targeting.expressions import (
+    All,
+    Any,
+    Attribute,
+    FansOf,
+    FansOfSimilarCreators,
+    FriendsOfFans,
+    Interests,
+    Not,
+    Segment,
+)
 from tests.auction.campaigns.figures import NOON_MS, a_campaign
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +36,7 @@ AUDIENCE = All(
         Any((Interests((3, 12)), Segment("tier:iron"))),
         Not(Attribute(Dimension.REGION, (7, 8))),
         FansOf((2**64 - 1,)),
-        FriendsOfFans(),
+        Any((FriendsOfFans(), FansOfSimilarCreators())),
     )
 )
 

@@ -19,7 +19,18 @@ from auction.campaigns.wire import (
 from pacing.facts import Goal
 from protos import campaigns_pb2 as pb
 from targeting.attributes import Dimension
-from targeting.expressions import EVERYBODY, All, Any, Attribute, FansOf, FriendsOfFans, Interests, Not, Segment
+from targeting.expressions import (
+    EVERYBODY,
+    All,
+    Any,
+    Attribute,
+    FansOf,
+    FansOfSimilarCreators,
+    FriendsOfFans,
+    Interests,
+    Not,
+    Segment,
+)
 from tests.auction.campaigns.figures import NOON_MS, a_campaign
 
 leaves = st.one_of(
@@ -28,6 +39,7 @@ leaves = st.one_of(
     st.builds(Segment, st.from_regex(r"[a-z0-9:_.\-]{1,8}", fullmatch=True)),
     st.builds(FansOf, st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=3).map(tuple)),
     st.just(FriendsOfFans()),
+    st.just(FansOfSimilarCreators()),
     st.just(EVERYBODY),
 )
 audiences = st.recursive(
@@ -64,6 +76,7 @@ def test_an_audience_survives_the_wire(audience):
         (pb.Targeting(all=pb.Targeting.All()), "targeting.all.of"),
         (pb.Targeting(any=pb.Targeting.Any()), "targeting.any.of"),
         (pb.Targeting(friends_of_fans=False), "targeting.friends_of_fans"),
+        (pb.Targeting(fans_of_similar_creators=False), "targeting.fans_of_similar_creators"),
         (pb.Targeting(attribute=pb.Targeting.Attribute(codes=[1])), "targeting.attribute.dimension"),
         (
             pb.Targeting(

@@ -18,6 +18,7 @@ from pacing.clocks import MS_PER_HOUR, VirtualClock
 from pacing.days import local_day
 from pacing.facts import Goal, OutcomeKind, Verdict
 from protos.rpc.health_service import NO_GRANTS_METADATA, NO_GRANTS_UNTIL_METADATA
+from targeting.expressions import Any, FansOfSimilarCreators, FriendsOfFans
 from tests.auction.campaigns.figures import NOON_MS, JudgedRows, a_campaign, charge_some, small_engine, two_days
 from tests.auction.rest.browsing import WAIT_MS, pages_of
 from tests.auction.rest.serving import running_shim
@@ -220,6 +221,8 @@ def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_
     page.get_by_test_id("field-daily").fill("120.05")
     page.locator("[name=gender][value='1']").check(force=True)
     page.locator("[name=interests][value='3']").check(force=True)
+    for half_of_laotie in ("friends_of_fans", "fans_of_similar_creators"):
+        page.locator(f"[name={half_of_laotie}]").check()
     page.get_by_test_id("sheet-submit").click()
     expect(page.get_by_test_id("campaign-name")).to_have_text("Made here")
     made = engine.store.all()[-1]
@@ -229,7 +232,9 @@ def test_a_campaign_is_made_changed_paused_and_ended(open_page, engine, creator_
         2_500_000,
         2**64 - 1,
     )
-    assert len(made.targeting.of) == 2
+    assert len(made.targeting.of) == 3
+    assert made.targeting.of[2] == Any((FriendsOfFans(), FansOfSimilarCreators()))
+    expect(page.locator("body")).to_contain_text("friends of your fans or fans of creators similar to you")
     engine.desk.promised_micros[made.campaign_id] = 110_000_000
     page.get_by_test_id("action-editBudget").click()
     page.get_by_test_id("field-daily").fill("100")

@@ -17,6 +17,7 @@ from tests.auction.bid.engines import Engine
 from tests.auction.rest.serving import served_engine
 from tests.auction.rest.test_rest import fails
 
+JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
 
 
@@ -71,9 +72,17 @@ def test_a_lookalike_is_made_of_a_list(operator: httpx.Client, engine: Engine) -
     seeds = range(1, 41)
     assert operator.put("/api/audiences/lists/seeds", content="\n".join(map(str, seeds)).encode()).status_code == 200
     wanted = {"segment_id": "like", "seed_segment_id": "seeds", "size": 60}
-    made = operator.post("/api/audiences/lookalikes", json=wanted, headers={"Content-Type": "application/json"}).json()
+    made = operator.post("/api/audiences/lookalikes", json=wanted, headers=JSON).json()
     assert (made["members"], made["seeds"], made["held_out"], made["learned"]) == (60, 40, 8, True)
     assert len(members(engine, "like")) == 60 and not members(engine, "like") & set(seeds)
+    asked = operator.post("/api/audiences/lookalikes", json=wanted | {"wait": False}, headers=JSON)
+    assert asked.status_code == 202 and asked.json()["segment_id"] == "like"
+    told = asked.json()
+    while told["state"] == "making":
+        assert told["made"] is None and 0 <= told["done_percent"] <= 100
+        told = operator.get("/api/audiences/lookalikes/like").json()
+    assert told == {"segment_id": "like", "state": "made", "done_percent": 100, "made": made, "error": ""}
+    fails(operator.get("/api/audiences/lookalikes/none"), 404, "not_found", "segment_id")
 
 
 def test_segments_are_listed_by_name_page_by_page(operator: httpx.Client, engine: Engine) -> None:

@@ -39,7 +39,7 @@ NEW = {
             {"any": [{"interests": [3]}, {"segment": "tier:iron"}]},
             {"none": {"attribute": {"dimension": "region", "codes": [7, 8]}}},
             {"fans_of": [str(2**64 - 2)]},
-            {"friends_of_fans": True},
+            {"any": [{"friends_of_fans": True}, {"fans_of_similar_creators": True}]},
         ]
     },
 }

@@ -6,7 +6,7 @@ import { word } from "./words.js";
 
 const CREATOR_NODES = { fans_of: "fFansOf", viewers_of: "fViewersOf", live_visitors_of: "fLiveOf" };
 const TIERS = { potential: "potential", active: "active", "high-value": "high_value", iron: "iron" };
-const LAOTIE = { friends_of_fans: "fLaotie" };
+const LAOTIE = { friends_of_fans: "fLaotie", fans_of_similar_creators: "fSimilar" };
 const STAGES = ["gained", "activated", "retained", "silent", "lost"];
 const MAX_TAGS = 16;
 const MAX_TAG_CHARACTERS = 64;

@@ -216,5 +216,6 @@ export function audienceText(node, isInner = false) {
     return word("contentOf", { tags: [...keywords, ...bgm, ...visual_tags].join(", "), percent: min_weight_percent });
   }
   if (node.friends_of_fans) return word("laotie");
+  if (node.fans_of_similar_creators) return word("similar");
   return word("everybody");
 }

@@ -1,0 +1,100 @@
+"""Which lookalike is being made, how far it is, and what became of those before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from auction.status import refusal_of
+
+REMEMBERED = 1_000
+"""Segments whose last making is remembered; the one that was asked for longest ago is forgotten first."""
+
+Tell = Callable[[float], None]
+"""Takes the share, of 1, that is done."""
+Make = Callable[[Tell], bytes]
+"""Makes a lookalike; answers with what is to be told of it, in its wire form."""
+
+
+class LookalikeBusy(Exception):
+    """Another lookalike is being made."""
+
+
+@dataclass(slots=True)
+class Making:
+    """How far the making of a lookalike is.
+
+    Attributes:
+        share: of 1, that is done; only grows.
+        made: what `Make` answered, once it has.
+        error: why it failed; empty: it did not.
+    """
+
+    share: float = 0.0
+    made: bytes | None = None
+    error: str = ""
+
+    def tell(self, share: float) -> None:
+        """Note how far it is."""
+        self.share = max(self.share, min(share, 1.0))
+
+
+class LookalikeMakings:
+    """Has one lookalike made at a time. Any thread may call; nothing outlives the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_busy = False
+        self._of: dict[str, Making] = {}  # by segment, in the order in which they were asked for
+
+    def run(self, segment_id: str, make: Make, in_background: bool) -> bytes:
+        """Have it made, here; or on a thread of its own, and answer at once, with nothing.
+
+        Raises:
+            LookalikeBusy: another one is being made.
+            Exception: what `make` raises, here.
+        """
+        with self._lock:
+            if self._is_busy:
+                raise LookalikeBusy
+            self._is_busy = True
+            self._of.pop(segment_id, None)
+            making = self._of[segment_id] = Making()
+            if len(self._of) > REMEMBERED:
+                del self._of[next(iter(self._of))]
+        if not in_background:
+            return self._make(making, make)
+        apart = threading.Thread(target=self._make_apart, args=(making, make), name="lookalike", daemon=True)
+        try:
+            apart.start()
+        except RuntimeError as error:  # the system has no thread to give
+            self._failed(making, error)
+            raise
+        return b""
+
+    def told(self, segment_id: str) -> Making | None:
+        """How far it is, or what became of it, now; None: it was not asked for, or that is forgotten."""
+        with self._lock:
+            making = self._of.get(segment_id)
+            return None if making is None else replace(making)
+
+    def _make(self, making: Making, make: Make) -> bytes:
+        try:
+            made = make(making.tell)
+        except Exception as error:
+            self._failed(making, error)
+            raise
+        with self._lock:
+            making.made, self._is_busy = made, False
+        return made
+
+    def _failed(self, making: Making, error: Exception) -> None:
+        with self._lock:
+            making.error, self._is_busy = refusal_of(error).message, False
+
+    def _make_apart(self, making: Making, make: Make) -> None:
+        try:
+            self._make(making, make)
+        except Exception:
+            return  # who asks is told, and the log has what was no caller's fault
