@@ -15,10 +15,12 @@ from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2 as pb
+from protos import campaigns_pb2
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
 from targeting.content import LEVELS, check_tag, tag_segment
-from targeting.expressions import MAX_CREATORS, ViewerFacts, named_creators, wants_similar
+from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
+from targeting.own_lists import check_own_lists
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
 from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
@@ -59,7 +61,7 @@ class Insights:
         """How many known viewers an expression holds, as a rounded range."""
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
-        expression = validate(targeting_from_message(request.targeting))
+        expression = _asked_audience(request.targeting, creator_id)
         self._follow({creator_id} | named_creators(expression))
         if wants_similar(expression):
             self._find_similar(creator_id)
@@ -97,7 +99,7 @@ class Insights:
             raise Refused(
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
-        expression = validate(targeting_from_message(request.targeting))
+        expression = _asked_audience(request.targeting, asking)
         if wants_similar(expression):
             self._find_similar(asking)
         facts = self._facts_of(row, request)
@@ -172,6 +174,18 @@ class Insights:
     def _rounded(self, viewers: int) -> pb.Crowd:
         low, high = Reach(viewers, 0).as_range(self._stores.viewers.size)
         return pb.Crowd(low=low, high=high)
+
+
+def _asked_audience(targeting: campaigns_pb2.Targeting, asking: int) -> Expression:
+    """The audience of a question; for nobody's campaign (0) it may name anybody's lists.
+
+    Raises:
+        ValueError: no campaign of the asking creator can have it.
+    """
+    expression = validate(targeting_from_message(targeting))
+    if asking:
+        check_own_lists(expression, asking)
+    return expression
 
 
 def asking_creator(principal: Principal, named: int) -> int:

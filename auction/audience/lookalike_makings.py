@@ -18,7 +18,15 @@ Make = Callable[[Tell], bytes]
 
 
 class LookalikeBusy(Exception):
-    """Another lookalike is being made."""
+    """Another lookalike is being made.
+
+    Attributes:
+        segment_id: what it becomes.
+    """
+
+    def __init__(self, segment_id: str) -> None:
+        super().__init__(segment_id)
+        self.segment_id = segment_id
 
 
 @dataclass(slots=True)
@@ -45,7 +53,7 @@ class LookalikeMakings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_busy = False
+        self._under_way = ""  # what becomes of the one that is being made; empty: none is
         self._of: dict[str, Making] = {}  # by segment, in the order in which they were asked for
 
     def run(self, segment_id: str, make: Make, in_background: bool) -> bytes:
@@ -56,9 +64,9 @@ class LookalikeMakings:
             Exception: what `make` raises, here.
         """
         with self._lock:
-            if self._is_busy:
-                raise LookalikeBusy
-            self._is_busy = True
+            if self._under_way:
+                raise LookalikeBusy(self._under_way)
+            self._under_way = segment_id
             self._of.pop(segment_id, None)
             making = self._of[segment_id] = Making()
             if len(self._of) > REMEMBERED:
@@ -86,12 +94,12 @@ class LookalikeMakings:
             self._failed(making, error)
             raise
         with self._lock:
-            making.made, self._is_busy = made, False
+            making.made, self._under_way = made, ""
         return made
 
     def _failed(self, making: Making, error: Exception) -> None:
         with self._lock:
-            making.error, self._is_busy = refusal_of(error).message, False
+            making.error, self._under_way = refusal_of(error).message, ""
 
     def _make_apart(self, making: Making, make: Make) -> None:
         try:

@@ -18,6 +18,7 @@ from pacing.facts import Goal
 from pacing.money import MAX_AMOUNT_MICROS
 from targeting import expressions, validation
 from targeting.expressions import EVERYBODY, Expression
+from targeting.own_lists import check_own_lists
 
 MAX_ID = 2**64 - 1
 MAX_NAME_CHARACTERS = 80
@@ -288,6 +289,7 @@ def _check_creatives(creatives: tuple[Creative, ...]) -> None:
 def _check_targeting(campaign: Campaign) -> None:
     try:
         validation.validate(campaign.targeting)
+        check_own_lists(campaign.targeting, campaign.creator_id)
         expressions.compile_clauses(campaign.targeting, campaign.creator_id, campaign.include_fans)
     except ValueError as error:
         raise InvalidTargeting(str(error)) from None

@@ -178,11 +178,27 @@ def test_the_quality_is_told_as_what_it_is(open_page, engine):
         expect(told).to_contain_text(words)
 
 
-def test_a_creator_is_told_who_makes_lists_and_a_wrong_token_is_asked_again(open_page, engine):
+def test_a_creator_uploads_a_list_makes_its_lookalike_and_is_offered_both(open_page, engine, operator):
+    segment = f"own:{OWN}:fans"
+    assert operator.put("/api/audiences/lists/operators", content=b"1\n2\n").status_code == 200
     page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}", locale="zh-CN")
-    expect(page.get_by_test_id("operators-only")).to_contain_text("需要运营人员的令牌")
+    upload(page, "fans", SEEDS)
+    expect(page.locator(f"[data-testid=list][data-name='{segment}']")).to_have_attribute("data-members", "40")
     page.get_by_test_id("language-toggle").click()
-    expect(page.get_by_test_id("operators-only")).to_contain_text("an operator's token")
+    page.get_by_test_id("field-seeds").select_option(segment)
+    page.get_by_test_id("field-size").fill("60")
+    page.get_by_test_id("field-like_name").fill("like")
+    page.get_by_test_id("like-now").click()
+    expect(page.locator(f"[data-testid=list][data-name='own:{OWN}:like']")).to_have_attribute("data-members", "60")
+    expect(page.get_by_test_id("list")).to_have_count(2)  # nobody else's
+    page.locator("[data-testid=list]").get_by_test_id(f"use-{segment}").click()
+    expect(page.get_by_test_id("field-lists")).to_have_value(segment)
+    expect(page.locator("datalist#lists option")).to_have_count(2)
+    expect(page.get_by_test_id("reach")).to_contain_text("40")
+
+
+def test_a_wrong_token_is_asked_again(open_page, engine):
+    page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}")
     page.get_by_test_id("sign-out").click()
     page.get_by_test_id("token-input").fill("fanbid.1.wrong")
     page.get_by_test_id("token-submit").click()

@@ -64,7 +64,7 @@ export const makeLookalike = (wanted) => json("POST", "/api/audiences/lookalikes
 export const uploadList = (name, file) =>
   send(`/api/audiences/lists/${encodeURIComponent(name)}`, { method: "PUT", headers: { "Content-Type": "text/csv" }, body: file }).then((response) => response.json());
 
-/** Every segment that was uploaded or made; operators only. */
+/** Every segment that was uploaded or made; with a creator's token, this creator's lists. */
 export async function segments() {
   const found = [];
   let after = "";

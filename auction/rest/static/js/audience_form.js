@@ -16,12 +16,12 @@ const group = (title, ...nodes) => el("fieldset", { class: "part" }, el("legend"
 const check = (name, text, checked = false) => el("label", { class: "check" }, el("input", { type: "checkbox", name, checked, "data-testid": `field-${name}` }), el("span", { text }));
 
 /**
- * The fields of an audience. `isOperator`: names of lists may be looked up. `list`: the name of a list to begin with.
+ * The fields of an audience. `list`: the name of a list to begin with.
  * `compared` is where the comparison of the creators is told.
  */
-export function audienceFields({ isOperator, list, compared }) {
+export function audienceFields({ list, compared }) {
   const names = el("datalist", { id: "lists" });
-  if (isOperator) segments().then((found) => names.append(...found.map((one) => el("option", { value: one.segment_id }))), () => {});
+  segments().then((found) => names.append(...found.map((one) => el("option", { value: one.segment_id }))), () => {});
   const numbers = { inputmode: "numeric" };
   const ownFans = group(
     "fOwnFans", el("p", { class: "field-help", text: word("fTiersHelp") }),

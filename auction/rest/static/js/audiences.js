@@ -12,7 +12,7 @@ const TICK_MS = 1_000;
 
 const main = document.getElementById("main");
 // Upload and lookalike: { busy, error, done }, and what was written into their forms, so that another language keeps it.
-const fresh = () => ({ lists: null, isCreator: false, upload: {}, like: {}, file: null, written: { size: "1000" } });
+const fresh = () => ({ lists: null, upload: {}, like: {}, file: null, written: { size: "1000" } });
 const desk = fresh();
 
 const percent = (part) => new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(part);
@@ -31,24 +31,18 @@ async function load() {
   main.replaceChildren(el("p", { class: "blank soft", role: "status", text: word("audLoading") }));
   try {
     desk.lists = await segments();
-    desk.isCreator = false;
   } catch (error) {
     if (error.status === 401) {
       signOut(word("tokenRefused"));
       return;
     }
     desk.lists = null;
-    desk.isCreator = error.status === 403;
     desk.failure = error.message;
   }
   paint();
 }
 
 function paint() {
-  if (desk.isCreator) {
-    main.replaceChildren(el("div", { class: "lists", "data-testid": "operators-only" }, heading(), el("section", { class: "card" }, el("p", { text: word("audOperators") }), el("a", { class: "button", href: "/", text: word("campaigns") }))));
-    return;
-  }
   if (!desk.lists) {
     main.replaceChildren(el(
       "section", { class: "blank", role: "alert", "data-testid": "load-failed" },

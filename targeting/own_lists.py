@@ -1,0 +1,51 @@
+"""Lists of viewers that belong to one creator: how their segments are called, and who may aim at them."""
+
+from __future__ import annotations
+
+import re
+
+from targeting.expressions import MAX_CREATOR_ID, Expression, Segment
+from targeting.validation import parts_of
+
+OWN_PREFIX = "own:"
+MAX_NAME_CHARACTERS = 39
+"""As many as fit behind the longest creator id into a segment's name."""
+_NAME = re.compile(rf"[a-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
+_SEGMENT = re.compile(rf"{OWN_PREFIX}([1-9][0-9]{{0,19}}):{_NAME.pattern}")
+
+
+def own_prefix(creator_id: int) -> str:
+    """What the names of all segments of a creator's lists begin with."""
+    return f"{OWN_PREFIX}{creator_id}:"
+
+
+def own_segment(creator_id: int, name: str) -> str:
+    """Name of the segment of a creator's list.
+
+    Raises:
+        ValueError: no list can be called so.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"segment_id {name!r:.80}: a list's name must be 1 to {MAX_NAME_CHARACTERS} of a-z 0-9 _ . -")
+    return own_prefix(creator_id) + name
+
+
+def owner_of(segment: str) -> int:
+    """The creator whose list the segment is; 0: it is nobody's."""
+    found = _SEGMENT.fullmatch(segment)
+    creator_id = int(found[1]) if found else 0
+    return creator_id if creator_id <= MAX_CREATOR_ID else 0
+
+
+def check_own_lists(expression: Expression, creator_id: int) -> None:
+    """See to it that an audience of this creator names no other creator's list, whether there is such a list or not.
+
+    Raises:
+        ValueError: it does; the text names the path of the node and the segment.
+    """
+    for path, node in parts_of(expression):
+        if isinstance(node, Segment) and node.name.startswith(OWN_PREFIX) and owner_of(node.name) != creator_id:
+            raise ValueError(
+                f"{path}.segment: segment_id {node.name!r}: no list of creator {creator_id}, whose begin with "
+                f"{own_prefix(creator_id)!r}"
+            )
