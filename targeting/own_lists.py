@@ -1,13 +1,13 @@
-"""Lists of viewers that belong to one creator: how their segments are called, and who may aim at them."""
+"""Lists of viewers that belong to one creator: how their segments are called."""
 
 from __future__ import annotations
 
 import re
 
-from targeting.expressions import MAX_CREATOR_ID, Expression, Segment
-from targeting.validation import parts_of
+from targeting.expressions import MAX_CREATOR_ID
 
-OWN_PREFIX = "own:"
+OWN_KIND = "own"
+OWN_PREFIX = f"{OWN_KIND}:"
 MAX_NAME_CHARACTERS = 39
 """As many as fit behind the longest creator id into a segment's name."""
 _NAME = re.compile(rf"[a-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
@@ -35,17 +35,3 @@ def owner_of(segment: str) -> int:
     found = _SEGMENT.fullmatch(segment)
     creator_id = int(found[1]) if found else 0
     return creator_id if creator_id <= MAX_CREATOR_ID else 0
-
-
-def check_own_lists(expression: Expression, creator_id: int) -> None:
-    """See to it that an audience of this creator names no other creator's list, whether there is such a list or not.
-
-    Raises:
-        ValueError: it does; the text names the path of the node and the segment.
-    """
-    for path, node in parts_of(expression):
-        if isinstance(node, Segment) and node.name.startswith(OWN_PREFIX) and owner_of(node.name) != creator_id:
-            raise ValueError(
-                f"{path}.segment: segment_id {node.name!r}: no list of creator {creator_id}, whose begin with "
-                f"{own_prefix(creator_id)!r}"
-            )

@@ -20,7 +20,7 @@ from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION
 from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
-from targeting.own_lists import check_own_lists
+from targeting.naming import check_named
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
 from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
@@ -61,7 +61,7 @@ class Insights:
         """How many known viewers an expression holds, as a rounded range."""
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
-        expression = _asked_audience(request.targeting, creator_id)
+        expression = _asked_audience(request.targeting, principal)
         self._follow({creator_id} | named_creators(expression))
         if wants_similar(expression):
             self._find_similar(creator_id)
@@ -93,13 +93,13 @@ class Insights:
         """Why an audience holds a viewer, in English and Chinese."""
         request = parse(pb.ExplainViewerRequest, raw)
         asking = asking_creator(principal, request.creator_id)
+        expression = _asked_audience(request.targeting, principal)
         row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
         if principal.role == Role.CREATOR and not self._was_reached(row, asking):
             # Else a creator could find out about anybody by asking for one audience after another.
             raise Refused(
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
-        expression = _asked_audience(request.targeting, asking)
         if wants_similar(expression):
             self._find_similar(asking)
         facts = self._facts_of(row, request)
@@ -176,15 +176,14 @@ class Insights:
         return pb.Crowd(low=low, high=high)
 
 
-def _asked_audience(targeting: campaigns_pb2.Targeting, asking: int) -> Expression:
-    """The audience of a question; for nobody's campaign (0) it may name anybody's lists.
+def _asked_audience(targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
+    """The audience of a question.
 
     Raises:
-        ValueError: no campaign of the asking creator can have it.
+        ValueError: no campaign of who asks can have it.
     """
     expression = validate(targeting_from_message(targeting))
-    if asking:
-        check_own_lists(expression, asking)
+    check_named(expression, principal.creator_id)
     return expression
 
 

@@ -16,6 +16,7 @@ from auction.campaigns.access import Forbidden, Principal, Role
 from auction.campaigns.limits import RateLimited
 from auction.status import Refused
 from targeting.expressions import check_segment_name
+from targeting.naming import creator_of, nameable
 from targeting.own_lists import OWN_PREFIX, own_prefix, own_segment, owner_of
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
@@ -74,6 +75,22 @@ class OwnLists:
                 f"by plain names or {own_prefix(principal.creator_id)}NAME"
             )
         return segment_id
+
+    def seeds_for(self, principal: Principal, segment_id: str) -> str:
+        """The segment whose members a caller wants to be seeds: a creator's own tiers, stages and members may be, too.
+
+        Raises:
+            ValueError: nothing can be called so.
+            Forbidden: it is not of this creator, whether there is such a segment or not.
+        """
+        if principal.role is Role.CREATOR and ":" in segment_id:
+            if creator_of(check_segment_name(segment_id)) != principal.creator_id:
+                raise Forbidden(
+                    f"seed_segment_id {segment_id!r}: a creator's token may name this creator's own, which are "
+                    f"{nameable(principal.creator_id)}, or a list by its plain name"
+                )
+            return segment_id
+        return self.segment_for(principal, segment_id)
 
     def note(self, segment_id: str) -> None:
         """Remember a segment that was put, if it is a creator's list."""

@@ -217,7 +217,7 @@ class AudienceService:
         """
         request = parse(audience_pb2.PutLookalikeRequest, raw)
         request.segment_id = self._own.segment_for(principal, request.segment_id)
-        request.seed_segment_id = self._own.segment_for(principal, request.seed_segment_id)
+        request.seed_segment_id = self._own.seeds_for(principal, request.seed_segment_id)
         if principal.role is Role.CREATOR and request.creator_id not in (0, principal.creator_id):
             raise Forbidden(f"creator_id {request.creator_id}: a creator's token may name this creator only")
         check_change(request.segment_id, Change.REPLACE, NEVER_MS)

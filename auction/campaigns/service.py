@@ -17,6 +17,7 @@ from auction.campaigns.model import (
     Campaign,
     CampaignStatus,
     InvalidField,
+    check_audience_named,
     check_int,
     check_text,
     edited,
@@ -121,7 +122,7 @@ class CampaignsService:
         key = check_text("idempotency_key", request.idempotency_key, 0, MAX_KEY_CHARACTERS)
         creator_id = principal.creator_id if principal.role is Role.CREATOR else request.campaign.creator_id
         draft = validate(draft_from_message(request.campaign, creator_id, self._clock.wall_ms()))
-
+        check_audience_named(draft.targeting, principal.creator_id)
         campaign = self._changes.create(draft, key)
         self._book.announce_change()
         return campaign_to_message(campaign, self._currency)
@@ -149,6 +150,8 @@ class CampaignsService:
         """Change the fields that the request names."""
         campaign_id, version = request.campaign.campaign_id, request.campaign.version
         changes = changes_from_message(request.campaign, request.update_fields)
+        if "targeting" in changes:
+            check_audience_named(changes["targeting"], principal.creator_id)
         campaign, caps = self._change(
             principal, campaign_id, version, lambda before: edited(before, changes, self._clock.wall_ms())
         )

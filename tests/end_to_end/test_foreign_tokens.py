@@ -43,6 +43,7 @@ HARMLESS_ROUTES = {
     ("get", "/api/audiences/segments"),  # the stranger's own
 }
 OWN_LIST, ABSENT_LIST = f"own:{OWNER}:regulars", f"own:{OWNER}:absent"
+OF_THE_OWNER = (OWN_LIST, f"tier:iron:{OWNER}", f"stage:lost:{OWNER}", f"members:{OWNER}")
 SEGMENTS = {"segment_id", "seed_segment_id"}
 IDS = {"campaign_id", "campaign_ids"}
 CREATORS = {"creator_id", "creator_ids", "fans_of", "blocked_creator_ids"}
@@ -126,6 +127,8 @@ def request_of(call: Call, campaign_id: int, segment_id: str = OWN_LIST) -> Any:
         return campaigns_pb2.UpdateCampaignRequest(campaign=changed, update_fields=["name"])
     if call.name == "Audience/EstimateReach":
         return audience_pb2.EstimateReachRequest(targeting={"fans_of": {"creator_ids": [OWNER]}}, creator_id=STRANGER)
+    if call.name == "Audience/ExplainViewer":
+        return audience_pb2.ExplainViewerRequest(viewer_id=777, creator_id=OWNER)
     return fill(call.request, campaign_id, segment_id=segment_id)
 
 
@@ -156,9 +159,44 @@ def blind(text: str, campaign_id: int) -> str:
     return re.sub(rf"\b{campaign_id}\b", "ID", text.replace(ABSENT_LIST, OWN_LIST))
 
 
+def with_audience(descriptor: Descriptor, audience: campaigns_pb2.Targeting, depth: int = 0) -> Any:
+    """A message with this audience, where it has room for one; None: it has none."""
+    for field in descriptor.fields:
+        if field.message_type is None or field.is_repeated or depth > 2:
+            continue
+        is_audience = field.message_type is campaigns_pb2.Targeting.DESCRIPTOR
+        inner = audience if is_audience else with_audience(field.message_type, audience, depth + 1)
+        if inner is not None:
+            message = message_factory.GetMessageClass(descriptor)()
+            getattr(message, field.name).CopyFrom(inner)
+            return message
+    return None
+
+
+WITH_AUDIENCES = [call for call in CALLS if with_audience(call.request, campaigns_pb2.Targeting()) is not None]
+
+
+@pytest.mark.parametrize("call", WITH_AUDIENCES, ids=lambda call: call.name)
+def test_no_call_takes_an_audience_that_names_what_is_anothers(server: RunningServer, call: Call) -> None:
+    token = server.token("creator", STRANGER)
+    for name in OF_THE_OWNER:
+        told = set()
+        for segment in (name, name.replace(str(OWNER), str(OWNER + 1))):
+            request = with_audience(call.request, campaigns_pb2.Targeting(none={"segment": {"segment_id": segment}}))
+            if call.name == "Campaigns/CreateCampaign":
+                request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=request.campaign.targeting))
+            if call.name == "Campaigns/UpdateCampaign":
+                request.update_fields.append("targeting")
+            code, text, _ = answer_to(server, call, request, token)
+            assert code is grpc.StatusCode.INVALID_ARGUMENT and f"is not of creator {STRANGER}" in text, text
+            told.add(text.replace(segment, "SEGMENT"))
+        assert len(told) == 1
+
+
 def test_the_harmless_calls_exist() -> None:
     assert {call.name for call in CALLS} >= HARMLESS_CALLS
     assert len(CALLS) >= 18
+    assert len(WITH_AUDIENCES) >= 4
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)

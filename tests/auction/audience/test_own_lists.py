@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from auction.audience import own_lists_service as own_lists
@@ -109,32 +110,42 @@ def test_another_creators_list_looks_like_none(engine):
     assert len(engine.services.segments.members("own:8:vip")) == 40
 
 
-@pytest.mark.parametrize("role", [Role.CREATOR, Role.OPERATOR])
-def test_a_campaign_may_aim_at_lists_of_its_creator_only(engine, role):
-    bearer = 7 if role is Role.CREATOR else 0
-
-    def create(name: str) -> campaigns_pb2.Campaign:
+def test_a_creators_campaign_may_aim_at_own_lists_only(engine):
+    def create(name: str, role: Role = Role.CREATOR) -> campaigns_pb2.Campaign:
         request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(creator_id=7, targeting=aimed_at(name)))
+        bearer = 7 if role is Role.CREATOR else 0
         return engine.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign, role, bearer)
 
+    def update(**fields: Any) -> campaigns_pb2.UpdateCampaignResponse:
+        edit = campaigns_pb2.Campaign(campaign_id=made.campaign_id, **fields)
+        request = campaigns_pb2.UpdateCampaignRequest(campaign=edit, update_fields=list(fields))
+        answer = campaigns_pb2.UpdateCampaignResponse
+        return engine.call("Campaigns/UpdateCampaign", request, answer, Role.CREATOR, 7)
+
     made = create("own:7:vip")
-    edit = campaigns_pb2.Campaign(campaign_id=made.campaign_id, targeting=aimed_at("own:8:vip"))
-    request = campaigns_pb2.UpdateCampaignRequest(campaign=edit, update_fields=["targeting"])
     for change in (
         lambda: create("own:8:vip"),
         lambda: create("own:77:vip"),
         lambda: create("own:x"),
-        lambda: engine.call("Campaigns/UpdateCampaign", request, campaigns_pb2.UpdateCampaignResponse, role, bearer),
+        lambda: create("tier:iron:8"),
+        lambda: update(targeting=aimed_at("own:8:vip")),
+        lambda: update(targeting=aimed_at("stage:lost:8")),
     ):
-        with pytest.raises((Refused, InvalidTargeting), match=r"targeting.all.of\[1\].none.segment: .*'own:") as error:
+        with pytest.raises((Refused, InvalidTargeting), match=r"targeting.all.of\[1\].none.segment: .*own:7:") as error:
             change()
         refused = refusal_of(error.value)
         assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.all.of[1].none.segment")
+    assert update(targeting=aimed_at("tier:iron:7")).campaign.version == 2
+    made = create("own:8:vip", Role.OPERATOR)
+    assert update(name="Other").campaign.name == "Other", "what an operator aimed stays, also under a creator's edits"
 
 
-def test_questions_of_a_creator_tell_nothing_of_others_lists(engine, monkeypatch):
+def test_questions_of_a_creator_tell_nothing_of_others_lists_or_fans(engine, monkeypatch):
     put(engine, 8, "vip", range(1, 41))
     put(engine, 7, "vip", range(1, 41))
+    iron = engine.services.viewers.ensure(np.arange(1, 41, dtype=np.uint64))
+    for creator in (7, 8):
+        engine.services.segments.put(f"tier:iron:{creator}", iron, 2)
     monkeypatch.setattr("auction.audience.insights_service.Insights._was_reached", lambda *_: True)
 
     def reach(name: str, role: Role, bearer: int = 0, creator_id: int = 0) -> int:
@@ -146,19 +157,31 @@ def test_questions_of_a_creator_tell_nothing_of_others_lists(engine, monkeypatch
         engine.call("Audience/ExplainViewer", request, pb.ExplainViewerResponse, Role.CREATOR, 7)
 
     assert reach("own:7:vip", Role.CREATOR, 7) == reach("own:8:vip", Role.OPERATOR) == 40
+    assert reach("own:8:vip", Role.OPERATOR, creator_id=7) == reach("tier:iron:8", Role.OPERATOR) == 40
+    assert reach("tier:iron:7", Role.CREATOR, 7) == 40
     why("own:7:vip")
+    why("tier:iron:7")
     for question in (
         lambda name: reach(name, Role.CREATOR, 7),
         lambda name: reach(name, Role.CREATOR, 7, creator_id=8),
-        lambda name: reach(name, Role.OPERATOR, creator_id=7),
         why,
     ):
-        texts = set()
-        for name in ("own:8:vip", "own:8:absent"):
-            with pytest.raises(ValueError, match="no list of creator 7") as refused:
-                question(name)
-            texts.add(str(refused.value).replace(name, "NAME"))
-        assert len(texts) == 1
+        for names in (("own:8:vip", "own:8:absent"), ("tier:iron:8", "tier:iron:9"), ("members:8", "members:no-ads")):
+            texts = set()
+            for name in names:
+                with pytest.raises(ValueError, match="is not of creator 7") as refused:
+                    question(name)
+                texts.add(str(refused.value).replace(name, "NAME"))
+            assert len(texts) == 1
+
+
+def test_a_lookalike_of_own_tiers_may_be_made_and_of_no_others(engine):
+    rows = engine.services.viewers.ensure(np.arange(1, 41, dtype=np.uint64))
+    for creator in (7, 8):
+        engine.services.segments.put(f"tier:iron:{creator}", rows, 2)
+    assert like(engine, 7, "like", "tier:iron:7").seeds == 40
+    with pytest.raises(Forbidden, match=r"tier:iron:8.*tier:TIER:7"):
+        like(engine, 7, "like", "tier:iron:8")
 
 
 def test_lists_are_so_many_so_large_and_so_often_and_operators_are_free(engine, monkeypatch):

@@ -126,7 +126,7 @@ export function openNewCampaign(nowMs, { creatorId: tokenCreatorId = null, list 
     goals, worth,
     el("fieldset", {}, el("legend", { text: word("fVideo") }), el("div", { class: "pair" }, field("video", word("fVideoId"), { inputmode: "numeric", maxlength: 20 }), category), field("title", word("fVideoTitle"), { maxlength: 120 })),
     budget.node,
-    ...audienceFields({ list, compared: told.compared }),
+    ...audienceFields({ isOperator: tokenCreatorId === null, list, compared: told.compared }),
     el(
       "details", {}, el("summary", { text: word("fMore") }),
       el("div", { class: "pair" }, field("zone", word("fZone"), { value: zone, list: "zones" }, word("fZoneHelp")), field("days", word("fDays"), { inputmode: "numeric" }), field("cap", word("fCap"), { inputmode: "numeric" })), zones,
