@@ -5,7 +5,7 @@ What an operator feeds in: viewers, segments, follows; what a creator may ask of
 
 A creator's lists are the segments own:CREATOR_ID:NAME, NAME being 1 to 39 of a-z 0-9 _ . - ; with a creator's token a segment_id is a plain
 NAME, or the whole of it. Any other is PERMISSION_DENIED, whether there is such a segment or not. A creator may have 50 lists of up to 2,000,000
-members, and put 20,000,000 ids a day; ids of nobody who is known are left out.
+members, and put 20,000,000 ids a day; ids of nobody who is known are left out. A list needs 1,000 members to be used; fewer are not put or added.
 """
 
 from collections import abc as _abc
@@ -51,9 +51,11 @@ class AudienceStub:
     GetLookalike: _grpc.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]
     """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
-    """How many known viewers an expression holds, rounded to a range."""
+    """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
+    the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+    """
     ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
-    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
     CompareCreators: _grpc.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -75,9 +77,11 @@ class AudienceAsyncStub(AudienceStub):
     GetLookalike: _aio.UnaryUnaryMultiCallable[_audience_pb2.GetLookalikeRequest, _audience_pb2.GetLookalikeResponse]  # type: ignore[assignment]
     """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
-    """How many known viewers an expression holds, rounded to a range."""
+    """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
+    the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+    """
     ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
-    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
     CompareCreators: _aio.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]  # type: ignore[assignment]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -156,7 +160,9 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.EstimateReachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.EstimateReachResponse, _abc.Awaitable[_audience_pb2.EstimateReachResponse]]:
-        """How many known viewers an expression holds, rounded to a range."""
+        """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
+        the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+        """
 
     @_abc_1.abstractmethod
     def ExplainViewer(
@@ -164,7 +170,7 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.ExplainViewerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.ExplainViewerResponse, _abc.Awaitable[_audience_pb2.ExplainViewerResponse]]:
-        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days."""
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
 
     @_abc_1.abstractmethod
     def CompareCreators(

@@ -9,6 +9,9 @@ import grpc
 import numpy as np
 from pyroaring import BitMap
 
+from auction.audience.noisy_reach import NoisyReach
+from auction.audience.whys import Whys
+from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
@@ -21,6 +24,7 @@ from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
 from targeting.naming import check_named
+from targeting.own_lists import names_own_list
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
 from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
@@ -38,6 +42,7 @@ class InsightStores(Protocol):
     follows: FollowGraph
     visits: Visits
     clock: Clock
+    keys: KeyRing
 
 
 class Insights:
@@ -51,6 +56,8 @@ class Insights:
         self._stores = stores
         self.lookalikes: set[str] = set()
         self._reach = ReachCounter(stores.viewers, stores.segments)
+        self._noisy_reach = NoisyReach(stores, self._reach)
+        self._whys = Whys(stores)
         self.calls: dict[str, UnaryCall] = {
             "EstimateReach": self.estimate_reach,
             "CompareCreators": self.compare_creators,
@@ -65,7 +72,10 @@ class Insights:
         self._follow({creator_id} | named_creators(expression))
         if wants_similar(expression):
             self._find_similar(creator_id)
-        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
+        reach: NoisyReach | ReachCounter = self._reach
+        if principal.role is Role.CREATOR and names_own_list(expression):
+            reach = self._noisy_reach
+        low, high = reach.range_of(expression, creator_id, request.include_fans)
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
     def compare_creators(self, raw: bytes, principal: Principal) -> bytes:
@@ -100,6 +110,7 @@ class Insights:
             raise Refused(
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
+        self._whys.count(principal, request.viewer_id, expression, request.include_fans)
         if wants_similar(expression):
             self._find_similar(asking)
         facts = self._facts_of(row, request)

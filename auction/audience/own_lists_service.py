@@ -17,7 +17,7 @@ from auction.campaigns.limits import RateLimited
 from auction.status import Refused
 from targeting.expressions import check_segment_name
 from targeting.naming import creator_of, nameable
-from targeting.own_lists import OWN_PREFIX, own_prefix, own_segment, owner_of
+from targeting.own_lists import OWN_PREFIX, check_large_enough, own_prefix, own_segment, owner_of
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -127,7 +127,7 @@ class OwnLists:
         *Why:* whom a creator names becomes no viewer by that, or reach and memory would be anybody's to inflate.
 
         Raises:
-            ValueError: the list would be too large.
+            ValueError: the list would be too large, or too small to be used.
             Refused: RESOURCE_EXHAUSTED: the creator has as many lists as one may have.
             RateLimited: the creator has put as many ids as one may put in a day.
         """
@@ -140,6 +140,8 @@ class OwnLists:
         members = before.union_cardinality(added) if change == Change.ADD else len(added)
         if change != Change.REMOVE and max(members, len(ids)) > MAX_MEMBERS:
             raise ValueError(f"viewer_ids: {max(members, len(ids))} members of a list; at most {MAX_MEMBERS}")
+        if change != Change.REMOVE and len(ids):
+            check_large_enough("viewer_ids: nothing was taken into", segment_id, members)
         self.spend(principal, max(len(ids), LEAST_IDS))
         return np.asarray(ids[rows >= 0])
 

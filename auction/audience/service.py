@@ -17,6 +17,7 @@ from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, 
 from auction.audience.lookalikes import LookalikeMaker
 from auction.audience.own_lists_service import LOOKALIKE_IDS, OwnLists
 from auction.audience.segment_files_service import SegmentFiles
+from auction.bid.keyring import KeyRing
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Forbidden, Principal, Role
@@ -26,9 +27,9 @@ from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.content import LEVELS, check_tag, tag_segment
-from targeting.expressions import check_segment_name
+from targeting.expressions import Expression, check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.own_lists import owner_of
+from targeting.own_lists import check_large_enough, check_lists, owner_of
 from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
@@ -57,6 +58,7 @@ class AudienceStores(Protocol):
     visits: Visits
     journal: Journal | None
     clock: Clock
+    keys: KeyRing
 
 
 class Record(IntEnum):
@@ -120,6 +122,14 @@ class AudienceService:
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
+
+    def check_lists(self, audience: Expression) -> None:
+        """See to it that a creator's campaign may have this audience: its lists may be used.
+
+        Raises:
+            ValueError: a list is too small; the text names the path of the node and the segment.
+        """
+        check_lists(audience, lambda name: len(self._stores.segments.members(name)))
 
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:
@@ -223,6 +233,9 @@ class AudienceService:
         check_change(request.segment_id, Change.REPLACE, NEVER_MS)
         seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
         self._lookalikes.check(len(seeds), request.size, request.creator_id)
+        if principal.role is Role.CREATOR:
+            check_large_enough("seed_segment_id", request.seed_segment_id, len(seeds))
+            check_large_enough("size: lookalike", request.segment_id, request.size)
         self._own.check_room(principal, request.segment_id)
         self._own.spend(principal, LOOKALIKE_IDS)
 
@@ -266,6 +279,8 @@ class AudienceService:
     ) -> bytes:
         """Make it and put it into its segment; answers with a PutLookalikeResponse."""
         made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
+        if principal.role is Role.CREATOR:
+            check_large_enough("size: lookalike", request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=audience_pb2.SEGMENT_CHANGE_REPLACE,

@@ -18,7 +18,6 @@ from pacing.facts import Goal
 from pacing.money import MAX_AMOUNT_MICROS
 from targeting import expressions, validation
 from targeting.expressions import EVERYBODY, Expression
-from targeting.naming import check_named
 
 MAX_ID = 2**64 - 1
 MAX_NAME_CHARACTERS = 80
@@ -198,23 +197,6 @@ def with_status(campaign: Campaign, status: CampaignStatus, now_ms: int) -> Camp
     if campaign.status is status:
         return campaign
     return replace(campaign, status=status, version=campaign.version + 1, updated_at_ms=now_ms)
-
-
-def check_audience_named(audience: Expression, asking_creator_id: int) -> None:
-    """See to it that who asks may name the segments of an audience (see `targeting.naming`).
-
-    Not part of `validate`: a campaign that is stored already stays one, whoever made it.
-
-    Args:
-        asking_creator_id: the creator whose token asks; 0: an operator's.
-
-    Raises:
-        InvalidTargeting: names the node, the segment and what may be named.
-    """
-    try:
-        check_named(audience, asking_creator_id)
-    except ValueError as error:
-        raise InvalidTargeting(str(error)) from None
 
 
 def check_int(field: str, value: object, low: int, high: int) -> int:

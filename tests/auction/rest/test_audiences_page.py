@@ -24,7 +24,7 @@ SEEDS = "viewer_id,name\n" + "\n".join(f"{viewer},x" for viewer in range(1, 41))
 @pytest.fixture(scope="module")
 def engine():
     running = Engine()
-    links = made_up_graph(400, 8, 1)
+    links = made_up_graph(2_500, 8, 1)
     follows = audience_pb2.PutFollowsRequest(follower_ids=links.followers + 1, followed_ids=links.followed + 1)
     running.call("Audience/PutFollows", follows, audience_pb2.PutFollowsResponse, Role.OPERATOR)
     yield running
@@ -183,18 +183,20 @@ def test_a_creator_uploads_a_list_makes_its_lookalike_and_is_offered_both(open_p
     assert operator.put("/api/audiences/lists/operators", content=b"1\n2\n").status_code == 200
     page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}", locale="zh-CN")
     upload(page, "fans", SEEDS)
-    expect(page.locator(f"[data-testid=list][data-name='{segment}']")).to_have_attribute("data-members", "40")
+    expect(page.get_by_test_id("upload-told")).to_contain_text("1000")  # so many viewers are too few
+    upload(page, "fans", "\n".join(map(str, range(1, 1_101))))
+    expect(page.locator(f"[data-testid=list][data-name='{segment}']")).to_have_attribute("data-members", "1095")
     page.get_by_test_id("language-toggle").click()
     page.get_by_test_id("field-seeds").select_option(segment)
-    page.get_by_test_id("field-size").fill("60")
+    page.get_by_test_id("field-size").fill("1000")
     page.get_by_test_id("field-like_name").fill("like")
     page.get_by_test_id("like-now").click()
-    expect(page.locator(f"[data-testid=list][data-name='own:{OWN}:like']")).to_have_attribute("data-members", "60")
+    expect(page.locator(f"[data-testid=list][data-name='own:{OWN}:like']")).to_have_attribute("data-members", "1000")
     expect(page.get_by_test_id("list")).to_have_count(2)  # nobody else's
     page.locator("[data-testid=list]").get_by_test_id(f"use-{segment}").click()
     expect(page.get_by_test_id("field-lists")).to_have_value(segment)
     expect(page.locator("datalist#lists option")).to_have_count(2)
-    expect(page.get_by_test_id("reach")).to_contain_text("40")
+    expect(page.get_by_test_id("reach")).to_contain_text("Viewers reached")
 
 
 def test_a_wrong_token_is_asked_again(open_page, engine):
