@@ -13,7 +13,7 @@ import numpy as np
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
-from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Tell
+from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Making, Tell
 from auction.audience.lookalikes import LookalikeMaker
 from auction.audience.own_lists_service import LOOKALIKE_IDS, OwnLists
 from auction.audience.segment_files_service import SegmentFiles
@@ -70,6 +70,7 @@ class Record(IntEnum):
     SEGMENT_FILE = 4
     AFFINITIES = 6
     LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
+    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: when one was begun, and what became of it
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -92,7 +93,7 @@ class AudienceService:
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
         )
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
-        self._makings = LookalikeMakings()
+        self._makings = LookalikeMakings(self._keep_making)
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
@@ -118,6 +119,7 @@ class AudienceService:
             Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
             Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE_TOLD: lambda raw, _: self._remember_making(parse(audience_pb2.GetLookalikeResponse, raw)),
         }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
@@ -188,6 +190,7 @@ class AudienceService:
         self._own.note(name)
         if change == Change.REPLACE:
             self._insights.lookalikes.discard(name)
+            self._makings.forget(name)
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
         rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
@@ -258,21 +261,22 @@ class AudienceService:
         if told is None:
             raise Refused(
                 grpc.StatusCode.NOT_FOUND,
-                f"segment_id {name!r}: no such lookalike was asked for since the server started",
+                f"segment_id {name!r}: no such lookalike was asked for, or the list was replaced since",
                 "segment_id",
             )
-        answer = audience_pb2.GetLookalikeResponse(
-            state=audience_pb2.LOOKALIKE_STATE_MAKING,
-            done_percent=int(100 * told.share),
-            error=told.error,
-            segment_id=name,
-        )
-        if told.made is not None:
-            answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
-            answer.made.ParseFromString(told.made)
-        elif told.error:
-            answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
-        return answer.SerializeToString()
+        return _told_of(name, told).SerializeToString()
+
+    def _keep_making(self, name: str, making: Making) -> None:
+        with self._changing:
+            self._keep(Record.LOOKALIKE_TOLD, _told_of(name, making).SerializeToString())
+
+    def _remember_making(self, kept: audience_pb2.GetLookalikeResponse) -> None:
+        """Know again what became of a lookalike; one that was being made when the server ended is not made."""
+        error = kept.error
+        if kept.state == audience_pb2.LOOKALIKE_STATE_MAKING:
+            error = f"segment_id {kept.segment_id!r}: the server stopped while it was being made; ask for it again"
+        made = kept.made.SerializeToString() if kept.HasField("made") else None
+        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error))
 
     def _make_lookalike(
         self, principal: Principal, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell
@@ -329,3 +333,19 @@ class AudienceService:
             self._keep(Record.FOLLOWS, raw)
             self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
+
+
+def _told_of(name: str, making: Making) -> audience_pb2.GetLookalikeResponse:
+    """How far the making of a lookalike is, or what became of it, as it is told and kept."""
+    answer = audience_pb2.GetLookalikeResponse(
+        state=audience_pb2.LOOKALIKE_STATE_MAKING,
+        done_percent=int(100 * making.share),
+        error=making.error,
+        segment_id=name,
+    )
+    if making.made is not None:
+        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
+        answer.made.ParseFromString(making.made)
+    elif making.error:
+        answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
+    return answer

@@ -302,7 +302,8 @@ async def put_lookalike(request: Request, engine: EngineOf, body: Annotated[NewL
 async def get_lookalike(request: Request, engine: EngineOf, segment_id: SegmentId) -> Any:
     """How far the making of a lookalike is, and its figures once it is made; a creator's own.
 
-    It is the last one of this name that was asked for since the server started.
+    It is the last one of this name that was asked for, also before the server was started again, until the list is
+    replaced.
     """
     return await _progress(request, engine, segment_id)
 
