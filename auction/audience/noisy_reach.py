@@ -65,7 +65,7 @@ class NoisyReach:
         with self._lock:
             day = self._stores.clock.wall_ms() // MS_PER_DAY
             if day != self._day:
-                self._day, self._answers = day, {}
+                self._day, self._answers, self._digests = day, {}, {}
             question = self._digest(
                 day, canonical(compile_clauses(expression, creator_id, include_fans), self._stand_in)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Protocol
 
 import grpc
@@ -48,8 +48,15 @@ class OwnLists:
     A creator's lists are the segments `own:CREATOR_ID:NAME`; with a creator's token a plain NAME means that, too.
     """
 
-    def __init__(self, stores: OwnListStores, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stores: OwnListStores,
+        clock_s: Callable[[], float] = time.monotonic,
+        lookalikes: Set[str] = frozenset(),
+    ) -> None:
+        """Look after the lists in these stores; `lookalikes` names those segments that are some, now."""
         self._stores = stores
+        self._lookalikes = lookalikes
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._names: dict[int, set[str]] = {}
@@ -124,15 +131,18 @@ class OwnLists:
     def admit(self, principal: Principal, segment_id: str, ids: np.ndarray, change: int) -> np.ndarray:
         """The ids (u8[n]) that a change puts: of a creator's, those of viewers who are known already.
 
-        *Why:* whom a creator names becomes no viewer by that, or reach and memory would be anybody's to inflate.
+        *Why:* whom a creator names becomes no viewer by that, or reach and memory would be anybody's to inflate. And a
+        lookalike is changed as a whole only: adding one viewer would tell by the members whether it was one already.
 
         Raises:
-            ValueError: the list would be too large, or too small to be used.
+            ValueError: the list would be too large, or too small to be used, or a lookalike would be changed in part.
             Refused: RESOURCE_EXHAUSTED: the creator has as many lists as one may have.
             RateLimited: the creator has put as many ids as one may put in a day.
         """
         if principal.role is not Role.CREATOR:
             return ids
+        if change != Change.REPLACE and segment_id in self._lookalikes:
+            raise ValueError(f"change {int(change)}: {segment_id!r} is a lookalike; a creator may only replace it (1)")
         self.check_room(principal, segment_id)
         rows = self._stores.viewers.rows_of(ids)
         added = BitMap(rows[rows >= 0].astype(np.uint32))

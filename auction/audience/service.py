@@ -88,7 +88,7 @@ class AudienceService:
         self._stores = stores
         self._changing = threading.Lock()
         self._insights = Insights(stores)
-        self._own = OwnLists(stores)
+        self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
         self._files = SegmentFiles(
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
         )

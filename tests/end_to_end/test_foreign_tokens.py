@@ -304,3 +304,15 @@ def test_a_stranger_learns_nothing_from_any_route(server: RunningServer, campaig
         absent = campaign.campaign_id + 1_000_000
         other_status, other_text = rest_answer(server, method, path, absent, token, ABSENT_LIST)
         assert (other_status, blind(other_text, absent)) == (status, blind(text, campaign.campaign_id))
+
+
+@pytest.mark.parametrize("path", ["/api/campaigns", "/api/audiences/reach", "/api/audiences/why"])
+def test_no_route_takes_an_audience_that_names_what_is_anothers(server: RunningServer, path: str) -> None:
+    headers = {"Authorization": f"Bearer {server.token('creator', STRANGER)}"}
+    whose = {"viewer_id": "777"} if path.endswith("why") else {}
+    for name in OF_THE_OWNER:
+        body = BODIES[("post", path)] | whose | {"targeting": {"none": {"segment": name}}}
+        answer = httpx.post(f"{server.rest_address}{path}", json=body, headers=headers, timeout=20)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (422, "invalid_argument"), answer.text
+        assert f"is not of creator {STRANGER}" in error["message"] and "fans_of" in error["message"]

@@ -80,6 +80,17 @@ def test_a_list_is_the_creators_own_and_a_lookalike_of_it_too_also_after_a_resta
         engine.services = again.services
 
 
+def test_a_lookalike_is_changed_as_a_whole_so_that_no_change_tells_who_is_in_it(engine):
+    put(engine, 7, "vip", range(1, 41))
+    like(engine, 7, "like", "vip")
+    for change in (2, 3):
+        with pytest.raises(ValueError, match=f"change {change}: 'own:7:like' is a lookalike"):
+            put(engine, 7, "like", [1], change)
+    assert put(engine, 0, "own:7:like", [1], 2).members == 61, "operators know who is in it anyway"
+    assert put(engine, 7, "like", [1, 2]).members == 2
+    assert put(engine, 7, "like", [3], 2).members == 3, "an upload in its place is a list like others"
+
+
 def test_another_creators_list_looks_like_none(engine):
     put(engine, 8, "vip", range(1, 41))
     put(engine, 7, "mine", range(1, 41))
