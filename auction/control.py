@@ -65,7 +65,8 @@ class Control:
         self._feedback = feedback
         self._clock = clock
         self._publishing = threading.Lock()  # never held while all campaigns are planned
-        self._planning = threading.Lock()  # taken first
+        self._planning = threading.Lock()  # taken first; not held while the standings of all campaigns are gathered
+        self._planned_ahead: dict[int, Campaign] = {}  # since the last gathering began
         self._snapshot: Snapshot | None = None
         self._counted: tuple[np.ndarray, ...] | None = None  # of its supply
         self._bids: dict[int, int] = {}
@@ -84,8 +85,7 @@ class Control:
         if self._shared is not None:
             self._plan_together(self._shared)
         elif self._config.policy == "engine":
-            with self._planning:
-                self._plan()
+            self._plan()
         self.publish_changes()
 
     def publish_changes(self) -> None:
@@ -141,9 +141,18 @@ class Control:
 
     def _plan(self) -> None:
         campaigns = self._publisher.campaigns
-        now_ms = self._clock.wall_ms()
-        accounts = self._accounts.gather(campaigns, now_ms)
-        plans = self._pacer.tick(accounts, now_ms)
+        with self._planning:
+            self._planned_ahead = {}
+        accounts = self._accounts.gather(campaigns, self._clock.wall_ms())
+        with self._planning:
+            now_ms = self._clock.wall_ms()
+            # Pacing knows newer standings of whoever was planned meanwhile, and must not be told the older ones.
+            self._accounts.gather_again(accounts, self._planned_ahead, now_ms)
+            plans = self._pacer.tick(accounts, now_ms)
+            self._take_over(plans, accounts, now_ms)
+
+    def _take_over(self, plans: np.ndarray, accounts: np.ndarray, now_ms: int) -> None:
+        """Bid by PACING_PLAN[n] from now on."""
         self._note_uplifts(plans, cost_weights(plans, accounts["target_cost_micros"]))
         # The accounts are read an instant later: at midnight, their day may not be the one that holds `now_ms`.
         present = (accounts["day_start_at_ms"] <= now_ms) & (now_ms < accounts["day_end_at_ms"])
@@ -163,6 +172,7 @@ class Control:
         plans = pacer.plan_ahead(accounts, now_ms)
         self._note_uplifts(plans, cost_weights(plans, accounts["target_cost_micros"]))
         self._alphas |= zip(plans["campaign_id"].tolist(), plans["alpha_micros"].tolist(), strict=True)
+        self._planned_ahead |= {campaign.campaign_id: campaign for campaign in changed}
 
     def _plan_together(self, shared: SharedPacer) -> None:
         """Plan the campaigns that this server paces; bid with what is published, of these as of all others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,7 @@ class DayEstimate:
 
 
 class Progress:
-    """Follows judged rows and estimates the goal events of each campaign's local day. One thread follows and reads."""
+    """Follows judged rows and estimates the goal events of each campaign's local day. Any thread may call."""
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class Progress:
         self._trust = trust or Trust()
         self._days: dict[int, DayProgress] = {}
         self._finished: list[tuple[int, DayProgress]] = []
+        self._lock = threading.RLock()  # what is counted of a day in one step is read in one
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
         """Count judged rows (OUTCOME[n], JUDGEMENT[n])."""
@@ -121,7 +123,8 @@ class Progress:
                 continue
             mine &= rows["recorded_at_ms"] >= progress.day_start_at_ms
             goal, events = self._goal_of(campaign_id), mine & attributed
-            self._count(progress, rows[mine & charged], rows[events], judgements[events], goal)
+            with self._lock:
+                self._count(progress, rows[mine & charged], rows[events], judgements[events], goal)
 
     def _count(
         self, progress: DayProgress, charged: np.ndarray, attributed: np.ndarray, judgements: np.ndarray, goal: int
@@ -149,6 +152,10 @@ class Progress:
         See `auction.trust` for how events that arrived correct predictions. The callers' predictions are theirs to
         calibrate, so they are taken as they are.
         """
+        with self._lock:
+            return self._estimate(campaign_id, day_key, now_ms, arrived_share)
+
+    def _estimate(self, campaign_id: int, day_key: int, now_ms: int, arrived_share: ArrivedShare) -> DayEstimate:
         self._learn_finished(now_ms, arrived_share)
         progress = self._days.get(campaign_id)
         if progress is None or progress.day_key != day_key:
@@ -176,6 +183,12 @@ class Progress:
         Of more than ESTIMATE_ALL that have bought something today, ESTIMATE_LIMIT are estimated anew, the longest ago
         first; to the last estimate of the others is added what they bought since, at the ratio that was thought then.
         """
+        with self._lock:
+            return self._estimates(campaign_ids, day_keys, now_ms, arrived_share)
+
+    def _estimates(
+        self, campaign_ids: np.ndarray, day_keys: np.ndarray, now_ms: int, arrived_share: ArrivedShare
+    ) -> np.ndarray:
         self._learn_finished(now_ms, arrived_share)
         found = np.tile(np.array([0.0, 0.0, 1.0, self._trust.bias_sd]), (len(campaign_ids), 1))
         days, ids, keys = self._days, campaign_ids.tolist(), day_keys.tolist()
@@ -202,17 +215,9 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """Everything counted and learned, as JSON values."""
-        days = {
-            str(campaign_id): {
-                "day_key": day.day_key,
-                "day_start_at_ms": day.day_start_at_ms,
-                "caller_events": day.caller_events,
-                "observed_events": day.observed_events.tolist(),
-                "own_events": day.own_events.tolist(),
-            }
-            for campaign_id, day in self._days.items()
-        }
-        return {"trust": self._trust.state(), "days": days}
+        with self._lock:
+            days = {str(campaign_id): _saved(day) for campaign_id, day in self._days.items()}
+            return {"trust": self._trust.state(), "days": days}
 
     def restore(self, state: Any) -> None:
         """Take up what `state` gave.
@@ -240,6 +245,16 @@ class Progress:
                 self._finished.append((campaign_id, progress))
             progress = self._days[campaign_id] = DayProgress(day_key, day_start_at_ms)
         return progress
+
+
+def _saved(day: DayProgress) -> dict[str, Any]:
+    return {
+        "day_key": day.day_key,
+        "day_start_at_ms": day.day_start_at_ms,
+        "caller_events": day.caller_events,
+        "observed_events": day.observed_events.tolist(),
+        "own_events": day.own_events.tolist(),
+    }
 
 
 def _day_from(saved: Any) -> DayProgress:

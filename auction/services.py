@@ -79,6 +79,7 @@ LANDSCAPE_PERIOD_MS = 5_000
 EPOCH_PERIOD_MS = 1_000
 NEW_SIMILAR_PERIOD_MS = 1_000
 SIMILAR_PERIOD_MS = 300_000
+VISITS_PERIOD_MS = 1_000
 PLANS_NOTED = 10_000
 """Of more campaigns than this, so many plans are noted for the reports in a round, in turn."""
 FREQUENCY_CAPACITY = 2**20
@@ -201,7 +202,7 @@ class Services:
             self.registry.day_start_of, self.registry.goal_of, kept_worth_of=self.learner.kept_worths
         )
         self.feedback = FeedbackQueue()
-        self.book = ReportBook(self.store.get, OWN if self.membership is None else self.membership.owner.owner_id)
+        self.book = ReportBook(self._campaign_of, OWN if self.membership is None else self.membership.owner.owner_id)
         together = self.membership if config.policy == "engine" else None
         self.control = Control(
             config,
@@ -222,6 +223,10 @@ class Services:
             clock,
             None if config.data is None else self.folder, self.peers, ahead,
         )  # fmt: skip
+
+    def _campaign_of(self, campaign_id: int) -> Campaign:
+        """A campaign as this server runs it, or else as it is stored; NoSuchCampaign: neither."""
+        return self.registry.get(campaign_id) or self.store.get(campaign_id)
 
     def _next_version(self) -> NextVersion:
         """Numbers snapshots; where there is a ledger on disk, their landscapes are kept beside it."""
@@ -290,6 +295,7 @@ class Services:
         every = (self.scheduler if self.config.virtual_clock else self.studies).every
         every(NEW_SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=True), "first similar creators")
         every(SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=False), "similar creators")
+        every(VISITS_PERIOD_MS * stretch, self.visits.take_up, "visits before the start")
 
     def _steer_for_changes(self) -> None:
         """Plan and publish ahead of the next round when a campaign was created, edited, paused or ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
@@ -33,11 +34,42 @@ _SEGMENT_OF: Mapping[Visit, Callable[[int], str]] = {Visit.PLAYED: viewers_segme
 """What is a segment. Who was reached is none: every viewer would have very many, and no audience asks for it."""
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """Visits as arrays: n groups of viewers who met one creator in one way on one day.
+
+    Attributes:
+        creator_ids, visits, days, counts: u8[n], u1[n], i8[n], i8[n].
+        viewer_ids: u8[counts.sum()], by group.
+    """
+
+    creator_ids: np.ndarray
+    visits: np.ndarray
+    days: np.ndarray
+    counts: np.ndarray
+    viewer_ids: np.ndarray
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.creator_ids), len(self.visits), len(self.days), len(self.counts)}
+        if len(lengths) > 1 or int(self.counts.sum()) != len(self.viewer_ids):
+            raise ValueError(f"visits: {self.counts.sum()} in {sorted(lengths)} groups, {len(self.viewer_ids)} viewers")
+
+    def only(self, chosen: np.ndarray) -> _Groups:
+        """The groups where `chosen` (bool[n]) is."""
+        by_group = (self.creator_ids[chosen], self.visits[chosen], self.days[chosen], self.counts[chosen])
+        return _Groups(*by_group, self.viewer_ids[np.repeat(chosen, self.counts)])
+
+    def split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """What there is for each viewer, as one array for each group."""
+        return np.split(rows, np.cumsum(self.counts)[:-1]) if len(self.counts) else []
+
+
 class Visits:
     """Who played a creator's videos, was in the live room or was reached in the last KEPT_DAYS, by creator and day.
 
-    Of watched creators the first two are segments, whose members carry the date at which they cease to be ones. Any
-    thread may call.
+    Of watched creators the first two are segments, whose members carry the date at which they cease to be ones. Of what
+    was restored, only these are taken in at once: who was reached waits until it is asked for, or `take_up` is called.
+    Any thread may call.
     """
 
     def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
@@ -46,12 +78,14 @@ class Visits:
         self._lock = threading.Lock()
         self._days: dict[tuple[int, Visit], dict[int, BitMap]] = {}  # rows by UTC day
         self._watched: set[int] = set()
+        self._waiting: list[_Groups] = []
         self._oldest_day = 0
         self._size = 0
 
     @property
     def size(self) -> int:
         """Visits that are kept: one for each viewer, creator, kind and day."""
+        self.take_up()
         return self._size
 
     def watch(self, creator_id: int) -> None:
@@ -66,6 +100,7 @@ class Visits:
 
     def knows(self, creator_id: int) -> bool:
         """Whether anybody visited the creator lately."""
+        self.take_up()
         return any((creator_id, visit) in self._days for visit in Visit)
 
     def put(
@@ -88,6 +123,8 @@ class Visits:
             self._forget_before(today - KEPT_DAYS)
             for (creator_id, day), group in zip(keys.tolist(), groups, strict=True):
                 self._add(creator_id, visit, day, BitMap(np.unique(group).astype(np.uint32)))
+            if self._size + sum(len(groups.viewer_ids) for groups in self._waiting) > MAX_VISITS:
+                self._take_up()
             while self._size > MAX_VISITS:
                 self._forget_oldest()
 
@@ -95,12 +132,20 @@ class Visits:
         """Rows of the viewers who met the creator so, lately as of now."""
         oldest = now_ms // MS_PER_DAY - KEPT_DAYS
         with self._lock:
+            if visit not in _SEGMENT_OF:
+                self._take_up()
             days = self._days.get((creator_id, visit), {})
             return BitMap.union(BitMap(), *(rows for day, rows in days.items() if day >= oldest))
+
+    def take_up(self) -> None:
+        """Take in what waits since it was restored."""
+        with self._lock:
+            self._take_up()
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that is kept, as arrays: groups of viewers' ids."""
         with self._lock:
+            self._take_up()
             groups = [(*key, day, rows_array(rows)) for key, days in self._days.items() for day, rows in days.items()]
         none = np.zeros(0, np.uint32)
         return {
@@ -117,13 +162,22 @@ class Visits:
         Raises:
             ValueError, KeyError: it is no such state.
         """
-        rows = self._viewers.ensure(np.array(state["viewer_ids"], np.uint64)).astype(np.uint32)
-        groups = np.split(rows, np.cumsum(state["counts"])[:-1])
+        groups = _Groups(**{field.name: np.array(state[field.name]) for field in fields(_Groups)})
+        is_segment = np.isin(groups.visits, list(_SEGMENT_OF))
         with self._lock:
-            for creator_id, visit, day, group in zip(
-                state["creator_ids"].tolist(), state["visits"].tolist(), state["days"].tolist(), groups, strict=False
-            ):
-                self._add(creator_id, Visit(visit), day, BitMap(np.sort(group)))
+            self._waiting.append(groups.only(~is_segment))
+            self._take_in(groups.only(is_segment))
+
+    def _take_up(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for groups in waiting:
+            self._take_in(groups.only(groups.days >= self._oldest_day))
+
+    def _take_in(self, groups: _Groups) -> None:
+        rows = self._viewers.ensure(groups.viewer_ids).astype(np.uint32)
+        keys = zip(groups.creator_ids.tolist(), groups.visits.tolist(), groups.days.tolist(), strict=True)
+        for (creator_id, visit, day), group in zip(keys, groups.split(rows), strict=True):
+            self._add(creator_id, Visit(visit), day, BitMap(np.sort(group)))
 
     def _add(self, creator_id: int, visit: Visit, day: int, rows: BitMap) -> None:
         days = self._days.setdefault((creator_id, visit), {})

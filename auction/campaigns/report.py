@@ -211,7 +211,9 @@ class ReportBook:
         """
         with self._changed:
             changed = False
-            for campaign_id, planned in zip(campaign_ids.tolist(), planned_day_spend_micros.tolist(), strict=True):
+            planning = planned_day_spend_micros > 0  # a book that says nothing is not opened
+            told = zip(campaign_ids[planning].tolist(), planned_day_spend_micros[planning].tolist(), strict=True)
+            for campaign_id, planned in told:
                 book = self._book_of(campaign_id)
                 changed |= book is not None and book.note_plan(planned, at_ms)
             if changed:

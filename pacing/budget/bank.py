@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pacing.budget.account import ACCOUNT, EffectiveCaps
+from pacing.budget.account import ACCOUNT, EffectiveCaps, fill_balances
 from pacing.budget.holds import HoldBook, claims_of
 from pacing.budget.kernels import ROUTE_HELD
 from pacing.budget.lease import LeaseKeeper, Store
@@ -20,7 +20,6 @@ from pacing.budget.shared import SharedStore
 from pacing.budget.store import AccountLost, CapsRequest, StoreUnavailable
 from pacing.budget.unbooked import UnbookedHolds
 from pacing.clocks import MS_PER_SECOND, Clock
-from pacing.days import local_day
 from pacing.facts import OWNER_SHIFT, RowStatus
 from pacing.ledger.errors import LedgerError
 from pacing.ledger.log import Ledger
@@ -342,21 +341,9 @@ class Bank:
         found = [self._store.account(campaign_id) for campaign_id in ids]
         out["campaign_id"] = campaign_ids
         known = np.array([account is not None for account in found], np.bool_)
-        accounts = [account for account in found if account is not None]
-        days = {zone: local_day(wall_ms, zone) for zone in {account.zone for account in accounts}}
-        columns = {
-            "day_key": [days[account.zone].day_key for account in accounts],
-            "day_start_at_ms": [days[account.zone].start_at_ms for account in accounts],
-            "day_end_at_ms": [days[account.zone].end_at_ms for account in accounts],
-            "over_delivered_micros": [account.over_delivered_micros for account in accounts],
-        }
-        balances = [account.day(day_key) for account, day_key in zip(accounts, columns["day_key"], strict=True)]
-        for name, some in (("day", balances), ("flight", [account.flight for account in accounts])):
-            columns[f"{name}_cap_micros"] = [balance.cap_in_force_micros for balance in some]
-            columns[f"{name}_settled_micros"] = [balance.settled_micros for balance in some]
-            columns[f"{name}_leased_micros"] = [balance.leased_micros for balance in some]
-        for name, values in columns.items():
-            out[name][known] = values
+        balances = out[known]
+        fill_balances([account for account in found if account is not None], wall_ms, balances)
+        out[known] = balances
         idle_day, idle_flight, out["held_micros"] = self._book.idle_micros(slots, out["day_end_at_ms"])
         locked_day, locked_flight = self._locked_micros(out)
         for name, idle, locked in (("day", idle_day, locked_day), ("flight", idle_flight, locked_flight)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacing.budget import kernels
+from pacing.budget import kernels, lease_kernels
 from pacing.budget.kernels import (
     CLAIM,
     HOLD,
@@ -161,11 +161,11 @@ class HoldBook:
             kernels.sweep(self._holds, self._leases, self._cursor, now_ms)
 
     def survey(self, now_ms: int, renew_ms: int) -> list[int]:
-        """Slots that need attention; see `kernels.survey`."""
+        """Slots that need attention; see `lease_kernels.survey`."""
         with self._lock:
             count = self._slot_count
             found = np.empty(count, np.int32)
-            needy = kernels.survey(self._leases[:count], self._slots[:count], now_ms, renew_ms, found)
+            needy = lease_kernels.survey(self._leases[:count], self._slots[:count], now_ms, renew_ms, found)
         slots: list[int] = found[:needy].tolist()
         return slots
 
@@ -257,15 +257,10 @@ class HoldBook:
 
     def idle_micros(self, slots: np.ndarray, day_ends_at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Money of i8[n] slots that nobody billed, as three i8[n]: of the day that ends then, of all, held."""
+        idle = np.empty((len(slots), 3), np.int64)
         with self._lock:
-            state, free, held, doubtful, day_end = (
-                self._leases[name][slots]
-                for name in ("state", "free_micros", "held_micros", "doubtful_micros", "day_end_at_ms")
-            )
-        live = state != LEASE_NONE
-        idle = (free + held + doubtful) * live
-        today = day_end == day_ends_at_ms[:, None]
-        return (idle * today).sum(axis=1), idle.sum(axis=1), (held * live).sum(axis=1)
+            lease_kernels.sum_idle(self._leases, slots, day_ends_at_ms, idle)
+        return idle[:, 0], idle[:, 1], idle[:, 2]
 
     def leases_of(self, slot: int) -> np.ndarray:
         """Copies of the slot's leases, LEASE[k]."""
@@ -299,3 +294,4 @@ def warm_up() -> None:
     book.close_responses(np.zeros(1, np.uint64), np.zeros(1, np.uint32))
     book.sweep(0)
     book.survey(0, 0)
+    book.idle_micros(np.zeros(1, np.int64), np.zeros(1, np.int64))

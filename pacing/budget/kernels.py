@@ -1,4 +1,4 @@
-"""The compiled book of holds: placing bids against leases, closing them, sweeping silent ones, and surveying leases.
+"""The compiled book of holds: placing bids against leases, closing them, sweeping silent ones.
 
 Money of a lease moves between four places, and their sum changes only when the lease is opened, or money is taken
 back: `free_micros` (may be bid), `held_micros` (bid and undecided), `billed_micros` (accepted as billable) and, where
@@ -375,43 +375,3 @@ def sweep(holds, leases, cursor, now_ms):
                 _lapse_if_due(holds, leases, i, now_ms)
             seq += np.uint64(1)
         cursor[cell] = seq
-
-
-@njit(cache=True, nogil=True)
-def survey(leases, slots, now_ms, renew_ms, out_slots):
-    """Note what bidding asked since the last survey, and list the slots that need attention.
-
-    A slot needs attention when its lease is over or will be within `renew_ms`, when it runs low, when a bid was
-    refused, or when one of its other leases has money to give back.
-
-    Args:
-        leases: LEASE[slots, WAYS].
-        slots: SLOT[slots]; the peak fades or rises. The other counts stay until the slot is attended to.
-        now_ms: monotonic.
-        renew_ms: how long before its end a lease is renewed.
-        out_slots: i4[slots], filled from the start.
-
-    Returns:
-        how many of out_slots were filled.
-    """
-    found = 0
-    for s in range(slots.shape[0]):
-        asked = slots[s]["asked_micros"]
-        faded = slots[s]["peak_micros"] - slots[s]["peak_micros"] // 8 - (1 if slots[s]["peak_micros"] > 0 else 0)
-        slots[s]["peak_micros"] = max(asked, faded)
-        slots[s]["asked_micros"] = 0
-        way = slots[s]["way"]
-        needs = slots[s]["refused_micros"] > 0
-        if way >= 0:
-            low = leases[s, way]["free_micros"] < 2 * slots[s]["peak_micros"]
-            ending = leases[s, way]["end_ms"] - now_ms <= renew_ms
-            needs = needs or low or ending
-        for w in range(leases.shape[1]):
-            if leases[s, w]["state"] == LEASE_DRAINING and (
-                leases[s, w]["free_micros"] > 0 or leases[s, w]["live_holds"] == 0
-            ):
-                needs = True
-        if needs:
-            out_slots[found] = s
-            found += 1
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,29 @@ def test_many_new_campaigns_wait_for_the_round(services: Services, monkeypatch: 
     services.steer()
     services.steer()
     assert all(services.control.multiplier_micros(i) > 0 for i in range(CROWD + 1, CROWD + 4))
+
+
+def test_what_is_published_while_all_standings_are_read_is_not_taken_back(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts, now_ms = services.control._accounts, services.clock.wall_ms()
+    before, gather = services.registry.get(1), accounts.gather
+    assert before is not None and services.control.multiplier_micros(1) > TARGET_COST_MICROS // 10
+
+    def gather_slowly(*asked: Any) -> np.ndarray:
+        found = gather(*asked)
+        services.registry.take_over(replace(before, target_cost_micros=TARGET_COST_MICROS // 10, version=2))
+        take_in(services, make_campaign(CROWD + 1, Segment("only"), now_ms))
+        services._publish_changes()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(accounts, "gather", gather_slowly)
+        services.steer()
+    for _ in range(2):
+        assert 0 < services.control.multiplier_micros(1) <= TARGET_COST_MICROS // 10
+        assert services.control.multiplier_micros(CROWD + 1) > 0 and has_bid(services, VIEWER)
+        services.steer()
 
 
 def test_a_campaign_that_is_paused_before_it_was_published_is_not_planned(services: Services) -> None:

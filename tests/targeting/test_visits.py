@@ -44,8 +44,10 @@ def ids_of(viewers: ViewerTable, rows: np.ndarray) -> set[int]:
 
 
 @limits(max_examples=150, deadline=None)
-@given(tellings, st.integers(0, 12), st.integers(0, 40))
-def test_a_visit_counts_for_its_day_and_thirty_more(told: list[tuple], watched_after: int, later_days: int) -> None:
+@given(tellings, st.integers(0, 12), st.integers(0, 40), st.booleans())
+def test_a_visit_counts_for_its_day_and_thirty_more(
+    told: list[tuple], watched_after: int, later_days: int, takes_up: bool
+) -> None:
     visits, segments, viewers = fresh()
     now, last_day = DAY_0, {}
     for place, (visit, viewer, creator, ago, pause) in enumerate(told):
@@ -66,6 +68,8 @@ def test_a_visit_counts_for_its_day_and_thirty_more(told: list[tuple], watched_a
     restored, other_segments, other_viewers = fresh()
     restored.restore(visits.state())
     restored.watch(101)
+    if takes_up:
+        restored.take_up()
     other_segments.expire(now * MS_PER_DAY)
     for each, store, table in ((visits, segments, viewers), (restored, other_segments, other_viewers)):
         for creator in CREATORS:
@@ -93,3 +97,31 @@ def test_what_is_full_forgets_who_was_reached_before_any_audience(monkeypatch: p
         tell(visits, Visit.PLAYED, viewer, 101, DAY_0, DAY_0)
     assert sizes() == [4, 1, 0] or sizes() == [3, 1, 0], sizes()
     assert visits.size <= 4 and visits.knows(101) and not visits.knows(102)
+    restored, _, _ = fresh()
+    tell(restored, Visit.REACHED, 9, 101, DAY_0, DAY_0)
+    restored.restore(visits.state())
+    for viewer in (10, 11, 12):
+        tell(restored, Visit.PLAYED, viewer, 101, DAY_0, DAY_0)
+    assert restored.size <= 4 and not len(restored.members(101, Visit.REACHED, DAY_0 * MS_PER_DAY))
+
+
+def test_whoever_was_reached_before_a_restart_counts_beside_whom_was_reached_since() -> None:
+    visits, _, _ = fresh()
+    for viewer, days_ago in ((1, 20), (2, 2), (3, 0)):
+        tell(visits, Visit.REACHED, viewer, 101, DAY_0 - days_ago, DAY_0)
+    state, now = visits.state(), DAY_0 + 15
+    restored, _, viewers = fresh()
+    restored.restore(state)
+    assert not viewers.size, "whom nobody asks for waits"
+    tell(restored, Visit.REACHED, 3, 101, now, now)
+    tell(restored, Visit.REACHED, 4, 101, now, now)
+    assert ids_of(viewers, restored.members(101, Visit.REACHED, now * MS_PER_DAY).to_array()) == {2, 3, 4}
+    assert restored.size == 4, "one for each day: 3 was reached on two"
+
+
+@pytest.mark.parametrize("broken", [{"counts": np.array([2])}, {"days": np.zeros(0, np.int64)}])
+def test_a_state_whose_arrays_do_not_fit_is_refused(broken: dict[str, np.ndarray]) -> None:
+    visits, _, _ = fresh()
+    tell(visits, Visit.REACHED, 1, 101, DAY_0, DAY_0)
+    with pytest.raises(ValueError, match="visits"):
+        fresh()[0].restore({**visits.state(), **broken})
