@@ -58,6 +58,7 @@ from pacing.ledger.followers import JudgeFollower
 from pacing.ledger.log import Ledger
 from pacing.ledger.owners import OWN
 from pacing.ledger.statement import StatementPage, explained, statement_page
+from targeting.expressions import Expression
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -336,6 +337,10 @@ class Services:
     def campaign_changed(self, campaign: Campaign, opening: bool = False) -> CapsInForce:
         """Take over a campaign that was created or changed (see `auction.campaigns.desk`)."""
         return self.registry.take_over(campaign, opening)
+
+    def check_lists(self, audience: Expression) -> None:
+        """See to it that an audience's lists may be used (see `auction.campaigns.desk`)."""
+        self.audience.check_lists(audience)
 
     def live(self, campaign_id: int) -> LiveFigures:
         """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""

@@ -45,6 +45,11 @@ def validate(expression: Expression) -> Expression:
     return expression
 
 
+def parts_of(expression: Expression) -> Iterator[tuple[str, Expression]]:
+    """Every node of a validated expression, with its path."""
+    return ((path, node) for path, _, node in _walk(expression, "targeting", 1))
+
+
 def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, Expression]]:
     yield path, depth, node
     if depth > MAX_DEPTH:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from targeting.expressions import check_segment_name
+from targeting.naming import FILLED_FOR
 from targeting.segments.generations import MAX_GENERATIONS, NEVER_MS
 from targeting.segments.store import Change, SegmentStore
 
-RESERVED_PREFIXES = ("fans:", "laotie:", "similar:", "interest:", "tier:", "stage:", "viewers:", "live:", "tag:")
+RESERVED_PREFIXES = tuple(f"{kind}:" for kind in (*FILLED_FOR, "tier", "stage"))
+"""What names of segments begin with that the engine, or the bridge to a fan service, fills itself."""
 MAX_EXPIRY_MS = 2**53
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     """
     token = os.environ.get(TOKEN_VARIABLE)
     if not token:
-        raise ValueError(f"{TOKEN_VARIABLE}: set it to an operator's token (fanbid token create --role operator)")
+        raise ValueError(f"{TOKEN_VARIABLE}: set it to an operator's or a creator's token (fanbid token create)")
     if not 0 <= getattr(args, "creator", 0) < 2**64:
         raise ValueError(f"--creator {args.creator}: not in 1..{2**64 - 1}")
     if not 1 <= getattr(args, "size", 1) < 2**32:
@@ -96,6 +97,13 @@ def _upload(stub: AudienceStub, metadata: Metadata, segment_id: str, ids: np.nda
     return members
 
 
+def _take_away(stub: AudienceStub, metadata: Metadata, seeds: str) -> None:
+    """Empty the seeds of a lookalike that is not to be; what it was refused for is told, whatever becomes of this."""
+    emptied = pb.PutSegmentRequest(segment_id=seeds, change=pb.SEGMENT_CHANGE_REPLACE)
+    with suppress(grpc.RpcError):
+        stub.PutSegment(emptied, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
+
+
 def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.PutLookalikeResponse:
     """Say on stderr how far it is until it is made.
 
@@ -119,12 +127,16 @@ def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.Put
 
 def _make_lookalike(stub: AudienceStub, metadata: Metadata, args: argparse.Namespace, ids: np.ndarray) -> None:
     seeds = args.segment + SEEDS_SUFFIX
-    print(f"{seeds}: {_upload(stub, metadata, seeds, ids):,} members; looking for viewers like them", flush=True)
-    request = pb.PutLookalikeRequest(
-        segment_id=args.segment, seed_segment_id=seeds, size=args.size, creator_id=args.creator, in_background=True
-    )
-    stub.PutLookalike(request, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
-    made = _wait_for(stub, metadata, args.segment)
+    try:
+        print(f"{seeds}: {_upload(stub, metadata, seeds, ids):,} members; looking for viewers like them", flush=True)
+        request = pb.PutLookalikeRequest(
+            segment_id=args.segment, seed_segment_id=seeds, size=args.size, creator_id=args.creator, in_background=True
+        )
+        stub.PutLookalike(request, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
+        made = _wait_for(stub, metadata, args.segment)
+    except (grpc.RpcError, ValueError):
+        _take_away(stub, metadata, seeds)
+        raise
     print(f"{args.segment}: {made.members:,} members" + ("" if made.learned else "; too few follows to learn from"))
     print(
         f"of {made.held_out:,} seeds that were held out, such a choice finds {100 * made.recall:.1f} %; as many of the "

@@ -9,16 +9,22 @@ import grpc
 import numpy as np
 from pyroaring import BitMap
 
+from auction.audience.noisy_reach import NoisyReach
+from auction.audience.whys import Whys
+from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2 as pb
+from protos import campaigns_pb2
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT, Dimension
 from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
+from targeting.naming import check_named
+from targeting.own_lists import names_own_list
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
 from targeting.reasons import Connections, Labels, Language, why_matched
@@ -36,6 +42,7 @@ class InsightStores(Protocol):
     follows: FollowGraph
     visits: Visits
     clock: Clock
+    keys: KeyRing
 
 
 class Insights:
@@ -51,6 +58,8 @@ class Insights:
         self._is_creator = is_creator
         self.lookalikes: set[str] = set()
         self._reach = ReachCounter(stores.viewers, stores.segments)
+        self._noisy_reach = NoisyReach(stores, self._reach)
+        self._whys = Whys(stores)
         self.calls: dict[str, UnaryCall] = {
             "EstimateReach": self.estimate_reach,
             "CompareCreators": self.compare_creators,
@@ -61,9 +70,12 @@ class Insights:
         """How many known viewers an expression holds, as a rounded range."""
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
-        expression = validate(targeting_from_message(request.targeting))
+        expression = _asked_audience(request.targeting, principal)
         self._ask_for(expression, creator_id)
-        low, high = self._reach.range_of(expression, creator_id, request.include_fans)
+        reach: NoisyReach | ReachCounter = self._reach
+        if principal.role is Role.CREATOR and names_own_list(expression):
+            reach = self._noisy_reach
+        low, high = reach.range_of(expression, creator_id, request.include_fans)
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
     def compare_creators(self, raw: bytes, principal: Principal) -> bytes:
@@ -91,13 +103,14 @@ class Insights:
         """Why an audience holds a viewer, in English and Chinese."""
         request = parse(pb.ExplainViewerRequest, raw)
         asking = asking_creator(principal, request.creator_id)
+        expression = _asked_audience(request.targeting, principal)
         row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
         if principal.role == Role.CREATOR and not self._was_reached(row, asking):
             # Else a creator could find out about anybody by asking for one audience after another.
             raise Refused(
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
-        expression = validate(targeting_from_message(request.targeting))
+        self._whys.count(principal, request.viewer_id, expression, request.include_fans)
         self._ask_for(expression, asking)
         self._stores.segments.show_hidden()  # what was asked for just now may be too large to be seen at once
         facts = self._facts_of(row, request)
@@ -186,6 +199,17 @@ class Insights:
     def _rounded(self, viewers: int) -> pb.Crowd:
         low, high = Reach(viewers, 0).as_range(self._stores.viewers.size)
         return pb.Crowd(low=low, high=high)
+
+
+def _asked_audience(targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
+    """The audience of a question.
+
+    Raises:
+        ValueError: no campaign of who asks can have it.
+    """
+    expression = validate(targeting_from_message(targeting))
+    check_named(expression, principal.creator_id)
+    return expression
 
 
 def asking_creator(principal: Principal, named: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from auction.status import refusal_of
@@ -18,7 +19,15 @@ Make = Callable[[Tell], bytes]
 
 
 class LookalikeBusy(Exception):
-    """Another lookalike is being made."""
+    """Another lookalike is being made.
+
+    Attributes:
+        segment_id: what it becomes.
+    """
+
+    def __init__(self, segment_id: str) -> None:
+        super().__init__(segment_id)
+        self.segment_id = segment_id
 
 
 @dataclass(slots=True)
@@ -40,12 +49,18 @@ class Making:
         self.share = max(self.share, min(share, 1.0))
 
 
-class LookalikeMakings:
-    """Has one lookalike made at a time. Any thread may call; nothing outlives the process."""
+Keep = Callable[[str, Making], None]
+"""Takes what is to outlive the process: a segment, and how far the making of it is."""
 
-    def __init__(self) -> None:
+
+class LookalikeMakings:
+    """Has one lookalike made at a time. Any thread may call."""
+
+    def __init__(self, keep: Keep) -> None:
+        """Give `keep` each making when it begins and when it ends."""
+        self._keep = keep
         self._lock = threading.Lock()
-        self._is_busy = False
+        self._under_way = ""  # what becomes of the one that is being made; empty: none is
         self._of: dict[str, Making] = {}  # by segment, in the order in which they were asked for
 
     def run(self, segment_id: str, make: Make, in_background: bool) -> bytes:
@@ -55,21 +70,21 @@ class LookalikeMakings:
             LookalikeBusy: another one is being made.
             Exception: what `make` raises, here.
         """
+        making = Making()
         with self._lock:
-            if self._is_busy:
-                raise LookalikeBusy
-            self._is_busy = True
-            self._of.pop(segment_id, None)
-            making = self._of[segment_id] = Making()
-            if len(self._of) > REMEMBERED:
-                del self._of[next(iter(self._of))]
+            if self._under_way:
+                raise LookalikeBusy(self._under_way)
+            self._under_way = segment_id
+            self._put(segment_id, making)
         if not in_background:
-            return self._make(making, make)
-        apart = threading.Thread(target=self._make_apart, args=(making, make), name="lookalike", daemon=True)
+            return self._make(segment_id, making, make)
+        apart = threading.Thread(
+            target=self._make_apart, args=(segment_id, making, make), name="lookalike", daemon=True
+        )
         try:
             apart.start()
         except RuntimeError as error:  # the system has no thread to give
-            self._failed(making, error)
+            self._end(making, error=refusal_of(error).message)
             raise
         return b""
 
@@ -79,22 +94,43 @@ class LookalikeMakings:
             making = self._of.get(segment_id)
             return None if making is None else replace(making)
 
-    def _make(self, making: Making, make: Make) -> bytes:
-        try:
-            made = make(making.tell)
-        except Exception as error:
-            self._failed(making, error)
-            raise
+    def remember(self, segment_id: str, making: Making) -> None:
+        """Know again what `keep` was given."""
         with self._lock:
-            making.made, self._is_busy = made, False
+            self._put(segment_id, making)
+
+    def forget(self, segment_id: str) -> None:
+        """The segment is another one now; one that is being made stays known."""
+        with self._lock:
+            if segment_id != self._under_way:
+                self._of.pop(segment_id, None)
+
+    def _put(self, segment_id: str, making: Making) -> None:
+        self._of.pop(segment_id, None)
+        self._of[segment_id] = making
+        if len(self._of) > REMEMBERED:
+            del self._of[next(iter(self._of))]
+
+    def _make(self, segment_id: str, making: Making, make: Make) -> bytes:
+        try:
+            self._keep(segment_id, making)
+            made = make(making.tell)
+            self._keep(segment_id, replace(making, made=made))
+        except Exception as error:
+            told = refusal_of(error).message
+            with suppress(Exception):  # what cannot be kept is told by this process at least
+                self._keep(segment_id, replace(making, error=told))
+            self._end(making, error=told)
+            raise
+        self._end(making, made=made)
         return made
 
-    def _failed(self, making: Making, error: Exception) -> None:
+    def _end(self, making: Making, made: bytes | None = None, error: str = "") -> None:
         with self._lock:
-            making.error, self._is_busy = refusal_of(error).message, False
+            making.made, making.error, self._under_way = made, error, ""
 
-    def _make_apart(self, making: Making, make: Make) -> None:
+    def _make_apart(self, segment_id: str, making: Making, make: Make) -> None:
         try:
-            self._make(making, make)
+            self._make(segment_id, making, make)
         except Exception:
             return  # who asks is told, and the log has what was no caller's fault

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import grpc
+import numpy as np
 
 from auction.audience.changes import check_change, check_date
+from auction.audience.own_lists_service import OwnLists
 from auction.campaigns.access import Principal
 from auction.status import Refused, parse
 from pacing.clocks import Clock
@@ -27,6 +29,7 @@ MAX_UNDER_WAY = 4
 """Imports, and exports, whose parts are kept at a time; the one begun longest ago gives way."""
 
 
+_Key = TypeVar("_Key")
 _Kept = TypeVar("_Kept")
 
 
@@ -53,34 +56,52 @@ class _Import:
 class SegmentFiles:
     """The calls ImportSegment and ExportSegment. Any thread may call."""
 
-    def __init__(self, stores: Stores, changing: threading.Lock, keep: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        own: OwnLists,
+        changing: threading.Lock,
+        keep: Callable[[bytes], None],
+        on_changed: Callable[[str, int], None],
+    ) -> None:
         """Serve these stores.
 
         Args:
+            own: says what creators may do.
             changing: held while audiences change.
             keep: makes a file durable: a request that has all of it as its only part.
+            on_changed: told which segment was changed, and how (see `Change`).
         """
         self._stores = stores
+        self._own = own
         self._changing = changing
         self._keep = keep
+        self._on_changed = on_changed
         self._lock = threading.Lock()
-        self._imports: OrderedDict[int, _Import] = OrderedDict()
+        self._imports: OrderedDict[tuple[int, int], _Import] = OrderedDict()
         self._exports: OrderedDict[int, _Export] = OrderedDict()
 
-    def import_segment(self, raw: bytes, _: Principal) -> bytes:
+    def import_segment(self, raw: bytes, principal: Principal) -> bytes:
         """Take one part of a file; with the last one, change the segment."""
         request = parse(audience_pb2.ImportSegmentRequest, raw)
+        request.segment_id = self._own.segment_for(principal, request.segment_id)
         check_change(request.segment_id, request.change, request.expires_at_ms)
-        received, whole = self._received(request)
+        self._own.check_room(principal, request.segment_id)
+        received, whole = self._received(request, principal.creator_id)
         if whole is None:
-            return audience_pb2.ImportSegmentResponse(received=received).SerializeToString()
-        members = self._change(request, whole, is_new=True)
-        return audience_pb2.ImportSegmentResponse(received=received, members=members).SerializeToString()
+            return audience_pb2.ImportSegmentResponse(
+                received=received, segment_id=request.segment_id
+            ).SerializeToString()
+        members, left_out = self._take(request, whole, principal)
+        return audience_pb2.ImportSegmentResponse(
+            received=received, members=members, segment_id=request.segment_id, left_out=left_out
+        ).SerializeToString()
 
     def again(self, raw: bytes) -> bytes:
         """Take in what `keep` was given, after a restart."""
         request = parse(audience_pb2.ImportSegmentRequest, raw)
-        self._change(request, request.part, is_new=False)
+        with self._changing:
+            self._change(request, ids_from_bytes(request.part))
         return b""
 
     def export_segment(self, raw: bytes, _: Principal) -> bytes:
@@ -101,14 +122,15 @@ class SegmentFiles:
             members=export.members,
         ).SerializeToString()
 
-    def _received(self, request: audience_pb2.ImportSegmentRequest) -> tuple[int, bytes | None]:
+    def _received(self, request: audience_pb2.ImportSegmentRequest, creator_id: int) -> tuple[int, bytes | None]:
         """(bytes that there are of the file, all of them once it is whole)."""
         if not 1 <= request.size <= MAX_FILE_BYTES:
             raise ValueError(f"size {request.size}: not in 1..{MAX_FILE_BYTES}")
         if not 1 <= len(request.part) <= MAX_PART_BYTES:
             raise ValueError(f"part: {len(request.part)} bytes; not in 1..{MAX_PART_BYTES}")
+        key = creator_id, request.import_id
         with self._lock:
-            begun = self._imports.pop(request.import_id, None)
+            begun = self._imports.pop(key, None)
             if request.offset == 0:
                 begun = _Import(request.size)
             if begun is None or request.offset != len(begun.content) or request.size != begun.size:
@@ -121,23 +143,31 @@ class SegmentFiles:
             begun.content += request.part
             if len(begun.content) == begun.size:
                 return begun.size, bytes(begun.content)
-            _put_last(self._imports, request.import_id, begun)
+            _put_last(self._imports, key, begun)
             return len(begun.content), None
 
-    def _change(self, request: audience_pb2.ImportSegmentRequest, whole: bytes, is_new: bool) -> int:
-        """Change the segment; answers how many members it has."""
+    def _take(self, request: audience_pb2.ImportSegmentRequest, whole: bytes, principal: Principal) -> tuple[int, int]:
+        """Make a whole file durable and change the segment; answers (members, ids that were left out)."""
         name, change, expires_at_ms = request.segment_id, request.change, request.expires_at_ms
-        segments, viewers = self._stores.segments, self._stores.viewers
-        ids = ids_from_bytes(whole)
+        segments, sent = self._stores.segments, ids_from_bytes(whole)
         with self._changing:
-            if is_new:
-                check_date(name, change, expires_at_ms, segments, self._stores.clock.wall_ms())
-                segments.segment_idx(name)  # refused here when there are too many
-                kept = audience_pb2.ImportSegmentRequest(
-                    segment_id=name, change=change, expires_at_ms=expires_at_ms, size=len(whole), part=whole
-                )
-                self._keep(kept.SerializeToString())
-            return segments.put(name, viewers.ensure(ids), Change(change), expires_at_ms)
+            check_date(name, change, expires_at_ms, segments, self._stores.clock.wall_ms())
+            ids = self._own.admit(principal, name, sent, change)
+            if len(ids) < len(sent):
+                whole = ids_to_bytes(ids)
+            segments.segment_idx(name)  # refused here when there are too many
+            kept = audience_pb2.ImportSegmentRequest(
+                segment_id=name, change=change, expires_at_ms=expires_at_ms, size=len(whole), part=whole
+            )
+            self._keep(kept.SerializeToString())
+            return self._change(kept, ids), len(sent) - len(ids)
+
+    def _change(self, request: audience_pb2.ImportSegmentRequest, ids: np.ndarray) -> int:
+        """Change the segment; answers how many members it has."""
+        rows = self._stores.viewers.ensure(ids)
+        members = self._stores.segments.put(request.segment_id, rows, Change(request.change), request.expires_at_ms)
+        self._on_changed(request.segment_id, request.change)
+        return members
 
     def _exported(self, name: str) -> int:
         if name not in self._stores.segments.names:
@@ -150,7 +180,7 @@ class SegmentFiles:
         return export_id
 
 
-def _put_last(kept: OrderedDict[int, _Kept], key: int, value: _Kept) -> None:
+def _put_last(kept: OrderedDict[_Key, _Kept], key: _Key, value: _Kept) -> None:
     kept[key] = value
     while len(kept) > MAX_UNDER_WAY:
         kept.popitem(last=False)

@@ -13,20 +13,23 @@ import numpy as np
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
-from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Tell
+from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Making, Tell
 from auction.audience.lookalikes import LookalikeMaker
+from auction.audience.own_lists_service import LOOKALIKE_IDS, OwnLists
 from auction.audience.segment_files_service import SegmentFiles
+from auction.bid.keyring import KeyRing
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
-from auction.campaigns.access import Principal, Role
+from auction.campaigns.access import Forbidden, Principal, Role
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
 from protos import audience_pb2
 from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.content import LEVELS, check_tag, tag_segment
-from targeting.expressions import check_segment_name
+from targeting.expressions import Expression, check_segment_name
 from targeting.graph.follows import FollowGraph
+from targeting.own_lists import check_large_enough, check_lists, owner_of
 from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
@@ -55,6 +58,7 @@ class AudienceStores(Protocol):
     visits: Visits
     journal: Journal | None
     clock: Clock
+    keys: KeyRing
 
 
 class Record(IntEnum):
@@ -66,6 +70,7 @@ class Record(IntEnum):
     SEGMENT_FILE = 4
     AFFINITIES = 6
     LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
+    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: when one was begun, and what became of it
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -84,9 +89,12 @@ class AudienceService:
         self._stores = stores
         self._changing = threading.Lock()
         self._insights = Insights(stores, is_creator)
-        self._files = SegmentFiles(stores, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw))
+        self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
+        self._files = SegmentFiles(
+            stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
+        )
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
-        self._makings = LookalikeMakings()
+        self._makings = LookalikeMakings(self._keep_making)
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
@@ -112,10 +120,19 @@ class AudienceService:
             Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
             Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE_TOLD: lambda raw, _: self._remember_making(parse(audience_pb2.GetLookalikeResponse, raw)),
         }
         for kind, raw in journal.records():
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
+
+    def check_lists(self, audience: Expression) -> None:
+        """See to it that a creator's campaign may have this audience: its lists may be used.
+
+        Raises:
+            ValueError: a list is too small; the text names the path of the node and the segment.
+        """
+        check_lists(audience, lambda name: len(self._stores.segments.members(name)))
 
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:
@@ -138,35 +155,62 @@ class AudienceService:
     def put_segment(self, raw: bytes, principal: Principal) -> bytes:
         """Replace, extend or reduce one segment. Viewers that are not known yet become known by id alone."""
         request = parse(audience_pb2.PutSegmentRequest, raw)
-        name, change, expires_at_ms = request.segment_id, request.change, request.expires_at_ms
+        change, expires_at_ms, sent = request.change, request.expires_at_ms, len(request.viewer_ids)
+        is_new = principal is not _REPLAYER  # what was accepted holds, though its date may have come
+        if is_new:
+            request.segment_id = self._own.segment_for(principal, request.segment_id)
+        name = request.segment_id
         check_change(name, change, expires_at_ms)
-        _check_count("viewer_ids", len(request.viewer_ids), MAX_SEGMENT_IDS)
+        _check_count("viewer_ids", sent, MAX_SEGMENT_IDS)
         with self._changing:
-            if principal is not _REPLAYER:  # what was accepted holds, though its date may have come
+            if is_new:
                 check_date(name, change, expires_at_ms, self._stores.segments, self._stores.clock.wall_ms())
+                request = self._admitted(principal, request)
             self._stores.segments.segment_idx(name)  # refused here when there are too many
-            self._keep(Record.SEGMENT, raw)
+            self._keep(Record.SEGMENT, request.SerializeToString())
             self._put_members(request)
-            if change == Change.REPLACE:
-                self._insights.lookalikes.discard(name)
-        members = len(self._stores.segments.members(request.segment_id))
-        return audience_pb2.PutSegmentResponse(members=members).SerializeToString()
+        members = len(self._stores.segments.members(name))
+        left_out = sent - len(request.viewer_ids)
+        return audience_pb2.PutSegmentResponse(members=members, segment_id=name, left_out=left_out).SerializeToString()
+
+    def _admitted(
+        self, principal: Principal, request: audience_pb2.PutSegmentRequest
+    ) -> audience_pb2.PutSegmentRequest:
+        """The change as it is taken: of a creator's, without ids of nobody who is known."""
+        if principal.role is not Role.CREATOR:
+            return request
+        ids = np.array(request.viewer_ids, np.uint64)
+        return audience_pb2.PutSegmentRequest(
+            segment_id=request.segment_id,
+            change=request.change,
+            viewer_ids=self._own.admit(principal, request.segment_id, ids, request.change),
+            expires_at_ms=request.expires_at_ms,
+        )
+
+    def _note_change(self, name: str, change: int) -> None:
+        self._own.note(name)
+        if change == Change.REPLACE:
+            self._insights.lookalikes.discard(name)
+            self._makings.forget(name)
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
         rows = self._stores.viewers.ensure(np.array(request.viewer_ids, np.uint64))
         self._stores.segments.put(request.segment_id, rows, Change(request.change), request.expires_at_ms)
+        self._note_change(request.segment_id, request.change)
 
     def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
         self._put_members(found)
         self._insights.lookalikes.add(found.segment_id)
 
-    def list_segments(self, raw: bytes, _: Principal) -> bytes:
-        """A page of the segments that callers made and that have members, by name."""
+    def list_segments(self, raw: bytes, principal: Principal) -> bytes:
+        """A page of the segments that callers made and that have members, by name; of a creator's, the own lists."""
         request = parse(audience_pb2.ListSegmentsRequest, raw)
         _check_count("page_size", request.page_size, MAX_LISTED)
         size = request.page_size or DEFAULT_LISTED
-        answer = audience_pb2.ListSegmentsResponse()
-        for name in sorted(name for name in self._stores.segments.names if name > request.after):
+        answer = audience_pb2.ListSegmentsResponse(creator_id=principal.creator_id)
+        is_creator = principal.role is Role.CREATOR
+        names = self._own.names_of(principal.creator_id) if is_creator else self._stores.segments.names
+        for name in sorted(name for name in names if name > request.after):
             members = len(self._stores.segments.members(name))
             if not members or name.startswith(RESERVED_PREFIXES):
                 continue
@@ -177,42 +221,71 @@ class AudienceService:
             answer.segments.add(segment_id=name, members=members, is_lookalike=is_lookalike)
         return answer.SerializeToString()
 
-    def put_lookalike(self, raw: bytes, _: Principal) -> bytes:
-        """Replace a segment by the viewers most like the members of another; says how good such a choice is."""
+    def put_lookalike(self, raw: bytes, principal: Principal) -> bytes:
+        """Replace a segment by the viewers most like the members of another; says how good such a choice is.
+
+        Raises:
+            Forbidden: a creator's token, and a segment or creator that is another's.
+            Refused: RESOURCE_EXHAUSTED: one is being made, or the creator has as many lists as one may have.
+            RateLimited: the creator has put as many ids as one may put in a day.
+        """
         request = parse(audience_pb2.PutLookalikeRequest, raw)
+        request.segment_id = self._own.segment_for(principal, request.segment_id)
+        request.seed_segment_id = self._own.seeds_for(principal, request.seed_segment_id)
+        if principal.role is Role.CREATOR and request.creator_id not in (0, principal.creator_id):
+            raise Forbidden(f"creator_id {request.creator_id}: a creator's token may name this creator only")
         check_change(request.segment_id, Change.REPLACE, NEVER_MS)
         seeds = self._stores.segments.rows(check_segment_name(request.seed_segment_id))
         self._lookalikes.check(len(seeds), request.size, request.creator_id)
-        try:
-            return self._makings.run(
-                request.segment_id, lambda tell: self._make_lookalike(request, seeds, tell), request.in_background
-            )
-        except LookalikeBusy:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "another lookalike is being made; try again") from None
+        if principal.role is Role.CREATOR:
+            check_large_enough("seed_segment_id", request.seed_segment_id, len(seeds))
+            check_large_enough("size: lookalike", request.segment_id, request.size)
+        self._own.check_room(principal, request.segment_id)
+        self._own.spend(principal, LOOKALIKE_IDS)
 
-    def get_lookalike(self, raw: bytes, _: Principal) -> bytes:
+        def make(tell: Tell) -> bytes:
+            return self._make_lookalike(principal, request, seeds, tell)
+
+        try:
+            return self._makings.run(request.segment_id, make, request.in_background)
+        except LookalikeBusy as busy:
+            self._own.spend(principal, -LOOKALIKE_IDS)
+            is_own = principal.role is Role.CREATOR and owner_of(busy.segment_id) == principal.creator_id
+            which = f"your lookalike {busy.segment_id!r}" if is_own else "another lookalike"
+            message = f"{which} is being made, and one is made at a time; try again"
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, message) from None
+
+    def get_lookalike(self, raw: bytes, principal: Principal) -> bytes:
         """How far the making of a lookalike is, or what became of it."""
-        name = check_segment_name(parse(audience_pb2.GetLookalikeRequest, raw).segment_id)
+        name = self._own.segment_for(principal, parse(audience_pb2.GetLookalikeRequest, raw).segment_id)
         told = self._makings.told(name)
         if told is None:
             raise Refused(
                 grpc.StatusCode.NOT_FOUND,
-                f"segment_id {name!r}: no such lookalike was asked for since the server started",
+                f"segment_id {name!r}: no such lookalike was asked for, or the list was replaced since",
                 "segment_id",
             )
-        answer = audience_pb2.GetLookalikeResponse(
-            state=audience_pb2.LOOKALIKE_STATE_MAKING, done_percent=int(100 * told.share), error=told.error
-        )
-        if told.made is not None:
-            answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
-            answer.made.ParseFromString(told.made)
-        elif told.error:
-            answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
-        return answer.SerializeToString()
+        return _told_of(name, told).SerializeToString()
 
-    def _make_lookalike(self, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell) -> bytes:
+    def _keep_making(self, name: str, making: Making) -> None:
+        with self._changing:
+            self._keep(Record.LOOKALIKE_TOLD, _told_of(name, making).SerializeToString())
+
+    def _remember_making(self, kept: audience_pb2.GetLookalikeResponse) -> None:
+        """Know again what became of a lookalike; one that was being made when the server ended is not made."""
+        error = kept.error
+        if kept.state == audience_pb2.LOOKALIKE_STATE_MAKING:
+            error = f"segment_id {kept.segment_id!r}: the server stopped while it was being made; ask for it again"
+        made = kept.made.SerializeToString() if kept.HasField("made") else None
+        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error))
+
+    def _make_lookalike(
+        self, principal: Principal, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell
+    ) -> bytes:
         """Make it and put it into its segment; answers with a PutLookalikeResponse."""
         made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
+        if principal.role is Role.CREATOR:
+            check_large_enough("size: lookalike", request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=audience_pb2.SEGMENT_CHANGE_REPLACE,
@@ -220,6 +293,7 @@ class AudienceService:
         )
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         with self._changing:
+            self._own.check_room(principal, request.segment_id)  # others may have come meanwhile
             self._keep(Record.LOOKALIKE, found.SerializeToString())
             self._put_found(found)
         return audience_pb2.PutLookalikeResponse(
@@ -260,3 +334,19 @@ class AudienceService:
             self._keep(Record.FOLLOWS, raw)
             self._stores.follows.put(followers, followed)
         return audience_pb2.PutFollowsResponse(follows=self._stores.follows.size).SerializeToString()
+
+
+def _told_of(name: str, making: Making) -> audience_pb2.GetLookalikeResponse:
+    """How far the making of a lookalike is, or what became of it, as it is told and kept."""
+    answer = audience_pb2.GetLookalikeResponse(
+        state=audience_pb2.LOOKALIKE_STATE_MAKING,
+        done_percent=int(100 * making.share),
+        error=making.error,
+        segment_id=name,
+    )
+    if making.made is not None:
+        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
+        answer.made.ParseFromString(making.made)
+    elif making.error:
+        answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
+    return answer

@@ -69,6 +69,11 @@ _ROLES_OF_SERVICE = {
 }
 _ROLES_OF_CALL = {
     "Bidding/Explain": _CREATOR_SIDE,
+    "Audience/PutSegment": _CREATOR_SIDE,
+    "Audience/ImportSegment": _CREATOR_SIDE,
+    "Audience/ListSegments": _CREATOR_SIDE,
+    "Audience/PutLookalike": _CREATOR_SIDE,
+    "Audience/GetLookalike": _CREATOR_SIDE,
     "Audience/EstimateReach": _CREATOR_SIDE,
     "Audience/CompareCreators": _CREATOR_SIDE,
     "Audience/ExplainViewer": _CREATOR_SIDE,

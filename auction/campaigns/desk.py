@@ -11,6 +11,7 @@ from auction.campaigns.health_service import HealthSource
 from auction.campaigns.model import Campaign
 from auction.kept_fans import NO_FANS, KeptFigures
 from pacing.ledger.statement import StatementPage
+from targeting.expressions import Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class Desk(Protocol):
 
         Raises:
             ValueError: the engine cannot serve it as it is, and goes on with what it had.
+        """
+
+    def check_lists(self, audience: Expression) -> None:
+        """See to it that the lists of viewers that an audience names are large enough to be used.
+
+        Raises:
+            ValueError: one is too small; the text begins with the path of the node.
         """
 
     def live(self, campaign_id: int) -> LiveFigures:

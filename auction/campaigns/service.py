@@ -17,6 +17,7 @@ from auction.campaigns.model import (
     Campaign,
     CampaignStatus,
     InvalidField,
+    InvalidTargeting,
     check_int,
     check_text,
     edited,
@@ -37,6 +38,8 @@ from pacing.clocks import MS_PER_DAY, Clock
 from pacing.ledger.statement import MAX_PAGE
 from protos import campaigns_pb2 as pb
 from protos import fans_pb2
+from targeting.expressions import Expression
+from targeting.naming import check_named
 
 MAX_KEY_CHARACTERS = 64
 MAX_PAGE_SIZE = 200
@@ -121,10 +124,23 @@ class CampaignsService:
         key = check_text("idempotency_key", request.idempotency_key, 0, MAX_KEY_CHARACTERS)
         creator_id = principal.creator_id if principal.role is Role.CREATOR else request.campaign.creator_id
         draft = validate(draft_from_message(request.campaign, creator_id, self._clock.wall_ms()))
-
+        self._check_audience(principal, draft.targeting)
         campaign = self._changes.create(draft, key)
         self._book.announce_change()
         return campaign_to_message(campaign, self._currency)
+
+    def _check_audience(self, principal: Principal, audience: Expression) -> None:
+        """See to it that who asks may aim a campaign so. A campaign that is stored already stays as it is.
+
+        Raises:
+            InvalidTargeting: a segment is not theirs to name, or a list is too small.
+        """
+        try:
+            check_named(audience, principal.creator_id)
+            if principal.role is Role.CREATOR:
+                self._desk.check_lists(audience)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
 
     def get(self, principal: Principal, request: pb.GetCampaignRequest) -> pb.Campaign:
         """One campaign."""
@@ -149,6 +165,8 @@ class CampaignsService:
         """Change the fields that the request names."""
         campaign_id, version = request.campaign.campaign_id, request.campaign.version
         changes = changes_from_message(request.campaign, request.update_fields)
+        if "targeting" in changes:
+            self._check_audience(principal, changes["targeting"])
         campaign, caps = self._change(
             principal, campaign_id, version, lambda before: edited(before, changes, self._clock.wall_ms())
         )

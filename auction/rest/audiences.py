@@ -50,7 +50,8 @@ class ReachQuestion(Strict):
 
 
 class CrowdShape(BaseModel):
-    """How many viewers, low <= number < high: by hundreds, later to two digits. Nobody is 0 to 100, too."""
+    """How many viewers, low <= number < high: by hundreds, later to two digits; of lists of your own, 19 times in 20.
+    Nobody is 0 to 100, too."""
 
     low: int
     high: int
@@ -126,7 +127,9 @@ class SegmentChange(Strict):
 class MembersShape(BaseModel):
     """How many members the segment has."""
 
+    segment_id: Annotated[str, Field(description="whole: a creator's list NAME is own:CREATOR_ID:NAME")]
     members: int
+    left_out: Annotated[int, Field(description="of a creator's ids: those of nobody who is known")]
 
 
 class ListedShape(BaseModel):
@@ -142,6 +145,7 @@ class SegmentPage(BaseModel):
 
     segments: list[ListedShape]
     next_after: str
+    creator_id: Annotated[str | None, Field(description="whom the token stands for; null: an operator")]
 
 
 class SegmentsQuery(BaseModel):
@@ -240,12 +244,13 @@ async def explain_viewer(request: Request, engine: EngineOf, body: Annotated[Vie
 
 @router.get("/segments", response_model=SegmentPage)
 async def list_segments(request: Request, engine: EngineOf, query: Annotated[SegmentsQuery, Query()]) -> Any:
-    """Segments that were put, uploaded or made as lookalikes and have members, by name; operators only."""
+    """Segments that were put, uploaded or made as lookalikes and have members, by name; of a creator, the own lists."""
     message = pb.ListSegmentsRequest(page_size=query.page_size, after=query.after)
     answer = await engine.call(request, "ListSegments", message, pb.ListSegmentsResponse, "Audience")
     return {
         "segments": [{name: getattr(one, name) for name in ListedShape.model_fields} for one in answer.segments],
         "next_after": answer.segments[-1].segment_id if answer.has_more else "",
+        "creator_id": str(answer.creator_id) if answer.creator_id else None,
     }
 
 
@@ -253,9 +258,10 @@ async def list_segments(request: Request, engine: EngineOf, query: Annotated[Seg
 async def put_segment(
     request: Request, engine: EngineOf, segment_id: SegmentId, body: Annotated[SegmentChange, Body()]
 ) -> Any:
-    """Change a segment, or what is to be the list of a lookalike; operators only. A call counts whole or not at all.
+    """Change a segment, or what is to be the list of a lookalike. A call counts whole or not at all.
 
-    A long list is put to `/lists/{segment_id}`, or comes in several calls: one with `replace`, others with `add`.
+    With a creator's token it is a list of this creator's own; `replace` by nobody takes it off the list of segments. A
+    long list is put to `/lists/{segment_id}`, or comes in several calls: one with `replace`, others with `add`.
     """
     message = pb.PutSegmentRequest(
         segment_id=segment_id,
@@ -264,7 +270,7 @@ async def put_segment(
         expires_at_ms=body.expires_at_ms,
     )
     answer = await engine.call(request, "PutSegment", message, pb.PutSegmentResponse, "Audience")
-    return {"members": answer.members}
+    return {name: getattr(answer, name) for name in MembersShape.model_fields}
 
 
 @router.post(
@@ -273,7 +279,7 @@ async def put_segment(
     responses={202: {"model": LookalikeProgress, "description": "It is being made."}},
 )
 async def put_lookalike(request: Request, engine: EngineOf, body: Annotated[NewLookalike, Body()]) -> Any:
-    """Make a segment of the viewers most like the members of another, without them; operators only.
+    """Make a segment of the viewers most like the members of another, without them; a creator's of own lists.
 
     It takes seconds or more. The answer says how many seeds that were held out such a choice finds. While it is being
     made, `GET /lookalikes/{segment_id}` says how far it is; with `wait` false that is also where the answer will be.
@@ -295,9 +301,10 @@ async def put_lookalike(request: Request, engine: EngineOf, body: Annotated[NewL
 
 @router.get("/lookalikes/{segment_id}", response_model=LookalikeProgress)
 async def get_lookalike(request: Request, engine: EngineOf, segment_id: SegmentId) -> Any:
-    """How far the making of a lookalike is, and its figures once it is made; operators only.
+    """How far the making of a lookalike is, and its figures once it is made; a creator's own.
 
-    It is the last one of this name that was asked for since the server started.
+    It is the last one of this name that was asked for, also before the server was started again, until the list is
+    replaced.
     """
     return await _progress(request, engine, segment_id)
 
@@ -306,7 +313,7 @@ async def _progress(request: Request, engine: Engine, segment_id: str) -> dict[s
     message = pb.GetLookalikeRequest(segment_id=segment_id)
     told = await engine.call(request, "GetLookalike", message, pb.GetLookalikeResponse, "Audience")
     return {
-        "segment_id": segment_id,
+        "segment_id": told.segment_id,
         "state": _STATES[told.state],
         "done_percent": told.done_percent,
         "made": _lookalike(told.made) if told.HasField("made") else None,

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from auction.rest.errors import RESPONSES
@@ -26,18 +26,22 @@ MAX_LIST_BYTES = 64 * 1024 * 1024
 _PART_BYTES = 512 * 1024
 _UPLOAD_TIMEOUT_S = 60.0
 _AT_A_TIME = 2
-_NO_EXPORT = 1
-"""An export that there never is: engines draw their numbers from 2^63 values."""
 
 router = APIRouter(
     prefix="/api/audiences",
-    dependencies=[Depends(HTTPBearer(auto_error=False, description="an operator's, by `fanbid token create`"))],
+    dependencies=[Depends(HTTPBearer(auto_error=False, description="made by `fanbid token create`"))],
     responses=RESPONSES,
     tags=["audiences"],
 )
 _reading = asyncio.Semaphore(_AT_A_TIME)
 
-SegmentName = Annotated[str, Path(pattern=SEGMENT_PATTERN, description="the segment that it becomes")]
+SegmentName = Annotated[
+    str,
+    Path(
+        pattern=SEGMENT_PATTERN,
+        description="the segment that it becomes; a creator's: a name of 1 to 39 of a-z 0-9 _ . -",
+    ),
+]
 _CSV_BODY = {
     "requestBody": {
         "required": True,
@@ -50,41 +54,46 @@ _CSV_BODY = {
 class ListShape(BaseModel):
     """What became of a list."""
 
-    segment_id: str
+    segment_id: Annotated[str, Field(description="whole: a creator's list NAME is own:CREATOR_ID:NAME")]
     members: int
+    left_out: Annotated[int, Field(description="ids of a creator's list that are nobody's who is known")]
 
 
 @router.put("/lists/{segment_id}", response_model=ListShape, openapi_extra=_CSV_BODY)
 async def put_list(request: Request, engine: EngineOf, segment_id: SegmentName) -> Any:
-    """Replace a segment by the viewers of a list; operators only. One with wrong lines is refused whole, by line."""
-    return {"segment_id": segment_id, "members": await _upload(request, engine, segment_id)}
+    """Replace a segment by the viewers of a list. One with wrong lines is refused whole, by line.
+
+    An operator's may have any name that is not reserved; a creator's becomes a list of this creator's own, of the
+    viewers who are known already.
+    """
+    put = await _upload(request, engine, segment_id)
+    return {name: getattr(put, name) for name in ListShape.model_fields}
 
 
-async def _upload(request: Request, engine: Engine, segment_id: str) -> int:
-    """Read a list and put it into a segment, both whole or not at all; answers how many members it has."""
+async def _upload(request: Request, engine: Engine, segment_id: str) -> pb.ImportSegmentResponse:
+    """Read a list and put it into a segment, both whole or not at all; answers what became of the last part."""
     await _admit(request, engine, segment_id)
     if _reading.locked():
         raise HTTPException(429, f"{_AT_A_TIME} lists are being read already; try again", {"Retry-After": "5"})
     async with _reading:
         content = await asyncio.to_thread(_as_file, request, asyncio.get_running_loop())
-        import_id, members = secrets.randbits(63) + 1, 0
+        import_id, put = secrets.randbits(63) + 1, pb.ImportSegmentResponse()
         for offset in range(0, len(content), _PART_BYTES):
             message = pb.ImportSegmentRequest(
                 segment_id=segment_id, change=pb.SEGMENT_CHANGE_REPLACE, import_id=import_id, size=len(content),
                 offset=offset, part=content[offset : offset + _PART_BYTES],
             )  # fmt: skip
-            answer = await engine.call(
+            put = await engine.call(
                 request, "ImportSegment", message, pb.ImportSegmentResponse, "Audience", _UPLOAD_TIMEOUT_S
             )
-            members = answer.members
-    return members
+    return put
 
 
 async def _admit(request: Request, engine: Engine, segment_id: str) -> None:
-    """Have the engine refuse who may not change segments, by a question without an answer, before a body is read."""
-    message = pb.ExportSegmentRequest(segment_id=segment_id, export_id=_NO_EXPORT)
+    """Have the engine refuse who may not change segments, or this one, by a file of no bytes, before a body is read."""
+    message = pb.ImportSegmentRequest(segment_id=segment_id, change=pb.SEGMENT_CHANGE_REPLACE, size=0)
     try:
-        await engine.call(request, "ExportSegment", message, pb.ExportSegmentResponse, "Audience")
+        await engine.call(request, "ImportSegment", message, pb.ImportSegmentResponse, "Audience")
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
             raise

@@ -64,18 +64,26 @@ class ReachCounter:
         Raises:
             ValueError: the audience is too complex.
         """
-        compiled = compile_clauses(expression, creator_id, include_fans)
-        sold = [replace(clause, excluded=clause.excluded | {NO_ADS_SEGMENT}) for clause in compiled]
-        clauses = [known for clause in sold if (known := _known(clause, self._segments))]
+        clauses = self._clauses(expression, creator_id, include_fans)
         if clauses and self._viewers.size >= SAMPLED_FROM:
             estimated = self._estimated(clauses)
             if estimated.count >= EXACT_BELOW:
                 return estimated
         return Reach(count_exactly(clauses, self._viewers, self._segments), 0)
 
+    def count_one_by_one(self, expression: Expression, creator_id: int, include_fans: bool) -> int:
+        """The same without a sample, which no viewer moves by more than 1; raises as `count`."""
+        return count_exactly(self._clauses(expression, creator_id, include_fans), self._viewers, self._segments)
+
     def range_of(self, expression: Expression, creator_id: int, include_fans: bool) -> tuple[int, int]:
         """A range of the number of viewers of an audience, low <= viewers < high; raises as `count`."""
         return self.count(expression, creator_id, include_fans).as_range(self._viewers.size)
+
+    def _clauses(self, expression: Expression, creator_id: int, include_fans: bool) -> list[Clause]:
+        """What is counted: the alternatives that anybody can satisfy."""
+        compiled = compile_clauses(expression, creator_id, include_fans)
+        sold = [replace(clause, excluded=clause.excluded | {NO_ADS_SEGMENT}) for clause in compiled]
+        return [known for clause in sold if (known := _known(clause, self._segments))]
 
     def _estimated(self, clauses: list[Clause]) -> Reach:
         """From the sample; 0 where that cannot be done."""

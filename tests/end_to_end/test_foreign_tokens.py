@@ -7,6 +7,7 @@ named here as harmless.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ HARMLESS_CALLS = {
     "Campaigns/CreateCampaign",  # makes a campaign of the stranger's own, whatever creator the request names
     "Campaigns/ListCampaigns",  # lists the stranger's own
     "Audience/EstimateReach",  # answers a rounded range of viewers, which is nobody's secret
+    "Audience/ListSegments",  # lists the stranger's own
     "Audience/CompareCreators",  # the same of named creators' audiences, and how much the stranger's own ads reached
 }
 HARMLESS_ROUTES = {
@@ -38,7 +40,11 @@ HARMLESS_ROUTES = {
     ("post", "/api/campaigns"),
     ("post", "/api/audiences/reach"),
     ("post", "/api/audiences/creators"),
+    ("get", "/api/audiences/segments"),  # the stranger's own
 }
+OWN_LIST, ABSENT_LIST = f"own:{OWNER}:regulars", f"own:{OWNER}:absent"
+OF_THE_OWNER = (OWN_LIST, f"tier:iron:{OWNER}", f"stage:lost:{OWNER}", f"members:{OWNER}")
+SEGMENTS = {"segment_id", "seed_segment_id"}
 IDS = {"campaign_id", "campaign_ids"}
 CREATORS = {"creator_id", "creator_ids", "fans_of", "blocked_creator_ids"}
 
@@ -86,15 +92,20 @@ def campaign(server: RunningServer) -> campaigns_pb2.Campaign:
                 kinds=[OutcomeKind.BILLABLE], tokens=tokens_of(answer)[0], prices_micros=[12_345]
             )
             feed.call("Bidding/Report", row, bidding_pb2.ReportResponse)
+            put = audience_pb2.PutSegmentRequest(segment_id=OWN_LIST, change=1, viewer_ids=range(1, 1_000))
+            operator = server.transport("operator")
+            assert operator.call("Audience/PutSegment", put, audience_pb2.PutSegmentResponse).members == 999
             return made
     raise AssertionError("the campaign does not bid")
 
 
-def fill(descriptor: Descriptor, campaign_id: int, depth: int = 0) -> Any:
-    """A message whose every field about a campaign or a creator names the owner's."""
+def fill(descriptor: Descriptor, campaign_id: int, depth: int = 0, segment_id: str = OWN_LIST) -> Any:
+    """A message whose every field about a campaign, a creator or a list names the owner's."""
     message = message_factory.GetMessageClass(descriptor)()
     for field in descriptor.fields:
-        if field.name in IDS or field.name in CREATORS:
+        if field.name in SEGMENTS:
+            setattr(message, field.name, segment_id)
+        elif field.name in IDS or field.name in CREATORS:
             value = campaign_id if field.name in IDS else OWNER
             if field.is_repeated:
                 getattr(message, field.name).append(value)
@@ -103,11 +114,11 @@ def fill(descriptor: Descriptor, campaign_id: int, depth: int = 0) -> Any:
             else:
                 setattr(message, field.name, value)
         elif field.message_type is not None and not field.is_repeated and depth < 2:
-            getattr(message, field.name).CopyFrom(fill(field.message_type, campaign_id, depth + 1))
+            getattr(message, field.name).CopyFrom(fill(field.message_type, campaign_id, depth + 1, segment_id))
     return message
 
 
-def request_of(call: Call, campaign_id: int) -> Any:
+def request_of(call: Call, campaign_id: int, segment_id: str = OWN_LIST) -> Any:
     """A request that the owner could make."""
     if call.name == "Campaigns/CreateCampaign":
         return campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(creator_id=OWNER, campaign_id=campaign_id))
@@ -116,7 +127,9 @@ def request_of(call: Call, campaign_id: int) -> Any:
         return campaigns_pb2.UpdateCampaignRequest(campaign=changed, update_fields=["name"])
     if call.name == "Audience/EstimateReach":
         return audience_pb2.EstimateReachRequest(targeting={"fans_of": {"creator_ids": [OWNER]}}, creator_id=STRANGER)
-    return fill(call.request, campaign_id)
+    if call.name == "Audience/ExplainViewer":
+        return audience_pb2.ExplainViewerRequest(viewer_id=777, creator_id=OWNER)
+    return fill(call.request, campaign_id, segment_id=segment_id)
 
 
 def answer_to(server: RunningServer, call: Call, request: Any, token: str) -> tuple[grpc.StatusCode, str, bytes]:
@@ -136,13 +149,54 @@ def answer_to(server: RunningServer, call: Call, request: Any, token: str) -> tu
 
 
 def says_nothing_secret(text: str, campaign: campaigns_pb2.Campaign) -> None:
+    text = text.replace(OWN_LIST, "")  # whose list it would be is what the caller said
     for secret in (SECRET, SECRET_CREATIVE, campaign.daily_budget_micros, campaign.total_budget_micros, 12_345):
         assert str(secret) not in text
+
+
+def blind(text: str, campaign_id: int) -> str:
+    """The text without the ids that the caller named."""
+    return re.sub(rf"\b{campaign_id}\b", "ID", text.replace(ABSENT_LIST, OWN_LIST))
+
+
+def with_audience(descriptor: Descriptor, audience: campaigns_pb2.Targeting, depth: int = 0) -> Any:
+    """A message with this audience, where it has room for one; None: it has none."""
+    for field in descriptor.fields:
+        if field.message_type is None or field.is_repeated or depth > 2:
+            continue
+        is_audience = field.message_type is campaigns_pb2.Targeting.DESCRIPTOR
+        inner = audience if is_audience else with_audience(field.message_type, audience, depth + 1)
+        if inner is not None:
+            message = message_factory.GetMessageClass(descriptor)()
+            getattr(message, field.name).CopyFrom(inner)
+            return message
+    return None
+
+
+WITH_AUDIENCES = [call for call in CALLS if with_audience(call.request, campaigns_pb2.Targeting()) is not None]
+
+
+@pytest.mark.parametrize("call", WITH_AUDIENCES, ids=lambda call: call.name)
+def test_no_call_takes_an_audience_that_names_what_is_anothers(server: RunningServer, call: Call) -> None:
+    token = server.token("creator", STRANGER)
+    for name in OF_THE_OWNER:
+        told = set()
+        for segment in (name, name.replace(str(OWNER), str(OWNER + 1))):
+            request = with_audience(call.request, campaigns_pb2.Targeting(none={"segment": {"segment_id": segment}}))
+            if call.name == "Campaigns/CreateCampaign":
+                request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=request.campaign.targeting))
+            if call.name == "Campaigns/UpdateCampaign":
+                request.update_fields.append("targeting")
+            code, text, _ = answer_to(server, call, request, token)
+            assert code is grpc.StatusCode.INVALID_ARGUMENT and f"is not of creator {STRANGER}" in text, text
+            told.add(text.replace(segment, "SEGMENT"))
+        assert len(told) == 1
 
 
 def test_the_harmless_calls_exist() -> None:
     assert {call.name for call in CALLS} >= HARMLESS_CALLS
     assert len(CALLS) >= 18
+    assert len(WITH_AUDIENCES) >= 4
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
@@ -159,8 +213,8 @@ def test_a_stranger_learns_nothing_from_a_call(
     says_nothing_secret(text, campaign)
     # What is another's looks exactly like what is not there.
     absent = campaign.campaign_id + 1_000_000
-    other_code, other_text, _ = answer_to(server, call, request_of(call, absent), token)
-    assert (other_code, other_text.replace(str(absent), "ID")) == (code, text.replace(str(campaign.campaign_id), "ID"))
+    other_code, other_text, _ = answer_to(server, call, request_of(call, absent, ABSENT_LIST), token)
+    assert (other_code, blind(other_text, absent)) == (code, blind(text, campaign.campaign_id))
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
@@ -207,13 +261,17 @@ BODIES: dict[tuple[str, str], Any] = {
     ("post", "/api/audiences/creators"): {"audience": "fans_of", "creator_ids": [str(OWNER)]},
     ("post", "/api/audiences/why"): {"viewer_id": "777", "targeting": {"fans_of": [str(OWNER)]}},
     ("put", "/api/audiences/segments/{segment_id}"): {"viewer_ids": ["1"]},
-    ("post", "/api/audiences/lookalikes"): {"segment_id": "like", "seed_segment_id": "mine", "size": 10},
+    ("post", "/api/audiences/lookalikes"): {"segment_id": "like", "seed_segment_id": OWN_LIST, "size": 10},
 }
 
 
-def rest_answer(server: RunningServer, method: str, path: str, campaign_id: int, token: str) -> tuple[int, str]:
+def rest_answer(
+    server: RunningServer, method: str, path: str, campaign_id: int, token: str, segment_id: str = OWN_LIST
+) -> tuple[int, str]:
     body = BODIES.get((method, path))
-    places = {"campaign_id": campaign_id, "creator_id": OWNER, "segment_id": "mine"}
+    if body is not None and "seed_segment_id" in body:
+        body = body | {"seed_segment_id": segment_id}
+    places = {"campaign_id": campaign_id, "creator_id": OWNER, "segment_id": segment_id}
     with httpx.stream(
         method,
         f"{server.rest_address}{path.format(**places)}",
@@ -244,8 +302,17 @@ def test_a_stranger_learns_nothing_from_any_route(server: RunningServer, campaig
         assert status in (403, 404), (method, path, status, text)
         says_nothing_secret(text, campaign)
         absent = campaign.campaign_id + 1_000_000
-        other_status, other_text = rest_answer(server, method, path, absent, token)
-        assert (other_status, other_text.replace(str(absent), "ID")) == (
-            status,
-            text.replace(str(campaign.campaign_id), "ID"),
-        )
+        other_status, other_text = rest_answer(server, method, path, absent, token, ABSENT_LIST)
+        assert (other_status, blind(other_text, absent)) == (status, blind(text, campaign.campaign_id))
+
+
+@pytest.mark.parametrize("path", ["/api/campaigns", "/api/audiences/reach", "/api/audiences/why"])
+def test_no_route_takes_an_audience_that_names_what_is_anothers(server: RunningServer, path: str) -> None:
+    headers = {"Authorization": f"Bearer {server.token('creator', STRANGER)}"}
+    whose = {"viewer_id": "777"} if path.endswith("why") else {}
+    for name in OF_THE_OWNER:
+        body = BODIES[("post", path)] | whose | {"targeting": {"none": {"segment": name}}}
+        answer = httpx.post(f"{server.rest_address}{path}", json=body, headers=headers, timeout=20)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (422, "invalid_argument"), answer.text
+        assert f"is not of creator {STRANGER}" in error["message"] and "fans_of" in error["message"]

@@ -124,7 +124,7 @@ def test_without_any_token_nobody_is_served(server: RunningServer) -> None:
         ("feed", "Audience/EstimateReach", audience_pb2.EstimateReachRequest()),
         ("creator", "Bidding/Bid", a_request([1])),
         ("creator", "Bidding/Report", bidding_pb2.ReportRequest()),
-        ("creator", "Audience/PutSegment", audience_pb2.PutSegmentRequest()),
+        ("creator", "Audience/PutFollows", audience_pb2.PutFollowsRequest()),
         ("creator", "Audience/PutFollows", audience_pb2.PutFollowsRequest()),
         ("operator", "Bidding/Bid", a_request([1])),
         ("operator", "Bidding/Report", bidding_pb2.ReportRequest()),

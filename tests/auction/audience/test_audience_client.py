@@ -119,12 +119,16 @@ def test_a_lookalike_shows_how_far_it_is(served, tmp_path: Path, monkeypatch, ca
     assert re.search(r"^like: \d+ % done$", shown.err, re.MULTILINE) and "like: 60 members" in shown.out
 
 
-def test_a_lookalike_that_fails_later_says_why(served, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("size", ["5", "2000000"])
+def test_a_lookalike_that_fails_at_once_or_later_says_why_and_leaves_no_seeds(
+    served, tmp_path: Path, monkeypatch, size: str
+) -> None:
     def fails(*_, **__):
         raise ValueError("size 5: not today")
 
     monkeypatch.setattr(lookalikes, "expand", fails)
     path = tmp_path / "list.csv"
     path.write_text("\n".join(str(number) for number in range(1, 41)))
-    with pytest.raises(ValueError, match="like: size 5: not today"):
-        run("lookalike", str(path), "--segment", "like", "--size", "5", "--server", served[1])
+    with pytest.raises(ValueError, match="like: size 5: not today" if size == "5" else "size 2000000"):
+        run("lookalike", str(path), "--segment", "like", "--size", size, "--server", served[1])
+    assert len(served[0].segments.members("like.seeds")) == 0

@@ -74,12 +74,39 @@ def test_a_lookalike_is_a_segment_without_its_seeds_and_outlives_a_restart(store
     why = service.calls["ExplainViewer"](question.SerializeToString(), OPERATOR)
     assert pb.ExplainViewerResponse.FromString(why).english == "among the viewers most like the list of lookalike like"
     assert stores.journal is not None
-    assert [kind for kind, _ in stores.journal.records()][-1] == Record.LOOKALIKE
+    assert [kind for kind, _ in stores.journal.records()][-2:] == [Record.LOOKALIKE, Record.LOOKALIKE_TOLD]
     stores.journal.close()
     again = Stores(Journal(tmp_path / "audience.journal"))
-    AudienceService(again).replay()
+    restarted = AudienceService(again)
+    restarted.replay()
     assert set(again.viewers.ids[again.segments.rows("like")].tolist()) == members
+    told = progress(restarted, "like")
+    assert (told.state, told.done_percent, told.made) == (pb.LOOKALIKE_STATE_MADE, 100, answer)
+    emptied = pb.PutSegmentRequest(segment_id="like", change=1)
+    restarted.put_segment(emptied.SerializeToString(), OPERATOR)
+    with pytest.raises(Refused, match="the list was replaced since"):
+        progress(restarted, "like")
     again.journal.close()
+
+
+def test_one_that_was_being_made_when_the_server_ended_is_told_as_not_made(stores: Stores, tmp_path: Path) -> None:
+    service = AudienceService(stores)
+    seeds = pb.PutSegmentRequest(segment_id="seeds", change=1, viewer_ids=put_graph(service)[:40])
+    service.put_segment(seeds.SerializeToString(), OPERATOR)
+    put_lookalike(service, segment_id="like", seed_segment_id="seeds", size=60)
+    assert stores.journal is not None
+    *before, begun, _, _ = list(stores.journal.records())
+    stores.journal.close()
+    cut = Journal(tmp_path / "cut.journal")
+    for kind, body in (*before, begun):
+        cut.append(kind, body)
+    again = Stores(cut)
+    restarted = AudienceService(again)
+    restarted.replay()
+    told = progress(restarted, "like")
+    assert told.state == pb.LOOKALIKE_STATE_FAILED and "the server stopped while" in told.error
+    assert put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=60).members == 60
+    cut.close()
 
 
 def test_what_cannot_be_made_is_refused_by_name_and_nothing_is_kept(stores: Stores) -> None:
@@ -191,7 +218,7 @@ def test_what_fails_in_background_is_told_and_the_next_may_begin(
 
 def test_only_the_last_makings_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookalike_makings, "REMEMBERED", 2)
-    makings = lookalike_makings.LookalikeMakings()
+    makings = lookalike_makings.LookalikeMakings(lambda name, making: None)
     for name in ("a", "b", "a", "c"):
         makings.run(name, lambda tell: b"made", in_background=False)
     assert makings.told("b") is None and makings.told("a") is not None and makings.told("c") is not None

@@ -29,6 +29,7 @@ from pacing.ledger.log import Ledger
 from pacing.ledger.statement import StatementPage, explained, statement_page
 from protos.rpc.health_service import Health, Note, add_health_and_reflection
 from protos.rpc.server import RpcServer
+from targeting.expressions import Expression
 from targeting.graph.follows import FollowGraph
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -120,6 +121,9 @@ class SmallDesk:
                 raise ValueError(self.refuses)
             self.campaigns[campaign.campaign_id] = campaign
             return self._caps(campaign)
+
+    def check_lists(self, audience: Expression) -> None:
+        """Every list is large enough: there are none."""
 
     def live(self, campaign_id: int) -> LiveFigures:
         """The present figures."""

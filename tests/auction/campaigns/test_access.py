@@ -119,7 +119,8 @@ def test_each_call_is_for_some_role_and_only_for_those_it_should_be():
     assert len(calls) >= 18
     assert all(roles_for(call) for call in calls)
     assert roles_for("Bidding/Bid") == roles_for("Bidding/Report") == {Role.FEED}
-    assert roles_for("Audience/PutSegment") == {Role.OPERATOR}
+    assert roles_for("Audience/PutSegment") == {Role.CREATOR, Role.OPERATOR}
+    assert roles_for("Audience/PutViewers") == roles_for("Audience/ExportSegment") == {Role.OPERATOR}
     assert roles_for("Audience/EstimateReach") == roles_for("Campaigns/GetReport") == {Role.CREATOR, Role.OPERATOR}
     assert roles_for("Nothing/AtAll") == frozenset()
 

@@ -236,7 +236,14 @@ def test_present_fans_follow_the_tiers_that_are_chosen(open_form):
     expect(fans).to_be_checked()
     page.locator("[name=tier][value=iron]").uncheck(force=True)
     expect(fans).not_to_be_checked()
+    expect(page.get_by_test_id("field-tiers_of")).to_be_hidden()  # a creator asks for the own fans' only
+
+
+def test_an_operator_asks_for_tiers_of_any_creators_fans(open_form):
+    page = open_form(role=Role.OPERATOR)
+    fans = page.get_by_test_id("field-fans")
     page.get_by_test_id("field-tiers_of").fill(str(STAR))  # another creator's fans are not the own ones
+    tick(page, "tier", "potential")
     page.locator("[name=tier][value=potential]").uncheck(force=True)
     tick(page, "tier", "active")
     expect(fans).not_to_be_checked()

@@ -24,7 +24,7 @@ SEEDS = "viewer_id,name\n" + "\n".join(f"{viewer},x" for viewer in range(1, 41))
 @pytest.fixture(scope="module")
 def engine():
     running = Engine()
-    links = made_up_graph(400, 8, 1)
+    links = made_up_graph(2_500, 8, 1)
     follows = audience_pb2.PutFollowsRequest(follower_ids=links.followers + 1, followed_ids=links.followed + 1)
     running.call("Audience/PutFollows", follows, audience_pb2.PutFollowsResponse, Role.OPERATOR)
     yield running
@@ -110,19 +110,23 @@ def test_a_list_then_its_lookalike_then_a_campaign(open_page, engine, operator, 
     page.get_by_test_id("field-size").fill("60")
     page.get_by_test_id("field-like_name").fill(like)
 
-    told, waiting = page.get_by_test_id("like-told"), []
-    page.route("**/api/audiences/lookalikes", lambda route: waiting.append(route))
+    told, may_tell = page.get_by_test_id("like-told"), []
+    making = {"segment_id": like, "state": "making", "done_percent": 42, "made": None, "error": ""}
+    page.route(f"**/lookalikes/{like}", lambda route: route.continue_() if may_tell else route.fulfill(json=making))
     page.get_by_test_id("like-now").click()
+    expect(page.get_by_test_id("like-progress")).to_have_js_property("value", 42)
+    expect(told).to_contain_text("42%")
     expect(told).to_contain_text("Working … " if locale == "en-US" else "正在计算")
     expect(page.get_by_test_id("like-now")).to_be_disabled()
     page.get_by_test_id("language-toggle").click()  # what is written and what is under way outlive another language
     page.get_by_test_id("language-toggle").click()
     expect(page.get_by_test_id("field-like_name")).to_have_value(like)
     expect(told.locator(".working")).to_be_visible()
-    (route,) = waiting
-    response = route.fetch(timeout=60_000)
-    made = response.json()
-    route.fulfill(response=response)
+    page.reload()  # so does it a page that is opened again
+    expect(page.get_by_test_id("like-progress")).to_have_js_property("value", 42)
+    may_tell.append(True)
+    expect(page.locator("[data-testid=like-told].good")).to_be_visible(timeout=60_000)
+    made = operator.get(f"/api/audiences/lookalikes/{like}").json()["made"]
 
     assert (made["members"], made["seeds"], made["held_out"]) == (60, 40, 8)
     found, active = round(8 * made["recall"]), round(8 * made["activity_recall"])
@@ -160,7 +164,9 @@ def test_the_quality_is_told_as_what_it_is(open_page, engine):
     upload(page, "quality", SEEDS)
     told = page.get_by_test_id("like-told")
     said = {}
-    page.route("**/api/audiences/lookalikes", lambda route: route.fulfill(json=said))
+    page.route("**/api/audiences/lookalikes", lambda route: route.fulfill(json={}))
+    made = {"segment_id": "like-quality", "state": "made", "done_percent": 100, "error": ""}
+    page.route("**/lookalikes/like-quality", lambda route: route.fulfill(json=made | {"made": said}))
     answer = {"members": 60, "seeds": 40, "held_out": 8, "recall": 0.5, "activity_recall": 0.2, "learned": True}
     for changed, words in (
         ({}, "2.5 times as many as by activity alone."),
@@ -178,11 +184,59 @@ def test_the_quality_is_told_as_what_it_is(open_page, engine):
         expect(told).to_contain_text(words)
 
 
-def test_a_creator_is_told_who_makes_lists_and_a_wrong_token_is_asked_again(open_page, engine):
+def test_a_creator_uploads_a_list_makes_its_lookalike_and_is_offered_both(open_page, engine, operator):
+    segment = f"own:{OWN}:fans"
+    assert operator.put("/api/audiences/lists/operators", content=b"1\n2\n").status_code == 200
     page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}", locale="zh-CN")
-    expect(page.get_by_test_id("operators-only")).to_contain_text("需要运营人员的令牌")
+    upload(page, "fans", SEEDS)
+    expect(page.get_by_test_id("upload-told")).to_contain_text("1000")  # so many viewers are too few
+    upload(page, "fans", "\n".join(map(str, range(1, 1_101))))
+    expect(page.locator(f"[data-testid=list][data-name='{segment}']")).to_have_attribute("data-members", "1095")
+    expect(page.get_by_test_id("upload-told")).to_contain_text("有 5 个编号不是已知观众")
     page.get_by_test_id("language-toggle").click()
-    expect(page.get_by_test_id("operators-only")).to_contain_text("an operator's token")
+    expect(page.get_by_test_id("upload-told")).to_contain_text("5 numbers belong to nobody who is known here")
+    page.get_by_test_id("field-seeds").select_option(segment)
+    page.get_by_test_id("field-size").fill("1000")
+    page.get_by_test_id("field-like_name").fill("like")
+    page.get_by_test_id("like-now").click()
+    expect(page.locator(f"[data-testid=list][data-name='own:{OWN}:like']")).to_have_attribute("data-members", "1000")
+    expect(page.get_by_test_id("list")).to_have_count(2)  # nobody else's
+    page.locator("[data-testid=list]").get_by_test_id(f"use-{segment}").click()
+    expect(page.get_by_test_id("field-lists")).to_have_value(segment)
+    expect(page.locator("datalist#lists option")).to_have_count(2)
+    expect(page.get_by_test_id("reach")).to_contain_text("Viewers reached")
+
+
+def test_a_creators_list_is_deleted_once_that_is_confirmed(open_page, engine):
+    segment = f"own:{OWN}:gone"
+    page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}")
+    upload(page, "gone", "\n".join(map(str, range(1, 1_101))))
+    listed = page.locator(f"[data-testid=list][data-name='{segment}']")
+    listed.get_by_test_id(f"delete-{segment}").click()
+    expect(page.get_by_test_id("confirm-delete")).to_contain_text(segment)
+    page.get_by_test_id("confirm-delete").get_by_role("button", name="Cancel").click()
+    expect(listed).to_be_visible()
+    listed.get_by_test_id(f"delete-{segment}").click()
+    page.get_by_test_id("sheet-submit").click()
+    expect(page.get_by_test_id("notice")).to_contain_text(f"“{segment}” is deleted.")
+    expect(listed).to_have_count(0)
+    assert len(engine.services.segments.members(segment)) == 0
+
+
+def test_how_good_a_lookalike_is_is_told_again_later_and_operators_lists_stay(open_page, engine, operator):
+    ids = "\n".join(map(str, range(1, 41)))
+    assert operator.put("/api/audiences/lists/base", content=ids, headers={"Content-Type": "text/csv"}).is_success
+    wanted = {"segment_id": "told-later", "seed_segment_id": "base", "size": 60}
+    made = operator.post("/api/audiences/lookalikes", json=wanted).json()
+    page = open_page(f"/audiences#token={engine.token(Role.OPERATOR)}")
+    expect(page.locator("[data-testid=list][data-name=base]").get_by_test_id("delete-base")).to_have_count(0)
+    page.get_by_test_id("quality-told-later").click()
+    found = round(8 * made["recall"])
+    expect(page.get_by_test_id("like-told")).to_contain_text(f"Found again: {found} of 8")
+
+
+def test_a_wrong_token_is_asked_again(open_page, engine):
+    page = open_page(f"/audiences#token={engine.token(Role.CREATOR, OWN)}")
     page.get_by_test_id("sign-out").click()
     page.get_by_test_id("token-input").fill("fanbid.1.wrong")
     page.get_by_test_id("token-submit").click()

@@ -232,7 +232,6 @@ def test_a_creator_without_fans_sees_that_there_is_nothing(open_page, engine, lo
     ("role", "english", "chinese"),
     [
         (Role.CREATOR, "no fan service is set up", "没有配置粉丝服务"),
-        (Role.OPERATOR, "please write a creator's number", "请填写创作者编号"),
         (Role.FEED, "own report only", "只能查看自己的报告"),
     ],
 )
@@ -242,3 +241,21 @@ def test_why_there_is_no_report_is_said_in_both_languages(open_page, engine, mon
     expect(page.get_by_test_id("notice")).to_contain_text(english)
     page.get_by_test_id("language-toggle").click()
     expect(page.get_by_test_id("notice")).to_contain_text(chinese)
+
+
+@pytest.mark.browser
+def test_an_operator_is_asked_whose_fans_are_meant_and_offered_creators_with_campaigns(open_page, engine, address):
+    new = {
+        "name": "Fans", "goal": "fans", "bid_mode": "automatic", "daily_budget_micros": 10**7,
+        "total_budget_micros": 10**8, "zone": "UTC", "creatives": [{"creative_id": "1"}],
+    }  # fmt: skip
+    headers = {"Authorization": f"Bearer {engine.token(Role.CREATOR, CREATOR)}"}
+    assert httpx.post(f"{address}/api/campaigns", json=new, headers=headers).status_code == 201
+    page = open_page(f"/health#token={engine.token(Role.OPERATOR)}")
+    asked = page.get_by_test_id("pick-creator")
+    expect(asked).to_contain_text("Whose fans do you want to see?")
+    expect(page.get_by_test_id("notice")).to_be_hidden()  # nothing went wrong
+    page.get_by_test_id("language-toggle").click()
+    expect(asked).to_contain_text("想看谁的粉丝？")
+    page.get_by_test_id(f"pick-{CREATOR}").click()
+    expect(page.get_by_test_id("report")).to_have_attribute("data-creator-id", str(CREATOR))

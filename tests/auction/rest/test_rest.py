@@ -36,7 +36,7 @@ NEW = {
     "creatives": [{"creative_id": str(2**64 - 1), "title": "Roof", "category": 1}],
     "targeting": {
         "all": [
-            {"any": [{"interests": [3]}, {"segment": "tier:iron"}]},
+            {"any": [{"interests": [3]}, {"segment": "vip"}]},
             {"none": {"attribute": {"dimension": "region", "codes": [7, 8]}}},
             {"fans_of": [str(2**64 - 2)]},
             {"any": [{"friends_of_fans": True}, {"fans_of_similar_creators": True}]},

@@ -58,13 +58,17 @@ export const estimateReach = (audience) => json("POST", "/api/audiences/reach", 
 
 /** Audiences of creators side by side: how large, what they share, how much of them is reached or won already. */
 export const compareCreators = (question) => json("POST", "/api/audiences/creators", question);
-/** Make a segment of the viewers most like the members of another; takes seconds or more. */
-export const makeLookalike = (wanted) => json("POST", "/api/audiences/lookalikes", wanted);
+/** Have a segment made of the viewers most like the members of another; answers at once how far it is. */
+export const makeLookalike = (wanted) => json("POST", "/api/audiences/lookalikes", { ...wanted, wait: false });
+/** How far the making of a lookalike is, and what became of it. */
+export const lookalikeOf = (name) => json("GET", `/api/audiences/lookalikes/${encodeURIComponent(name)}`);
+/** Empty a list, which takes it off the list of segments. */
+export const deleteList = (name) => json("PUT", `/api/audiences/segments/${encodeURIComponent(name)}`, { change: "replace", viewer_ids: [] });
 /** Replace a segment by the viewers of a CSV file, whole or not at all. */
 export const uploadList = (name, file) =>
   send(`/api/audiences/lists/${encodeURIComponent(name)}`, { method: "PUT", headers: { "Content-Type": "text/csv" }, body: file }).then((response) => response.json());
 
-/** Every segment that was uploaded or made; operators only. */
+/** Every segment that was uploaded or made; with a creator's token, this creator's lists. */
 export async function segments() {
   const found = [];
   let after = "";
@@ -75,6 +79,9 @@ export async function segments() {
   } while (after);
   return found;
 }
+
+/** Creators with campaigns, of the oldest campaigns that the token may see. */
+export const someCreators = () => json("GET", "/api/campaigns?page_size=200").then(({ campaigns }) => [...new Set(campaigns.map((one) => one.creator_id))]);
 
 /** Every campaign that the token may see, and the creator that it stands for (null: an operator). */
 export async function allCampaigns() {

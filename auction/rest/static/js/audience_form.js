@@ -16,18 +16,18 @@ const group = (title, ...nodes) => el("fieldset", { class: "part" }, el("legend"
 const check = (name, text, checked = false) => el("label", { class: "check" }, el("input", { type: "checkbox", name, checked, "data-testid": `field-${name}` }), el("span", { text }));
 
 /**
- * The fields of an audience. `isOperator`: names of lists may be looked up. `list`: the name of a list to begin with.
- * `compared` is where the comparison of the creators is told.
+ * The fields of an audience. `isOperator`: tiers and stages may be of any creator's fans; a creator's are the own fans'.
+ * `list`: the name of a list to begin with. `compared` is where the comparison of the creators is told.
  */
 export function audienceFields({ isOperator, list, compared }) {
   const names = el("datalist", { id: "lists" });
-  if (isOperator) segments().then((found) => names.append(...found.map((one) => el("option", { value: one.segment_id }))), () => {});
+  segments().then((found) => names.append(...found.map((one) => el("option", { value: one.segment_id }))), () => {});
   const numbers = { inputmode: "numeric" };
   const ownFans = group(
     "fOwnFans", el("p", { class: "field-help", text: word("fTiersHelp") }),
     chips(word("fTiers"), "chips", ...Object.entries(TIERS).map(([tier, name]) => chip("tier", tier, word(`tier_${name}`)))),
     chips(word("fStages"), "chips", ...STAGES.map((stage) => chip("stage", stage, word(`stage_${stage}`)))),
-    field("tiers_of", word("fTiersOf"), { inputmode: "numeric", maxlength: 20 }, word("fTiersOfHelp")),
+    field("tiers_of", word("fTiersOf"), { inputmode: "numeric", maxlength: 20, hideField: !isOperator }, word("fTiersOfHelp")),
     check("fans", word("fFans")), ...Object.entries(LAOTIE).map(([name, label]) => check(name, word(label))),
   );
   includeFansWith(ownFans);

@@ -1,18 +1,21 @@
 // The page of lists: upload one, find viewers who are like its viewers, take either into a campaign.
-import { makeLookalike, segments, token, uploadList } from "./api.js";
+import { deleteList, lookalikeOf, makeLookalike, segments, token, uploadList } from "./api.js";
 import { rejectedLines } from "./rejected_lines.js";
 import { el, setText } from "./dom.js";
 import { creatorId, field, choice, listNames, mark, problem, unmark } from "./fields.js";
 import { count } from "./format.js";
 import { askForToken, paintBar, say, wireBar } from "./page.js";
+import { confirmDelete } from "./sheets.js";
 import { language, word } from "./words.js";
 
 const MAX_SIZE = 1_000_000;
 const TICK_MS = 1_000;
+const UNDER_WAY = "fanbid.lookalike"; // what was asked for and is not told yet, so that a page that is opened again goes on
+const MINE = /^own:/;
 
 const main = document.getElementById("main");
 // Upload and lookalike: { busy, error, done }, and what was written into their forms, so that another language keeps it.
-const fresh = () => ({ lists: null, isCreator: false, upload: {}, like: {}, file: null, written: { size: "1000" } });
+const fresh = () => ({ lists: null, upload: {}, like: {}, file: null, written: { size: "1000" } });
 const desk = fresh();
 
 const percent = (part) => new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(part);
@@ -20,6 +23,7 @@ const decimal = (n) => new Intl.NumberFormat(language(), { maximumFractionDigits
 
 function signOut(reason = "") {
   token.clear();
+  sessionStorage.removeItem(UNDER_WAY);
   Object.assign(desk, fresh());
   paintBar();
   say(reason, reason ? "bad" : "");
@@ -30,25 +34,26 @@ async function load() {
   paintBar();
   main.replaceChildren(el("p", { class: "blank soft", role: "status", text: word("audLoading") }));
   try {
-    desk.lists = await segments();
-    desk.isCreator = false;
+    const lists = await segments();
+    if (!token.get()) return; // signed out meanwhile
+    desk.lists = lists;
+    const asked = JSON.parse(sessionStorage.getItem(UNDER_WAY) ?? "null");
+    if (asked && !desk.like.busy) {
+      work("like", desk.like, () => followed(asked));
+      return;
+    }
   } catch (error) {
     if (error.status === 401) {
       signOut(word("tokenRefused"));
       return;
     }
     desk.lists = null;
-    desk.isCreator = error.status === 403;
     desk.failure = error.message;
   }
   paint();
 }
 
 function paint() {
-  if (desk.isCreator) {
-    main.replaceChildren(el("div", { class: "lists", "data-testid": "operators-only" }, heading(), el("section", { class: "card" }, el("p", { text: word("audOperators") }), el("a", { class: "button", href: "/", text: word("campaigns") }))));
-    return;
-  }
   if (!desk.lists) {
     main.replaceChildren(el(
       "section", { class: "blank", role: "alert", "data-testid": "load-failed" },
@@ -57,7 +62,7 @@ function paint() {
     return;
   }
   const at = document.activeElement;
-  main.replaceChildren(el("div", { class: "lists", "data-testid": "lists" }, heading(), el("div", { class: "makers" }, uploadCard(), likeCard()), listsCard()));
+  main.replaceChildren(el("div", { class: "lists", "data-testid": "lists" }, heading(), listsCard(), el("div", { class: "makers" }, uploadCard(), likeCard())));
   if (at?.name) goBackTo(at);
 }
 
@@ -70,32 +75,37 @@ function goBackTo({ name, selectionStart, selectionEnd }) {
 
 const heading = () => el("header", {}, el("h1", { text: word("audTitle") }), el("p", { class: "soft", text: word("audText") }));
 
+/** Do what was asked in a card, and tell what became of it; `start` says what is wrong at once, or answers with a promise. */
+async function work(id, state, start) {
+  Object.assign(state, { error: null, done: null });
+  try {
+    const under = start();
+    state.busy = { since: Date.now() };
+    paint();
+    state.done = await under;
+    if (desk.lists) desk.lists = await segments();
+  } catch (error) {
+    state.error = error;
+    if (error.status === 401) {
+      signOut(word("tokenRefused"));
+      return;
+    }
+  }
+  state.busy = null;
+  if (!token.get()) return;
+  paint();
+  if (state.error?.input) mark(main.querySelector(`[data-testid=${id}] form`), state.error.input);
+}
+
 /** A card whose form keeps what is written into it, and tells below what became of it. */
 function maker(id, title, help, state, parts, submitText, busyText, submit) {
   const go = el("button", { class: "button primary", type: "submit", disabled: Boolean(state.busy), text: state.busy ? busyText : submitText, "data-testid": `${id}-now` });
   const form = el("form", { novalidate: true, "aria-busy": String(Boolean(state.busy)) }, ...parts, go);
   form.addEventListener("input", ({ target }) => { if (target.type !== "file") desk.written[target.name] = target.value; });
-  form.addEventListener("submit", async (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
     unmark(form);
-    Object.assign(state, { error: null, done: null });
-    try {
-      const wanted = submit(form);
-      state.busy = { since: Date.now() };
-      paint();
-      state.done = await wanted();
-      if (desk.lists) desk.lists = await segments();
-    } catch (error) {
-      state.error = error;
-      if (error.status === 401) {
-        signOut(word("tokenRefused"));
-        return;
-      }
-    }
-    state.busy = null;
-    if (!token.get()) return;
-    paint();
-    if (state.error?.input) mark(main.querySelector(`[data-testid=${id}] form`), state.error.input);
+    work(id, state, () => submit(form));
   });
   return el("section", { class: "card", "data-testid": id }, el("h2", { text: title }), el("p", { class: "small soft", text: help }), form, told(id, state));
 }
@@ -105,14 +115,25 @@ function told(id, state) {
   if (state.busy) {
     if (id === "upload") return null;
     const text = el("span", {});
-    const tick = () => setText(text, word("audWorking", { s: count(Math.floor((Date.now() - state.busy.since) / TICK_MS)) }));
+    const bar = el("progress", { max: 100, value: 0, "aria-label": word("audLike"), "data-testid": "like-progress" });
+    const tick = () => {
+      const done = state.busy?.percent ?? 0;
+      bar.value = done;
+      setText(text, word("audWorking", { percent: percent(done / 100), s: count(Math.floor((Date.now() - (state.busy?.since ?? Date.now())) / TICK_MS)) }));
+    };
     tick();
-    const timer = setInterval(() => (text.isConnected ? tick() : clearInterval(timer)), TICK_MS);
-    return box("", el("p", { class: "working" }, text));
+    const timer = setInterval(() => (text.isConnected ? tick() : clearInterval(timer)), TICK_MS / 4);
+    return box("", el("p", { class: "working" }, text), bar);
   }
   if (state.error) return box("bad", ...wrong(state.error));
   if (!state.done) return null;
-  return box("good", ...(id === "upload" ? [el("p", { text: word("audUploaded", { name: state.done.segment_id, n: count(state.done.members) }) }), use(state.done.segment_id, "button")] : quality(state.done)));
+  return box("good", ...(id === "upload" ? uploaded(state.done) : quality(state.done)));
+}
+
+function uploaded({ segment_id: name, members, left_out: leftOut }) {
+  const lines = [word("audUploaded", { name, n: count(members) })];
+  if (leftOut) lines.push(word("audLeftOut", { n: count(leftOut) }));
+  return [...lines.map((text) => el("p", { text })), use(name, "button")];
 }
 
 /** What is wrong, and of a list which lines. */
@@ -129,7 +150,7 @@ function wrong(error) {
 
 /** How good a lookalike is, in plain words. */
 function quality({ segment_id: name, seed_segment_id: list, size, members, seeds, held_out: held, recall, activity_recall: activity, learned }) {
-  const lines = [word("audMade", { name, list, n: count(members), seeds: count(seeds) })];
+  const lines = [word(list ? "audMade" : "audMadeBefore", { name, list, n: count(members), seeds: count(seeds) })];
   if (members < size) lines.push(word("audFewer", { n: count(size) }));
   if (!learned) lines.push(word("audUnlearned"));
   if (held) {
@@ -156,7 +177,7 @@ function uploadCard() {
   return maker("upload", word("audUpload"), word("audUploadHelp"), desk.upload, parts, word("audUploadNow"), word("audUploading"), (form) => {
     const name = nameIn(form, "list_name");
     if (!desk.file) throw problem(word("audNeedFile"), "file");
-    return () => uploadList(name, desk.file);
+    return uploadList(name, desk.file);
   });
 }
 
@@ -176,8 +197,70 @@ function likeCard() {
     if (!Number.isInteger(size) || size < 1 || size > MAX_SIZE) throw problem(word("audBadSize"), "size");
     const of = creatorId(form, "followers_of");
     const wanted = { segment_id: nameIn(form, "like_name"), seed_segment_id: seeds, size, ...(of ? { creator_id: of } : {}) };
-    return async () => ({ ...(await makeLookalike(wanted)), ...wanted });
+    return begun(wanted);
   });
+}
+
+/** Have a lookalike made, and wait for it; what is asked for is kept until it is told. */
+async function begun(wanted) {
+  await makeLookalike(wanted);
+  sessionStorage.setItem(UNDER_WAY, JSON.stringify(wanted));
+  return followed(wanted);
+}
+
+/** Wait until a lookalike is made, telling how far it is; while nobody answers, ask on. */
+async function followed(wanted) {
+  for (;;) {
+    let told = null;
+    try {
+      told = await lookalikeOf(wanted.segment_id);
+    } catch (error) {
+      if (error.status) {
+        sessionStorage.removeItem(UNDER_WAY);
+        throw error;
+      }
+    }
+    if (told && told.state !== "making") {
+      sessionStorage.removeItem(UNDER_WAY);
+      if (told.state === "failed") throw new Error(told.error);
+      return { ...wanted, ...told.made, segment_id: told.segment_id };
+    }
+    if (told && desk.like.busy) desk.like.busy.percent = told.done_percent;
+    await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    if (!token.get()) throw new Error("");
+  }
+}
+
+/** Tell how good a lookalike is that was made before. */
+async function tellQuality(name) {
+  desk.like.error = desk.like.done = null;
+  try {
+    const told = await lookalikeOf(name);
+    if (told.state !== "made") throw new Error(told.error || word("audNotTold"));
+    desk.like.done = { ...told.made, segment_id: name };
+  } catch (error) {
+    desk.like.error = error.status === 404 ? new Error(word("audNotTold")) : error;
+  }
+  paint();
+  main.querySelector("[data-testid=like-told]")?.scrollIntoView({ block: "nearest" });
+}
+
+async function remove(name) {
+  if (!(await confirmDelete(name))) return;
+  try {
+    await deleteList(name);
+    desk.lists = await segments();
+    if (desk.upload.done?.segment_id === name) desk.upload.done = null;
+    if (desk.like.done?.segment_id === name) desk.like.done = null;
+    say(word("audDeleted", { name }), "good");
+  } catch (error) {
+    if (error.status === 401) {
+      signOut(word("tokenRefused"));
+      return;
+    }
+    say(error.message || word("noAnswer"), "bad");
+  }
+  paint();
 }
 
 /** The one name that is written; the engine says what is reserved. */
@@ -187,11 +270,21 @@ function nameIn(form, input) {
   return names[0];
 }
 
+/** What can be done with a list. A creator's own may be deleted. */
+function doings({ segment_id: name, is_lookalike: isLookalike }) {
+  const button = (id, text, onClick) => el("button", { class: "text-button", type: "button", text: word(text), onClick, "data-testid": `${id}-${name}` });
+  return [
+    use(name, "text-button"),
+    isLookalike && !desk.like.busy ? button("quality", "audHowGood", () => tellQuality(name)) : null,
+    MINE.test(name) ? button("delete", "audDelete", () => remove(name)) : null,
+  ];
+}
+
 function listsCard() {
   const head = ["audName", "cmpViewers", "audKind"].map((name) => el("th", { text: word(name), scope: "col" }));
   const rows = desk.lists.map((one) => el(
     "tr", { "data-testid": "list", "data-name": one.segment_id, "data-members": one.members },
-    el("td", {}, el("div", { class: "listed" }, el("span", { text: one.segment_id }), use(one.segment_id, "text-button"))), el("td", { text: count(one.members) }), el("td", { text: word(one.is_lookalike ? "audKindLike" : "audKindList") }),
+    el("td", {}, el("div", { class: "listed" }, el("span", { text: one.segment_id }), el("div", { class: "doings" }, ...doings(one)))), el("td", { text: count(one.members) }), el("td", { text: word(one.is_lookalike ? "audKindLike" : "audKindList") }),
   ));
   const table = el("div", { class: "table-frame" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
   return el("section", { class: "card" }, el("h2", { text: word("audHave") }), rows.length ? table : el("p", { class: "soft", text: word("audNone") }));

@@ -1,5 +1,5 @@
 // The page about a creator's fans: growth, engagement, mix, who left, where that stands among peers.
-import { healthFileOf, healthOf, token } from "./api.js";
+import { healthFileOf, healthOf, someCreators, token } from "./api.js";
 import { el } from "./dom.js";
 import { count, percent } from "./format.js";
 import { Bars, Line } from "./health_charts.js";
@@ -8,6 +8,7 @@ import { language, word } from "./words.js";
 
 const OWN = "self";
 const FILE_MS = 9_000;
+const MOST_PICKED = 24;
 
 const main = document.getElementById("main");
 const desk = { creator: new URLSearchParams(location.search).get("creator") ?? OWN, period: "week", end: "", report: null, charts: [] };
@@ -32,7 +33,6 @@ function showWelcome() {
 function reasonOf(error) {
   if (error.status === 404) return word("hNoService");
   if (error.status === 403) return word("hOwnOnly");
-  if (error.field === "creator_id" && desk.creator === OWN) return word("hWhichCreator");
   return error.message || word("noAnswer");
 }
 
@@ -54,9 +54,27 @@ async function load() {
       showWelcome();
       return;
     }
+    if (error.field === "creator_id" && desk.creator === OWN) {
+      askForCreator();
+      return;
+    }
     say(word("healthFailed", { why: reasonOf(error) }), "bad");
     main.replaceChildren(el("div", { class: "report", "data-testid": "no-report" }, asked()));
   }
+}
+
+/** Who reads with an operator's token says whose fans are meant. */
+function askForCreator() {
+  const some = el("div", { class: "pick" });
+  main.replaceChildren(el(
+    "div", { class: "report", "data-testid": "pick-creator" },
+    el("section", { class: "card" }, el("h1", { text: word("healthPage") }), el("p", { class: "soft", text: word("hWhichCreator") }), asked(), some),
+  ));
+  main.querySelector("[data-testid=field-creator]").focus();
+  someCreators().then((ids) => {
+    const button = (id) => el("button", { class: "button", type: "button", text: id, "data-testid": `pick-${id}`, onClick: () => { desk.creator = id; load(); } });
+    some.append(...ids.slice(0, MOST_PICKED).map(button));
+  }, () => {});
 }
 
 function asked() {

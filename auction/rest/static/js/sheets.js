@@ -169,3 +169,11 @@ export function confirmEnd(campaign) {
     submit: async () => true, narrow: true, danger: true, testid: "confirm-end",
   });
 }
+
+/** Ask whether a list of viewers may be deleted; resolves to true, or null. */
+export function confirmDelete(name) {
+  return openSheet({
+    title: word("audDeleteTitle", { name }), content: [el("p", { text: word("audDeleteText") })], submitText: word("audDelete"),
+    submit: async () => true, narrow: true, danger: true, testid: "confirm-delete",
+  });
+}

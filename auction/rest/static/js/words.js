@@ -69,7 +69,7 @@ const WORDS = {
     assocClear: "{who} left {ratio} times as often as all others ({a} of {n} against {b} of {m}), between {low} and {high} times.", assocNone: "{who} left, and none of the others did ({a} of {n} against {b} of {m}).", assocUnclear: "{who} left about as often as all others, as far as can be told ({a} of {n} against {b} of {m}).",
     hPeers: "Among creators of your size", hPeersWhy: "{n} creators with {least} to {most} fans. The mark shows how many of them have less than you.", hNoPeers: "Nothing is said here: fewer than {smallest} other creators have about as many fans, or you have fewer than 10.",
     peer_net_follows_per_100_fans: "Net new fans per 100", peer_unfollows_per_100_fans: "Fans who left per 100", peer_active_share: "Active fans a day", percentile: "more than {percent} of them",
-    hNothing: "Nothing in this period.", hOwn: "your own", hSince: "Since they followed", hNoService: "no fan service is set up, so nobody tells of fans. An operator can name one when the server starts.", hOwnOnly: "a creator's token opens that creator's own report only.", hWhichCreator: "please write a creator's number; an operator has no fans of their own.",
+    hNothing: "Nothing in this period.", hOwn: "your own", hSince: "Since they followed", hNoService: "no fan service is set up, so nobody tells of fans. An operator can name one when the server starts.", hOwnOnly: "a creator's token opens that creator's own report only.", hWhichCreator: "Your token is an operator's. Whose fans do you want to see? Write a creator's number.",
     hKept: "Fans who stayed", hKeptWhy: "Of all fans gained so far, as the fan service judged them.", keptAfter: "after {days} days", keptDay: "after a day", keptOf: "{kept} of {judged}", notJudged: "none judged yet",
   },
   zh: {
@@ -134,7 +134,7 @@ const WORDS = {
     assocClear: "{who}取关的频率是其他粉丝的 {ratio} 倍（{n} 人中 {a} 人，其他 {m} 人中 {b} 人），区间为 {low} 到 {high} 倍。", assocNone: "{who}有人取关，其他粉丝没有（{n} 人中 {a} 人，其他 {m} 人中 {b} 人）。", assocUnclear: "就现有数据看，{who}取关的频率与其他粉丝差不多（{n} 人中 {a} 人，其他 {m} 人中 {b} 人）。",
     hPeers: "在规模相近的创作者中", hPeersWhy: "共 {n} 位粉丝数在 {least} 到 {most} 之间的创作者。标记表示其中有多少低于你。", hNoPeers: "这里不作比较：粉丝数相近的其他创作者少于 {smallest} 位，或你的粉丝少于 10 人。",
     peer_net_follows_per_100_fans: "每百名粉丝净增", peer_unfollows_per_100_fans: "每百名粉丝取关", peer_active_share: "日活跃粉丝", percentile: "高于其中的 {percent}",
-    hNothing: "这段时间没有数据。", hOwn: "你自己", hSince: "关注之后", hNoService: "没有配置粉丝服务，所以没有粉丝数据。运营人员可在启动服务器时指定。", hOwnOnly: "创作者的令牌只能查看自己的报告。", hWhichCreator: "请填写创作者编号，运营人员没有自己的粉丝。",
+    hNothing: "这段时间没有数据。", hOwn: "你自己", hSince: "关注之后", hNoService: "没有配置粉丝服务，所以没有粉丝数据。运营人员可在启动服务器时指定。", hOwnOnly: "创作者的令牌只能查看自己的报告。", hWhichCreator: "你用的是运营令牌。想看谁的粉丝？请填写创作者编号。",
     hKept: "留下来的粉丝", hKeptWhy: "迄今新增的所有粉丝，由粉丝服务判定。", keptAfter: "{days} 天后", keptDay: "1 天后", keptOf: "{judged} 人中 {kept} 人", notJudged: "尚未判定",
   },
 };
