@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from auction.trust import Arrivals, Trust
-from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
+from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 from pacing.facts import FLAG_CALLER_PREDICTION, GOAL_OF_KIND, Goal, OutcomeKind, Verdict
 
 BUCKET_MS = 10 * MS_PER_MINUTE
 ESTIMATE_ALL, ESTIMATE_LIMIT = 2_000, 500
 """Up to so many campaigns' days are all estimated anew at a time; of more, so many."""
 _DAY_BUCKETS = 26 * 6  # the longest local day
+_KEPT_MS = 2 * MS_PER_DAY
+"""From its start a day is kept so long, if no later one begins."""
 _TOLD_SHARE = 0.02  # of a day: before that, its rest cannot be foretold from it
 
 _GOAL_OF_KIND = np.zeros(256, np.uint8)
@@ -109,6 +111,7 @@ class Progress:
         self._trust = trust or Trust()
         self._days: dict[int, DayProgress] = {}
         self._finished: list[tuple[int, DayProgress]] = []
+        self._forget_at_ms = 0
         self._lock = threading.RLock()  # what is counted of a day in one step is read in one
 
     def follow(self, rows: np.ndarray, judgements: np.ndarray) -> None:
@@ -206,6 +209,11 @@ class Progress:
         return found
 
     def _learn_finished(self, now_ms: int, arrived_share: ArrivedShare) -> None:
+        if now_ms >= self._forget_at_ms:
+            self._forget_at_ms = now_ms + MS_PER_HOUR
+            for campaign_id, day in list(self._days.items()):
+                if day.day_start_at_ms < now_ms - _KEPT_MS:  # ended, or bought nothing since
+                    self._finished.append((campaign_id, self._days.pop(campaign_id)))
         finished, self._finished = self._finished, []
         for campaign_id, day in finished:
             goal = Goal(self._goal_of(campaign_id) or Goal.FANS)

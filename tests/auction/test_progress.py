@@ -166,3 +166,14 @@ def test_of_too_many_days_some_are_estimated_and_the_others_go_on(monkeypatch: p
         last = progress.estimates(ids, keys, at_ms + k, _at_once)
     np.testing.assert_allclose(last, np.tile(last[0], (5, 1)), rtol=1e-4)
     assert last[0, 0] == pytest.approx(exact.events)
+
+
+def test_days_of_campaigns_that_buy_no_more_are_learned_from_and_forgotten() -> None:
+    progress = _progress()
+    for day in range(6):
+        for campaign_id in (10 + day, CAMPAIGN):
+            _follow(progress, START_MS + day * MS_PER_DAY, 1_000, 200, campaign_id=campaign_id)
+        _estimate(progress, START_MS + day * MS_PER_DAY + MS_PER_HOUR)
+        assert len(progress.state()["days"]) <= 3
+    assert set(progress.state()["days"]) == {"7", "14", "15"}
+    assert progress._finished == [] and _estimate(progress, START_MS + 5 * MS_PER_DAY).ratio > 1.2
