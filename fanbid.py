@@ -210,9 +210,10 @@ BENCHES = {
     ),
     "loop": Command(
         "benchmarks.loop.command",
-        "what it is worth to hear which of the bought fans left: kept fans per yuan",
+        "what it is worth to hear which of the bought fans left, or rose: kept fans, or worth of fans, per yuan",
         "Run campaigns that want kept fans through seven days of a simulated market, with and without word of who "
-        "left. Exits with 1 if 20 markets show no gain, or if a budget was overspent.",
+        "left; or, with --tiers, with and without a worth of fans of a high tier. Exits with 1 if 20 markets show no "
+        "gain, or if a budget was overspent.",
     ),
     "money": Command(
         "benchmarks.money",
@@ -228,15 +229,14 @@ BENCHES = {
     "reach": Command(
         "benchmarks.reach",
         "how fast and how right the reach of audiences is told, beside brute force",
-        "Count audiences among 10M viewers, as a creator is told before launch, and each of them by brute force. Exits "
-        "with 1 if a count is off by more than is promised.",
+        "Count audiences among 10M viewers, and by brute force. Exits with 1 if a count is off by more than promised.",
     ),
     "segments": Command(
         "benchmarks.segments",
         "probes, counts and set algebra of segments, beside pyroaring",
-        "Probe segments of 1M and 10M viewers, sparse, dense and clustered, for batches of viewers, and combine them, "
-        "beside pyroaring. Answers are compared first.",
+        "Probe and combine segments of 1M and 10M viewers, beside pyroaring. Answers are compared first.",
     ),
+    "similar": Command("benchmarks.similar", "similar creators, beside sparse matrices", "Find them by both ways."),
     "several": Command(
         "benchmarks.several",
         "four servers of one Redis spend one budget to the last bid, killed again and again",

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from auction.predictor.delay import DelayCurve, delay_draws, remaining_probability
-from auction.predictor.features import FEATURE_COUNT, LOSS_ROW, MOST_LOSS
-from auction.predictor.fit import Examples
+from auction.predictor.features import LOSS_ROW, MOST_LOSS
 from auction.predictor.predictor import Predictor
 from auction.predictor.settings import LOSS_PRIOR_VARIANCE
 from auction.predictor.waiting.waiting import Released, WaitingRoom
+from auction.refits import Refits
 from auction.rising_fans import RisingFans
 from pacing.clocks import MS_PER_DAY, MS_PER_MINUTE
 from pacing.facts import Goal
@@ -30,7 +30,6 @@ KEPT_DAYS = 30
 CAPACITY = 2**17
 _MEDIAN_SHARE = 1 / 2  # of the 30 days; of the prior over losses, whose tail beyond them is cut off
 _CURVE_PERIOD_MS = MS_PER_MINUTE
-_TOLD_SHARE = 0.02  # of the fans; so much must be new for them to be learned from anew
 _FOLLOWS, _LOST, _KEPT = 0, 1, 2
 _GAINED, _OF_THEM_LOST, _OF_THEM_KEPT, _OF_THEM_FORGOTTEN, _OF_THEM_RISEN = range(5)
 
@@ -101,8 +100,7 @@ class KeptFans:
         self._is_told = False
         self._curve_at_ms = 0
         self._begun_at_ms: int | None = None  # first tick of this process
-        self._told_since = 0  # fans and losses since the last fit
-        self._prior_variances = np.full(FEATURE_COUNT, LOSS_PRIOR_VARIANCE)
+        self._refits = self._new_refits()
         self._judgements: list[np.ndarray] = []
         self._judging = threading.Lock()
 
@@ -111,6 +109,9 @@ class KeptFans:
         # The first day by ratios, as most leave soon or late; then day by day, for what comes late comes slowly.
         edges = [0.0, *np.geomspace(day_ms / 1_024, day_ms, 11), *(day_ms * np.arange(2, KEPT_DAYS + 1))]
         return DelayCurve(self._keep_ms * _MEDIAN_SHARE, edges_ms=np.array(edges))
+
+    def _new_refits(self) -> Refits:
+        return Refits(self._predictor, LOSS_ROW, LOSS_PRIOR_VARIANCE)
 
     def _new_rising(self) -> RisingFans:
         return RisingFans(self._predictor, self._keep_ms, self._room.capacity, self._new_curve())
@@ -146,7 +147,7 @@ class KeptFans:
             self._fates[slot] = _FOLLOWS
             self._slot_of_pair[viewer_id, creator_id] = slot
             self._count(campaign_id)[_GAINED] += 1
-        self._told_since += n
+        self._refits.told(n)
         slots = np.array([self._room.slot_of(sequence) for sequence in fans.sequences.tolist()], np.int64)
         pairs = list(zip(fans.viewer_ids.tolist(), fans.creator_ids.tolist(), strict=True))
         self._count_risen(self._rising.gained(self._room, slots, pairs, fans.sequences))
@@ -235,7 +236,8 @@ class KeptFans:
             self._settle(now_ms)
             if now_ms - self._begun_at_ms >= _CURVE_PERIOD_MS:
                 self._rising.refresh(self._room, now_ms)
-                self._learn(now_ms)
+                if self._is_told:
+                    self._refits.fit_if_due(self._room, self._fates == _LOST, self._curve, self._keep_ms, now_ms)
 
     def _settle(self, now_ms: int) -> None:
         """Book those who have followed for 30 days."""
@@ -252,18 +254,7 @@ class KeptFans:
         order = np.argsort(at_ms, kind="stable")
         slots, lost = slots[order], lost[order]
         self._predictor.count_fans(LOSS_ROW, self._room.campaign_ids[slots], self._room.features[slots], lost)
-        self._told_since += int(lost.sum())
-
-    def _learn(self, now_ms: int) -> None:
-        """Fit who is lost to all fans that are remembered, if enough became known since the last time."""
-        n = len(self._room)
-        if not self._is_told or self._told_since < _TOLD_SHARE * n:
-            return
-        held = slice(n)
-        ages_ms = np.clip(now_ms - self._room.at_ms[held], 0, self._keep_ms)
-        fans = Examples(self._room.features[held], self._fates[held] == _LOST, self._curve.arrived_share(ages_ms))
-        self._prior_variances = self._predictor.fit_fans(LOSS_ROW, fans, self._prior_variances)
-        self._told_since = 0
+        self._refits.told(int(lost.sum()))
 
     def _expected(self, slots: np.ndarray, now_ms: int) -> np.ndarray:
         """Probability f8[n] that fans who follow still will have done so for 30 days, at their present ages."""
@@ -293,8 +284,7 @@ class KeptFans:
             "keep_ms": np.array(self._keep_ms),
             "is_told": np.array(self._is_told),
             "curve_at_ms": np.array(self._curve_at_ms),
-            "told_since": np.array(self._told_since),
-            "prior_variances": self._prior_variances.copy(),
+            **self._refits.state(),
             "pairs": self._pairs[held].copy(),
             "fates": self._fates[held].copy(),
             "counted_ids": np.array(list(self._counts), np.uint64),
@@ -323,11 +313,13 @@ class KeptFans:
             raise ValueError(f"kept fans: {len(pairs)} pairs and {len(fates)} fates of {len(room)} fans")
         if int(fates.max(initial=0)) > _KEPT or not np.isfinite(counts).all() or (counts < 0).any():
             raise ValueError("kept fans: a fate or a count is out of range")
-        if not (np.isfinite(state["prior_variances"]) & (state["prior_variances"] > 0)).all():
-            raise ValueError("kept fans: a prior variance is not positive")
-        self._room, self._curve, self._rising = room, curve, rising
+        refits = self._new_refits()
+        try:
+            refits.restore(state)
+        except ValueError as error:
+            raise ValueError(f"kept fans: {error}") from None
+        self._room, self._curve, self._rising, self._refits = room, curve, rising, refits
         self._pairs[: len(pairs)], self._fates[: len(fates)] = pairs, fates
-        self._prior_variances, self._told_since = state["prior_variances"].copy(), int(state["told_since"])
         order = np.argsort(room.at_ms[: len(pairs)], kind="stable")  # of a viewer's several follows, the last one
         self._slot_of_pair = {(int(pairs[slot, 0]), int(pairs[slot, 1])): slot for slot in order.tolist()}
         ids = state["counted_ids"].tolist()

@@ -34,6 +34,8 @@ class Registry:
         self._known_ids = np.zeros(0, np.uint64)
         self._new_ids: list[int] = []  # that are not among them yet
         self._changed: set[int] = set()
+        self._creators: set[int] = set()
+        self._asking: set[int] = set()  # who ask for fans of similar creators
         self._turns: list[tuple[int, int]] = []  # heap of instants, and whose start or end they are
         self.revision = 0
 
@@ -63,7 +65,8 @@ class Registry:
             for creator_id in {campaign.creator_id} | named_creators(campaign.targeting):
                 self._follows.watch(creator_id)
                 self._visits.watch(creator_id)
-            if wants_similar(campaign.targeting):
+            asks_for_similar = wants_similar(campaign.targeting)
+            if asks_for_similar and campaign.status is not CampaignStatus.ENDED:
                 self._follows.similar.want(campaign.creator_id)
             with self._lock:
                 if campaign.campaign_id not in self._campaigns:
@@ -71,6 +74,8 @@ class Registry:
                 self._campaigns[campaign.campaign_id] = campaign
                 self._clauses[campaign.campaign_id] = clauses
                 self._changed.add(campaign.campaign_id)
+                self._creators.add(campaign.creator_id)
+                (self._asking.add if asks_for_similar else self._asking.discard)(campaign.campaign_id)
                 for at_ms in {campaign.start_at_ms, campaign.end_at_ms}:
                     heapq.heappush(self._turns, (at_ms, campaign.campaign_id))
                 self.revision += 1
@@ -109,6 +114,16 @@ class Registry:
                 self._known_ids = np.insert(self._known_ids, np.searchsorted(self._known_ids, new), new)
                 self._new_ids = []
             return self._known_ids
+
+    def has_campaigns(self, creator_id: int) -> bool:
+        """Whether the creator has, or ever had, a campaign here."""
+        return creator_id in self._creators
+
+    def ask_for_similar(self, now_ms: int) -> set[int]:
+        """The creators of campaigns that may still bid and whose audience asks for fans of similar creators."""
+        with self._lock:
+            asking = [self._campaigns[campaign_id] for campaign_id in self._asking]
+        return {campaign.creator_id for campaign in asking if not campaign.is_over(now_ms)}
 
     def take_changes(self, now_ms: int) -> tuple[int, list[tuple[int, Campaign | None, tuple[Clause, ...]]]]:
         """What changed, started or ended since the last call, by ascending id: (id, the campaign if it may bid now, its

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from auction.predictor.delay import DelayCurve, delay_draws
-from auction.predictor.features import FEATURE_COUNT, RISE_ROW
-from auction.predictor.fit import Examples
+from auction.predictor.features import RISE_ROW
 from auction.predictor.predictor import Predictor
 from auction.predictor.settings import RISE_PRIOR_VARIANCE
 from auction.predictor.waiting.waiting import WaitingRoom
+from auction.refits import Refits
 from pacing.clocks import MS_PER_HOUR, MS_PER_MINUTE
 
 HIGH_TIERS = (3, 4)
@@ -25,10 +25,9 @@ HIGH_TIERS = (3, 4)
 EARLY_LIMIT = 2**16
 """Rises that are remembered of viewers who are no fans yet: the word of a tier may overtake that of the follow."""
 HEARING_MS = 10 * MS_PER_MINUTE
-"""From the first word of any tier on: a fan service that is new here tells of all its fans, and only then may those of
-whom it told nothing count as not risen."""
+"""From the first word of any tier on, of time that servers were up: a fan service that is new here tells of all its
+fans, and only then may those of whom it told nothing count as not risen."""
 _NEVER = np.iinfo(np.int64).max
-_TOLD_SHARE = 0.02  # of the fans; so much must be new for them to be learned from anew
 _CLOCKS_MS = MS_PER_HOUR  # whoever is of a high tier follows: a rise so little before the follow is one after it
 
 Pair = tuple[int, int]
@@ -41,7 +40,6 @@ class RisingFans:
     Until minutes after the first word of any tier nothing is taught: where nobody tells tiers, silence says nothing.
 
     Attributes:
-        is_told: whether tiers are told.
         risen: b1[capacity], by slot.
     """
 
@@ -51,15 +49,19 @@ class RisingFans:
         self._keep_ms = keep_ms
         self._curve = curve
         self._due_ms = np.full(capacity, _NEVER)  # by slot, when to count that the fan has not risen
-        self._told_since = 0  # fans and rises since the last fit
-        self._prior_variances = np.full(FEATURE_COUNT, RISE_PRIOR_VARIANCE)
+        self._refits = Refits(predictor, RISE_ROW, RISE_PRIOR_VARIANCE)
         self.risen = np.zeros(capacity, bool)
-        self.is_told = False
         self._is_heard = False
-        self._begins_at_ms = _NEVER
+        self._hearing_left_ms = HEARING_MS
+        self._heard_until_ms: int | None = None  # up to when this process counted that down
         self._heard: list[np.ndarray] = []
         self._hearing = threading.Lock()
         self._early: dict[Pair, int] = {}
+
+    @property
+    def is_told(self) -> bool:
+        """Whether tiers are told, and were for long enough."""
+        return self._hearing_left_ms == 0
 
     def told(self, rows: np.ndarray) -> None:
         """Hear fans' tiers: structured rows with viewer_id, creator_id, tier and changed_at_ms, as the fan service
@@ -74,7 +76,7 @@ class RisingFans:
         probabilities, _ = self._predictor.predict_rise(room.features[slots])
         self._curve.add_impressions(int(room.at_ms[slots].max()), float(probabilities.sum()))
         draws = np.modf(delay_draws(sequences) + 0.5)[0]  # other ones than of losses
-        self._told_since += len(slots)
+        self._refits.told(len(slots))
         self._due_ms[slots] = room.at_ms[slots] + self._curve.delays_at(draws)
         self.risen[slots] = False
         early = [
@@ -95,18 +97,24 @@ class RisingFans:
     def tick(self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], now_ms: int) -> np.ndarray:
         """Take in what was told and fans whose wait is over; who has newly risen: slots i8[m]."""
         with self._hearing:
-            if self._is_heard and self._begins_at_ms == _NEVER:
-                self._begins_at_ms = now_ms + HEARING_MS
-            if now_ms < self._begins_at_ms:
+            self._count_down(now_ms)
+            if not self.is_told:
                 return np.zeros(0, np.int64)
             heard, self._heard = self._heard, []
-        self.is_told = True
         risen, rose_at_ms = self._take(room, slot_of_pair, heard)
         due = np.flatnonzero(self._due_ms[: len(room)] <= now_ms)
         slots, at_ms = np.concatenate([due, risen]), np.concatenate([self._due_ms[due], rose_at_ms])
         self._due_ms[due] = _NEVER
         self._count(room, slots, at_ms, np.arange(len(slots)) >= len(due))
         return risen
+
+    def _count_down(self, now_ms: int) -> None:
+        """Of the time since the last tick of this process: while none ran, nobody was heard."""
+        if not self._is_heard or self.is_told:
+            return
+        if self._heard_until_ms is not None:
+            self._hearing_left_ms = max(self._hearing_left_ms - max(now_ms - self._heard_until_ms, 0), 0)
+        self._heard_until_ms = now_ms
 
     def _take(
         self, room: WaitingRoom, slot_of_pair: Mapping[Pair, int], heard: list[np.ndarray]
@@ -130,13 +138,7 @@ class RisingFans:
         if not self.is_told:
             return
         self._curve.refresh(now_ms)
-        n = len(room)
-        if self._told_since < _TOLD_SHARE * n:
-            return
-        ages_ms = np.clip(now_ms - room.at_ms[:n], 0, self._keep_ms)
-        fans = Examples(room.features[:n], self.risen[:n], self._curve.arrived_share(ages_ms))
-        self._prior_variances = self._predictor.fit_fans(RISE_ROW, fans, self._prior_variances)
-        self._told_since = 0
+        self._refits.fit_if_due(room, self.risen, self._curve, self._keep_ms, now_ms)
 
     def _rise(self, room: WaitingRoom, slots: np.ndarray, at_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mark fans as risen, unless they were or it is too late; the slots of those marked, and when, i8[m] each."""
@@ -144,7 +146,7 @@ class RisingFans:
         fresh = ~self.risen[slots] & (ages_ms >= -_CLOCKS_MS) & (ages_ms <= self._keep_ms)
         slots, firsts = np.unique(slots[fresh], return_index=True)
         self.risen[slots] = True
-        self._told_since += len(slots)
+        self._refits.told(len(slots))
         self._curve.add_events(np.maximum(ages_ms[fresh][firsts], 0))
         return slots, at_ms[fresh][firsts]
 
@@ -157,9 +159,9 @@ class RisingFans:
     def state(self, held: int) -> dict[str, np.ndarray]:
         """Everything known of the first `held` slots, as arrays; not what was told of viewers who are no fans."""
         return {
-            "is_told": np.array(self.is_told),
-            "told_since": np.array(self._told_since),
-            "prior_variances": self._prior_variances.copy(),
+            "is_heard": np.array(self._is_heard),
+            "hearing_left_ms": np.array(self._hearing_left_ms),
+            **self._refits.state(),
             "due_ms": self._due_ms[:held].copy(),
             "risen": self.risen[:held].copy(),
             **{f"curve_{name}": values for name, values in self._curve.state().items()},
@@ -169,16 +171,19 @@ class RisingFans:
         """Take up what `state` gave, into one with which nothing was done.
 
         Raises:
-            ValueError: it is of another number of fans, or of another curve.
+            ValueError: it is of another number of fans, of another curve, or out of range.
         """
         if len(state["due_ms"]) != held or len(state["risen"]) != held:
             raise ValueError(
                 f"rising fans: {len(state['due_ms'])} instants and {len(state['risen'])} marks of {held} fans"
             )
-        if not (np.isfinite(state["prior_variances"]) & (state["prior_variances"] > 0)).all():
-            raise ValueError("rising fans: a prior variance is not positive")
+        is_heard, left_ms = bool(state["is_heard"]), int(state["hearing_left_ms"])
+        if not (0 if is_heard else HEARING_MS) <= left_ms <= HEARING_MS:
+            raise ValueError(f"rising fans: hearing_left_ms {left_ms}: not in 0..{HEARING_MS}, all unless is_heard")
+        try:
+            self._refits.restore(state)
+        except ValueError as error:
+            raise ValueError(f"rising fans: {error}") from None
         self._curve.restore({name.removeprefix("curve_"): state[name] for name in state if name.startswith("curve_")})
         self._due_ms[:held], self.risen[:held] = state["due_ms"], state["risen"]
-        self._prior_variances, self._told_since = state["prior_variances"].copy(), int(state["told_since"])
-        self.is_told = self._is_heard = bool(state["is_told"])
-        self._begins_at_ms = 0 if self.is_told else _NEVER
+        self._is_heard, self._hearing_left_ms = is_heard, left_ms

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from pacing.durable import whole_file
 
 _MAGIC = b"fanbid\x00S"
 _DIGEST_BYTES = 32
@@ -31,14 +32,9 @@ def write_state(path: Path, kind: str, state: Mapping[str, np.ndarray]) -> None:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for piece in pieces:
         digest.update(piece)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as file:
         file.write(_MAGIC + digest.digest())
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+        file.writelines(pieces)
 
 
 def read_state(path: Path, kind: str) -> dict[str, np.ndarray] | None:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -171,7 +170,7 @@ class Services:
         self.follows = FollowGraph(self.viewers, self.segments)
         self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
-        self.audience = AudienceService(self)
+        self.audience = AudienceService(self, lambda creator_id: self.registry.has_campaigns(creator_id))
         self.audience.replay()
         self._expire_segments()
 
@@ -291,11 +290,17 @@ class Services:
 
     def _schedule_studies(self, stretch: int) -> None:
         """What may take long has a thread of its own on real time, so that money and bids wait for none of it."""
-        similar = self.follows.similar
         every = (self.scheduler if self.config.virtual_clock else self.studies).every
-        every(NEW_SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=True), "first similar creators")
-        every(SIMILAR_PERIOD_MS * stretch, partial(similar.renew, only_new=False), "similar creators")
+        every(NEW_SIMILAR_PERIOD_MS * stretch, self._find_due_similar, "first similar creators")
+        every(SIMILAR_PERIOD_MS * stretch, self._find_similar, "similar creators")
         every(VISITS_PERIOD_MS * stretch, self.visits.take_up, "visits before the start")
+
+    def _find_due_similar(self) -> None:
+        self.follows.similar.renew_due(self.clock.monotonic_ms())
+
+    def _find_similar(self) -> None:
+        self.follows.similar.forget_others(self.registry.ask_for_similar(self.clock.wall_ms()))
+        self.follows.similar.renew(self.clock.monotonic_ms())
 
     def _steer_for_changes(self) -> None:
         """Plan and publish ahead of the next round when a campaign was created, edited, paused or ended."""

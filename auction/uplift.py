@@ -20,17 +20,28 @@ from auction.predictor.predictor import Predictor
 from pacing.clocks import MS_PER_HOUR
 
 _HALF_LIFE_MS = 2 * MS_PER_HOUR  # of the mean: long beside what pacing takes to settle, short beside what tiers take
+KEPT_MS = 12 * _HALF_LIFE_MS
+"""A campaign without supply for a day is forgotten: of what was measured, less than a thousandth would count beside a
+mean measured since. One that ended, or asks no longer, leaves nothing behind, and one that goes on after a pause is
+measured anew within a round."""
+_FORGET_PERIOD_MS = MS_PER_HOUR
 _SHARE_STEP = 0.05  # of the way to each new plan: where budget and target both nearly bind, plans go to and fro
 
 
 class TierUplift:
-    """Keeps, for each campaign that asks, the mean of h and how far bids follow it. One thread at a time."""
+    """Keeps, for each campaign that asks, the mean of h and how far bids follow it: of those that could bid for anybody
+    within a day. One thread at a time."""
 
     def __init__(self, learner: Learner, predictor: Predictor) -> None:
         self._learner = learner
         self._predictor = predictor
         self._sums: dict[int, tuple[float, float, int]] = {}  # of v and v h, as of an instant
         self._shares: dict[int, float] = {}  # 1 / (1 + lambda C)
+        self._forgot_at_ms = 0
+
+    def __len__(self) -> int:
+        """How many campaigns anything is kept of."""
+        return len(self._sums.keys() | self._shares.keys())
 
     def columns(self, campaign_ids: np.ndarray, worths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Columns rise_calibration and uplifts of `auction.bid.columns.CampaignColumns` for C campaigns.
@@ -67,6 +78,14 @@ class TierUplift:
                 before, before_high, at_ms = self._sums.get(campaign_id, (0.0, 0.0, now_ms))
                 keep = 0.5 ** (max(now_ms - at_ms, 0) / _HALF_LIFE_MS)
                 self._sums[campaign_id] = keep * before + v, keep * before_high + of_high, now_ms
+        if abs(now_ms - self._forgot_at_ms) >= _FORGET_PERIOD_MS:
+            self._forgot_at_ms = now_ms
+            self._forget(now_ms)
+
+    def _forget(self, now_ms: int) -> None:
+        """Let campaigns go that had no supply for long; those that are planned again come back with their next plan."""
+        self._sums = {i: sums for i, sums in self._sums.items() if now_ms - sums[2] < KEPT_MS}
+        self._shares = {i: share for i, share in self._shares.items() if i in self._sums}
 
     def note_plans(self, campaign_ids: np.ndarray, cost_weights: np.ndarray) -> None:
         """Take in how much the target cost weighs beside the budget in new plans: lambda C, u8[n], f8[n]."""

@@ -52,7 +52,7 @@ def _warm_follows() -> None:
     for _ in range(2):
         follows.put(fan, creator)
         follows.refresh()
-        follows.similar.renew(only_new=False)
+        follows.similar.renew(0)
         follows.remove(fan, creator)
         follows.refresh()
 

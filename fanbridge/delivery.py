@@ -80,10 +80,8 @@ class Delivery:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            kept_rises = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'risen'").fetchone()
-            self._db.executescript(_SCHEMA)
-            if kept_rises is None:  # a file from before: tiers are pulled once more from the beginning
-                self._db.execute("DELETE FROM cursors WHERE name = 'tiers'")
+            with transaction(self._db):
+                _lay_out(self._db)
             _check_sound(self._db)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter about a message that quotes damaged bytes
             self._db.close()
@@ -251,6 +249,16 @@ class Delivery:
     def _transaction(self) -> Iterator[None]:
         with self._lock, transaction(self._db):
             yield
+
+
+def _lay_out(db: sqlite3.Connection) -> None:
+    """Make the tables that are not there yet, within the transaction of the caller. A file from before rises were kept
+    has its tiers pulled once more from the beginning: it has that table and no cursor, or neither is changed."""
+    kept_rises = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'risen'").fetchone()
+    for statement in _SCHEMA.split(";")[:-1]:
+        db.execute(statement)
+    if kept_rises is None:
+        db.execute("DELETE FROM cursors WHERE name = 'tiers'")
 
 
 def _check_sound(db: sqlite3.Connection) -> None:

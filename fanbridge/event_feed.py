@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fanbridge.delivery import Delivery
-from fanbridge.events import EVENT_KINDS, MAX_PULL_ROWS, FanServicePort, Rows
-from fanbridge.feed import pull_page
+from fanbridge.events import EVENT_KINDS, FanServicePort, Rows
+from fanbridge.feed import checked_limit, pull_pages
 from pacing.facts import OUTCOME, OutcomeKind
 
 _log = logging.getLogger(__name__)
@@ -46,13 +46,11 @@ class EventFeed:
         follows: FollowWriter | None = None,
         limit: int = 2_000,
     ) -> None:
-        if not 1 <= limit <= MAX_PULL_ROWS:
-            raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
         self._service = service
         self._delivery = delivery
         self._append = append
         self._follows = follows
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._appended = 0
 
     @property
@@ -66,13 +64,9 @@ class EventFeed:
         Raises:
             FanServiceUnavailable, FanServiceRefused: what was pulled before is appended and saved.
         """
-        for _ in range(max_pages):
-            page = pull_page(self._service.pull_events, self._delivery, "events", self._limit)
-            if len(page.rows):
-                self._take(facts_of(page.rows[_known(page.rows)], now_ms))
-                self._delivery.save_cursor("events", page.next_cursor)
-            if len(page.rows) < self._limit:
-                break
+        for page in pull_pages(self._service.pull_events, self._delivery, "events", self._limit, max_pages):
+            self._take(facts_of(page.rows[_known(page.rows)], now_ms))
+            self._delivery.save_cursor("events", page.next_cursor)
 
     def _take(self, facts: Rows) -> None:
         if not len(facts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -68,6 +68,34 @@ def pull_page(pull: Callable[[str, int], Page], delivery: Delivery, stream: str,
         return pull("", limit)
 
 
+def pull_pages(
+    pull: Callable[[str, int], Page], delivery: Delivery, stream: str, limit: int, max_pages: int
+) -> Iterator[Page]:
+    """Pages of a stream with rows, up to the last one that there is now. Who takes a page saves the cursor behind it
+    before asking for the next.
+
+    Raises:
+        FanServiceUnavailable, FanServiceRefused: as `pull_page`.
+    """
+    for _ in range(max_pages):
+        page = pull_page(pull, delivery, stream, limit)
+        if len(page.rows):
+            yield page
+        if len(page.rows) < limit:
+            return
+
+
+def checked_limit(limit: int) -> int:
+    """How many rows to pull at a time.
+
+    Raises:
+        ValueError: so many are never told at a time.
+    """
+    if not 1 <= limit <= MAX_PULL_ROWS:
+        raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
+    return limit
+
+
 class TierFeed:
     """Keeps segments `tier:<name>:<creator>` and `stage:<name>:<creator>` as the fan service says. One thread ticks."""
 
@@ -80,13 +108,11 @@ class TierFeed:
         limit: int = 5_000,
         on_tiers: OnTiers | None = None,
     ) -> None:
-        if not 1 <= limit <= MAX_PULL_ROWS:
-            raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
         self._service = service
         self._delivery = delivery
         self._viewers = viewers
         self._segments = segments
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._on_tiers = on_tiers
         self._segments_hold_saved = False
         self._applied = 0
@@ -104,15 +130,11 @@ class TierFeed:
         """
         if not self._segments_hold_saved:
             self.restore()
-        for _ in range(max_pages):
-            page = pull_page(self._service.pull_tiers, self._delivery, "tiers", self._limit)
-            if len(page.rows):
-                if self._on_tiers is not None:
-                    self._on_tiers(page.rows)
-                self._apply(page)
-                self._applied += len(page.rows)
-            if len(page.rows) < self._limit:
-                break
+        for page in pull_pages(self._service.pull_tiers, self._delivery, "tiers", self._limit, max_pages):
+            if self._on_tiers is not None:
+                self._on_tiers(page.rows)
+            self._apply(page)
+            self._applied += len(page.rows)
 
     def tell_again(self) -> None:
         """Hand on once more who rose lately: who hears of it may have forgotten it in a crash."""

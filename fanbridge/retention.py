@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fanbridge.delivery import Delivery
-from fanbridge.events import MAX_PULL_ROWS, FanServicePort, Rows
-from fanbridge.feed import pull_page
+from fanbridge.events import FanServicePort, Rows
+from fanbridge.feed import checked_limit, pull_pages
 
 OnRetention = Callable[[Rows], object]
 """Called with RETENTION[n], oldest first. After a restart rows come again, with the same (viewer, creator, days)."""
@@ -18,12 +18,10 @@ class RetentionFeed:
     def __init__(
         self, service: FanServicePort, delivery: Delivery, on_retention: OnRetention | None = None, limit: int = 5_000
     ) -> None:
-        if not 1 <= limit <= MAX_PULL_ROWS:
-            raise ValueError(f"limit {limit}: must be 1..{MAX_PULL_ROWS}")
         self._service = service
         self._delivery = delivery
         self._on_retention = on_retention
-        self._limit = limit
+        self._limit = checked_limit(limit)
         self._judged = 0
 
     @property
@@ -43,15 +41,11 @@ class RetentionFeed:
         Raises:
             FanServiceUnavailable, FanServiceRefused: what was pulled before is handed on and saved.
         """
-        for _ in range(max_pages):
-            page = pull_page(self._service.pull_retention, self._delivery, "retention", self._limit)
-            if len(page.rows):
-                if self._on_retention is not None:
-                    self._on_retention(page.rows)
-                self._delivery.save_retention(page.rows, page.next_cursor)
-                self._judged += len(page.rows)
-            if len(page.rows) < self._limit:
-                break
+        for page in pull_pages(self._service.pull_retention, self._delivery, "retention", self._limit, max_pages):
+            if self._on_retention is not None:
+                self._on_retention(page.rows)
+            self._delivery.save_retention(page.rows, page.next_cursor)
+            self._judged += len(page.rows)
 
     def kept_counts(self, creator_id: int) -> dict[int, tuple[int, int]]:
         """For 1, 7 and 30 days: how many gained fans of this creator were judged, and how many of them were kept."""

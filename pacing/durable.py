@@ -1,4 +1,4 @@
-"""What makes a change whole, and survive a power cut: of a folder itself, and of a SQLite file."""
+"""What makes a change whole, and survive a power cut: of a folder itself, of a file, and of a SQLite file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def sync_folder(folder: Path) -> None:
@@ -20,6 +20,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` on leaving, whole and durable; when the block raises, or in a
+    crash, the old one stays.
+
+    Raises:
+        OSError: it cannot be written; the old one stays.
+    """
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 @contextmanager

@@ -30,7 +30,9 @@ from targeting.expressions import (
     own_segments,
     segments_of,
 )
+from targeting.graph.similar.lists import SimilarCreator
 from targeting.segment_phrases import chinese_phrase, english_phrase
+from targeting.similar_phrases import chinese_similar, english_similar
 
 MAX_LISTED = 5
 """Codes, names or viewers that one reason lists; of more it says that there are more."""
@@ -64,6 +66,28 @@ NO_LABELS = Labels()
 
 
 @dataclass(frozen=True, slots=True)
+class Connections:
+    """Through whom a viewer is laotie, as far as it is known.
+
+    Who is named here is named in the sentence. So these are creators who are known as such, never anybody else.
+
+    Attributes:
+        friends: ids of fans of the campaign's creator who are friends of the viewer.
+        has_other_friends: whether further fans are.
+        similar: similar creators whom the viewer follows.
+        has_other_similar: whether the viewer follows further ones.
+    """
+
+    friends: Sequence[int] = ()
+    has_other_friends: bool = False
+    similar: Sequence[SimilarCreator] = ()
+    has_other_similar: bool = False
+
+
+NO_CONNECTIONS = Connections()
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One condition that decided.
 
@@ -93,8 +117,7 @@ def why_matched(
     include_fans: bool,
     language: Language,
     labels: Labels = NO_LABELS,
-    through: Sequence[int] = (),
-    similar: Sequence[tuple[int, int]] = (),
+    connections: Connections = NO_CONNECTIONS,
 ) -> str | None:
     """One sentence that says why a campaign's audience holds a viewer; None if it does not.
 
@@ -105,8 +128,7 @@ def why_matched(
         include_fans: whether the creator's fans are wanted.
         language: of the sentence.
         labels: what codes are called.
-        through: ids of fans of the creator who are friends of the viewer, where they are known.
-        similar: (id, fans in common) of similar creators whom the viewer follows, where they are known.
+        connections: through whom the viewer is laotie.
     """
     left_out = frozenset() if include_fans else own_segments(creator_id)
     if (left_out | {NO_ADS_SEGMENT}) & facts.segments:
@@ -114,7 +136,7 @@ def why_matched(
     reasons = reasons_of(expression, facts, creator_id)
     if reasons is None:
         return None
-    speaker = _SPEAKERS[language](facts, labels, through, similar)
+    speaker = _SPEAKERS[language](facts, labels, connections)
     told = [speaker.say(reason) for reason in reasons] or [speaker.everybody]
     if not include_fans:
         told.append(speaker.no_fan_yet)
@@ -158,13 +180,10 @@ class _English:
         ),
     }
 
-    def __init__(
-        self, facts: ViewerFacts, labels: Labels, through: Sequence[int], similar: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, facts: ViewerFacts, labels: Labels, connections: Connections) -> None:
         self._facts = facts
         self._labels = labels
-        self._through = through
-        self._similar = similar
+        self._connections = connections
 
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
@@ -197,18 +216,21 @@ class _English:
             case FriendsOfFans():
                 if not reason.holds:
                     return "no friend of a fan of the creator"
-                if not self._through:
+                friends = [str(creator) for creator in self._connections.friends]
+                if not friends:
                     return "follows someone who follows the creator, or is followed by one"
-                verb = "follows" if len(self._through) == 1 else "follow"
-                return f"friend of {self._listed([str(i) for i in self._through], True)}, who {verb} the creator"
+                verb = "follows" if len(friends) == 1 else "follow"
+                others = ", and of other fans" if self._connections.has_other_friends else ""
+                return f"friend of {self._listed(friends, True)}, who {verb} the creator{others}"
             case FansOfSimilarCreators():
                 if not reason.holds:
-                    return "follows no creator whose fans are much the same"
-                if not self._similar:
-                    return "follows a creator whose fans are much the same"
-                similar = [f"{creator} (fans in common: {_about(common, ',')})" for creator, common in self._similar]
+                    return "follows no creator whose fans overlap with the creator's beyond chance"
+                similar = [english_similar(one) for one in self._connections.similar]
+                if not similar:
+                    return "follows a creator whose fans overlap with the creator's beyond chance"
                 kind = "a similar creator" if len(similar) == 1 else "similar creators"
-                return f"follows {self._listed(similar, True)}, {kind}"
+                others = ", and others" if self._connections.has_other_similar else ""
+                return f"follows {self._listed(similar, True)}, {kind}{others}"
 
     def _listed(self, names: Sequence[str], all_hold: bool) -> str:
         shown = list(names[:MAX_LISTED])
@@ -229,13 +251,10 @@ class _Chinese:
     }
     _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
 
-    def __init__(
-        self, facts: ViewerFacts, labels: Labels, through: Sequence[int], similar: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, facts: ViewerFacts, labels: Labels, connections: Connections) -> None:
         self._facts = facts
         self._labels = labels
-        self._through = through
-        self._similar = similar
+        self._connections = connections
 
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
@@ -270,16 +289,19 @@ class _Chinese:
             case FriendsOfFans():
                 if not reason.holds:
                     return "不是主播粉丝的好友"
-                if not self._through:
+                friends = [str(creator) for creator in self._connections.friends]
+                if not friends:
                     return "关注了主播的粉丝，或被主播的粉丝关注"
-                return f"是主播粉丝{self._listed([str(i) for i in self._through])}的好友"
+                others = "及其他粉丝" if self._connections.has_other_friends else ""
+                return f"是主播粉丝{self._listed(friends)}{others}的好友"
             case FansOfSimilarCreators():
                 if not reason.holds:
                     return "没有关注与主播相似的主播"
-                if not self._similar:
-                    return "关注了与主播粉丝高度重合的主播"
-                similar = [f"{creator}（共同粉丝{_about(common, '')}人）" for creator, common in self._similar]
-                return f"关注了与主播相似的主播{self._listed(similar)}"
+                similar = [chinese_similar(one) for one in self._connections.similar]
+                if not similar:
+                    return "关注了与主播相似的主播（粉丝重合超出随机水平）"
+                others = "及其他相似主播" if self._connections.has_other_similar else ""
+                return f"关注了与主播相似的主播{self._listed(similar)}{others}"
 
     def _listed(self, names: Sequence[str]) -> str:
         shown = "、".join(names[:MAX_LISTED])
@@ -294,14 +316,6 @@ _SPEAKERS: Mapping[Language, type[_English] | type[_Chinese]] = {
 
 def _labelled(code: int | str, label: str | None, in_brackets: str = " ({})") -> str:
     return str(code) if label is None else label + in_brackets.format(code)
-
-
-def _about(count: int, separator: str) -> str:
-    """A count as it is told of other people's fans: to two digits."""
-    step = 10 ** max(len(str(count)) - 2, 0)
-    rounded = count // step * step
-    text = f"{rounded:,}".replace(",", separator)
-    return text if step == 1 else f"{text}+"
 
 
 ENGLISH_TAGS = {"keyword": "keyword", "bgm": "BGM", "visual": "visual tag"}

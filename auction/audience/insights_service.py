@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Protocol
 
 import grpc
@@ -28,7 +28,7 @@ from targeting.naming import check_named
 from targeting.own_lists import names_own_list
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
-from targeting.reasons import MAX_LISTED, Labels, Language, why_matched
+from targeting.reasons import Connections, Labels, Language, why_matched
 from targeting.segments.store import SegmentStore
 from targeting.validation import validate
 from targeting.viewers import ViewerTable
@@ -53,8 +53,10 @@ class Insights:
         lookalikes: names of the segments that are lookalikes, kept by who makes them.
     """
 
-    def __init__(self, stores: InsightStores) -> None:
+    def __init__(self, stores: InsightStores, is_creator: Callable[[int], bool] = lambda _: False) -> None:
+        """`is_creator`: whether an account is known as a creator, so that creators may be told of it by its id."""
         self._stores = stores
+        self._is_creator = is_creator
         self.lookalikes: set[str] = set()
         self._reach = ReachCounter(stores.viewers, stores.segments)
         self._noisy_reach = NoisyReach(stores, self._reach)
@@ -70,9 +72,7 @@ class Insights:
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
         expression = _asked_audience(request.targeting, principal)
-        self._follow({creator_id} | named_creators(expression))
-        if wants_similar(expression):
-            self._find_similar(creator_id)
+        self._ask_for(expression, creator_id)
         reach: NoisyReach | ReachCounter = self._reach
         if principal.role is Role.CREATOR and names_own_list(expression):
             reach = self._noisy_reach
@@ -112,18 +112,26 @@ class Insights:
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
         self._whys.count(principal, request.viewer_id, expression, request.include_fans)
-        if wants_similar(expression):
-            self._find_similar(asking)
+        self._ask_for(expression, asking)
+        self._stores.segments.show_hidden()  # what was asked for just now may be too large to be seen at once
         facts = self._facts_of(row, request)
-        through = self._stores.follows.friends_among_fans(asking, request.viewer_id, MAX_LISTED + 1).tolist()
-        similar = self._stores.follows.similar.followed_by(asking, request.viewer_id)
+        connections = self._connections_of(request.viewer_id, asking, named_creators(expression))
         labels = Labels(lookalikes=frozenset(self.lookalikes))
         english, chinese = (
-            why_matched(expression, facts, asking, request.include_fans, language, labels, through, similar)
+            why_matched(expression, facts, asking, request.include_fans, language, labels, connections)
             for language in (Language.ENGLISH, Language.CHINESE)
         )
         answer = pb.ExplainViewerResponse(matched=english is not None, english=english or "", chinese=chinese or "")
         return answer.SerializeToString()
+
+    def _connections_of(self, viewer_id: int, creator_id: int, named: Set[int]) -> Connections:
+        """Through whom the viewer is laotie, by name where that is a creator: one with campaigns, and of the similar
+        ones also one whom the audience names itself."""
+        friends = self._stores.follows.friends_among_fans(creator_id, viewer_id).tolist()
+        similar = self._stores.follows.similar.followed_by(creator_id, viewer_id)
+        creators = [friend for friend in friends if self._is_creator(friend)]
+        known = [one for one in similar if one.creator_id in named or self._is_creator(one.creator_id)]
+        return Connections(creators, len(creators) < len(friends), known, len(known) < len(similar))
 
     def _was_reached(self, row: int, creator_id: int) -> bool:
         reached = self._stores.visits.members(creator_id, Visit.REACHED, self._stores.clock.wall_ms())
@@ -147,6 +155,12 @@ class Insights:
             segments=frozenset({*(names[number - INTEREST_COUNT] for number in numbers.tolist()), *watched}),
         )
 
+    def _ask_for(self, expression: Expression, creator_id: int) -> None:
+        """Have all segments that a campaign of the creator with this audience would have."""
+        self._follow({creator_id} | named_creators(expression))
+        if wants_similar(expression):
+            self._find_similar(creator_id)
+
     def _follow(self, creator_ids: Iterable[int]) -> None:
         """Have the segments of creators of whom anything is known, as a campaign that names them would."""
         ids = np.array(sorted(creator_ids), np.uint64)
@@ -161,7 +175,7 @@ class Insights:
         """Have the segment of who follows similar creators, of a creator of whom anything is known."""
         if self._stores.viewers.rows_of(np.array([creator_id], np.uint64))[0] >= 0:
             self._stores.follows.similar.want(creator_id)
-            self._stores.follows.similar.renew(only_new=True)
+            self._stores.follows.similar.renew_due(self._stores.clock.monotonic_ms())
 
     def _members_of(self, audience: int) -> Callable[[int], BitMap]:
         """The rows of a creator's audience of a kind."""

@@ -84,10 +84,11 @@ def _check_count(field: str, count: int, limit: int) -> None:
 class AudienceService:
     """`Audience`, as calls from bytes to bytes. Any thread may call; changes take turns, in the journal's order."""
 
-    def __init__(self, stores: AudienceStores) -> None:
+    def __init__(self, stores: AudienceStores, is_creator: Callable[[int], bool] = lambda _: False) -> None:
+        """`is_creator`: whether an account may be named to creators, as one of them."""
         self._stores = stores
         self._changing = threading.Lock()
-        self._insights = Insights(stores)
+        self._insights = Insights(stores, is_creator)
         self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
         self._files = SegmentFiles(
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change

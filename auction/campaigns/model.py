@@ -152,8 +152,11 @@ class Campaign:
 
     def is_running(self, at_ms: int) -> bool:
         """Whether the campaign may bid at `at_ms`: active, started and not past its end."""
-        ends_later = self.end_at_ms == 0 or at_ms < self.end_at_ms
-        return self.status is CampaignStatus.ACTIVE and self.start_at_ms <= at_ms and ends_later
+        return self.status is CampaignStatus.ACTIVE and self.start_at_ms <= at_ms and not self.is_over(at_ms)
+
+    def is_over(self, at_ms: int) -> bool:
+        """Whether the campaign will never bid again: ended, or past its end, unless that is changed."""
+        return self.status is CampaignStatus.ENDED or (self.end_at_ms != 0 and at_ms >= self.end_at_ms)
 
 
 def validate(campaign: Campaign) -> Campaign:

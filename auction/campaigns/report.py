@@ -7,7 +7,6 @@ did it. Everything here can be rebuilt from the ledger; a snapshot only makes th
 from __future__ import annotations
 
 import io
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from auction.campaigns.store import NoSuchCampaign
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_HOUR
 from pacing.days import local_day
+from pacing.durable import whole_file
 from pacing.facts import GOAL_OF_KIND, Goal, OutcomeKind, Verdict
 from pacing.ledger.owners import OWN, Positions, qualified
 
@@ -308,12 +308,8 @@ class ReportBook:
 
     def save(self, path: Path) -> None:
         """Write a snapshot to `path`, whole or not at all."""
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             file.write(self.snapshot())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
 
     def load(self, path: Path) -> bool:
         """Restore what `save` wrote; False, and unchanged, when there is nothing there that can be read."""

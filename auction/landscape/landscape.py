@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy.special import ndtr
 from auction.landscape.kernels import SURE, Landscape
 from auction.landscape.memory.kernels import ESTIMATES, Evidence, refresh_landscapes
 from auction.landscape.segments import LEAF_COUNT, ROW_COUNT, ancestry, landscape_idx, parent_rows
+from pacing.durable import whole_file
 from pacing.facts import AuctionType
 from pacing.money import MAX_PRICE_MICROS
 
@@ -235,8 +235,7 @@ class LandscapeLearner:
         with self._lock:
             held = {name: getattr(self._evidence, name).copy() for name in _HELD}
             observed = self.observed
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with whole_file(path) as file:
             np.savez_compressed(
                 file,
                 version=np.int64(_STATE_VERSION),
@@ -245,9 +244,6 @@ class LandscapeLearner:
                 observed=np.int64(observed),
                 **held,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote.

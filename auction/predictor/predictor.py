@@ -4,7 +4,6 @@ computed from."""
 from __future__ import annotations
 
 import io
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +51,7 @@ from auction.predictor.settings import (
 )
 from pacing.array_state import arrays_from, check_like
 from pacing.clocks import MS_PER_DAY
+from pacing.durable import whole_file
 from pacing.facts import EARLIER_LEVELS, Goal
 
 _STATE_VERSION = 5
@@ -390,12 +390,8 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Write arrays to `path` (npz), whole or not at all: a crash leaves the old file."""
     body = io.BytesIO()
     np.savez(body, **dict(state))  # type: ignore[arg-type]
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         file.write(body.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _rows_of_hashes(features: np.ndarray) -> np.ndarray:

@@ -50,7 +50,10 @@ class ReachQuestion(Strict):
 
 
 class CrowdShape(BaseModel):
-    """How many viewers: a range, rounded to two digits, that holds the number; of lists of your own, 19 times in 20."""
+    """How many viewers, low <= number < high: by hundreds, later to two digits. Nobody is 0 to 100, too.
+
+    With lists of your own in the audience that is so 19 times in 20.
+    """
 
     low: int
     high: int

@@ -120,7 +120,8 @@ class TargetingShape(Strict):
     content: ContentShape | None = None
     friends_of_fans: Annotated[Literal[True] | None, Field(description="laotie of the campaign's creator")] = None
     fans_of_similar_creators: Annotated[
-        Literal[True] | None, Field(description="laotie, too: follows a creator with much the same fans")
+        Literal[True] | None,
+        Field(description="laotie, too: follows a creator whose fans overlap with theirs beyond chance"),
     ] = None
 
     @model_validator(mode="after")

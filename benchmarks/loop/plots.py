@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import pyplot
 
 
-def plot_gains(gains: Sequence[np.ndarray], folder: Path) -> Path:
+def plot_gains(gains: Sequence[np.ndarray], label: str, folder: Path) -> Path:
     """Gains of each market, f8[days], in percent by day: a thin line a market, and their mean."""
     folder.mkdir(parents=True, exist_ok=True)
     percent = 100.0 * np.array(gains)
@@ -22,7 +22,7 @@ def plot_gains(gains: Sequence[np.ndarray], folder: Path) -> Path:
     axes.plot(days, percent.T, color="tab:blue", alpha=0.25, linewidth=0.8)
     axes.plot(days, percent.mean(axis=0), "o-", color="tab:blue", label="mean of the markets")
     axes.axhline(0.0, color="black", linewidth=0.8)
-    axes.set(xlabel="day", ylabel="kept fans per yuan, loop on against off, %")
+    axes.set(xlabel="day", ylabel=f"{label}, %")
     axes.legend()
     path = folder / "loop.png"
     pyplot.tight_layout()

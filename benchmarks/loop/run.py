@@ -1,4 +1,5 @@
-"""Seven days of the market for campaigns that want kept fans, with and without word of who left."""
+"""Seven days of the market for campaigns that want kept fans: with and without word of who left, and with and without a
+worth of fans of a high tier."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from auction.config import ServeConfig
 from auction.kept_fans import KEPT_DAYS, KeptFans
-from benchmarks.loop.world import LoyalBehaviour
+from benchmarks.loop.world import LoyalBehaviour, RisingBehaviour
 from benchmarks.market.campaigns import MarketCampaign
 from benchmarks.market.feed import FeedServer
 from benchmarks.market.run import FLUSH_AFTER_MS, Market, MarketRun, MarketSettings
@@ -30,10 +31,15 @@ VIRTUAL_STRETCH = 480
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """How large a market is, for how many days it runs, and budgets in those of the market's campaigns."""
+    """How large a market is, for how many days it runs, and budgets in those of the market's campaigns.
+
+    Attributes:
+        with_tiers: some fans who stay come to be of a high tier, and the engine hears which.
+    """
 
     days: int = DAYS
     budget_share: float = 1.0
+    with_tiers: bool = False
     market: MarketSettings = field(
         default_factory=lambda: MarketSettings(slots_per_day=120_000, viewers_per_request=512)
     )
@@ -45,15 +51,29 @@ QUICK = LoopSettings(
 
 
 @dataclass(frozen=True, slots=True)
+class Play:
+    """What the arms of a study differ by.
+
+    Attributes:
+        tells_unfollows: the engine hears who left.
+        high_tier_worth: what campaigns say that a fan of a high tier is worth to them; 0: nothing, as one who is kept.
+    """
+
+    tells_unfollows: bool = True
+    high_tier_worth: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
-    """One run: by day, what was paid, fans and kept fans.
+    """One run: by day, what was paid, fans, kept fans and those of them who come to be of a high tier.
 
     Attributes:
         spend_micros: i8[days].
         fans, expected_kept, kept: f8[days], f8[days] and i8[days]: follows and kept follows by their true
             probabilities, and kept follows as drawn.
-        lost_told: how many losses the engine heard of.
+        lost_told, risen_told: how many losses, and how many rises, the engine heard of.
         overspend_micros: beyond a budget.
+        expected_high, high: of the kept, those of a high tier.
     """
 
     spend_micros: np.ndarray
@@ -62,10 +82,9 @@ class Arm:
     kept: np.ndarray
     lost_told: int
     overspend_micros: int
-
-    def kept_per_yuan(self, drawn: bool = False) -> float:
-        """Of all days; by true probabilities, or as drawn."""
-        return float((self.kept if drawn else self.expected_kept).sum() / self.spend_micros.sum() * 1e6)
+    expected_high: np.ndarray
+    high: np.ndarray
+    risen_told: int = 0
 
 
 class LoopMarket(Market):
@@ -75,7 +94,8 @@ class LoopMarket(Market):
         """Draw it; the same seed and settings make the same market."""
         super().__init__(seed, settings.market)
         self.days = settings.days
-        self.behaviour = LoyalBehaviour(self.world)
+        self.with_tiers = settings.with_tiers
+        self.behaviour = RisingBehaviour(self.world) if settings.with_tiers else LoyalBehaviour(self.world)
         self.campaigns = tuple(
             replace(
                 campaign,
@@ -93,24 +113,35 @@ class _LoopRun(MarketRun):
 
     market: LoopMarket
 
-    def __init__(self, market: LoopMarket, clients: Clients, tells_unfollows: bool) -> None:
+    def __init__(
+        self, market: LoopMarket, clients: Clients, play: Play, on_tiers: Callable[[np.ndarray], None]
+    ) -> None:
         super().__init__(market, clients)
-        self._tells_unfollows = tells_unfollows
+        self._play = play
+        self._on_tiers = on_tiers
 
     def campaign_message(self, campaign: MarketCampaign) -> campaigns_pb2.Campaign:
         """What creates a campaign: for all days, each with the same budget."""
         message = super().campaign_message(campaign)
         message.total_budget_micros = campaign.daily_budget_micros * self.market.days
+        message.high_tier_worth = self._play.high_tier_worth
         message.end_at_ms = self.market.spec.start_at_ms + self.market.days * MS_PER_DAY
         return message
 
     def feed_server(self, feed: Transport) -> FeedServer:
-        """Who offers slots; it tells of losses or not, which is all that the two arms differ by."""
+        """Who offers slots; it tells of losses or not, and of tiers where there are any."""
         market = self.market
         return FeedServer(
             market.world, market.behaviour, market.campaigns, self.campaign_ids, feed,
-            fan_day_ms=FAN_DAY_MS, tells_unfollows=self._tells_unfollows,
+            fan_day_ms=FAN_DAY_MS, tells_unfollows=self._play.tells_unfollows, tells_tiers=market.with_tiers,
         )  # fmt: skip
+
+    def advance(self, to_ms: int) -> None:
+        """Move the engine's clock, and report what has become due by then; tiers as the bridge would hand them on."""
+        super().advance(to_ms)
+        rows = self._feed_server().take_tiers(to_ms)
+        if len(rows):
+            self._on_tiers(rows)
 
     def run_day(self, day: int) -> None:
         """All slots of a day, and what is due until its end."""
@@ -126,14 +157,17 @@ class _LoopRun(MarketRun):
         self.advance(max(flush_at_ms, self.market.spec.start_at_ms + (day + 1) * MS_PER_DAY))
 
     def totals(self) -> np.ndarray:
-        """Spend, expected fans, expected kept fans, kept fans, so far: f8[4]."""
+        """Spend, expected fans, then kept fans and those of a high tier, expected and as drawn, so far: f8[6]."""
         tally = self._feed_server().tally
-        columns = (tally.spend_micros, tally.expected_events, tally.expected_kept, tally.kept_fans)
+        columns = (
+            tally.spend_micros, tally.expected_events, tally.expected_kept, tally.kept_fans, tally.expected_high,
+            tally.high_fans,
+        )  # fmt: skip
         return np.array([float(column.sum()) for column in columns])
 
 
-def run_arm(market: LoopMarket, loop: bool, tick: Callable[[], None] = lambda: None) -> Arm:
-    """One market with the loop on or off, in this process, with everything in memory; `tick` is called every day."""
+def run_arm(market: LoopMarket, play: Play, tick: Callable[[], None] = lambda: None) -> Arm:
+    """One market with one arm's play, in this process, with everything in memory; `tick` is called every day."""
     from auction.services import build_services
 
     start_at_ms = market.spec.start_at_ms
@@ -142,14 +176,15 @@ def run_arm(market: LoopMarket, loop: bool, tick: Callable[[], None] = lambda: N
     try:
         services.learner.kept_fans = KeptFans(services.predictor, FAN_DAY_MS)
         tokens = [services.access.create_token(role, 0, start_at_ms) for role in ("feed", "operator")]
-        run = _LoopRun(market, Clients(*(EngineTransport(services, token) for token in tokens)), loop)
+        clients = Clients(*(EngineTransport(services, token) for token in tokens))
+        run = _LoopRun(market, clients, play, services.learner.kept_fans.told_tiers)
         run.install()
-        totals = [np.zeros(4)]
+        totals = [np.zeros(6)]
         for day in range(market.days):
             run.run_day(day)
             totals.append(run.totals())
             tick()
-        spend, fans, expected_kept, kept = np.diff(np.array(totals), axis=0).T
+        spend, fans, expected_kept, kept, expected_high, high = np.diff(np.array(totals), axis=0).T
         figures = [
             services.learner.kept_fans.figures(campaign_id, services.clock.wall_ms())
             for campaign_id in run.campaign_ids
@@ -157,6 +192,7 @@ def run_arm(market: LoopMarket, loop: bool, tick: Callable[[], None] = lambda: N
         charged = [report.total.spend_micros for report in run.reports()]
         caps = [campaign.daily_budget_micros * market.days for campaign in market.campaigns]
         over = max(max(spent - cap, 0) for spent, cap in zip(charged, caps, strict=True))
-        return Arm(spend, fans, expected_kept, kept, sum(figure.lost for figure in figures), over)
+        lost, risen = sum(figure.lost for figure in figures), sum(figure.risen for figure in figures)
+        return Arm(spend, fans, expected_kept, kept, lost, over, expected_high, high, risen)
     finally:
         services.close()

@@ -125,6 +125,15 @@ class Behaviour:
         """True probability f8[k] that a new fan is still one after 30 days."""
         return _logistic(0.75 + 0.5 * self._score[viewer_rows, creator_rows].astype(np.float64))
 
+    def high_probability(self, viewer_rows: np.ndarray, creator_rows: np.ndarray) -> np.ndarray:
+        """True probability f8[k] that a fan who is kept comes to be of a high tier; nobody does, unless a study says
+        otherwise."""
+        return np.zeros(len(viewer_rows))
+
+    def rise_delays_ms(self, viewer_rows: np.ndarray, creator_rows: np.ndarray, day_ms: int) -> np.ndarray:
+        """How long after following each fan who is kept rises to a high tier, i8[k]; -1: never."""
+        return np.full(len(viewer_rows), -1, np.int64)
+
 
 def _logistic(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))

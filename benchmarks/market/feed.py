@@ -19,6 +19,7 @@ from benchmarks.market.tally import Tally
 from benchmarks.market.traffic import SlotRequest
 from benchmarks.market.world import World
 from benchmarks.transport import Transport
+from fanbridge.events import FAN_CHANGE, Tier
 from pacing.clocks import MS_PER_DAY
 from pacing.facts import TOKEN_BYTES, AuctionType, OutcomeKind, RowStatus
 from protos import bidding_pb2
@@ -79,10 +80,13 @@ class FeedServer:
         day: int = 0,
         fan_day_ms: int = MS_PER_DAY,
         tells_unfollows: bool = True,
+        tells_tiers: bool = False,
     ) -> None:
-        """See slots of `day` until `begin_day`; a fan's day may be shorter, and its losses never be told."""
+        """See slots of `day` until `begin_day`; a fan's day may be shorter, and its losses never be told. With
+        `tells_tiers`, tiers of new fans are there for `take_tiers`, as a fan service would have them."""
         self._world, self._behaviour, self._campaigns, self.feed, self._day = world, behaviour, campaigns, feed, day
-        self._fan_day_ms, self._tells_unfollows = fan_day_ms, tells_unfollows
+        self._fan_day_ms, self._tells_unfollows, self._tells_tiers = fan_day_ms, tells_unfollows, tells_tiers
+        self._tiers: list[tuple[int, int, int, Tier]] = []  # instant, viewer row, creator row
         self._position = {campaign_id: k for k, campaign_id in enumerate(campaign_ids)}
         self._quality = {i: q for c in campaigns for i, q in zip(c.creative_ids, c.qualities, strict=True)}
         self._creator_row_of = np.array([campaign.creator_row for campaign in campaigns], np.int64)
@@ -108,6 +112,17 @@ class FeedServer:
         pairs = np.array(self._new_follows, np.int64).reshape(-1, 2)
         self._new_follows = []
         return self._world.viewers.ids[pairs[:, 0]], self._world.creators.ids[pairs[:, 1]]
+
+    def take_tiers(self, now_ms: int) -> np.ndarray:
+        """What fans became up to now and was not taken before: FAN_CHANGE[n], oldest first."""
+        due = []
+        while self._tiers and self._tiers[0][0] <= now_ms:
+            due.append(heapq.heappop(self._tiers))
+        rows = np.zeros(len(due), FAN_CHANGE)
+        if due:
+            rows["changed_at_ms"], viewers, creators, rows["tier"] = np.array(due, np.int64).T
+            rows["viewer_id"], rows["creator_id"] = self._world.viewers.ids[viewers], self._world.creators.ids[creators]
+        return rows
 
     def offer(self, request: SlotRequest) -> None:
         """Ask for bids for the request's slots, clear them, and report wins and losses."""
@@ -209,6 +224,8 @@ class FeedServer:
         self.tally.true_events += np.bincount(won.campaign[seen], happens[goal[1], goal[0]], count).astype(np.int64)
         kept = chances[:, _FOLLOW_COLUMN] * self._behaviour.kept_probability(viewers, creators)
         self.tally.expected_kept += np.bincount(won.campaign[seen], kept, count)
+        high = kept * self._behaviour.high_probability(viewers, creators)
+        self.tally.expected_high += np.bincount(won.campaign[seen], high, count)
         for column, kind in enumerate(KINDS):
             who = seen[happens[:, column]]
             happens_at_ms = at_ms[who] + draw_delays_ms(kind, rng, len(who))
@@ -229,6 +246,14 @@ class FeedServer:
             self._queue(int(at_ms[k]), OutcomeKind.FOLLOW, won, i, with_token=not tokenless[k])
             if stays[k] >= 0 and self._tells_unfollows:
                 self._queue(int(at_ms[k] + stays[k]), OutcomeKind.UNFOLLOW, won, i, with_token=False)
+        rises = np.where(stays < 0, self._behaviour.rise_delays_ms(viewers, creators, self._fan_day_ms), -1)
+        self.tally.high_fans += np.bincount(won.campaign[who][rises >= 0], minlength=len(self._campaigns))
+        if self._tells_tiers:
+            pairs = list(zip(viewers.tolist(), creators.tolist(), strict=True))
+            for (viewer, creator), when, delay in zip(pairs, at_ms.tolist(), rises.tolist(), strict=True):
+                heapq.heappush(self._tiers, (when, viewer, creator, Tier.POTENTIAL))
+                if delay >= 0:
+                    heapq.heappush(self._tiers, (when + delay, viewer, creator, Tier.HIGH_VALUE))
 
     def _queue(
         self, at_ms: int, kind: OutcomeKind, won: _Won, i: int, paid_micros: int = 0, with_token: bool = True

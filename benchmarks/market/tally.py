@@ -20,6 +20,7 @@ class Tally:
         true_events: i8[campaigns], goal events that happen, also those after the end.
         expected_kept: f8[campaigns], sum over impressions of the true probability of a follow that is kept.
         kept_fans: i8[campaigns], follows that happen and are kept.
+        expected_high, high_fans: f8[campaigns] and i8[campaigns], the same of those kept who come to be of a high tier.
         statuses: rows by (kind, status).
         no_bids: slots without a bid, by reason.
     """
@@ -40,6 +41,8 @@ class Tally:
         self.true_events = np.zeros(self.campaigns, np.int64)
         self.expected_kept = np.zeros(self.campaigns)
         self.kept_fans = np.zeros(self.campaigns, np.int64)
+        self.expected_high = np.zeros(self.campaigns)
+        self.high_fans = np.zeros(self.campaigns, np.int64)
 
     def count_statuses(self, kinds: np.ndarray, statuses: np.ndarray) -> None:
         """Add one report's rows: kinds and statuses, i8[n]."""

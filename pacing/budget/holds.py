@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacing.budget import kernels, lease_kernels
+from pacing.budget import kernels
 from pacing.budget.kernels import (
     CLAIM,
     HOLD,
@@ -20,6 +20,7 @@ from pacing.budget.kernels import (
     SLOT,
     WAYS,
 )
+from pacing.budget.leases import kernels as lease_kernels
 from pacing.facts import OUTCOME
 
 MAX_SLOTS = 2**20
@@ -161,7 +162,7 @@ class HoldBook:
             kernels.sweep(self._holds, self._leases, self._cursor, now_ms)
 
     def survey(self, now_ms: int, renew_ms: int) -> list[int]:
-        """Slots that need attention; see `lease_kernels.survey`."""
+        """Slots that need attention; see `leases.kernels.survey`."""
         with self._lock:
             count = self._slot_count
             found = np.empty(count, np.int32)

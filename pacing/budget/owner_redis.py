@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pacing.durable import sync_folder
+from pacing.durable import sync_folder, whole_file
 from pacing.redis_link import Guard, RedisLink
 
 OWNER_FILE = "owner.json"
@@ -260,14 +259,10 @@ def _lost_under(path: Path) -> str:
 
 
 def _write(path: Path, owner: Owner, is_retired: bool = False, lost_under: str = "") -> None:
-    part = path.with_name(f"{path.name}.part")
     fields = {
         "deployment_id": owner.deployment_id, "owner_id": owner.owner_id,
         "is_retired": is_retired, "lost_under": lost_under,
     }  # fmt: skip
-    with part.open("w", encoding="utf-8") as out:
-        json.dump(fields, out)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(fields).encode())
     sync_folder(path.parent)

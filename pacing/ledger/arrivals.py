@@ -21,14 +21,14 @@ from pacing.facts import OutcomeKind
 from pacing.ledger import index
 from pacing.ledger.errors import LedgerDamaged, LedgerUnavailable
 from pacing.ledger.owners import Positions
-from pacing.ledger.reading import open_read_only
+from pacing.ledger.reading import ChargeReads, open_read_only
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS arrivals (arrival INTEGER PRIMARY KEY, row INTEGER NOT NULL);"
 _PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA journal_size_limit = 67108864")
 
 
-class ArrivalReads:
-    """Questions to the list. Any thread may ask.
+class ArrivalReads(ChargeReads):
+    """Questions to the list; places in it are numbers of arrival. Any thread may ask.
 
     Attributes:
         positions: how far each ledger is in the list.
@@ -52,16 +52,6 @@ class ArrivalReads:
                 yield self._reader
             except sqlite3.Error as error:
                 raise LedgerDamaged(f"list of charges {self.path}: {error}") from error
-
-    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
-        """A campaign's charges behind a number of arrival, as CHARGE[n]; `sequence` is that number."""
-        with self._reading() as db:
-            return index.charges_of(db, campaign_id, after, limit)
-
-    def charged_at(self, campaign_id: int, arrival: int) -> tuple[int, int]:
-        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `arrival`."""
-        with self._reading() as db:
-            return index.charged_at(db, campaign_id, arrival)
 
     def rows_of(self, arrivals: np.ndarray) -> np.ndarray:
         """The qualified sequences, u8[n], of charges with these numbers of arrival, u8[n].

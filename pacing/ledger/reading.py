@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -118,7 +119,26 @@ class JudgedReads:
         return rows, judgements
 
 
-class LedgerReads(JudgedReads):
+class ChargeReads(ABC):
+    """Questions to a list of charges, in a ledger or elsewhere. Any thread may ask."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The connection to ask, one question at a time."""
+
+    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
+        """A campaign's charges (judged billable rows) behind a place in the list, as CHARGE[n], oldest first;
+        `sequence` is that place: of a ledger, the row."""
+        with self._reading() as db:
+            return index.charges_of(db, campaign_id, after, limit)
+
+    def charged_at(self, campaign_id: int, place: int) -> tuple[int, int]:
+        """What a campaign was charged, and what was delivered over its budgets, in micros, up to a place."""
+        with self._reading() as db:
+            return index.charged_at(db, campaign_id, place)
+
+
+class LedgerReads(JudgedReads, ChargeReads):
     """Questions to a ledger up to its mark. Any thread may ask."""
 
     def find_claims(self, rows: np.ndarray) -> np.ndarray:
@@ -141,16 +161,6 @@ class LedgerReads(JudgedReads):
             parts = [b.rows[b.rows["kind"] >= FIRST_MONEY_KIND] for b in ROWS.batches(db, after)]
         rows = np.concatenate([np.zeros(0, OUTCOME), *parts])
         return as_money(rows[(rows["sequence"] > after) & (rows["sequence"] <= self._mark.row_count)])
-
-    def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
-        """Judged billable rows of a campaign behind sequence `after`, as CHARGE[n], oldest first."""
-        with self._reading() as db:
-            return index.charges_of(db, campaign_id, after, limit)
-
-    def charged_at(self, campaign_id: int, sequence: int) -> tuple[int, int]:
-        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `sequence`."""
-        with self._reading() as db:
-            return index.charged_at(db, campaign_id, sequence)
 
     def position(self, follower: str) -> int:
         """Up to where a follower has read; 0: it has not begun."""

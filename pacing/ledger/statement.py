@@ -44,10 +44,10 @@ class Charges(Protocol):
         """How far the list goes."""
 
     def charges_of(self, campaign_id: int, after: int, limit: int) -> np.ndarray:
-        """A campaign's charges behind sequence `after`, as CHARGE[n], oldest first."""
+        """A campaign's charges behind the place `after`, as CHARGE[n], oldest first."""
 
-    def charged_at(self, campaign_id: int, sequence: int) -> tuple[int, int]:
-        """What a campaign was charged, and what was delivered over its budgets, in micros, up to `sequence`."""
+    def charged_at(self, campaign_id: int, place: int) -> tuple[int, int]:
+        """What a campaign was charged, and what was delivered over its budgets, in micros, up to a place."""
 
 
 class Rows(Protocol):

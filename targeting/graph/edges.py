@@ -100,6 +100,10 @@ class EdgeTable:
         """Who follows the row (i4[n])."""
         return self._side(row, FOLLOWERS)
 
+    def follower_count(self, row: int) -> int:
+        """How many follow the row."""
+        return int(self._edges.degrees[row, FOLLOWERS]) if 0 <= row < len(self._edges.degrees) else 0
+
     def circle(self, fans: np.ndarray) -> np.ndarray:
         """Rows (i8[n], ascending) that follow one of the fans (i4[m]) or are followed by one."""
         marks = np.zeros(len(self._edges.heads), np.bool_)

@@ -13,6 +13,7 @@ from targeting.expressions import fans_segment, laotie_segment
 from targeting.graph.edges import EdgeTable
 from targeting.graph.grouping import bitmap, grouped
 from targeting.graph.similar.circles import SimilarCreators
+from targeting.graph.similar.lists import STANDARDS, Standards
 from targeting.segments.fresh import FRESH_MOST
 from targeting.segments.memberships import rows_array
 from targeting.segments.store import Change, SegmentStore
@@ -52,13 +53,14 @@ class FollowGraph:
         similar: similar creators, and who follows them, for creators for whom this is wanted.
     """
 
-    def __init__(self, viewers: ViewerTable, segments: SegmentStore) -> None:
+    def __init__(self, viewers: ViewerTable, segments: SegmentStore, standards: Standards = STANDARDS) -> None:
+        """A graph without edges; `standards` are those of similar creators."""
         self._viewers = viewers
         self._segments = segments
         self._lock = threading.Lock()
         self._refresh_lock = threading.Lock()
         self._edges = EdgeTable()
-        self.similar = SimilarCreators(self._edges, self._lock, viewers, segments)
+        self.similar = SimilarCreators(self._edges, self._lock, viewers, segments, standards)
         self._circles: dict[int, _Circle] = {}  # by creator's row
         self._stale: dict[
             int, None
@@ -134,13 +136,13 @@ class FollowGraph:
             circle = self._circles.get(row)
             return self._laotie(row, self._circle_of(row, creator_id) if circle is None else circle)
 
-    def friends_among_fans(self, creator_id: int, viewer_id: int, limit: int) -> np.ndarray:
-        """Ids (u8[<= limit]) of the creator's fans who are the viewer's friends: whom a viewer is laotie through."""
+    def friends_among_fans(self, creator_id: int, viewer_id: int) -> np.ndarray:
+        """Ids (u8[n]) of the creator's fans who are the viewer's friends: whom a viewer is laotie through."""
         creator, viewer = self._row_of(creator_id), self._row_of(viewer_id)
         with self._lock:
             friends = bitmap(self._edges.followers(viewer)) | bitmap(self._edges.following(viewer))
             shared = friends & bitmap(self._edges.followers(creator))
-        return self._viewers.ids[rows_array(shared)[:limit]]
+        return self._viewers.ids[rows_array(shared)]
 
     def in_order(self) -> tuple[np.ndarray, np.ndarray]:
         """All edges by row, who follows and who is followed (i4[n], i4[n]), about in the order in which they came."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from targeting.attributes import CARDINALITIES, DIMENSION_COUNT, INTEREST_COUNT, STORED_DIMENSION_COUNT
+from targeting.bits.kernels import clear_row_bits, set_row_bits
 from targeting.expressions import INTEREST_PREFIX, Clause
-from targeting.match.bits.kernels import clear_row_bits, set_row_bits
 from targeting.match.edits.kernels import fill_postings
 from targeting.match.kernels import DENSE_FLAG, POSTINGS_AT_ONCE, MatchIndex
 

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from targeting.attributes import DIMENSION_COUNT, INTEREST_COUNT
-from targeting.match.bits.kernels import (
+from targeting.bits.kernels import (
     and_2_words,
     and_but_words,
     and_words,

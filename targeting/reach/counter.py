@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.expressions import INTEREST_PREFIX, NO_ADS_SEGMENT, Clause, Expression, compile_clauses
 from targeting.reach.exact import count_exactly
+from targeting.reach.ranges import told_range
 from targeting.reach.sample import Sample, TooManySegments
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
@@ -36,8 +37,8 @@ class Reach:
     error: int
 
     def as_range(self, size: int) -> tuple[int, int]:
-        """(low, high) as it is told, of `size` viewers: rounded, so that it never tells a small crowd apart."""
-        return _rounded_down(max(self.count - self.error, 0)), _rounded_up(min(self.count + self.error, size))
+        """(low, high) as it is told, of `size` viewers: low <= viewers < high (`ranges.told_range`)."""
+        return told_range(max(self.count - self.error, 0), min(self.count + self.error, size))
 
 
 class ReachCounter:
@@ -75,7 +76,7 @@ class ReachCounter:
         return count_exactly(self._clauses(expression, creator_id, include_fans), self._viewers, self._segments)
 
     def range_of(self, expression: Expression, creator_id: int, include_fans: bool) -> tuple[int, int]:
-        """A range (low, high) that holds the number of viewers of an audience; raises as `count`."""
+        """A range of the number of viewers of an audience, low <= viewers < high; raises as `count`."""
         return self.count(expression, creator_id, include_fans).as_range(self._viewers.size)
 
     def _clauses(self, expression: Expression, creator_id: int, include_fans: bool) -> list[Clause]:
@@ -116,16 +117,3 @@ def _known(clause: Clause, segments: SegmentStore) -> Clause | None:
         return None
     stored = {dimension: codes for dimension, codes in clause.allowed.items() if dimension < STORED_DIMENSION_COUNT}
     return Clause(stored, groups, frozenset(filter(has_members, clause.excluded)))
-
-
-def _grain(count: int) -> int:
-    """The second significant digit's unit, at least 10."""
-    return max(10, 10 ** (len(str(count)) - 2))
-
-
-def _rounded_down(count: int) -> int:
-    return count // _grain(count) * _grain(count)
-
-
-def _rounded_up(count: int) -> int:
-    return -(-count // _grain(count)) * _grain(count)

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from targeting.attributes import STORED_DIMENSION_COUNT
+from targeting.bits.kernels import and_words, but_words, clear_words, copy_words, count_bits, or_words, xor_words
 
 BLOCK_WORDS = 512
 EVERYBODY_ROW = 0
@@ -53,79 +54,26 @@ def set_one_hot(
 
 
 @njit(cache=True, nogil=True)
-def or_words(out: np.ndarray, a: np.ndarray) -> None:
-    """`out |= a`, n words."""
-    for i in range(out.shape[0]):
-        out[i] |= a[i]
-
-
-@njit(cache=True, nogil=True)
-def _xor_words(out: np.ndarray, a: np.ndarray) -> None:
-    for i in range(out.shape[0]):
-        out[i] ^= a[i]
-
-
-@njit(cache=True, nogil=True)
-def _and_words(out: np.ndarray, a: np.ndarray) -> None:
-    for i in range(out.shape[0]):
-        out[i] &= a[i]
-
-
-@njit(cache=True, nogil=True)
-def _but_words(out: np.ndarray, a: np.ndarray) -> None:
-    for i in range(out.shape[0]):
-        out[i] &= ~a[i]
-
-
-@njit(cache=True, nogil=True)
-def _copy_words(out: np.ndarray, a: np.ndarray) -> None:
-    for i in range(out.shape[0]):
-        out[i] = a[i]
-
-
-@njit(cache=True, nogil=True)
-def _clear_words(out: np.ndarray) -> None:
-    for i in range(out.shape[0]):
-        out[i] = _ZERO
-
-
-@njit(cache=True, nogil=True)
-def _count_bits(words: np.ndarray) -> int:
-    """How many bits are set."""
-    count = np.int64(0)
-    for i in range(words.shape[0]):
-        x = words[i]
-        x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        x = x + (x >> np.uint64(8))
-        x = x + (x >> np.uint64(16))
-        x = x + (x >> np.uint64(32))
-        count += np.int64(x & np.uint64(0x7F))
-    return count
-
-
-@njit(cache=True, nogil=True)
 def _run_block(
     bits: np.ndarray, program: np.ndarray, begin: int, clause: np.ndarray, group: np.ndarray, out: np.ndarray
 ) -> None:
     """Put into `out` (u8[b]) what a program makes of the words from `begin` on."""
     end = begin + out.shape[0]
-    _clear_words(out)
+    clear_words(out)
     for i in range(0, program.shape[0], 2):
         instruction, row = program[i], program[i + 1]
         if instruction == XOR_ROW:
-            _xor_words(group, bits[row, begin:end])
+            xor_words(group, bits[row, begin:end])
         elif instruction == OR_ROW:
             or_words(group, bits[row, begin:end])
         elif instruction == BUT_ROW:
-            _but_words(clause, bits[row, begin:end])
+            but_words(clause, bits[row, begin:end])
         elif instruction == BEGIN_GROUP:
-            _clear_words(group)
+            clear_words(group)
         elif instruction == END_GROUP:
-            _and_words(clause, group)
+            and_words(clause, group)
         elif instruction == BEGIN_CLAUSE:
-            _copy_words(clause, bits[EVERYBODY_ROW, begin:end])
+            copy_words(clause, bits[EVERYBODY_ROW, begin:end])
         else:
             or_words(out, clause)
 
@@ -148,7 +96,7 @@ def count_sampled(
         size = min(BLOCK_WORDS, bits.shape[1] - begin)
         held = scratch[2, :size]
         _run_block(bits, program, begin, scratch[0, :size], scratch[1, :size], held)
-        count += _count_bits(held)
+        count += count_bits(held)
         begin += size
     out_words[0] = begin
     return count

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from targeting.attributes import CARDINALITIES, INTEREST_COUNT, STORED_DIMENSION_COUNT
+from targeting.bits.kernels import or_words
 from targeting.expressions import INTEREST_PREFIX, Clause
 from targeting.reach.kernels import (
     BEGIN_CLAUSE,
@@ -20,7 +21,6 @@ from targeting.reach.kernels import (
     OR_ROW,
     XOR_ROW,
     count_sampled,
-    or_words,
     set_members,
     set_one_hot,
 )

@@ -131,6 +131,11 @@ class SegmentStore:
         with self._lock:
             for idx, after in self._generations.expired(now_ms):
                 self._set_members(idx, after)
+        self.show_hidden()
+
+    def show_hidden(self) -> None:
+        """Have every change in `current`, also those that were too large to be laid over it."""
+        with self._lock:
             is_hidden = self._hidden > self._published
         if is_hidden:
             self.memberships()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from auction.config import ServeConfig
 from auction.kept_fans import KeptFans
+from auction.learning import Learner
 from auction.predictor.predictor import Predictor
 from auction.predictor.settings import PredictorSettings
 from auction.rising_fans import HEARING_MS, HIGH_TIERS
+from auction.services import build_services
 from fanbridge.events import FAN_CHANGE, Tier
 from pacing.clocks import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
+from pacing.ledger.owners import Positions
 from tests.auction.test_kept_fans import START_MS, Fans, features_of
 
 RISES = np.array([0.02, 0.06, 0.14, 0.30])
@@ -167,8 +173,94 @@ def test_what_is_saved_goes_on_to_the_bit() -> None:
         np.testing.assert_array_equal(resumed.state()[name], values, err_msg=name)
 
 
-def test_a_state_of_other_fans_is_refused() -> None:
+def heard(learner: Learner) -> Learner:
+    """Hears of some tier, the lowest."""
+    rows = np.zeros(1, FAN_CHANGE)
+    rows["tier"] = Tier.POTENTIAL
+    learner.kept_fans.told_tiers(rows)
+    return learner
+
+
+def restarted(learner: Learner, folder: Path) -> Learner:
+    """What a next process makes of what this one saved."""
+    learner.save(folder / "learner.npz", Positions())
+    other = Learner(Predictor())
+    other.load(folder / "learner.npz")
+    return other
+
+
+def test_hearing_goes_on_over_restarts_and_counts_no_time_between_them(tmp_path: Path) -> None:
+    learner, now_ms = Learner(Predictor()), START_MS
+    learner.tick(now_ms)
+    learner = restarted(learner, tmp_path)
+    learner.tick(now_ms + MS_PER_DAY)
+    assert not learner.kept_fans.knows_tiers, "nobody told of any"
+    heard(learner)
+    for _ in range(5):  # none of these runs lasts for ten minutes
+        now_ms += MS_PER_DAY
+        assert not learner.kept_fans.knows_tiers
+        for after_ms in (0, HEARING_MS // 10, HEARING_MS // 5):
+            learner.tick(now_ms + after_ms)
+        learner = restarted(learner, tmp_path)
+    assert learner.kept_fans.knows_tiers
+    learner.tick(now_ms - MS_PER_DAY)
+    assert learner.kept_fans.knows_tiers, "whatever the clock says"
+
+
+def test_a_clock_that_is_set_back_lengthens_hearing_by_nothing_but_what_it_repeats() -> None:
+    learner = heard(Learner(Predictor()))
+    for at_ms in (0, HEARING_MS // 2, -MS_PER_DAY, -MS_PER_DAY + HEARING_MS // 2 - 1):
+        learner.tick(START_MS + at_ms)
+        assert not learner.kept_fans.knows_tiers
+    learner.tick(START_MS - MS_PER_DAY + HEARING_MS // 2)
+    assert learner.kept_fans.knows_tiers
+
+
+def test_a_server_that_is_started_again_goes_on_hearing(tmp_path: Path) -> None:
+    config = ServeConfig(data=tmp_path, virtual_clock=START_MS)
+    for run in range(2):
+        services = build_services(config)
+        try:
+            if run == 0:
+                heard(services.learner)
+            assert not services.learner.kept_fans.knows_tiers
+            services.scheduler.advance_to(services.clock.wall_ms() + (6 - run) * MS_PER_MINUTE)
+            assert services.learner.kept_fans.knows_tiers == (run == 1)
+        finally:
+            services.close()
+    services = build_services(config)
+    try:
+        assert services.learner.kept_fans.knows_tiers, "before anything is told again"
+    finally:
+        services.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "text"),
+    [
+        ("risen", np.zeros(3, bool), "rising fans: 50 instants and 3 marks of 50 fans"),
+        ("hearing_left_ms", np.array(-1), "rising fans: hearing_left_ms -1"),
+        ("hearing_left_ms", np.array(HEARING_MS + 1), f"rising fans: hearing_left_ms {HEARING_MS + 1}"),
+        ("is_heard", np.array(False), "rising fans: hearing_left_ms 0"),
+        ("prior_variances", np.zeros(16), "rising fans: a prior variance is not positive"),
+        ("prior_variances", np.ones(3), "rising fans: 3 prior variances of 16 features"),
+        ("told_since", np.array(-1), "rising fans: told_since -1"),
+    ],
+)
+def test_a_state_of_other_fans_or_out_of_range_is_refused(name: str, values: np.ndarray, text: str) -> None:
     kept = KeptFans(Predictor())
     RisingPopulation(50, 2).play_tiers(kept, 2)
-    with pytest.raises(ValueError, match="rising fans: 50 instants and 3 marks of 50 fans"):
-        KeptFans(Predictor()).restore(kept.state() | {"rising_risen": np.zeros(3, bool)})
+    with pytest.raises(ValueError, match=text):
+        KeptFans(Predictor()).restore(kept.state() | {f"rising_{name}": values})
+
+
+def test_a_learner_of_before_hearing_was_kept_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "learner.npz"
+    learner = Learner(Predictor())
+    learner.save(path, Positions())
+    with np.load(path) as saved:
+        arrays = {name: saved[name] for name in saved.files if "hear" not in name}
+    np.savez(path, **{**arrays, "learner_version": np.array(7), "fans.rising_is_told": np.array(True)})
+    with pytest.raises(ValueError, match="not a learner's state of version"):
+        learner.load(path)
+    assert not learner.kept_fans.knows_tiers

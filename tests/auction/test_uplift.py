@@ -8,7 +8,7 @@ import pytest
 from auction.learning import Learner
 from auction.predictor.predictor import Predictor
 from auction.rising_fans import HEARING_MS
-from auction.uplift import TierUplift
+from auction.uplift import KEPT_MS, TierUplift
 from fanbridge.events import FAN_CHANGE, Tier
 from pacing.clocks import MS_PER_HOUR
 from pacing.control.settings import PACING_PLAN, cost_weights
@@ -105,3 +105,42 @@ def test_plans_that_go_to_and_fro_are_smoothed(uplift: TierUplift) -> None:
         uplift.note_plans(IDS[:1], np.array([1_000.0]))
         uplift.note_plans(IDS[:1], np.zeros(1))
     assert multipliers(uplift, 0, np.ones(1))[0] - 1 == pytest.approx((free - 1) / 2, rel=0.06)
+
+
+def test_campaigns_that_ended_are_forgotten_within_a_day_and_those_that_run_are_not(uplift: TierUplift) -> None:
+    """Each hour's campaigns run for that hour; one runs on. Their number stays that of a day's."""
+    one = np.ones(1)
+    largest = 0
+    for hour in range(72):
+        now_ms = NOW_MS + hour * MS_PER_HOUR
+        ids = np.append(np.arange(100 * hour, 100 * hour + 20, dtype=np.uint64) + np.uint64(1_000), np.uint64(5))
+        uplift.count(ids, np.ones(21), np.full(21, 0.1), now_ms)
+        uplift.note_plans(ids, np.zeros(21))
+        largest = max(largest, len(uplift))
+    assert largest == 20 * KEPT_MS // MS_PER_HOUR + 1
+    assert multipliers(uplift, 0, one)[0] > 1, "the one that runs on"
+    assert uplift.mean(100 * 71 + 1_000) is not None and uplift.mean(1_000) is None
+    nobody = np.zeros(0, np.uint64), np.zeros(0), np.zeros(0)
+    uplift.count(*nobody, now_ms + 2 * KEPT_MS)
+    assert len(uplift) == 0
+    assert uplift.columns(IDS, WORTHS)[1].tolist() == [[1.0, 0.0]] * 3, "neutral until measured again"
+
+
+def test_a_campaign_that_goes_on_after_a_long_pause_is_measured_anew(uplift: TierUplift) -> None:
+    one = np.ones(1)
+    uplift.count(IDS[:1], 1_000 * one, 500 * one, NOW_MS)
+    uplift.note_plans(IDS[:1], np.array([1_000.0]))
+    later_ms = NOW_MS + KEPT_MS
+    uplift.count(IDS[1:2], one, one, later_ms)
+    assert uplift.mean(5) is None
+    uplift.count(IDS[:1], one, 0.1 * one, later_ms)
+    uplift.note_plans(IDS[:1], np.zeros(1))
+    assert uplift.mean(5) == pytest.approx(0.1)
+    assert multipliers(uplift, 0, one)[0] == pytest.approx(3 / 1.2), "by the plan of now"
+
+
+def test_what_is_kept_within_a_day_survives_a_night_without_supply(uplift: TierUplift) -> None:
+    one = np.ones(1)
+    uplift.count(IDS[:1], one, 0.4 * one, NOW_MS)
+    uplift.count(IDS[1:2], one, 0.4 * one, NOW_MS + KEPT_MS - 1)
+    assert uplift.mean(5) == pytest.approx(0.4)

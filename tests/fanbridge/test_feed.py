@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -390,3 +392,68 @@ def test_a_file_from_before_rises_were_kept_pulls_tiers_once_more(client: FanSer
             with sqlite3.connect(state) as db:
                 db.execute("DROP TABLE risen")
     assert heard[0] == heard[1] != [] and heard[2] == []
+
+
+class DyingConnection(sqlite3.Connection):
+    """Does `left` statements; then its process is dead: nothing is done any more, not even undone."""
+
+    left = 0
+
+    def _die(self) -> None:
+        type(self).left -= 1
+        if type(self).left < 0:
+            raise sqlite3.OperationalError("killed")
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        self._die()
+        return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        self._die()
+        return super().executemany(*arguments)
+
+    def executescript(self, *arguments: Any) -> sqlite3.Cursor:
+        self._die()
+        return super().executescript(*arguments)
+
+
+def test_a_crash_anywhere_in_bringing_a_file_up_to_date_leaves_tiers_pulled_once(
+    client: FanServiceClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a file from before rises were kept and pulling all again, killed after one statement more each time."""
+    client.push_events(events((1, 11, 7, FOLLOW, START_AT_MS), (2, 11, 7, ORDER, START_AT_MS)))
+    before = tmp_path / "before.sqlite"
+    TierFeed(client, Delivery(before), Viewers(), Segments()).tick()
+    with sqlite3.connect(before) as db:
+        db.execute("DROP TABLE risen")
+    db.close()
+    connect, is_done, statements = sqlite3.connect, False, 0
+    while not is_done:
+        state = tmp_path / f"{statements}.sqlite"
+        shutil.copy(before, state)
+        with monkeypatch.context() as patched:
+            DyingConnection.left = statements
+            patched.setattr(sqlite3, "connect", lambda path, **named: connect(path, factory=DyingConnection, **named))
+            try:
+                is_done = bool(_pulled(client, state))
+            except (sqlite3.OperationalError, ValueError):
+                is_done = False
+        pulled = _pulled(client, state)
+        delivery = Delivery(state)
+        assert delivery.latest_risen()["viewer_id"].tolist() == [11], f"killed after {statements} statements"
+        delivery.close()
+        assert pulled == [] or len(pulled) == len({tuple(row) for row in pulled})
+        assert _pulled(client, state) == [], "never again"
+        statements += 1
+    assert statements > 20 and pulled == []
+
+
+def _pulled(client: FanServiceClient, state: Path) -> list[tuple[int, ...]]:
+    """What a process that opens this file hears of tiers at its first tick."""
+    rows: list[tuple[int, ...]] = []
+    delivery = Delivery(state)
+    try:
+        TierFeed(client, delivery, Viewers(), Segments(), on_tiers=lambda page: rows.extend(page.tolist())).tick()
+    finally:
+        delivery.close()
+    return rows

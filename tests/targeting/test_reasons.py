@@ -25,7 +25,9 @@ from targeting.expressions import (
     matches,
     own_segments,
 )
-from targeting.reasons import Labels, Language, Reason, reasons_of, why_matched
+from targeting.graph.similar.lists import SimilarCreator
+from targeting.reasons import Connections, Labels, Language, Reason, reasons_of, why_matched
+from targeting.similar_phrases import english_similar
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
 REGION = Dimension.REGION
@@ -114,8 +116,13 @@ def test_each_condition(expression: Expression, in_english: str, in_chinese: str
 
 
 def test_friends_are_named_where_they_are_known() -> None:
-    assert english(FriendsOfFans(), through=[5, 6]) == "friend of 5 and 6, who follow the creator"
-    assert chinese(FriendsOfFans(), through=[5, 6]) == "是主播粉丝5、6的好友"
+    two, further = Connections(friends=[5, 6]), Connections(friends=[5], has_other_friends=True)
+    assert english(FriendsOfFans(), connections=two) == "friend of 5 and 6, who follow the creator"
+    assert chinese(FriendsOfFans(), connections=two) == "是主播粉丝5、6的好友"
+    assert english(FriendsOfFans(), connections=further) == "friend of 5, who follows the creator, and of other fans"
+    assert chinese(FriendsOfFans(), connections=further) == "是主播粉丝5及其他粉丝的好友"
+    nobody = Connections(has_other_friends=True)
+    assert english(FriendsOfFans(), connections=nobody) == english(FriendsOfFans())
     assert why_matched(Not(FriendsOfFans()), VIEWER, 2, True, Language.ENGLISH) == "no friend of a fan of the creator"
 
 
@@ -167,20 +174,41 @@ def test_a_sentence_for_all_who_match(
     assert sentence is None or sentence.strip()
 
 
-def test_through_which_similar_creators_and_how_many_fans_they_share() -> None:
+def test_through_which_similar_creators_and_how_far_their_fans_are_shared() -> None:
     node = FansOfSimilarCreators()
-    assert english(node) == "follows a creator whose fans are much the same"
-    assert chinese(node) == "关注了与主播粉丝高度重合的主播"
-    assert english(node, similar=[(5, 99)]) == "follows 5 (fans in common: 99), a similar creator"
-    both = [(5, 12_345), (6, 129)]
-    assert english(node, similar=both) == (
-        "follows 5 (fans in common: 12,000+) and 6 (fans in common: 120+), similar creators"
+    assert english(node) == "follows a creator whose fans overlap with the creator's beyond chance"
+    assert chinese(node) == "关注了与主播相似的主播（粉丝重合超出随机水平）"
+    one = Connections(similar=[SimilarCreator(5, 12_345, 100_000, 67.8)])
+    assert english(node, connections=one) == (
+        "follows 5 (10 to 20 in a hundred of their fans follow the creator too, over 50 times what chance gives), "
+        "a similar creator"
     )
-    assert chinese(node, similar=both) == "关注了与主播相似的主播5（共同粉丝12000+人）、6（共同粉丝120+人）"
-    assert (
-        why_matched(Not(node), VIEWER, 2, True, Language.ENGLISH) == "follows no creator whose fans are much the same"
+    assert chinese(node, connections=one) == (
+        "关注了与主播相似的主播5（每100位粉丝中有10至20人也关注主播，是随机情况的50倍以上）"
     )
-    assert why_matched(Not(node), VIEWER, 2, True, Language.CHINESE) == "没有关注与主播相似的主播"
+    two = Connections(similar=[*one.similar, SimilarCreator(6, 7, 20, 2.5)], has_other_similar=True)
+    assert str(english(node, connections=two)).endswith(
+        " and 6 (fewer than 100 of their fans follow the creator too, over 2 times what chance gives), "
+        "similar creators, and others"
+    )
+    assert str(chinese(node, connections=two)).endswith(
+        "、6（其粉丝中有不到100人也关注主播，是随机情况的2倍以上）及其他相似主播"
+    )
+    none, none_zh = (why_matched(Not(node), VIEWER, 2, True, language) for language in Language)
+    assert none == "follows no creator whose fans overlap with the creator's beyond chance"
+    assert none_zh == "没有关注与主播相似的主播"
+
+
+@pytest.mark.parametrize(
+    ("common", "fans", "told"),
+    [
+        (0, 1_000, "fewer than 10 in a hundred"), (99, 1_000, "fewer than 10 in a hundred"),
+        (100, 1_000, "10 to 20 in a hundred"), (999, 1_000, "90 to 100 in a hundred"),
+        (1_000, 1_000, "90 to 100 in a hundred"), (999, 999, "900 to 1,000 of"), (99, 999, "fewer than 100 of"),
+    ],
+)  # fmt: skip
+def test_shares_of_fans_are_told_by_tens_and_never_of_less_than_a_hundred(common: int, fans: int, told: str) -> None:
+    assert told in english_similar(SimilarCreator(5, common, fans, 3.0))
 
 
 def test_of_laotie_both_halves_are_told_where_both_hold() -> None:
@@ -190,5 +218,6 @@ def test_of_laotie_both_halves_are_told_where_both_hold() -> None:
     assert reasons_of(laotie, VIEWER, 1) == (Reason(Segment("vip"), True),)
     assert reasons_of(Any((FansOfSimilarCreators(), Segment("none"))), VIEWER, 1) == (similar,)
     assert reasons_of(Not(All((Not(FriendsOfFans()), Not(FansOfSimilarCreators())))), VIEWER, 1) == (friends, similar)
-    told = english(Any(laotie.of[1:]), through=[5], similar=[(6, 7)])
-    assert told == "friend of 5, who follows the creator; follows 6 (fans in common: 7), a similar creator"
+    connections = Connections(friends=[5], similar=[SimilarCreator(6, 7, 20, 2.5)])
+    told = str(english(Any(laotie.of[1:]), connections=connections))
+    assert told.startswith("friend of 5, who follows the creator; follows 6 (") and told.endswith(", a similar creator")

@@ -27,6 +27,13 @@ EXPLORING = 1e12
 
 
 @njit(cache=True, nogil=True)
+def left_of(account):
+    """What is left to spend of a PACING_ACCOUNT row, of the day and of the flight: micros."""
+    day = account["day_cap_micros"] - account["day_spend_micros"]
+    return min(day, account["flight_cap_micros"] - account["flight_spend_micros"])
+
+
+@njit(cache=True, nogil=True)
 def rate_change(
     row,
     accounts,
@@ -62,9 +69,7 @@ def rate_change(
         end_ms = account["end_at_ms"]
         if end_ms <= 0 or end_ms > day_end_ms:
             end_ms = day_end_ms
-        day_left = account["day_cap_micros"] - account["day_spend_micros"]
-        flight_left = account["flight_cap_micros"] - account["flight_spend_micros"]
-        left = min(day_left, flight_left)
+        left = left_of(account)
         spent = account["day_spend_micros"] - last_spend[c]
         age_ms = now_ms - solved_at_ms[c]
         out_age_ms[i] = age_ms
@@ -107,12 +112,12 @@ def show_plans(
         c = row[i]
         account = accounts[i]
         plan = out_plans[i]
-        cap = account["day_cap_micros"]
-        left = min(cap - account["day_spend_micros"], account["flight_cap_micros"] - account["flight_spend_micros"])
-        bids = left > 0
+        bids = left_of(account) > 0
         planned_spend = 0.0
         if day_start_at_ms[c] == account["day_start_at_ms"]:
-            planned_spend = min(planned[c] + plan_rate[c] * (now_ms - solved_at_ms[c]), float(cap))
+            planned_spend = min(
+                planned[c] + plan_rate[c] * (now_ms - solved_at_ms[c]), float(account["day_cap_micros"])
+            )
         plan["campaign_id"] = account["campaign_id"]
         plan["alpha_micros"] = alpha[c] if bids else 0.0
         plan["planned_day_spend_micros"] = np.int64(planned_spend)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from targeting.attributes import DIMENSION_COUNT, INTEREST_COUNT
+from targeting.bits.kernels import set_row_bits
 from targeting.expressions import INTEREST_PREFIX, Clause
-from targeting.match.bits.kernels import set_row_bits
 from targeting.match.edits.kernels import FIRST_CODES, allow_codes, clear_bits, drop_postings
 from targeting.match.index import WORD_BITS, build_spacious, interests_posted, postings_of
 from targeting.match.kernels import DENSE_FLAG, MatchIndex

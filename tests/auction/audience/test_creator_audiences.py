@@ -36,10 +36,10 @@ def reach(engine: Engine, **targeting: object) -> tuple[int, int]:
     return answer.low, answer.high
 
 
-def shown(engine: Engine, viewer_id: int) -> None:
-    (token,) = tokens_of(engine.bid([viewer_id]))
-    assert engine.status(OutcomeKind.WIN, token, 10_000) == 1
-    assert engine.status(OutcomeKind.BILLABLE, token, 10_000) == 1
+def shown(engine: Engine, *viewer_ids: int) -> None:
+    tokens, n = tokens_of(engine.bid(viewer_ids)), len(viewer_ids)
+    for kind in (OutcomeKind.WIN, OutcomeKind.BILLABLE):
+        assert set(engine.report([kind] * n, tokens, prices_micros=[10_000] * n).statuses) == {1}
     engine.go_round()
 
 
@@ -51,7 +51,7 @@ def test_from_an_event_to_a_bid_until_the_visit_is_old(tmp_path: Path, node: str
     tell(engine, kind, STAR, 501)
     wanted = {node: {"creator_ids": [STAR]}}
     tell(engine, kind, STAR, *range(1_000, 1_099))
-    assert reach(engine, **wanted) == (100, 100)  # before there is a campaign
+    assert reach(engine, **wanted) == (100, 200)  # before there is a campaign
     engine.create(creator_id=OWN, targeting=wanted)
     assert list(engine.bid([501, 502]).nbr) == [BID, NOT_TARGETED]
     tell(engine, kind, STAR, 502)
@@ -71,40 +71,41 @@ def test_from_an_event_to_a_bid_until_the_visit_is_old(tmp_path: Path, node: str
 
 def test_fans_of_a_creator_without_campaigns() -> None:
     engine = Engine()
-    follows = pb.PutFollowsRequest(follower_ids=[*range(1, 41)], followed_ids=[STAR] * 40)
+    follows = pb.PutFollowsRequest(follower_ids=[*range(1, 141)], followed_ids=[STAR] * 140)
     engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
-    assert reach(engine, fans_of={"creator_ids": [STAR]}) == (40, 40)
+    assert reach(engine, fans_of={"creator_ids": [STAR]}) == (100, 200)
     engine.create(creator_id=OWN, targeting={"fans_of": {"creator_ids": [STAR]}})
-    assert list(engine.bid([1, 41]).nbr) == [BID, NOT_TARGETED]
+    assert list(engine.bid([1, 141]).nbr) == [BID, NOT_TARGETED]
     engine.close()
 
 
 def test_overlap_and_saturation_of_named_creators() -> None:
     engine = Engine()
-    tell(engine, OutcomeKind.LIVE_VISIT, STAR, *range(1, 61))
-    tell(engine, OutcomeKind.LIVE_VISIT, RIVAL, *range(41, 121))
-    tell(engine, OutcomeKind.FOLLOW, OWN, *range(1, 31))
+    tell(engine, OutcomeKind.LIVE_VISIT, STAR, *range(1, 601))
+    tell(engine, OutcomeKind.LIVE_VISIT, RIVAL, *range(401, 1_201))
+    tell(engine, OutcomeKind.FOLLOW, OWN, *range(1, 301))
     engine.create(creator_id=OWN, targeting={"live_visitors_of": {"creator_ids": [STAR]}})
-    for viewer_id in range(31, 51):
-        shown(engine, viewer_id)
+    for first in (301, 401):
+        shown(engine, *range(first, first + 100))
     answer = compared(engine, pb.CREATOR_AUDIENCE_LIVE_VISITORS, STAR, RIVAL, 902)
     star, rival, nobody = answer.creators
     assert (star.creator_id, rival.creator_id, nobody.creator_id) == (STAR, RIVAL, 902)
-    assert told(star.viewers, star.only_here, star.reached, star.own_fans) == [60, 40, 20, 30]
-    assert told(rival.viewers, rival.only_here, rival.reached, rival.own_fans) == [80, 60, 10, 0]
+    assert told(star.viewers, star.only_here, star.reached, star.own_fans) == [600, 400, 200, 300]
+    assert told(rival.viewers, rival.only_here, rival.reached, rival.own_fans) == [800, 600, 100, 0]
     assert told(nobody.viewers) == [0]
-    shared = {(pair.creator_id, pair.other_creator_id): pair.viewers.high for pair in answer.shared}
-    assert shared == {(STAR, RIVAL): 20, (STAR, 902): 0, (RIVAL, 902): 0}
+    shared = {(pair.creator_id, pair.other_creator_id): pair.viewers.low for pair in answer.shared}
+    assert shared == {(STAR, RIVAL): 200, (STAR, 902): 0, (RIVAL, 902): 0}
     together = answer.together
-    assert told(together.viewers, together.reached, together.own_fans) == [120, 20, 30]
+    assert told(together.viewers, together.reached, together.own_fans) == [1_200, 200, 300]
     another = compared(engine, pb.CREATOR_AUDIENCE_LIVE_VISITORS, STAR, bearer=8).creators[0]
-    assert told(another.viewers, another.reached, another.own_fans) == [60, 0, 0]
+    assert told(another.viewers, another.reached, another.own_fans) == [600, 0, 0]
     engine.close()
 
 
 def told(*crowds: pb.Crowd) -> list[int]:
-    assert all(crowd.low == crowd.high for crowd in crowds)  # they were chosen round
-    return [crowd.high for crowd in crowds]
+    """From how many on; all were chosen so that a hundred or more lie at the beginning of a range."""
+    assert all(crowd.high == crowd.low + 100 for crowd in crowds)
+    return [crowd.low for crowd in crowds]
 
 
 @pytest.mark.parametrize(

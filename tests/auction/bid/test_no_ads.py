@@ -67,12 +67,12 @@ def test_who_buys_no_ads_is_left_alone_from_the_next_request_on(engine: Engine) 
 
 
 def test_reach_counts_only_who_may_be_reached(engine: Engine) -> None:
-    put(engine, "crowd", *range(1_000, 1_100))
-    put(engine, NO_ADS_SEGMENT, *range(1_000, 1_040))
-    put(engine, "members:9", *range(1_090, 1_100))
+    put(engine, "crowd", *range(1_000, 2_000))
+    put(engine, NO_ADS_SEGMENT, *range(1_000, 1_400))
+    put(engine, "members:9", *range(1_900, 2_000))
     everybody = {"targeting": {"segment": {"segment_id": "crowd"}}, "creator_id": 9}
-    assert reach(engine, **everybody) == (50, 50)
-    assert reach(engine, include_fans=True, **everybody) == (60, 60)
+    assert reach(engine, **everybody) == (500, 600)
+    assert reach(engine, include_fans=True, **everybody) == (600, 700)
 
 
 def reach(engine: Engine, **fields: object) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser
 OWN, STAR, RIVAL, WORN = 7, 900, 901, 904
-WANTED = 54  # the one viewer who is in every part of the audience below
+WANTED = 540  # the one viewer who is in every part of the audience below
 MEN = 2
 
 
@@ -36,33 +36,33 @@ def put_segment(engine, name, viewer_ids):
 @pytest.fixture(scope="module")
 def engine():
     running = Engine()
-    people = range(1, 121)
-    viewers = bidding_pb2.Viewers(ids=people, genders=[1 + viewer % 2 for viewer in range(0, 120)])
+    people = range(1, 1_201)
+    viewers = bidding_pb2.Viewers(ids=people, genders=[1 + viewer % 2 for viewer in range(0, 1_200)])
     viewers.genders[WANTED - 1] = MEN
     put(running, "PutViewers", audience_pb2.PutViewersRequest(viewers=viewers))
-    visits = [*((viewer, STAR) for viewer in range(1, 61)), *((viewer, RIVAL) for viewer in range(41, 121))]
-    visits += [(viewer, WORN) for viewer in range(201, 205)]
+    visits = [*((viewer, STAR) for viewer in range(1, 601)), *((viewer, RIVAL) for viewer in range(401, 1_201))]
+    visits += [(viewer, WORN) for viewer in range(2_001, 2_121)]
     for kind, seen in ((OutcomeKind.LIVE_VISIT, visits), (OutcomeKind.PLAY, [(viewer, 902) for viewer in people])):
         viewer_ids, creator_ids = zip(*seen, strict=True)
         running.report([kind] * len(seen), viewer_ids=viewer_ids, creator_ids=creator_ids)
-    follows = [*((viewer, 903) for viewer in range(40, 80)), (801, OWN), (WANTED, 801)]
+    follows = [*((viewer, 903) for viewer in range(400, 800)), (801, OWN), (WANTED, 801)]
     followers, followed = zip(*follows, strict=True)
     put(running, "PutFollows", audience_pb2.PutFollowsRequest(follower_ids=followers, followed_ids=followed))
     likes = audience_pb2.PutAffinitiesRequest(
-        tags=["keyword:dance"], viewer_ids=range(50, 60), tag_idx=[0] * 10, weights=[0.9] * 10
+        tags=["keyword:dance"], viewer_ids=range(500, 600), tag_idx=[0] * 100, weights=[0.9] * 100
     )
     put(running, "PutAffinities", likes)
-    put_segment(running, f"tier:iron:{OWN}", range(52, 58))
-    put_segment(running, f"stage:silent:{OWN}", range(53, 57))
+    put_segment(running, f"tier:iron:{OWN}", range(520, 580))
+    put_segment(running, f"stage:silent:{OWN}", range(530, 570))
     put_segment(running, f"tier:active:{STAR}", range(1, 9))
-    put_segment(running, "vip", [WANTED, WANTED + 1, 99])
+    put_segment(running, "vip", [WANTED, WANTED + 1, 990])
     put_segment(running, "not-again", [WANTED + 1])
     everybody = running.create(name="Everybody", creator_id=OWN)
-    answer = running.bid(range(201, 205))
+    answer = running.bid(range(2_001, 2_121))
     tokens = tokens_of(answer)
-    assert len(tokens) == 4
+    assert len(tokens) == 120
     for kind in (OutcomeKind.WIN, OutcomeKind.BILLABLE):
-        running.report([kind] * 4, tokens, prices_micros=[10_000] * 4)
+        running.report([kind] * 120, tokens, prices_micros=[10_000] * 120)
     ending = campaigns_pb2.ChangeStatusRequest(campaign_id=everybody.campaign_id)
     running.call("Campaigns/EndCampaign", ending, campaigns_pb2.Campaign, Role.OPERATOR)
     running.go_round()
@@ -132,14 +132,14 @@ EVERY_PART = {
     [
         (
             "en-US",
-            "Viewers reached: up to 10",
-            "900 and 901 share 20 viewers: about 33% of 900, 25% of 901.",
+            "Viewers reached: fewer than 100, perhaps nobody",
+            "900 and 901 share 200–300 viewers: about 38% of 900, 29% of 901.",
             "Iron fans of creator 7",
         ),
         (
             "zh-CN",
-            "可触达至多 10 位观众",
-            "900 和 901 有 20 位共同观众：约占 900 的 33%，901 的 25%。",
+            "可触达观众不到 100 位，也可能没有",
+            "900 和 901 有 200–300 位共同观众：约占 900 的 38%，901 的 29%。",
             "主播 7 的粉丝（铁粉）",
         ),
     ],
@@ -164,13 +164,14 @@ def test_every_part_of_an_audience_is_asked_for_told_and_bid_on(
     page.get_by_test_id("field-friends_of_fans").check()
 
     asked = creator.post("/api/audiences/reach", json={"targeting": EVERY_PART, "include_fans": True}).json()
-    assert asked == {"low": 0, "high": 10}, "so few are not told apart"
+    assert asked == {"low": 0, "high": 100}, "so few are not told apart"
     expect(page.get_by_test_id("reach")).to_have_text(reached)
     expect(page.get_by_test_id("shared")).to_have_text(shared)
+    few = re.compile("^(fewer than|不到) 100$")
     compared = page.get_by_test_id("compared-live_visitors_of").locator("tbody tr")
     expect(compared).to_have_count(3)
-    expect(compared.first.locator("th, td")).to_have_text([str(STAR), "60", "40", "0", re.compile(r"^[01]")])
-    expect(page.get_by_test_id("compared-fans_of").locator("tbody td").first).to_have_text("40")
+    expect(compared.first.locator("th, td")).to_have_text([str(STAR), "600–700", "400–500", few, few])
+    expect(page.get_by_test_id("compared-fans_of").locator("tbody td").first).to_have_text("400–500")
 
     page.get_by_test_id("sheet-submit").click()
     expect(page.get_by_test_id("campaign-name")).to_have_text(f"Every part {locale}")
@@ -189,11 +190,11 @@ def test_an_audience_that_saw_the_ads_already_is_called_worn(open_form):
     expect(told.get_by_test_id("saturation")).to_contain_text("few are new to you")
     expect(told.get_by_test_id("shared")).to_have_count(0)
     page.get_by_test_id("field-live_visitors_of").fill(f"{STAR}, {WORN}")
-    expect(told.get_by_test_id("shared")).to_have_text("They share nobody.")
+    expect(told.get_by_test_id("shared")).to_have_text("No two of them share 100 viewers.")
     expect(told.get_by_test_id("saturation")).not_to_contain_text("few are new to you")
     page.get_by_test_id("field-live_visitors_of").fill("12345")
-    expect(told).to_contain_text("Nobody is known of these creators yet.")
-    expect(page.get_by_test_id("reach")).to_have_text("Reaches nobody who is known so far")
+    expect(told).to_contain_text("Fewer than 100 viewers are known of these creators yet.")
+    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: fewer than 100, perhaps nobody")
     page.get_by_test_id("field-live_visitors_of").fill("")
     expect(page.get_by_test_id("compared")).to_be_hidden()
     expect(page.get_by_test_id("reach")).to_contain_text("Viewers reached: ")
@@ -246,7 +247,7 @@ def test_an_operator_asks_for_tiers_of_any_creators_fans(open_form):
     page.locator("[name=tier][value=potential]").uncheck(force=True)
     tick(page, "tier", "active")
     expect(fans).not_to_be_checked()
-    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: up to 10")
+    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: fewer than 100, perhaps nobody")
 
 
 def test_an_operator_says_whose_campaign_it_is_and_begins_with_a_list(open_form, engine, creator):
@@ -254,11 +255,11 @@ def test_an_operator_says_whose_campaign_it_is_and_begins_with_a_list(open_form,
     expect(page.get_by_test_id("field-lists")).to_have_value("vip")
     assert "list" not in page.url
     expect(page.locator("#lists option")).to_have_count(2)
-    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: up to 10")
+    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: fewer than 100, perhaps nobody")
     tick(page, "stage", "silent")
     expect(page.get_by_test_id("reach")).to_contain_text("Please say whose fans you mean.")
     page.get_by_test_id("field-creator").fill(str(OWN))
-    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: up to 10")
+    expect(page.get_by_test_id("reach")).to_have_text("Viewers reached: fewer than 100, perhaps nobody")
     page.get_by_test_id("field-name").fill("For a list")
     page.get_by_test_id("field-video").fill("7002")
     page.get_by_test_id("sheet-submit").click()

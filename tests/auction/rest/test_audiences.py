@@ -21,7 +21,7 @@ OWN, STAR, RIVAL = 7, 900, 901
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     running = Engine()
-    visits = [*((viewer, STAR) for viewer in range(1, 61)), *((viewer, RIVAL) for viewer in range(41, 121))]
+    visits = [*((viewer, STAR) for viewer in range(1, 601)), *((viewer, RIVAL) for viewer in range(401, 1_201))]
     viewer_ids, creator_ids = zip(*visits, strict=True)
     running.report([OutcomeKind.LIVE_VISIT] * len(visits), viewer_ids=viewer_ids, creator_ids=creator_ids)
     running.go_round()
@@ -48,33 +48,33 @@ def creator(engine: Engine, address: str) -> Iterator[httpx.Client]:
 
 def test_reach_then_a_campaign_then_a_bid(creator: httpx.Client, engine: Engine) -> None:
     targeting = {"all": [{"live_visitors_of": [str(STAR)]}, {"none": {"viewers_of": [str(RIVAL)]}}]}
-    assert creator.post("/api/audiences/reach", json={"targeting": targeting}).json() == {"low": 60, "high": 60}
+    assert creator.post("/api/audiences/reach", json={"targeting": targeting}).json() == {"low": 600, "high": 700}
     made = creator.post("/api/campaigns", json=NEW | {"targeting": targeting})
     assert made.status_code == 201 and made.json()["targeting"] == targeting
     engine.go_round()
-    assert list(engine.bid([60, 61]).nbr) == [0, 501]
+    assert list(engine.bid([600, 601]).nbr) == [0, 501]
 
 
 def test_creators_are_compared(creator: httpx.Client) -> None:
     question = {"audience": "live_visitors_of", "creator_ids": [str(STAR), str(RIVAL)]}
     found = creator.post("/api/audiences/creators", json=question).json()
-    assert found["shared"] == [{"creator_ids": [str(STAR), str(RIVAL)], "viewers": {"low": 20, "high": 20}}]
+    assert found["shared"] == [{"creator_ids": [str(STAR), str(RIVAL)], "viewers": {"low": 200, "high": 300}}]
     assert [one["creator_id"] for one in found["creators"]] == [str(STAR), str(RIVAL)]
-    assert [one["only_here"]["high"] for one in found["creators"]] == [40, 60]
-    assert found["together"]["viewers"] == {"low": 120, "high": 120} and "only_here" not in found["together"]
+    assert [one["only_here"]["low"] for one in found["creators"]] == [400, 600]
+    assert found["together"]["viewers"] == {"low": 1_200, "high": 1_300} and "only_here" not in found["together"]
 
 
 def test_an_audience_of_content(creator: httpx.Client, engine: Engine) -> None:
     affinities = pb.PutAffinitiesRequest(
-        tags=["keyword:Dance"], viewer_ids=range(1, 41), tag_idx=[0] * 40, weights=[0.9] * 20 + [0.4] * 20
+        tags=["keyword:Dance"], viewer_ids=range(1, 401), tag_idx=[0] * 400, weights=[0.9] * 200 + [0.4] * 200
     )
     engine.call("Audience/PutAffinities", affinities, pb.PutAffinitiesResponse, Role.OPERATOR)
     content = {"keywords": ["DANCE"], "visual_tags": ["sea"], "min_weight_percent": 40}
     asked = creator.post("/api/audiences/reach", json={"targeting": {"content": content}})
-    assert asked.json() == {"low": 40, "high": 40}
+    assert asked.json() == {"low": 400, "high": 500}
     content["min_weight_percent"] = 50
     asked = creator.post("/api/audiences/reach", json={"targeting": {"content": content}})
-    assert asked.json() == {"low": 20, "high": 20}
+    assert asked.json() == {"low": 200, "high": 300}
     made = creator.post("/api/campaigns", json=NEW | {"targeting": {"content": content}}).json()
     assert made["targeting"] == {"content": content | {"keywords": ["dance"], "bgm": []}}
     empty = creator.post("/api/campaigns", json=NEW | {"targeting": {"content": {}}})
@@ -86,6 +86,7 @@ def test_why_a_viewer_matched(engine: Engine, address: str) -> None:
     engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
     engine.services.segments.put("tier:iron:8", engine.services.viewers.ensure(np.array([700], np.uint64)), 2)
     targeting = {"all": [{"friends_of_fans": True}, {"segment": "tier:iron:8"}, {"content": {"bgm": ["夜曲"]}}]}
+    engine.create(creator_id=801, targeting={"segment": {"segment_id": "nobody"}})  # a creator, so 801 may be named
     with client(address, engine, Role.CREATOR, 8) as creator:
         assert creator.post("/api/campaigns", json=NEW | {"targeting": targeting}).status_code == 201
         engine.go_round()
@@ -123,7 +124,7 @@ def test_a_lookalike_from_a_list_with_its_quality(engine: Engine, address: str, 
         small = operator.post("/api/audiences/lookalikes", json=wanted | {"seed_segment_id": "nobody"})
         assert small.status_code == 422 and "seeds: 0 known viewers" in small.json()["error"]["message"]
     asked = creator.post("/api/audiences/reach", json={"targeting": {"segment": "like"}})
-    assert asked.json() == {"low": 60, "high": 60}
+    assert asked.json() == {"low": 0, "high": 100}
     # With this token the name means a list of the creator's own, which there is not.
     fails(creator.post("/api/audiences/lookalikes", json=wanted), 422, "invalid_argument")
 

@@ -144,7 +144,7 @@ def test_a_list_then_its_lookalike_then_a_campaign(open_page, engine, operator, 
 
     told.get_by_test_id(f"use-{like}").click()
     expect(page.get_by_test_id("field-lists")).to_have_value(like)
-    expect(page.get_by_test_id("reach")).to_contain_text("60")
+    expect(page.get_by_test_id("reach")).to_contain_text("100")
     page.get_by_test_id("field-creator").fill(str(OWN))
     page.get_by_test_id("field-name").fill(f"Like them {locale}")
     page.get_by_test_id("field-video").fill("7001")

@@ -33,10 +33,12 @@ def put_follows(engine: Engine, *edges: tuple[int, int]) -> None:
 
 
 def put_graph(engine: Engine) -> None:
-    """OWN has twelve fans: ten follow LIKE, five LESS_LIKE beside 56 of its own, four OTHER, too few to count."""
+    """OWN has twelve fans: ten follow LIKE, five LESS_LIKE beside 196 of its own, four OTHER, too few to count. Many
+    others follow somebody, too: else these would be no more than chance gives."""
     put_follows(engine, *((fan, OWN) for fan in FANS), *((fan, LIKE) for fan in FANS[:10]))
     put_follows(engine, *((fan, LESS_LIKE) for fan in FANS[:5]), *((fan, OTHER) for fan in FANS[:4]))
-    put_follows(engine, *((fan, LESS_LIKE) for fan in range(1_000, 1_056)))
+    put_follows(engine, *((fan, LESS_LIKE) for fan in range(1_000, 1_196)))
+    put_follows(engine, *((20_000 + k, 60_000 + k) for k in range(30_000)))
     put_follows(engine, (OF_LIKE, LIKE), (OF_LESS_LIKE, LESS_LIKE), (OF_BOTH, LIKE), (OF_BOTH, LESS_LIKE))
     put_follows(engine, (OF_OTHER, OTHER), (FRIEND, FANS[11]), (BOTH_HALVES, FANS[11]), (BOTH_HALVES, LIKE))
 
@@ -74,17 +76,17 @@ def creator(engine: Engine) -> Iterator[httpx.Client]:
 
 
 def reach(creator: httpx.Client, **question: object) -> tuple[int, int]:
-    """The range that the viewers are told in, of tens here."""
+    """The range that the viewers are told in, of hundreds here."""
     found = creator.post("/api/audiences/reach", json=question).json()
     return found["low"], found["high"]
 
 
 def test_reach_of_either_half_and_of_both(creator: httpx.Client) -> None:
-    assert reach(creator, targeting=SIMILAR) == (60, 60)
-    assert reach(creator, targeting=SIMILAR, include_fans=True) == (70, 70)
-    assert reach(creator, targeting=FRIENDS) == (0, 10)  # five: the three creators whom fans follow are friends, too
-    assert reach(creator, targeting={"any": [FRIENDS, SIMILAR]}) == (60, 70)
-    assert reach(creator, targeting={"all": [SIMILAR, {"none": FRIENDS}]}) == (50, 60)
+    assert reach(creator, targeting=SIMILAR) == (200, 300)  # 200
+    assert reach(creator, targeting=SIMILAR, include_fans=True) == (200, 300)  # 210
+    assert reach(creator, targeting=FRIENDS) == (0, 100)  # five: the three creators whom fans follow are friends, too
+    assert reach(creator, targeting={"any": [FRIENDS, SIMILAR]}) == (200, 300)  # 201
+    assert reach(creator, targeting={"all": [SIMILAR, {"none": FRIENDS}]}) == (100, 200)  # 199
 
 
 def test_who_is_bid_for_and_why(engine: Engine, creator: httpx.Client) -> None:
@@ -112,19 +114,65 @@ def test_who_is_bid_for_and_why(engine: Engine, creator: httpx.Client) -> None:
         return told["english"], told["chinese"]
 
     no_fan, no_fan_zh = "; does not follow the creator yet", "；尚未关注主播"
-    assert why(OF_LIKE) == (
-        f"follows 70 (fans in common: 10), a similar creator{no_fan}",
-        f"关注了与主播相似的主播70（共同粉丝10人）{no_fan_zh}",
+    beyond = "follows a creator whose fans overlap with the creator's beyond chance"
+    beyond_zh = "关注了与主播相似的主播（粉丝重合超出随机水平）"
+    friend, friend_zh = (
+        "follows someone who follows the creator, or is followed by one",
+        "关注了主播的粉丝，或被主播的粉丝关注",
     )
+    assert why(OF_LIKE) == (f"{beyond}{no_fan}", f"{beyond_zh}{no_fan_zh}")
+    assert why(FRIEND) == (f"{friend}{no_fan}", f"{friend_zh}{no_fan_zh}")
+    for known in (LIKE, LESS_LIKE):  # creators, as they have campaigns; nobody else is named
+        engine.create(creator_id=known)
+    like = "70 (fewer than 100 of their fans follow the creator too, over 1,000 times what chance gives)"
+    like_zh = "70（其粉丝中有不到100人也关注主播，是随机情况的1000倍以上）"
+    less = "71 (fewer than 100 of their fans follow the creator too, over 20 times what chance gives)"
+    less_zh = "71（其粉丝中有不到100人也关注主播，是随机情况的20倍以上）"
+    assert why(OF_LIKE) == (f"follows {like}, a similar creator{no_fan}", f"关注了与主播相似的主播{like_zh}{no_fan_zh}")
     assert why(OF_BOTH) == (
-        f"follows 70 (fans in common: 10) and 71 (fans in common: 5), similar creators{no_fan}",
-        f"关注了与主播相似的主播70（共同粉丝10人）、71（共同粉丝5人）{no_fan_zh}",
+        f"follows {like} and {less}, similar creators{no_fan}",
+        f"关注了与主播相似的主播{like_zh}、{less_zh}{no_fan_zh}",
     )
+    engine.create(creator_id=FANS[11])
     assert why(FRIEND) == (f"friend of 112, who follows the creator{no_fan}", f"是主播粉丝112的好友{no_fan_zh}")
     assert why(BOTH_HALVES) == (
-        f"friend of 112, who follows the creator; follows 70 (fans in common: 10), a similar creator{no_fan}",
-        f"是主播粉丝112的好友；关注了与主播相似的主播70（共同粉丝10人）{no_fan_zh}",
+        f"friend of 112, who follows the creator; follows {like}, a similar creator{no_fan}",
+        f"是主播粉丝112的好友；关注了与主播相似的主播{like_zh}{no_fan_zh}",
     )
+
+
+def test_a_creator_whom_the_audience_names_is_told_of_and_no_private_person_is() -> None:
+    engine = Engine()
+    put_graph(engine)
+    put_follows(engine, (OF_LIKE, FANS[0]), (OF_LIKE, FANS[1]))
+    audience = {"all": {"of": [
+        {"friends_of_fans": True}, {"fans_of_similar_creators": True}, {"fans_of": {"creator_ids": [LIKE, FANS[0]]}},
+    ]}}  # fmt: skip
+    question = pb.ExplainViewerRequest(viewer_id=OF_LIKE, creator_id=OWN, targeting=audience)
+    told = engine.call("Audience/ExplainViewer", question, pb.ExplainViewerResponse, Role.OPERATOR).english
+    friends, similar, named = told.split("; ")[:3]
+    assert friends == "follows someone who follows the creator, or is followed by one"
+    assert similar.startswith("follows 70 (")
+    assert named == "follows creator 70 and 101"  # what the audience itself asks for
+    engine.close()
+
+
+def test_a_creator_without_similar_ones_is_looked_at_again_and_forgotten_with_the_last_campaign() -> None:
+    engine = Engine()
+    put_follows(engine, *((20_000 + k, 60_000 + k) for k in range(30_000)), *((fan, OWN) for fan in FANS))
+    made = engine.create(creator_id=OWN, targeting=similar_audience())
+    find_new(engine)
+    put_follows(engine, *((fan, LIKE) for fan in FANS), (OF_LIKE, LIKE))
+    assert bidders(engine, OF_LIKE) == []
+    find_new(engine)  # the first minutes on virtual time, seconds on real time
+    assert bidders(engine, OF_LIKE) == [OF_LIKE]
+    request = campaigns_pb2.ChangeStatusRequest(campaign_id=made.campaign_id)
+    engine.call("Campaigns/EndCampaign", request, campaigns_pb2.Campaign, Role.OPERATOR)
+    assert engine.services.segments.members(similar_segment(OWN))
+    for _ in range(2):
+        engine.advance(SIMILAR_PERIOD_MS * VIRTUAL_STRETCH)
+    assert not engine.services.segments.members(similar_segment(OWN))
+    engine.close()
 
 
 def test_fresh_follows_count_at_the_next_request_and_new_similarity_when_it_is_looked_for() -> None:
@@ -175,6 +223,8 @@ def test_on_real_time_a_new_campaign_finds_them_within_seconds(tmp_path: Path) -
         fans = np.arange(101, 111, dtype=np.uint64)
         for creator_id in (OWN, LIKE):
             services.follows.put(fans, np.full(len(fans), creator_id, np.uint64))
+        others = np.arange(30_000, dtype=np.uint64)
+        services.follows.put(others + np.uint64(20_000), others + np.uint64(60_000))
         services.follows.put(np.array([OF_LIKE], np.uint64), np.array([LIKE], np.uint64))
         services.start()
         request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=similar_audience()))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from targeting.bits.reference import words_of
 from targeting.expressions import ViewerFacts
-from targeting.match.bits.reference import words_of
 from targeting.match.edits.editable import EditableIndex
 from targeting.match.edits.kernels import drop_postings
 from targeting.match.edits.reference import edited, postings_left

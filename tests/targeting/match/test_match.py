@@ -18,8 +18,6 @@ from targeting.expressions import (
     own_segments,
 )
 from targeting.expressions import fans_segment as fans
-from targeting.match.bits.kernels import bit_count, clear_row_bits, extract_bits, lowest_bit, set_row_bits
-from targeting.match.bits.reference import positions, words_of
 from targeting.match.hot.kernels import MOST_SEGMENTS, match_hot
 from targeting.match.hot.reference import first_campaigns
 from targeting.match.hot.rows import RowCache, make_row_cache
@@ -239,29 +237,3 @@ def test_viewers_in_very_many_segments_are_not_kept():
     for _ in range(2):
         assert hot(index, cache, [(4, [0] * 8, 0, many), (4, [0] * 8, 0, many[1:])], 1) == [[0], []]
     assert hot(index, cache, [], 1) == []
-
-
-@given(st.integers(0, WORD - 1))
-def test_bits_of_a_word(x):
-    word = np.uint64(x)
-    assert bit_count(word) == x.bit_count()
-    assert lowest_bit(word) == ((x & -x).bit_length() - 1 if x else 64)
-
-
-@given(st.lists(st.integers(0, 127), max_size=9), st.lists(st.integers(0, 127), max_size=9))
-def test_bits_are_set_and_cleared_in_rows(set_bits, cleared):
-    rows = np.zeros((2, 2), np.uint64)
-    set_row_bits(rows, np.ones(len(set_bits), np.int64), np.array(set_bits, np.int64))
-    assert rows[1].tolist() == words_of(set_bits, 2)
-    clear_row_bits(rows, np.ones(len(cleared), np.int64), np.array(cleared, np.int64))
-    assert rows[1].tolist() == words_of(set(set_bits) - set(cleared), 2)
-    assert not rows[0].any()
-
-
-@given(st.lists(st.integers(0, WORD - 1), max_size=5), st.integers(0, 3))
-def test_extraction(words, spare):
-    expected = positions(words)
-    assert words_of(expected, len(words)) == words
-    out = np.full(len(expected) + spare, -7, np.int32)
-    assert extract_bits(np.array(words, np.uint64), out) == len(expected)
-    assert out[: len(expected)].tolist() == expected

@@ -10,8 +10,8 @@ const PAUSE_MS = 350; // after the last key, before the engine is asked
 const WORN_SHARE = 0.5; // of an audience that saw an ad already, from which on it is called worn
 const MAX_PAIRS = 8;
 
-const middle = ({ low, high }) => (low + high) / 2;
-const range = ({ low, high }) => (low === high ? count(low) : `${count(low)}–${count(high)}`);
+const middle = ({ low, high }) => (low ? (low + high) / 2 : 0); // the lowest range holds nobody, too
+const range = ({ low, high }) => (low ? `${count(low)}–${count(high)}` : word("fewerThan", { n: count(high) }));
 const share = (part, all) => new Intl.NumberFormat(language(), { style: "percent", maximumFractionDigits: 0 }).format(middle(all) ? Math.min(1, middle(part) / middle(all)) : 0);
 
 /** Follows a form and tells of its audience. `ownId(form)`: whose campaign it is. */
@@ -79,8 +79,7 @@ export class AudienceTold {
   showReach({ low, high }) {
     return () => {
       setData(this.reach, { low, high });
-      const name = !high ? "reachNobody" : low === high ? "reachExact" : low ? "reach" : "reachFew";
-      this.reach.textContent = word(name, { n: count(low), low: count(low), high: count(high) });
+      this.reach.textContent = word(low ? "reach" : "reachFew", { low: count(low), high: count(high) });
     };
   }
 }
@@ -93,7 +92,7 @@ function asking(form) {
 /** One kind of audience of several creators: a table, what they share, and how much of it is reached already. */
 function comparison(audience, { creators, shared, together }) {
   const title = el("h4", { text: word(`cmpTitle_${audience}`) });
-  if (!together.viewers.high) return el("section", { "data-testid": `compared-${audience}` }, title, el("p", { class: "field-help", text: word("cmpNobody") }));
+  if (!together.viewers.low) return el("section", { "data-testid": `compared-${audience}` }, title, el("p", { class: "field-help", text: word("cmpNobody", { n: count(together.viewers.high) }) }));
   const columns = ["cmpViewers", "cmpOnly", "cmpReached", "cmpOwn"].map((name) => word(name));
   const row = (name, one, only) => el("tr", {}, el("th", { text: name, scope: "row" }), ...[range(one.viewers), only, range(one.reached), range(one.own_fans)].map((text, i) => el("td", { text, "data-label": columns[i] })));
   const head = [word("cmpCreator"), ...columns].map((text) => el("th", { text, scope: "col" }));
@@ -111,7 +110,7 @@ function comparison(audience, { creators, shared, together }) {
 function sharedLines(creators, shared) {
   if (creators.length < 2) return [];
   const viewers = new Map(creators.map((one) => [one.creator_id, one.viewers]));
-  const pairs = shared.filter((pair) => pair.viewers.high).sort((one, other) => middle(other.viewers) - middle(one.viewers)).slice(0, MAX_PAIRS);
+  const pairs = shared.filter((pair) => pair.viewers.low).sort((one, other) => middle(other.viewers) - middle(one.viewers)).slice(0, MAX_PAIRS);
   const line = ({ creator_ids: [a, b], viewers: both }) => word("cmpShared", { a, b, n: range(both), percentA: share(both, viewers.get(a)), percentB: share(both, viewers.get(b)) });
-  return (pairs.length ? pairs.map(line) : [word("cmpApart")]).map((text) => el("p", { class: "small", "data-testid": "shared", text }));
+  return (pairs.length ? pairs.map(line) : [word("cmpApart", { n: count(shared[0].viewers.high) })]).map((text) => el("p", { class: "small", "data-testid": "shared", text }));
 }

@@ -26,6 +26,15 @@ def lowest_bit(x: np.uint64) -> int:
 
 
 @njit(cache=True, nogil=True)
+def count_bits(words: np.ndarray) -> int:
+    """How many bits of u8[n] are set."""
+    count = np.int64(0)
+    for i in range(words.shape[0]):
+        count += bit_count(words[i])
+    return count
+
+
+@njit(cache=True, nogil=True)
 def copy_words(out: np.ndarray, a: np.ndarray) -> None:
     """`out = a`, n words."""
     for i in range(out.shape[0]):
@@ -51,6 +60,20 @@ def or_2_words(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
     """`out |= a | b`, n words."""
     for i in range(out.shape[0]):
         out[i] |= a[i] | b[i]
+
+
+@njit(cache=True, nogil=True)
+def xor_words(out: np.ndarray, a: np.ndarray) -> None:
+    """`out ^= a`, n words."""
+    for i in range(out.shape[0]):
+        out[i] ^= a[i]
+
+
+@njit(cache=True, nogil=True)
+def but_words(out: np.ndarray, a: np.ndarray) -> None:
+    """`out &= ~a`, n words."""
+    for i in range(out.shape[0]):
+        out[i] &= ~a[i]
 
 
 @njit(cache=True, nogil=True)
