@@ -212,8 +212,7 @@ BENCHES = {
         "benchmarks.loop.command",
         "what it is worth to hear which of the bought fans left, or rose: kept fans, or worth of fans, per yuan",
         "Run campaigns that want kept fans through seven days of a simulated market, with and without word of who "
-        "left; or, with --tiers, with and without a worth of fans of a high tier. Exits with 1 if 20 markets show no "
-        "gain, or if a budget was overspent.",
+        "left, or, with --tiers, a worth of high tiers. Exits with 1 if 20 show no gain, or a budget was overspent.",
     ),
     "money": Command(
         "benchmarks.money",

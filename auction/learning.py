@@ -31,7 +31,7 @@ __all__ = ["LandscapeLearner", "Learner"]
 LEARNED_GOALS = tuple(sorted(set(GOAL_OF_KIND.values())))
 """Every goal that has an event of its own; each billed impression teaches all of them."""
 
-_STATE_VERSION = 8
+_STATE_VERSION = 9
 _CURVE_PERIOD_MS = MS_PER_MINUTE
 _FORGET_PERIOD_MS = MS_PER_HOUR
 

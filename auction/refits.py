@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -12,14 +12,18 @@ from auction.predictor.fit import Examples
 from auction.predictor.predictor import Predictor
 from auction.predictor.waiting.waiting import WaitingRoom
 
+Possible = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Of fans gained by campaigns (u8[n]) through impressions with these features (u4[n, 16]): probability f8[n]."""
 _NEW_SHARE = 0.02  # of the fans; so much must be new for them to be learned from anew
 
 
 class Refits:
     """Fits one row of a predictor, and keeps what the last fit found of its features. One thread at a time."""
 
-    def __init__(self, predictor: Predictor, row: int, prior_variance: float) -> None:
-        """Start with nothing new; `row` and its `prior_variance` are as in `Predictor.fit_fans`."""
+    def __init__(self, predictor: Predictor, row: int, prior_variance: float, possible: Possible | None = None) -> None:
+        """Start with nothing new; `row` and its `prior_variance` are as in `Predictor.fit_fans`. What is fitted happens
+        only to those to whom it is `possible`, by default all."""
+        self._possible = possible
         self._predictor = predictor
         self._row = row
         self._told_since = 0  # fans, and what became of some, since the last fit
@@ -41,7 +45,10 @@ class Refits:
         if self._told_since < _NEW_SHARE * n:
             return
         ages_ms = np.clip(now_ms - room.at_ms[:n], 0, keep_ms)
-        fans = Examples(room.features[:n], came[:n], curve.arrived_share(ages_ms))
+        arrived = curve.arrived_share(ages_ms)
+        if self._possible is not None:  # it has come by now with probability p F, if it can come at all
+            arrived = arrived * self._possible(room.campaign_ids[:n], room.features[:n])
+        fans = Examples(room.features[:n], came[:n], arrived)
         self._prior_variances = self._predictor.fit_fans(self._row, fans, self._prior_variances)
         self._told_since = 0
 

@@ -1,8 +1,9 @@
 """Who becomes valuable? Fans who come to be of a high tier within 30 days, as lessons while most are younger than that.
 
 The fan service tells tiers. As with losses (see `auction.kept_fans`), a fan who has not risen counts for as much as
-their age says by the curve of rises. So does who has left: what is learned is the probability that a new fan rises, and
-only who follows can. Divided by the probability that they are kept, it is that of a kept fan.
+their age says by the curve of rises. Only who follows can be of a high tier, and who is kept is known late: so what is
+learned is the probability that a kept fan rises, and each fan, whether they left or not, counts for as much as it was
+likely that they would be kept.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class RisingFans:
         self._keep_ms = keep_ms
         self._curve = curve
         self._due_ms = np.full(capacity, _NEVER)  # by slot, when to count that the fan has not risen
-        self._refits = Refits(predictor, RISE_ROW, RISE_PRIOR_VARIANCE)
+        self._refits = Refits(predictor, RISE_ROW, RISE_PRIOR_VARIANCE, self._kept)
         self.risen = np.zeros(capacity, bool)
         self._is_heard = False
         self._hearing_left_ms = HEARING_MS
@@ -73,7 +74,8 @@ class RisingFans:
 
     def gained(self, room: WaitingRoom, slots: np.ndarray, pairs: list[Pair], sequences: np.ndarray) -> np.ndarray:
         """Take in fans who were put into these slots; which of the slots have risen already, i8[m]."""
-        probabilities, _ = self._predictor.predict_rise(room.features[slots])
+        high, _ = self._predictor.predict_rise(room.features[slots])
+        probabilities = high * self._kept(room.campaign_ids[slots], room.features[slots])
         self._curve.add_impressions(int(room.at_ms[slots].max()), float(probabilities.sum()))
         draws = np.modf(delay_draws(sequences) + 0.5)[0]  # other ones than of losses
         self._refits.told(len(slots))
@@ -107,6 +109,9 @@ class RisingFans:
         self._due_ms[due] = _NEVER
         self._count(room, slots, at_ms, np.arange(len(slots)) >= len(due))
         return risen
+
+    def _kept(self, campaign_ids: np.ndarray, features: np.ndarray) -> np.ndarray:
+        return self._predictor.kept_probability(campaign_ids, features)[0]
 
     def _count_down(self, now_ms: int) -> None:
         """Of the time since the last tick of this process: while none ran, nobody was heard."""

@@ -30,7 +30,7 @@ class CampaignColumns(NamedTuple):
         loss_calibration: f8[C], of campaigns that want fans who are kept: factor on the model's probability that a new
             fan is lost within 30 days; 0: the campaign counts its goal's events as they come.
         rise_calibration: f8[C], of campaigns to which a fan of a high tier is worth more, among those with a
-            `loss_calibration`: factor on the model's probability that a new fan rises to one; 0: a fan is a fan. f8[0]
+            `loss_calibration`: factor on the model's probability that a kept fan rises to one; 0: a fan is a fan. f8[0]
             where there is no such campaign.
         uplifts: f8[C, 2], or f8[0, 2] likewise: alpha is multiplied by the first and the second times the probability
             that a kept fan rises; 1 and 0 where a fan is a fan.

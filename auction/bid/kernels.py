@@ -200,9 +200,8 @@ def _predict_matched(
             stays = 1.0 - min(loss * loss_calibration[c], MOST_LOSS)
             p *= stays
             if with_rises and rise_calibration[c] > 0.0:
-                # Who rises stays: of those who stay, so many more rise.
                 rise = candidate_probability(model, model.rise_sums, RISE_ROW, c, keys, sums, mask, laotie)
-                rises[k] = min(rise * rise_calibration[c] / stays, 1.0)
+                rises[k] = min(rise * rise_calibration[c], 1.0)
         # Rounded as the decision records it, so that the bid can be derived from the record.
         probabilities[k] = np.float64(np.float32(p))
     _mark(segments, 0, marks)

@@ -123,8 +123,7 @@ def rising_probability(
     if not campaign.rise_calibration or not campaign.loss_calibration:
         return 0.0
     features = _features(campaign, viewer, request)
-    rises = models[RISE_ROW].probability(features) * campaign.rise_calibration
-    return min(rises / _stays(campaign, features, models), 1.0)
+    return min(models[RISE_ROW].probability(features) * campaign.rise_calibration, 1.0)
 
 
 def alpha_for(

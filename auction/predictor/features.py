@@ -19,7 +19,7 @@ LOSS_ROW = 6
 """The row of the weight tables that no impression needs, since kept fans are predicted as fans: it predicts whether a
 new fan is lost again. Its rows of features are those of the impressions that gained the fans."""
 RISE_ROW = 7
-"""The last row: whether a new fan comes to be of a high tier within 30 days; from the same features as LOSS_ROW."""
+"""The last row: whether a fan who is kept comes to be of a high tier within 30 days; from the features of LOSS_ROW."""
 MOST_LOSS = 0.98
 """No fan is given up for lost beyond this probability."""
 

@@ -118,7 +118,7 @@ class Predictor:
         return probabilities, spread
 
     def predict_rise(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`predict` of a new fan coming to be of a high tier within 30 days, likewise."""
+        """`predict` of a fan who is kept coming to be of a high tier within 30 days, likewise."""
         return self._predict(RISE_ROW, features)
 
     def kept_probability(self, campaign_ids: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ class Predictor:
         return factors
 
     def rise_factors(self, campaign_ids: np.ndarray) -> np.ndarray:
-        """What each campaign's probability that a fan rises is to be multiplied by, f8[C]."""
+        """What each campaign's probability that a kept fan rises is to be multiplied by, f8[C]."""
         with self._lock:
             return self.calibration.factors(RISE_ROW + 1, campaign_ids)
 
@@ -181,6 +181,8 @@ class Predictor:
             happened: bool[n].
         """
         probabilities, spread = self._predict(row, features)
+        if row == RISE_ROW:
+            probabilities *= self.kept_probability(campaign_ids, features)[0]
         none, told = np.zeros(len(features), np.uint8), ~happened
         self.count_expected(row + 1, campaign_ids[told], probabilities[told], spread[told], none[told])
         self.count_observed(row + 1, campaign_ids[happened], spread[happened], none[happened])
@@ -190,7 +192,8 @@ class Predictor:
 
         Args:
             row: LOSS_ROW or RISE_ROW.
-            fans: whether each is lost, or has risen, so far, and which share of that comes by its age.
+            fans: whether each is lost, or has risen, so far, and which share of that comes by its age; of rises, times
+                the probability that the fan is kept.
             prior_variances: f8[16], by feature, as the last fit gave them; at first the row's own.
 
         Returns:

@@ -33,7 +33,7 @@ class PredictorSettings:
     Attributes:
         initial_rates: events per impression, by goal, each within 0.00001..0.9; goals left out take `INITIAL_RATES`.
         kept_share: of new fans, those that are kept 30 days, before anything was told of any.
-        rise_share: of new fans, those that come to be of a high tier in that time, likewise.
+        rise_share: of kept fans, those that come to be of a high tier in that time, likewise.
         forget_per_day: share of what variance has learned that a day undoes.
         calibration: see there.
     """

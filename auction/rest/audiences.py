@@ -50,10 +50,8 @@ class ReachQuestion(Strict):
 
 
 class CrowdShape(BaseModel):
-    """How many viewers, low <= number < high: by hundreds, later to two digits. Nobody is 0 to 100, too.
-
-    With lists of your own in the audience that is so 19 times in 20.
-    """
+    """How many viewers, low <= number < high: by hundreds, later to two digits; of lists of your own, 19 times in 20.
+    Nobody is 0 to 100, too."""
 
     low: int
     high: int

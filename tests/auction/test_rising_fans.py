@@ -57,8 +57,10 @@ class RisingPopulation(Fans):
 
 
 def learned(predictor: Predictor) -> np.ndarray:
-    campaigns = np.full(4, 5, np.uint64)
-    return predictor.predict_rise(features_of(np.arange(4)))[0] * predictor.rise_factors(campaigns)
+    """Of the fans that are gained in each segment, how many rise."""
+    campaigns, features = np.full(4, 5, np.uint64), features_of(np.arange(4))
+    kept, _ = predictor.kept_probability(campaigns, features)
+    return predictor.predict_rise(features)[0] * predictor.rise_factors(campaigns) * kept
 
 
 def test_tiers_are_those_of_the_contract() -> None:
@@ -77,12 +79,33 @@ def test_segments_are_told_apart_while_most_who_will_rise_have_not() -> None:
     np.testing.assert_allclose(found / found.mean(), RISES / RISES.mean(), rtol=0.3, atol=0.05)
 
 
+def test_who_soon_leaves_is_not_held_for_likelier_to_rise_if_kept() -> None:
+    """Segments differ in who stays alone: of who does, as many rise in each."""
+    fans, predictor = RisingPopulation(4_000, 14), Predictor()
+    fans.leaves = Fans(4_000, 14, seed=5).leaves
+    fans.rises = ~fans.leaves & (np.random.default_rng(8).random(4_000) < 0.2)
+    kept = KeptFans(predictor)
+    for day in range(24):
+        low, high = START_MS + day * MS_PER_DAY, START_MS + (day + 1) * MS_PER_DAY
+        kept.gained(fans.of((fans.at_ms >= low) & (fans.at_ms < high)), high)
+        gone = fans.leaves & (fans.left_at_ms >= low) & (fans.left_at_ms < high)
+        kept.left(fans.sequences[gone], fans.left_at_ms[gone])
+        rose = fans.rises & (fans.rose_at_ms >= low) & (fans.rose_at_ms < high)
+        kept.told_tiers(tiers_of(fans, rose, int(Tier.IRON), fans.rose_at_ms[rose]))
+        kept.tick(high)
+    campaigns, features = np.full(4, 5, np.uint64), features_of(np.arange(4))
+    stays, _ = predictor.kept_probability(campaigns, features)
+    assert stays[0] > 1.5 * stays[3]
+    of_kept = predictor.predict_rise(features)[0] * predictor.rise_factors(campaigns)
+    np.testing.assert_allclose(of_kept, 0.2, rtol=0.25)
+
+
 def test_where_nobody_tells_tiers_nothing_is_learned() -> None:
     predictor = Predictor(PredictorSettings(rise_share=0.1))
     kept, fans = KeptFans(predictor), Fans(3_000, 6)
     fans.play(kept, 40)
     assert not kept.knows_tiers
-    np.testing.assert_allclose(learned(predictor), 0.1, atol=1e-6)
+    np.testing.assert_allclose(predictor.predict_rise(features_of(np.arange(4)))[0], 0.1, atol=1e-6)
     # The first word of a tier is one of all fans' silence, too.
     kept.told_tiers(tiers_of(fans, fans.sequences == 1, int(Tier.ACTIVE), int(fans.at_ms[0])))
     now_ms = START_MS + 40 * MS_PER_DAY
