@@ -13,6 +13,7 @@ from auction.audience.noisy_reach import NoisyReach
 from auction.audience.whys import Whys
 from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
+from auction.campaigns.model import InvalidField, InvalidTargeting
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
@@ -205,10 +206,15 @@ def _asked_audience(targeting: campaigns_pb2.Targeting, principal: Principal) ->
     """The audience of a question.
 
     Raises:
-        ValueError: no campaign of who asks can have it.
+        InvalidField: no campaign of who asks can have it.
     """
-    expression = validate(targeting_from_message(targeting))
-    check_named(expression, principal.creator_id)
+    try:
+        expression = validate(targeting_from_message(targeting))
+        check_named(expression, principal.creator_id)
+    except InvalidField:
+        raise
+    except ValueError as error:
+        raise InvalidTargeting(str(error)) from None
     return expression
 
 

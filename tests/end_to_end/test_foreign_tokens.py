@@ -315,4 +315,5 @@ def test_no_route_takes_an_audience_that_names_what_is_anothers(server: RunningS
         answer = httpx.post(f"{server.rest_address}{path}", json=body, headers=headers, timeout=20)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"]) == (422, "invalid_argument"), answer.text
+        assert error["field"] == "targeting.none.segment"
         assert f"is not of creator {STRANGER}" in error["message"] and "fans_of" in error["message"]
