@@ -120,14 +120,17 @@ class Progress:
         attributed = judgements["verdict"] == Verdict.ATTRIBUTED
         relevant = charged | attributed
         for campaign_id in np.unique(judgements["campaign_id"][relevant]).tolist():
-            mine = relevant & (judgements["campaign_id"] == campaign_id)
-            progress = self._day_of(campaign_id, int(rows["recorded_at_ms"][mine][-1]))
-            if progress is None:
-                continue
-            mine &= rows["recorded_at_ms"] >= progress.day_start_at_ms
-            goal, events = self._goal_of(campaign_id), mine & attributed
             with self._lock:
-                self._count(progress, rows[mine & charged], rows[events], judgements[events], goal)
+                self._follow_one(campaign_id, rows, judgements, relevant & (judgements["campaign_id"] == campaign_id))
+
+    def _follow_one(self, campaign_id: int, rows: np.ndarray, judgements: np.ndarray, mine: np.ndarray) -> None:
+        progress = self._day_of(campaign_id, int(rows["recorded_at_ms"][mine][-1]))
+        if progress is None:
+            return
+        mine = mine & (rows["recorded_at_ms"] >= progress.day_start_at_ms)
+        attributed = judgements["verdict"] == Verdict.ATTRIBUTED
+        goal, charged, events = self._goal_of(campaign_id), mine & ~attributed, mine & attributed
+        self._count(progress, rows[charged], rows[events], judgements[events], goal)
 
     def _count(
         self, progress: DayProgress, charged: np.ndarray, attributed: np.ndarray, judgements: np.ndarray, goal: int
