@@ -170,7 +170,9 @@ class Services:
         self.follows = FollowGraph(self.viewers, self.segments)
         self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
-        self.audience = AudienceService(self, lambda creator_id: self.registry.has_campaigns(creator_id))
+        self.audience = AudienceService(
+            self, lambda creator_id: self.registry.has_campaigns(creator_id), self._campaign_of
+        )
         self.audience.replay()
         self._expire_segments()
 

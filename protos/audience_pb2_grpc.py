@@ -167,7 +167,8 @@ class AudienceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainViewer(self, request, context):
-        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day.
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for own campaigns as they are, 10 times a viewer and day
+        (the same again counts once); the sentence then says what the audience asks, and of one node which alternative holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

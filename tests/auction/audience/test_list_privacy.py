@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from auction.audience import noisy_reach, whys
+from auction.audience import noisy_reach
 from auction.campaigns.limits import RateLimited
 from auction.status import Refused, refusal_of
 from pacing.clocks import MS_PER_DAY
@@ -174,20 +174,3 @@ def test_a_creator_asks_so_many_different_questions_about_lists_a_day(engine, mo
     ask(3, creator=8)
     engine.services.clock.advance_to(engine.now_ms + MS_PER_DAY)
     ask(3)
-
-
-def test_a_creator_asks_about_a_viewer_for_so_many_audiences_a_day(engine, monkeypatch):
-    monkeypatch.setattr("auction.audience.insights_service.Insights._was_reached", lambda *_: True)
-    engine.services.segments.put(f"seen.{STAR}", engine.services.viewers.ensure(np.array([1, 3], np.uint64)), 2)
-
-    def why(viewer_id: int, star: int, creator: int = 7) -> bool:
-        audience = campaigns_pb2.Targeting(segment={"segment_id": f"seen.{star}"})
-        request = pb.ExplainViewerRequest(viewer_id=viewer_id, targeting=audience)
-        role = Role.CREATOR if creator else Role.OPERATOR
-        return engine.call("Audience/ExplainViewer", request, pb.ExplainViewerResponse, role, creator).matched
-
-    asked = range(STAR, STAR + whys.AUDIENCES_A_VIEWER)
-    assert [why(1, star) for star in asked] == [star == STAR for star in asked]
-    with pytest.raises(RateLimited, match="10 audiences about this viewer were asked today"):
-        why(1, STAR + 10)
-    assert why(1, STAR) and why(3, STAR) and not why(1, STAR + 10, creator=8) and not why(1, STAR + 10, creator=0)
