@@ -11,7 +11,6 @@ from pyroaring import BitMap
 
 from auction.audience.noisy_reach import NoisyReach
 from auction.audience.whys import Whys
-from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
 from auction.campaigns.model import MAX_ID, Campaign, InvalidField, InvalidTargeting, check_int
 from auction.campaigns.store import NoSuchCampaign
@@ -44,7 +43,6 @@ class InsightStores(Protocol):
     follows: FollowGraph
     visits: Visits
     clock: Clock
-    keys: KeyRing
 
 
 def no_campaign(campaign_id: int) -> Campaign:

@@ -125,6 +125,8 @@ def test_reach_with_a_list_in_it_has_noise_that_asking_again_does_not_average_ou
         {"all": {"of": [{"any": {"of": [node("own:7:same"), node("own:7:vip")]}}, among_fans()]}},
         {"none": {"none": among_fans("own:7:vip")}},
     ]
+    region = [{"attribute": {"dimension": 1, "codes": [code]}} for code in range(1, 9)]
+    again += [{"any": {"of": [again[0], {"all": {"of": [again[1], part]}}]}} for part in region]
     assert {reach(engine, audience) for audience in again} == {told} and len(noised) == 1
     # A list of one viewer less is another question; so is another day. Both have noise of their own.
     for _ in days(engine, 20):
@@ -152,6 +154,24 @@ def test_what_changes_within_a_day_does_not_show_under_noise_that_stays(engine):
     assert reach(engine, among_fans("own:7:vip")) == told
     engine.services.clock.advance_to(engine.now_ms + MS_PER_DAY)
     assert reach(engine, among_fans("own:7:vip"))[0] > 2_000
+
+
+def test_a_start_draws_new_noise_and_never_old_noise_on_new_numbers(tmp_path, noised):
+    told = []
+    for _ in range(3):
+        again = Engine(tmp_path)
+        if not told:
+            known = np.arange(1, KNOWN + 1, dtype=np.uint64)
+            follows = pb.PutFollowsRequest(follower_ids=known, followed_ids=[STAR] * KNOWN)
+            again.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+            put(again, "vip", range(1, 3_001))
+        for code in range(5):
+            other = {"none": {"interests": {"codes": [code]}}}
+            reach(again, {"all": {"of": [node("own:7:vip"), other]}})
+        told.append(tuple(noised))
+        noised.clear()
+        again.close()
+    assert len(set(told)) == 3
 
 
 def test_a_creator_asks_so_many_different_questions_about_lists_a_day(engine, monkeypatch):
