@@ -340,9 +340,9 @@ class Services:
         """Take over a campaign that was created or changed (see `auction.campaigns.desk`)."""
         return self.registry.take_over(campaign, opening)
 
-    def check_lists(self, audience: Expression) -> None:
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
         """See to it that an audience's lists may be used (see `auction.campaigns.desk`)."""
-        self.audience.check_lists(audience)
+        self.audience.check_lists(audience, creator_id)
 
     def live(self, campaign_id: int) -> LiveFigures:
         """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""

@@ -87,12 +87,15 @@ class Insights:
         """How many known viewers an expression holds, as a rounded range."""
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
-        expression = _asked_audience(request.targeting, principal)
+        expression = self._asked_audience(request.targeting, principal)
         self._ask_for(expression, creator_id)
         reach: NoisyReach | ReachCounter = self._reach
         if principal.role is Role.CREATOR and names_own_list(expression):
             reach = self._noisy_reach
-        low, high = reach.range_of(expression, creator_id, request.include_fans)
+        try:
+            low, high = reach.range_of(expression, creator_id, request.include_fans)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
     def compare_creators(self, raw: bytes, principal: Principal) -> bytes:
@@ -122,7 +125,7 @@ class Insights:
         campaign = self._asked_campaign(request, principal)
         if campaign is None:
             asking, include_fans = request.creator_id, request.include_fans
-            expression = _asked_audience(request.targeting, principal)
+            expression = self._asked_audience(request.targeting, principal)
         else:
             asking, include_fans = campaign.creator_id, campaign.include_fans
             expression = campaign.targeting
@@ -168,16 +171,31 @@ class Insights:
             raise InvalidField(field, "given", "left out beside campaign_id, whose audience is explained")
         return campaign
 
+    def _asked_audience(self, targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
+        """The audience of a question.
+
+        Raises:
+            InvalidField: no campaign of who asks can have it.
+        """
+        expression = targeting_from_message(targeting)
+        try:
+            validate(expression)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
+        self._check_usable(expression, principal)
+        return expression
+
     def _check_usable(self, expression: Expression, principal: Principal) -> None:
         """See to it that who asks may still ask by the audience of a campaign.
 
         Raises:
-            InvalidTargeting: a segment is not theirs to name, or a list is too small.
+            InvalidTargeting: a segment is not theirs to name, or a list may not be used so.
         """
         try:
             check_named(expression, principal.creator_id)
             if principal.role is Role.CREATOR:
-                check_lists(expression, lambda name: len(self._stores.segments.members(name)))
+                segments = self._stores.segments
+                check_lists(expression, lambda name: len(segments.members(name)), principal.creator_id)
         except ValueError as error:
             raise InvalidTargeting(str(error)) from None
 
@@ -260,22 +278,6 @@ class Insights:
     def _rounded(self, viewers: int) -> pb.Crowd:
         low, high = Reach(viewers, 0).as_range(self._stores.viewers.size)
         return pb.Crowd(low=low, high=high)
-
-
-def _asked_audience(targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
-    """The audience of a question.
-
-    Raises:
-        InvalidField: no campaign of who asks can have it.
-    """
-    try:
-        expression = validate(targeting_from_message(targeting))
-        check_named(expression, principal.creator_id)
-    except InvalidField:
-        raise
-    except ValueError as error:
-        raise InvalidTargeting(str(error)) from None
-    return expression
 
 
 def asking_creator(principal: Principal, named: int) -> int:

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from auction.audience.daily_questions import DailyQuestions
 from pacing.clocks import MS_PER_DAY, Clock
 from targeting.expressions import Expression, compile_clauses
-from targeting.own_lists import check_lists, owner_of
+from targeting.own_lists import owner_of
 from targeting.reach.counter import ReachCounter
 from targeting.reach.noise import DRAW_BYTES, canonical, noisy
 from targeting.segments.store import SegmentStore
@@ -57,13 +57,12 @@ class NoisyReach:
         self._answers: dict[bytes, tuple[int, int]] = {}
 
     def range_of(self, expression: Expression, creator_id: int, include_fans: bool) -> tuple[int, int]:
-        """A range (low, high) that holds the number of viewers of an audience, 19 times in 20.
+        """A range (low, high) that holds the number of viewers of an audience whose lists may be used, 19 times in 20.
 
         Raises:
-            ValueError: the audience is too complex, or a list is too small.
+            ValueError: the audience is too complex.
             RateLimited: the creator asked too many questions today.
         """
-        check_lists(expression, lambda name: len(self._stores.segments.members(name)))
         with self._lock:
             day = self._stores.clock.wall_ms() // MS_PER_DAY
             if day != self._day:

@@ -132,13 +132,13 @@ class AudienceService:
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
 
-    def check_lists(self, audience: Expression) -> None:
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
         """See to it that a creator's campaign may have this audience: its lists may be used.
 
         Raises:
-            ValueError: a list is too small; the text names the path of the node and the segment.
+            ValueError: see `targeting.own_lists.check_lists`.
         """
-        check_lists(audience, lambda name: len(self._stores.segments.members(name)))
+        check_lists(audience, lambda name: len(self._stores.segments.members(name)), creator_id)
 
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:

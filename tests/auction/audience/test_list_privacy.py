@@ -101,7 +101,8 @@ def test_a_list_that_is_too_small_is_of_no_use(engine):
     for question in (create, edit, lambda: reach(engine, {"none": node("own:7:few")})):
         with pytest.raises((ValueError, Refused), match=r"targeting.none.segment: .* 999 viewers") as refused:
             question()
-        assert refusal_of(refused.value).code is grpc.StatusCode.INVALID_ARGUMENT
+        told = refusal_of(refused.value)
+        assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.none.segment")
     for size, words in ((2_000, r"seed_segment_id 'own:7:few': 999"), (999, r"size: lookalike 'own:7:like': 999")):
         wanted = pb.PutLookalikeRequest(segment_id="like", seed_segment_id="few", size=size)
         with pytest.raises(ValueError, match=words):

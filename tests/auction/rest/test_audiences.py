@@ -149,5 +149,13 @@ def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: 
     empty = {"targeting": {"viewers_of": []}}
     refused = creator.post("/api/audiences/reach", json=empty)
     assert "at least 1" in fails(refused, 422, "invalid_argument", "targeting.viewers_of")
+    small = {"any": [{"interests": [1]}, {"all": [{"segment": "own:7:few"}]}]}
+    for path, body in (("/api/audiences/reach", {}), ("/api/campaigns", NEW)):
+        refused = creator.post(path, json=body | {"targeting": small})
+        told = fails(refused, 422, "invalid_argument", "targeting.any[1].all[0].segment")
+        assert told.startswith("targeting.any[1].all[0].segment: segment_id 'own:7:few': 0 viewers who are known")
+    halves = [{"all": [{"segment": "a"}, {"interests": [k]}]} for k in range(9)]
+    large = {"targeting": {"all": [{"any": halves}, {"any": halves}]}}
+    fails(creator.post("/api/audiences/reach", json=large), 422, "invalid_argument", "targeting")
     with client(address, engine, Role.FEED, 0) as feed:
         fails(feed.post("/api/audiences/reach", json={}), 403, "permission_denied")
