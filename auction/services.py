@@ -301,6 +301,7 @@ class Services:
         self.follows.similar.renew_due(self.clock.monotonic_ms())
 
     def _find_similar(self) -> None:
+        self.follows.forget_asked()
         self.follows.similar.forget_others(self.registry.ask_for_similar(self.clock.wall_ms()))
         self.follows.similar.renew(self.clock.monotonic_ms())
 

@@ -244,7 +244,7 @@ class Insights:
         ids = np.array(sorted(creator_ids), np.uint64)
         known = self._stores.viewers.rows_of(ids) >= 0
         for creator_id in ids[known].tolist():
-            self._stores.follows.watch(creator_id)
+            self._stores.follows.ask(creator_id)
         for creator_id in filter(self._stores.visits.knows, ids.tolist()):
             self._stores.visits.watch(creator_id)
         self._stores.follows.refresh()
