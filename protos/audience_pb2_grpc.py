@@ -160,7 +160,7 @@ class AudienceServicer:
 
     def EstimateReach(self, request, context):
         """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
-        the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+        the number 19 times in 20, the same for the same question within a UTC day and run of the server; for 200 different ones a day.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

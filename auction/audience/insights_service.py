@@ -137,7 +137,9 @@ class Insights:
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
         self._check_slot(request)
-        self._whys.count(principal, request, campaign)
+        tags = tuple(sorted(set(request.content_tags)))
+        slot = (request.placement, request.content_category, tags)
+        self._whys.count(principal, request.viewer_id, slot, campaign)
         self._ask_for(expression, asking)
         self._stores.segments.show_hidden()  # what was asked for just now may be too large to be seen at once
         facts = self._facts_of(row, request)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from targeting.attributes import Dimension
 from targeting.content import tag_segment
+from targeting.deciding import Alternatives, Reason, bounded_reasons_of, reasons_of
 from targeting.expressions import (
     EVERYBODY,
     All,
@@ -26,16 +27,7 @@ from targeting.expressions import (
     own_segments,
 )
 from targeting.graph.similar.lists import SimilarCreator
-from targeting.reasons import (
-    Alternatives,
-    Connections,
-    Labels,
-    Language,
-    Reason,
-    bounded_reasons_of,
-    reasons_of,
-    why_matched,
-)
+from targeting.reasons import Connections, Labels, Language, why_matched
 from targeting.similar_phrases import english_similar
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
