@@ -170,7 +170,9 @@ class Services:
         self.follows = FollowGraph(self.viewers, self.segments)
         self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = None if self.config.data is None else Journal(self.folder / "audience.journal")
-        self.audience = AudienceService(self, lambda creator_id: self.registry.has_campaigns(creator_id))
+        self.audience = AudienceService(
+            self, lambda creator_id: self.registry.has_campaigns(creator_id), self._campaign_of
+        )
         self.audience.replay()
         self._expire_segments()
 
@@ -299,6 +301,7 @@ class Services:
         self.follows.similar.renew_due(self.clock.monotonic_ms())
 
     def _find_similar(self) -> None:
+        self.follows.forget_asked()
         self.follows.similar.forget_others(self.registry.ask_for_similar(self.clock.wall_ms()))
         self.follows.similar.renew(self.clock.monotonic_ms())
 
@@ -338,9 +341,9 @@ class Services:
         """Take over a campaign that was created or changed (see `auction.campaigns.desk`)."""
         return self.registry.take_over(campaign, opening)
 
-    def check_lists(self, audience: Expression) -> None:
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
         """See to it that an audience's lists may be used (see `auction.campaigns.desk`)."""
-        self.audience.check_lists(audience)
+        self.audience.check_lists(audience, creator_id)
 
     def live(self, campaign_id: int) -> LiveFigures:
         """What only the running engine knows about a campaign (see `auction.campaigns.desk`)."""

@@ -694,15 +694,20 @@ class ExplainViewerRequest(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     CONTENT_CATEGORY_FIELD_NUMBER: _builtins.int
     CONTENT_TAGS_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     viewer_id: _builtins.int
     include_fans: _builtins.bool
     creator_id: _builtins.int
-    """operator only: for whose campaign"""
+    """for whose campaign"""
     placement: _builtins.int
     """where the viewer was, as in BidRequest; 0: unknown"""
     content_category: _builtins.int
+    campaign_id: _builtins.int
+    """whose audience is meant, instead of fields 2 to 4; with a creator's token a campaign of this creator"""
     @_builtins.property
-    def targeting(self) -> _campaigns_pb2.Targeting: ...
+    def targeting(self) -> _campaigns_pb2.Targeting:
+        """operator only, as the next two: an audience that need not be a campaign's"""
+
     @_builtins.property
     def content_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what was watched, as in BidRequest"""
@@ -717,10 +722,11 @@ class ExplainViewerRequest(_message.Message):
         placement: _builtins.int = ...,
         content_category: _builtins.int = ...,
         content_tags: _abc.Iterable[_builtins.str] | None = ...,
+        campaign_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["targeting", b"targeting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_category", b"content_category", "content_tags", b"content_tags", "creator_id", b"creator_id", "include_fans", b"include_fans", "placement", b"placement", "targeting", b"targeting", "viewer_id", b"viewer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "content_category", b"content_category", "content_tags", b"content_tags", "creator_id", b"creator_id", "include_fans", b"include_fans", "placement", b"placement", "targeting", b"targeting", "viewer_id", b"viewer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

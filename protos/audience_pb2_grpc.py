@@ -160,14 +160,15 @@ class AudienceServicer:
 
     def EstimateReach(self, request, context):
         """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
-        the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+        the number 19 times in 20, the same for the same question within a UTC day and run of the server; for 200 different ones a day.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainViewer(self, request, context):
-        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day.
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for own campaigns as they are, 10 times a viewer and day
+        (the same again counts once); the sentence then says what the audience asks, and of one node which alternative holds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,10 +53,12 @@ class AudienceStub:
     """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]
     """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
-    the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+    the number 19 times in 20, the same for the same question within a UTC day and run of the server; for 200 different ones a day.
     """
     ExplainViewer: _grpc.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]
-    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for own campaigns as they are, 10 times a viewer and day
+    (the same again counts once); the sentence then says what the audience asks, and of one node which alternative holds.
+    """
     CompareCreators: _grpc.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -79,10 +81,12 @@ class AudienceAsyncStub(AudienceStub):
     """How far the making of a lookalike is, or what became of it."""
     EstimateReach: _aio.UnaryUnaryMultiCallable[_audience_pb2.EstimateReachRequest, _audience_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
-    the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+    the number 19 times in 20, the same for the same question within a UTC day and run of the server; for 200 different ones a day.
     """
     ExplainViewer: _aio.UnaryUnaryMultiCallable[_audience_pb2.ExplainViewerRequest, _audience_pb2.ExplainViewerResponse]  # type: ignore[assignment]
-    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
+    """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for own campaigns as they are, 10 times a viewer and day
+    (the same again counts once); the sentence then says what the audience asks, and of one node which alternative holds.
+    """
     CompareCreators: _aio.UnaryUnaryMultiCallable[_audience_pb2.CompareCreatorsRequest, _audience_pb2.CompareCreatorsResponse]  # type: ignore[assignment]
     """Audiences of named creators side by side: how large, how much they share, how much of them is reached or won already."""
 
@@ -162,7 +166,7 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.EstimateReachResponse, _abc.Awaitable[_audience_pb2.EstimateReachResponse]]:
         """How many known viewers an expression holds, rounded to a range. With lists of the asking creator in it: with noise on it, so that the range holds
-        the number 19 times in 20, the same for the same question within a UTC day; for 200 different ones a day.
+        the number 19 times in 20, the same for the same question within a UTC day and run of the server; for 200 different ones a day.
         """
 
     @_abc_1.abstractmethod
@@ -171,7 +175,9 @@ class AudienceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_pb2.ExplainViewerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_pb2.ExplainViewerResponse, _abc.Awaitable[_audience_pb2.ExplainViewerResponse]]:
-        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for 10 audiences a viewer and day."""
+        """Why an audience holds a viewer, in plain sentences. A creator may ask about viewers who saw an ad of theirs in the last 30 days, for own campaigns as they are, 10 times a viewer and day
+        (the same again counts once); the sentence then says what the audience asks, and of one node which alternative holds.
+        """
 
     @_abc_1.abstractmethod
     def CompareCreators(

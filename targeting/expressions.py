@@ -277,8 +277,8 @@ def compile_clauses(expression: Expression, creator_id: int, include_fans: bool)
     """
     excluded = frozenset() if include_fans else own_segments(creator_id)
     found = _alternatives(expression, creator_id, positive=True)
-    clauses = [_tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found]
-    return tuple(_once(clause for clause in clauses if not _is_empty(clause)))
+    clauses = (tidied(replace(clause, excluded=clause.excluded | excluded)) for clause in found)
+    return tuple(_once(clause for clause in clauses if clause is not None))
 
 
 _TRUE = Clause({}, (), frozenset())
@@ -350,11 +350,13 @@ def _once(clauses: Iterable[Clause]) -> list[Clause]:
     return kept
 
 
-def _tidied(clause: Clause) -> Clause:
-    """The same clause without what says nothing: dimensions that allow all, and groups that another one implies."""
+def tidied(clause: Clause) -> Clause | None:
+    """The same clause without what says nothing: dimensions that allow all, and groups that another one implies; None
+    if it can hold nobody."""
     allowed = {d: codes for d, codes in clause.allowed.items() if len(codes) < CARDINALITIES[d]}
     wanted = _minimal(tuple(group - clause.excluded for group in clause.groups))
-    return Clause(allowed, wanted, clause.excluded)
+    found = Clause(allowed, wanted, clause.excluded)
+    return None if _is_empty(found) else found
 
 
 def _minimal(groups: tuple[frozenset[str], ...]) -> tuple[frozenset[str], ...]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from targeting.expressions import MAX_CREATOR_ID, Expression, Segment
 from targeting.own_lists import OWN_KIND, own_prefix, owner_of
+from targeting.segment_phrases import words_of
 from targeting.validation import parts_of
 
 OF_ONE_CREATOR = ("tier", "stage", "members", OWN_KIND)
@@ -52,7 +53,8 @@ def nameable(creator_id: int) -> str:
 
 
 def check_named(expression: Expression, asking_creator_id: int) -> None:
-    """See to it that who asks may name the segments of an audience, whether there are such segments or not.
+    """See to it that who asks may name the segments of an audience, whether there are such segments or not; creators
+    name tiers and stages that there can be.
 
     Args:
         expression: a validated one.
@@ -71,6 +73,12 @@ def check_named(expression: Expression, asking_creator_id: int) -> None:
             raise ValueError(
                 f"{path}.segment: segment_id {node.name!r}: is not of creator {asking_creator_id}, who may name "
                 f"{nameable(asking_creator_id)}; fans of other creators are chosen by fans_of"
+            )
+        words = words_of(kind)
+        if asking_creator_id and words and node.name.split(":")[1] not in words:
+            raise ValueError(
+                f"{path}.segment: segment_id {node.name!r}: no such {kind}; must be {kind}:{kind.upper()}:"
+                f"{asking_creator_id}, with {kind.upper()} one of {', '.join(words)}"
             )
 
 

@@ -58,12 +58,22 @@ def check_large_enough(field: str, segment: str, members: int) -> None:
         )
 
 
-def check_lists(expression: Expression, members_of: Callable[[str], int]) -> None:
-    """See to it that every creator's list in an audience may be used.
+def check_lists(expression: Expression, members_of: Callable[[str], int], creator_id: int) -> None:
+    """See to it that every list in a creator's audience may be used, and that it is called by its whole name.
+
+    A plain name is a segment of the platform's. Where there is none of that name, but a list of the creator's, the list
+    is what was meant; a name that nobody has yet is taken, and holds nobody.
 
     Raises:
-        ValueError: one is too small; the text names the path of the node and the segment.
+        ValueError: a list is too small, or called by half its name; the text names the path of the node and the
+            segment.
     """
     for path, node in parts_of(expression):
-        if isinstance(node, Segment) and owner_of(node.name):
+        if not isinstance(node, Segment):
+            continue
+        if owner_of(node.name):
             check_large_enough(f"{path}.segment: segment_id", node.name, members_of(node.name))
+        elif _NAME.fullmatch(node.name) and not members_of(node.name):
+            own = own_segment(creator_id, node.name)
+            if members_of(own):
+                raise ValueError(f"{path}.segment: segment_id {node.name!r}: must be {own!r}, the name of your list")

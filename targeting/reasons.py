@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from targeting.attributes import Dimension
 from targeting.content import LEVELS, tag_segment
+from targeting.deciding import Alternatives, Reason, bounded_reasons_of, reasons_of
 from targeting.expressions import (
     NO_ADS_SEGMENT,
-    All,
-    Any,
     Attribute,
     Content,
     Expression,
@@ -19,14 +18,11 @@ from targeting.expressions import (
     FansOfSimilarCreators,
     FriendsOfFans,
     Interests,
-    Laotie,
     LiveVisitorsOf,
-    Not,
     OfCreators,
     Segment,
     ViewerFacts,
     ViewersOf,
-    matches,
     own_segments,
     segments_of,
 )
@@ -54,12 +50,14 @@ class Labels:
         interests: by interest code.
         segments: by segment name.
         lookalikes: names of the segments that were made to be like a list.
+        is_creator: whether an account that the audience names may be told of by its id.
     """
 
     codes: Mapping[tuple[Dimension, int], str] = field(default_factory=dict)
     interests: Mapping[int, str] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
     lookalikes: Set[str] = frozenset()
+    is_creator: Callable[[int], bool] = lambda _: True
 
 
 NO_LABELS = Labels()
@@ -87,29 +85,6 @@ class Connections:
 NO_CONNECTIONS = Connections()
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One condition that decided.
-
-    Attributes:
-        condition: an expression without parts.
-        holds: whether the audience wanted it to hold, or not to.
-    """
-
-    condition: Attribute | Interests | Segment | OfCreators | Content | Laotie
-    holds: bool
-
-
-def reasons_of(expression: Expression, facts: ViewerFacts, creator_id: int) -> tuple[Reason, ...] | None:
-    """Conditions that together make the audience hold the viewer, each once; None if it does not.
-
-    Of alternatives, the one that takes the fewest conditions is told, the first among equals; where it is one half of
-    laotie and the other half is an alternative that holds, too, both are.
-    """
-    found = _witness(expression, facts, creator_id, holds=True)
-    return None if found is None else tuple(dict.fromkeys(found))
-
-
 def why_matched(
     expression: Expression,
     facts: ViewerFacts,
@@ -118,6 +93,7 @@ def why_matched(
     language: Language,
     labels: Labels = NO_LABELS,
     connections: Connections = NO_CONNECTIONS,
+    is_all_told: bool = True,
 ) -> str | None:
     """One sentence that says why a campaign's audience holds a viewer; None if it does not.
 
@@ -129,11 +105,12 @@ def why_matched(
         language: of the sentence.
         labels: what codes are called.
         connections: through whom the viewer is laotie.
+        is_all_told: whether all is told that holds (`reasons_of`), or as much as `bounded_reasons_of` answers.
     """
     left_out = frozenset() if include_fans else own_segments(creator_id)
     if (left_out | {NO_ADS_SEGMENT}) & facts.segments:
         return None
-    reasons = reasons_of(expression, facts, creator_id)
+    reasons = (reasons_of if is_all_told else bounded_reasons_of)(expression, facts, creator_id)
     if reasons is None:
         return None
     speaker = _SPEAKERS[language](facts, labels, connections)
@@ -143,40 +120,16 @@ def why_matched(
     return speaker.separator.join(told)
 
 
-def _witness(node: Expression, facts: ViewerFacts, creator_id: int, holds: bool) -> list[Reason] | None:
-    """Reasons why `node` is as `holds` says; None if it is not."""
-    match node:
-        case Not(of=part):
-            return _witness(part, facts, creator_id, not holds)
-        case All(of=of) | Any(of=of):
-            parts = [_witness(part, facts, creator_id, holds) for part in of]
-            given = [part for part in parts if part is not None]
-            if isinstance(node, All) is holds:
-                return [reason for part in given for reason in part] if len(given) == len(parts) else None
-            return _with_other_half(min(given, key=len, default=None), given)
-        case _:
-            return [Reason(node, holds)] if matches(node, facts, creator_id) is holds else None
-
-
-def _with_other_half(told: list[Reason] | None, given: list[list[Reason]]) -> list[Reason] | None:
-    """What is told of the alternatives that hold, with what else makes the viewer laotie if that is what it says."""
-    halves = [part for part in given if len(part) == 1 and isinstance(part[0].condition, Laotie) and part[0].holds]
-    return [reason for half in halves for reason in half] if told in halves else told
-
-
 class _English:
     separator = "; "
     everybody = "everybody is wanted"
     no_fan_yet = "does not follow the creator yet"
     _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
-        FansOf: ("follows creator {}", "does not follow creator {}"),
-        ViewersOf: (
-            "played a video of creator {} in the last 30 days",
-            "played no video of creator {} in the last 30 days",
-        ),
+        FansOf: ("follows {}", "does not follow {}"),
+        ViewersOf: ("played a video of {} in the last 30 days", "played no video of {} in the last 30 days"),
         LiveVisitorsOf: (
-            "was in the live room of creator {} in the last 30 days",
-            "was not in the live room of creator {} in the last 30 days",
+            "was in the live room of {} in the last 30 days",
+            "was not in the live room of {} in the last 30 days",
         ),
     }
 
@@ -188,26 +141,33 @@ class _English:
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
         match reason.condition:
+            case Alternatives(count=count):
+                return f"meets one of {count} alternatives"
+            case Attribute(dimension=dimension, codes=codes) if not reason.is_all_told:
+                name = dimension.name.lower().replace("_", " ")
+                return f"{name} {'' if reason.holds else 'not '}{self._listed(self._codes(dimension, codes), False)}"
             case Attribute(dimension=dimension):
                 name = dimension.name.lower().replace("_", " ")
                 code = self._facts.codes[dimension]
                 own = "unknown" if code == 0 else _labelled(code, self._labels.codes.get((dimension, code)))
                 return f"{name} {own}" if reason.holds else f"{name} {own}, which is not excluded"
             case Interests(codes=codes):
-                shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
+                shared = sorted(set(codes) & self._facts.interests) if reason.tells_which else sorted(set(codes))
                 names = [_labelled(code, self._labels.interests.get(code)) for code in shared]
-                return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.holds)}"
+                return f"{'' if reason.holds else 'not '}interested in {self._listed(names, reason.tells_which)}"
             case Segment(name=name) if told := english_phrase(name, reason.holds, self._labels.lookalikes):
                 return told
             case Segment(name=name):
                 return f"{'' if reason.holds else 'not '}in segment {_labelled(name, self._labels.segments.get(name))}"
             case FansOf() | ViewersOf() | LiveVisitorsOf():
-                listed = self._listed(_creators(reason.condition, self._facts, reason.holds), reason.holds)
-                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+                told = self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1]
+                return told.format(self._creators(reason.condition, reason.tells_which))
             case Content(min_tenths=least):
+                tags = [_named_tag(tag, ENGLISH_TAGS, "{} {}") for tag in reason.condition.tags]
                 if not reason.holds:
-                    tags = [_named_tag(tag, ENGLISH_TAGS, "{} {}") for tag in reason.condition.tags]
                     return f"no affinity of {10 * least} % or more to {self._listed(tags, False)}"
+                if not reason.is_all_told:
+                    return f"likes {self._listed(tags, False)}, at least {10 * least} % is wanted"
                 liked = [
                     f"{_named_tag(tag, ENGLISH_TAGS, '{} {}')} ({10 * tenths} %)"
                     for tag, tenths in _liked(reason.condition, self._facts)
@@ -232,6 +192,16 @@ class _English:
                 others = ", and others" if self._connections.has_other_similar else ""
                 return f"follows {self._listed(similar, True)}, {kind}{others}"
 
+    def _codes(self, dimension: Dimension, codes: Sequence[int]) -> list[str]:
+        known = self._labels.codes
+        return [_labelled(code, known.get((dimension, code))) if code else "unknown" for code in sorted(set(codes))]
+
+    def _creators(self, node: OfCreators, tells_which: bool) -> str:
+        named, others = _creators(node, self._facts, tells_which, self._labels.is_creator)
+        other = "an account that you named" if others == 1 else f"{others} accounts that you named"
+        listed = self._listed(_with_others(named, others, other), tells_which)
+        return f"creator {listed}" if named else listed
+
     def _listed(self, names: Sequence[str], all_hold: bool) -> str:
         shown = list(names[:MAX_LISTED])
         if len(names) > MAX_LISTED:
@@ -245,9 +215,9 @@ class _Chinese:
     everybody = "面向所有人"
     no_fan_yet = "尚未关注主播"
     _OF_CREATORS: Mapping[type[OfCreators], tuple[str, str]] = {
-        FansOf: ("关注了主播{}", "未关注主播{}"),
-        ViewersOf: ("近30天看过主播{}的视频", "近30天没看过主播{}的视频"),
-        LiveVisitorsOf: ("近30天进过主播{}的直播间", "近30天没进过主播{}的直播间"),
+        FansOf: ("关注了{}", "未关注{}"),
+        ViewersOf: ("近30天看过{}的视频", "近30天没看过{}的视频"),
+        LiveVisitorsOf: ("近30天进过{}的直播间", "近30天没进过{}的直播间"),
     }
     _DIMENSIONS = ("地区", "年龄段", "性别", "操作系统", "网络", "设备档次", "内容类别", "广告位")
 
@@ -259,28 +229,36 @@ class _Chinese:
     def say(self, reason: Reason) -> str:
         """The reason as part of a sentence."""
         match reason.condition:
+            case Alternatives(count=count):
+                return f"符合{count}个条件之一"
+            case Attribute(dimension=dimension, codes=codes) if not reason.is_all_told:
+                listed = self._listed(self._codes(dimension, codes))
+                which = "之一" if reason.holds and len(set(codes)) > 1 else ""
+                return f"{self._DIMENSIONS[dimension]}{'' if reason.holds else '不是'}{listed}{which}"
             case Attribute(dimension=dimension):
                 name = self._DIMENSIONS[dimension]
                 code = self._facts.codes[dimension]
                 own = "未知" if code == 0 else _labelled(code, self._labels.codes.get((dimension, code)), "（{}）")
                 return f"{name}{own}" if reason.holds else f"{name}{own}，不在排除之列"
             case Interests(codes=codes):
-                shared = sorted(set(codes) & self._facts.interests) if reason.holds else sorted(set(codes))
+                shared = sorted(set(codes) & self._facts.interests) if reason.tells_which else sorted(set(codes))
                 names = [_labelled(code, self._labels.interests.get(code), "（{}）") for code in shared]
                 verb = "感" if reason.holds else "都不感" if len(names) > 1 else "不感"
-                return f"对{self._listed(names)}{verb}兴趣"
+                return f"对{self._listed(names)}{self._any_of(reason, names)}{verb}兴趣"
             case Segment(name=name) if told := chinese_phrase(name, reason.holds, self._labels.lookalikes):
                 return told
             case Segment(name=name):
                 label = _labelled(name, self._labels.segments.get(name), "（{}）")
                 return f"{'属于' if reason.holds else '不属于'}人群包{label}"
             case FansOf() | ViewersOf() | LiveVisitorsOf():
-                listed = self._listed(_creators(reason.condition, self._facts, reason.holds))
-                return self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1].format(listed)
+                told = self._OF_CREATORS[type(reason.condition)][0 if reason.holds else 1]
+                return told.format(self._creators(reason.condition, reason))
             case Content(min_tenths=least):
+                tags = [_named_tag(tag, CHINESE_TAGS, "{}“{}”") for tag in reason.condition.tags]
                 if not reason.holds:
-                    tags = [_named_tag(tag, CHINESE_TAGS, "{}“{}”") for tag in reason.condition.tags]
                     return f"对{self._listed(tags)}的喜好度不到{10 * least}%"
+                if not reason.is_all_told:
+                    return f"喜欢{self._listed(tags)}{self._any_of(reason, tags)}，要求至少{10 * least}%"
                 liked = [
                     f"{_named_tag(tag, CHINESE_TAGS, '{}“{}”')}（{10 * tenths}%）"
                     for tag, tenths in _liked(reason.condition, self._facts)
@@ -302,6 +280,21 @@ class _Chinese:
                     return "关注了与主播相似的主播（粉丝重合超出随机水平）"
                 others = "及其他相似主播" if self._connections.has_other_similar else ""
                 return f"关注了与主播相似的主播{self._listed(similar)}{others}"
+
+    def _any_of(self, reason: Reason, names: Sequence[str]) -> str:
+        return "中至少一个" if reason.holds and not reason.is_all_told and len(names) > 1 else ""
+
+    def _codes(self, dimension: Dimension, codes: Sequence[int]) -> list[str]:
+        known = self._labels.codes
+        return [
+            _labelled(code, known.get((dimension, code)), "（{}）") if code else "未知" for code in sorted(set(codes))
+        ]
+
+    def _creators(self, node: OfCreators, reason: Reason) -> str:
+        named, others = _creators(node, self._facts, reason.tells_which, self._labels.is_creator)
+        told = _with_others(named, others, f"你指定的{others}个账号")
+        which = self._any_of(reason, list(map(str, node.creator_ids)))
+        return f"{'主播' if named else ''}{self._listed(told)}{which}"
 
     def _listed(self, names: Sequence[str]) -> str:
         shown = "、".join(names[:MAX_LISTED])
@@ -334,7 +327,19 @@ def _liked(node: Content, facts: ViewerFacts) -> list[tuple[str, int]]:
     return [(tag, tenths) for tag, tenths in most if tenths]
 
 
-def _creators(node: OfCreators, facts: ViewerFacts, holds: bool) -> list[str]:
-    """The creators that the node names; where it holds, those for whom it does."""
-    named = dict.fromkeys(node.creator_ids)
-    return [str(i) for i in named if not holds or segments_of(type(node)((i,))) & facts.segments]
+def _creators(
+    node: OfCreators, facts: ViewerFacts, tells_which: bool, is_creator: Callable[[int], bool]
+) -> tuple[list[str], int]:
+    """The creators that the node names, or those for whom it holds; and how many accounts more, who are not told of."""
+    named = [
+        i for i in dict.fromkeys(node.creator_ids) if not tells_which or segments_of(type(node)((i,))) & facts.segments
+    ]
+    creators = [str(i) for i in named if is_creator(i)]
+    return creators, len(named) - len(creators)
+
+
+def _with_others(named: list[str], others: int, told: str) -> list[str]:
+    """The names, and the others by what is told of them; one by one where they are only counted."""
+    if not others:
+        return named
+    return [*named, *([told] if len(named) < MAX_LISTED else [told] * others)]

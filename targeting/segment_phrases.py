@@ -28,6 +28,11 @@ _CHINESE: Mapping[tuple[str, str], str] = {
 }
 
 
+def words_of(kind: str) -> tuple[str, ...]:
+    """What a fan service may say of fans in a kind of segment, such as the tiers; none if the kind is no such."""
+    return tuple(word for of, word in _ENGLISH if of == kind)
+
+
 def english_phrase(name: str, holds: bool, lookalikes: Set[str]) -> str | None:
     """The segment in English, as part of a sentence; None if its name has no meaning of its own."""
     if name in lookalikes:

@@ -58,7 +58,7 @@ def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, E
         case All(of=of) | Any(of=of):
             name = "all" if isinstance(node, All) else "any"
             for i, part in enumerate(of):
-                yield from _walk(part, f"{path}.{name}.of[{i}]", depth + 1)
+                yield from _walk(part, f"{path}.{name}[{i}]", depth + 1)
         case Not(of=part):
             yield from _walk(part, f"{path}.none", depth + 1)
 
@@ -66,13 +66,13 @@ def _walk(node: Expression, path: str, depth: int) -> Iterator[tuple[str, int, E
 def _check_node(path: str, node: Expression) -> None:
     match node:
         case Any(of=()):
-            raise ValueError(f"{path}.any.of: empty; must hold at least one part")
+            raise ValueError(f"{path}.any: empty; must hold at least one part")
         case Attribute(dimension=dimension, codes=codes):
             if not isinstance(dimension, Dimension):
                 raise ValueError(f"{path}.attribute.dimension {dimension!r}: not in 1..{DIMENSION_COUNT}")
             _check_codes(f"{path}.attribute.codes", codes, MAX_CODES, 0, CARDINALITIES[dimension] - 1)
         case Interests(codes=codes):
-            _check_codes(f"{path}.interests.codes", codes, INTEREST_COUNT, 0, INTEREST_COUNT - 1)
+            _check_codes(f"{path}.interests", codes, INTEREST_COUNT, 0, INTEREST_COUNT - 1)
         case Segment(name=name):
             try:
                 check_segment_name(name)
@@ -81,7 +81,7 @@ def _check_node(path: str, node: Expression) -> None:
             if name.startswith(INTEREST_PREFIX):
                 raise ValueError(f"{path}.segment: segment_id {name!r}: interests are chosen by code, not by segment")
         case FansOf() | ViewersOf() | LiveVisitorsOf():
-            named = f"{path}.{CREATOR_NODES[type(node)]}.creator_ids"
+            named = f"{path}.{CREATOR_NODES[type(node)]}"
             _check_codes(named, node.creator_ids, MAX_CREATORS, 1, MAX_CREATOR_ID)
         case Content(tags=tags, min_tenths=min_tenths):
             _check_content(path, tags, min_tenths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import grpc
@@ -11,9 +11,9 @@ from pyroaring import BitMap
 
 from auction.audience.noisy_reach import NoisyReach
 from auction.audience.whys import Whys
-from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
-from auction.campaigns.model import InvalidField, InvalidTargeting
+from auction.campaigns.model import MAX_ID, Campaign, InvalidField, InvalidTargeting, check_int
+from auction.campaigns.store import NoSuchCampaign
 from auction.campaigns.wire import targeting_from_message
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
@@ -25,7 +25,7 @@ from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import MAX_CREATORS, Expression, ViewerFacts, named_creators, wants_similar
 from targeting.graph.follows import FollowGraph
 from targeting.naming import check_named
-from targeting.own_lists import names_own_list
+from targeting.own_lists import check_lists, names_own_list
 from targeting.reach.counter import Reach, ReachCounter
 from targeting.reach.overlap import Crowd, compare
 from targeting.reasons import Connections, Labels, Language, why_matched
@@ -43,7 +43,11 @@ class InsightStores(Protocol):
     follows: FollowGraph
     visits: Visits
     clock: Clock
-    keys: KeyRing
+
+
+def no_campaign(campaign_id: int) -> Campaign:
+    """Where there are no campaigns."""
+    raise NoSuchCampaign(campaign_id)
 
 
 class Insights:
@@ -53,10 +57,22 @@ class Insights:
         lookalikes: names of the segments that are lookalikes, kept by who makes them.
     """
 
-    def __init__(self, stores: InsightStores, is_creator: Callable[[int], bool] = lambda _: False) -> None:
-        """`is_creator`: whether an account is known as a creator, so that creators may be told of it by its id."""
+    def __init__(
+        self,
+        stores: InsightStores,
+        is_creator: Callable[[int], bool] = lambda _: False,
+        campaign_of: Callable[[int], Campaign] = no_campaign,
+    ) -> None:
+        """Answer from `stores`.
+
+        Args:
+            stores: what is known of viewers.
+            is_creator: whether an account is known as a creator, so that it may be told of by its id.
+            campaign_of: a campaign as it is now; raises NoSuchCampaign.
+        """
         self._stores = stores
         self._is_creator = is_creator
+        self._campaign_of = campaign_of
         self.lookalikes: set[str] = set()
         self._reach = ReachCounter(stores.viewers, stores.segments)
         self._noisy_reach = NoisyReach(stores, self._reach)
@@ -71,12 +87,15 @@ class Insights:
         """How many known viewers an expression holds, as a rounded range."""
         request = parse(pb.EstimateReachRequest, raw)
         creator_id = asking_creator(principal, request.creator_id)
-        expression = _asked_audience(request.targeting, principal)
+        expression = self._asked_audience(request.targeting, principal)
         self._ask_for(expression, creator_id)
         reach: NoisyReach | ReachCounter = self._reach
         if principal.role is Role.CREATOR and names_own_list(expression):
             reach = self._noisy_reach
-        low, high = reach.range_of(expression, creator_id, request.include_fans)
+        try:
+            low, high = reach.range_of(expression, creator_id, request.include_fans)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
         return pb.EstimateReachResponse(low=low, high=high).SerializeToString()
 
     def compare_creators(self, raw: bytes, principal: Principal) -> bytes:
@@ -101,47 +120,108 @@ class Insights:
         return answer.SerializeToString()
 
     def explain_viewer(self, raw: bytes, principal: Principal) -> bytes:
-        """Why an audience holds a viewer, in English and Chinese."""
+        """Why an audience holds a viewer, in English and Chinese; creators ask by their campaigns."""
         request = parse(pb.ExplainViewerRequest, raw)
-        asking = asking_creator(principal, request.creator_id)
-        expression = _asked_audience(request.targeting, principal)
+        campaign = self._asked_campaign(request, principal)
+        if campaign is None:
+            asking, include_fans = request.creator_id, request.include_fans
+            expression = self._asked_audience(request.targeting, principal)
+        else:
+            asking, include_fans = campaign.creator_id, campaign.include_fans
+            expression = campaign.targeting
+            self._check_usable(expression, principal)
         row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
         if principal.role == Role.CREATOR and not self._was_reached(row, asking):
             # Else a creator could find out about anybody by asking for one audience after another.
             raise Refused(
                 grpc.StatusCode.NOT_FOUND, f"viewer_id {request.viewer_id}: saw no ad of yours in 30 days", "viewer_id"
             )
-        self._whys.count(principal, request.viewer_id, expression, request.include_fans)
+        self._check_slot(request)
+        tags = tuple(sorted(set(request.content_tags)))
+        slot = (request.placement, request.content_category, tags)
+        self._whys.count(principal, request.viewer_id, slot, campaign)
         self._ask_for(expression, asking)
         self._stores.segments.show_hidden()  # what was asked for just now may be too large to be seen at once
         facts = self._facts_of(row, request)
-        connections = self._connections_of(request.viewer_id, asking, named_creators(expression))
-        labels = Labels(lookalikes=frozenset(self.lookalikes))
+        connections = self._connections_of(request.viewer_id, asking)
+        labels = Labels(lookalikes=frozenset(self.lookalikes), is_creator=self._is_creator)
+        is_all_told = principal.role is not Role.CREATOR
         english, chinese = (
-            why_matched(expression, facts, asking, request.include_fans, language, labels, connections)
+            why_matched(expression, facts, asking, include_fans, language, labels, connections, is_all_told)
             for language in (Language.ENGLISH, Language.CHINESE)
         )
         answer = pb.ExplainViewerResponse(matched=english is not None, english=english or "", chinese=chinese or "")
         return answer.SerializeToString()
 
-    def _connections_of(self, viewer_id: int, creator_id: int, named: Set[int]) -> Connections:
-        """Through whom the viewer is laotie, by name where that is a creator: one with campaigns, and of the similar
-        ones also one whom the audience names itself."""
+    def _asked_campaign(self, request: pb.ExplainViewerRequest, principal: Principal) -> Campaign | None:
+        """The campaign whose audience a question is about; None: an operator's, about an audience that it brings.
+
+        Raises:
+            InvalidField: a creator's question names none, or it brings an audience beside one.
+            NoSuchCampaign: there is none, or it is another creator's.
+        """
+        is_creator = principal.role is Role.CREATOR
+        if not request.campaign_id:
+            if is_creator:
+                raise InvalidField("campaign_id", 0, "a campaign of yours; its audience is explained")
+            return None
+        campaign = self._campaign_of(check_int("campaign_id", request.campaign_id, 1, MAX_ID))
+        if is_creator and campaign.creator_id != principal.creator_id:
+            raise NoSuchCampaign(campaign.campaign_id)
+        if request.HasField("targeting") or request.include_fans:
+            field = "targeting" if request.HasField("targeting") else "include_fans"
+            raise InvalidField(field, "given", "left out beside campaign_id, whose audience is explained")
+        return campaign
+
+    def _asked_audience(self, targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
+        """The audience of a question.
+
+        Raises:
+            InvalidField: no campaign of who asks can have it.
+        """
+        expression = targeting_from_message(targeting)
+        try:
+            validate(expression)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
+        self._check_usable(expression, principal)
+        return expression
+
+    def _check_usable(self, expression: Expression, principal: Principal) -> None:
+        """See to it that who asks may still ask by the audience of a campaign.
+
+        Raises:
+            InvalidTargeting: a segment is not theirs to name, or a list may not be used so.
+        """
+        try:
+            check_named(expression, principal.creator_id)
+            if principal.role is Role.CREATOR:
+                segments = self._stores.segments
+                check_lists(expression, lambda name: len(segments.members(name)), principal.creator_id)
+        except ValueError as error:
+            raise InvalidTargeting(str(error)) from None
+
+    def _connections_of(self, viewer_id: int, creator_id: int) -> Connections:
+        """Through whom the viewer is laotie, by name where that is a creator with campaigns."""
         friends = self._stores.follows.friends_among_fans(creator_id, viewer_id).tolist()
         similar = self._stores.follows.similar.followed_by(creator_id, viewer_id)
         creators = [friend for friend in friends if self._is_creator(friend)]
-        known = [one for one in similar if one.creator_id in named or self._is_creator(one.creator_id)]
+        known = [one for one in similar if self._is_creator(one.creator_id)]
         return Connections(creators, len(creators) < len(friends), known, len(known) < len(similar))
 
     def _was_reached(self, row: int, creator_id: int) -> bool:
         reached = self._stores.visits.members(creator_id, Visit.REACHED, self._stores.clock.wall_ms())
         return row >= 0 and row in reached
 
-    def _facts_of(self, row: int, request: pb.ExplainViewerRequest) -> ViewerFacts:
-        """What is known of the viewer, and what the request says of the slot."""
+    def _check_slot(self, request: pb.ExplainViewerRequest) -> None:
         for field, dimension in (("placement", Dimension.PLACEMENT), ("content_category", Dimension.CONTENT_CATEGORY)):
             if not 0 <= getattr(request, field) < CARDINALITIES[dimension]:
                 raise ValueError(f"{field} {getattr(request, field)}: not in 0..{CARDINALITIES[dimension] - 1}")
+        for tag in request.content_tags:
+            check_tag(tag)
+
+    def _facts_of(self, row: int, request: pb.ExplainViewerRequest) -> ViewerFacts:
+        """What is known of the viewer, and what the request says of the slot."""
         codes, mask = [0] * STORED_DIMENSION_COUNT, 0
         if row >= 0:
             codes = self._stores.viewers.attributes[row].tolist()
@@ -166,7 +246,7 @@ class Insights:
         ids = np.array(sorted(creator_ids), np.uint64)
         known = self._stores.viewers.rows_of(ids) >= 0
         for creator_id in ids[known].tolist():
-            self._stores.follows.watch(creator_id)
+            self._stores.follows.ask(creator_id)
         for creator_id in filter(self._stores.visits.knows, ids.tolist()):
             self._stores.visits.watch(creator_id)
         self._stores.follows.refresh()
@@ -200,22 +280,6 @@ class Insights:
     def _rounded(self, viewers: int) -> pb.Crowd:
         low, high = Reach(viewers, 0).as_range(self._stores.viewers.size)
         return pb.Crowd(low=low, high=high)
-
-
-def _asked_audience(targeting: campaigns_pb2.Targeting, principal: Principal) -> Expression:
-    """The audience of a question.
-
-    Raises:
-        InvalidField: no campaign of who asks can have it.
-    """
-    try:
-        expression = validate(targeting_from_message(targeting))
-        check_named(expression, principal.creator_id)
-    except InvalidField:
-        raise
-    except ValueError as error:
-        raise InvalidTargeting(str(error)) from None
-    return expression
 
 
 def asking_creator(principal: Principal, named: int) -> int:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from hashlib import blake2b
+from secrets import token_bytes
 from typing import Protocol
 
 import numpy as np
 from pyroaring import BitMap
 
 from auction.audience.daily_questions import DailyQuestions
-from auction.bid.keyring import KeyRing
 from pacing.clocks import MS_PER_DAY, Clock
 from targeting.expressions import Expression, compile_clauses
-from targeting.own_lists import check_lists, owner_of
+from targeting.own_lists import owner_of
 from targeting.reach.counter import ReachCounter
 from targeting.reach.noise import DRAW_BYTES, canonical, noisy
 from targeting.segments.store import SegmentStore
@@ -24,12 +24,11 @@ QUESTIONS_A_DAY = 200
 
 
 class NoisyStores(Protocol):
-    """Where viewers and segments live, and the server's secret."""
+    """Where viewers and segments live."""
 
     viewers: ViewerTable
     segments: SegmentStore
     clock: Clock
-    keys: KeyRing
 
 
 class NoisyReach:
@@ -37,17 +36,20 @@ class NoisyReach:
 
     Each answer is (1/20)-differentially private (see `targeting.reach.noise`) as to one viewer's part in it: whether
     the viewer is in a list, follows, or is whatever else the audience asks. The noise is drawn by a hash of the
-    audience, who is in its lists, and the day, under a key of the server's: the same question has the same noise, so
-    asking again, in other words or under another name of a list, averages nothing out; and within a day it has the same
-    answer, so a viewer who comes or goes meanwhile does not show under noise that stays. Different questions are
-    independent draws. Of these there are QUESTIONS_A_DAY, so the answers of a day together are 10-differentially
-    private, and but for one case in a million 4.3 (advanced composition: Dwork, Rothblum and Vadhan 2010, Theorem
-    III.3). Other lists need uploads, which have a quota of their own.
+    audience's alternatives, who is in its lists, and the day, under a key that is drawn when the process starts. So the
+    same question has the same answer within a day, while the process runs: asking again, in another order or under
+    another name of a list, averages nothing out, and a viewer who comes or goes meanwhile does not show under noise
+    that stays. After a start the noise is another one; starts are the operator's. Alternatives that add nobody count
+    for nothing, but that two audiences mean the same is not seen in general: then they are two draws, as two different
+    questions are. What bounds what many draws tell is their number, QUESTIONS_A_DAY: the answers of a day together are
+    10-differentially private, and but for one case in a million 4.3 (advanced composition: Dwork, Rothblum and Vadhan
+    2010, Theorem III.3). Other lists need uploads, which have a quota of their own.
     """
 
     def __init__(self, stores: NoisyStores, reach: ReachCounter) -> None:
         self._stores = stores
         self._reach = reach
+        self._key = token_bytes(32)  # kept nowhere: noise that outlives the answers would show who came meanwhile
         self._lock = threading.Lock()
         self._questions = DailyQuestions(stores.clock, QUESTIONS_A_DAY, "audiences with lists of yours")
         self._digests: dict[str, tuple[BitMap, str]] = {}
@@ -55,13 +57,12 @@ class NoisyReach:
         self._answers: dict[bytes, tuple[int, int]] = {}
 
     def range_of(self, expression: Expression, creator_id: int, include_fans: bool) -> tuple[int, int]:
-        """A range (low, high) that holds the number of viewers of an audience, 19 times in 20.
+        """A range (low, high) that holds the number of viewers of an audience whose lists may be used, 19 times in 20.
 
         Raises:
-            ValueError: the audience is too complex, or a list is too small.
+            ValueError: the audience is too complex.
             RateLimited: the creator asked too many questions today.
         """
-        check_lists(expression, lambda name: len(self._stores.segments.members(name)))
         with self._lock:
             day = self._stores.clock.wall_ms() // MS_PER_DAY
             if day != self._day:
@@ -78,8 +79,7 @@ class NoisyReach:
 
     def _digest(self, day: int, text: bytes) -> bytes:
         """16 bytes that nobody without the key can tell from random ones."""
-        keys = self._stores.keys.current
-        of = blake2b(key=keys.keys[keys.active_id], person=b"reach noise", digest_size=16)
+        of = blake2b(key=self._key, person=b"reach noise", digest_size=16)
         of.update(day.to_bytes(8, "big", signed=True))
         of.update(text)
         return of.digest()

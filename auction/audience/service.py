@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
-from auction.audience.insights_service import Insights
+from auction.audience.insights_service import Insights, no_campaign
 from auction.audience.journal import Journal
 from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Making, Tell
 from auction.audience.lookalikes import LookalikeMaker
@@ -21,6 +21,7 @@ from auction.bid.keyring import KeyRing
 from auction.bid.request import check_viewer_attributes, check_viewer_ids
 from auction.bid.wire import Columns
 from auction.campaigns.access import Forbidden, Principal, Role
+from auction.campaigns.model import Campaign
 from auction.rpc_service import UnaryCall
 from auction.status import Refused, parse
 from pacing.clocks import Clock
@@ -84,11 +85,16 @@ def _check_count(field: str, count: int, limit: int) -> None:
 class AudienceService:
     """`Audience`, as calls from bytes to bytes. Any thread may call; changes take turns, in the journal's order."""
 
-    def __init__(self, stores: AudienceStores, is_creator: Callable[[int], bool] = lambda _: False) -> None:
-        """`is_creator`: whether an account may be named to creators, as one of them."""
+    def __init__(
+        self,
+        stores: AudienceStores,
+        is_creator: Callable[[int], bool] = lambda _: False,
+        campaign_of: Callable[[int], Campaign] = no_campaign,
+    ) -> None:
+        """Serve `stores`; `is_creator` and `campaign_of` as in `Insights`."""
         self._stores = stores
         self._changing = threading.Lock()
-        self._insights = Insights(stores, is_creator)
+        self._insights = Insights(stores, is_creator, campaign_of)
         self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
         self._files = SegmentFiles(
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
@@ -126,13 +132,13 @@ class AudienceService:
             again[Record(kind)](raw, _REPLAYER)
         self._stores.journal = journal
 
-    def check_lists(self, audience: Expression) -> None:
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
         """See to it that a creator's campaign may have this audience: its lists may be used.
 
         Raises:
-            ValueError: a list is too small; the text names the path of the node and the segment.
+            ValueError: see `targeting.own_lists.check_lists`.
         """
-        check_lists(audience, lambda name: len(self._stores.segments.members(name)))
+        check_lists(audience, lambda name: len(self._stores.segments.members(name)), creator_id)
 
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:

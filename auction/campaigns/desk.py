@@ -52,11 +52,11 @@ class Desk(Protocol):
             ValueError: the engine cannot serve it as it is, and goes on with what it had.
         """
 
-    def check_lists(self, audience: Expression) -> None:
-        """See to it that the lists of viewers that an audience names are large enough to be used.
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
+        """See to it that the lists of viewers that a creator's audience names may be used.
 
         Raises:
-            ValueError: one is too small; the text begins with the path of the node.
+            ValueError: one is too small, or called by half its name; the text begins with the path of the node.
         """
 
     def live(self, campaign_id: int) -> LiveFigures:

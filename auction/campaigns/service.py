@@ -133,12 +133,12 @@ class CampaignsService:
         """See to it that who asks may aim a campaign so. A campaign that is stored already stays as it is.
 
         Raises:
-            InvalidTargeting: a segment is not theirs to name, or a list is too small.
+            InvalidTargeting: a segment is not theirs to name, or a list may not be used so.
         """
         try:
             check_named(audience, principal.creator_id)
             if principal.role is Role.CREATOR:
-                self._desk.check_lists(audience)
+                self._desk.check_lists(audience, principal.creator_id)
         except ValueError as error:
             raise InvalidTargeting(str(error)) from None
 

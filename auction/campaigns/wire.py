@@ -140,9 +140,9 @@ def targeting_from_message(message: pb.Targeting, path: str = "targeting", depth
         case None:
             return EVERYBODY
         case "all":
-            return All(_nodes_from(message.all.of, f"{path}.all.of", depth))
+            return All(_nodes_from(message.all.of, f"{path}.all", depth))
         case "any":
-            return Any(_nodes_from(message.any.of, f"{path}.any.of", depth))
+            return Any(_nodes_from(message.any.of, f"{path}.any", depth))
         case "none":
             return Not(targeting_from_message(message.none, f"{path}.none", depth + 1))
         case "attribute":

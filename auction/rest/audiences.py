@@ -95,10 +95,14 @@ class ComparisonShape(BaseModel):
     together: TogetherShape
 
 
-class ViewerQuestion(ReachQuestion):
-    """A viewer and an audience, as a campaign has it; where the viewer was when the ad came."""
+class ViewerQuestion(Strict):
+    """A viewer and a campaign, or with an operator's token any audience; where the viewer was when the ad came."""
 
     viewer_id: Id
+    campaign_id: Annotated[Id | None, Field(description="whose audience is explained; a creator's: an own one")] = None
+    targeting: Annotated[TargetingShape | None, Field(description="operators only, without campaign_id")] = None
+    include_fans: Annotated[bool, Field(description="operators only, beside targeting")] = False
+    creator_id: AskingCreator = None
     placement: Annotated[int, Field(ge=0, le=15, description="0: unknown")] = 0
     content_category: Annotated[int, Field(ge=0, le=63, description="of what was watched; 0: unknown")] = 0
     content_tags: Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=32, strict=False)] = ()
@@ -227,11 +231,12 @@ async def compare_creators(request: Request, engine: EngineOf, body: Annotated[C
 async def explain_viewer(request: Request, engine: EngineOf, body: Annotated[ViewerQuestion, Body()]) -> Any:
     """Why an audience holds a viewer, in plain sentences.
 
-    A creator may ask about viewers who saw an ad of theirs in the last 30 days.
+    A creator may ask about viewers who saw an ad of theirs in the last 30 days, by campaigns of their own.
     """
     message = pb.ExplainViewerRequest(
         viewer_id=int(body.viewer_id),
-        targeting=targeting_message(body.targeting),
+        campaign_id=int(body.campaign_id or 0),
+        targeting=None if body.targeting is None else targeting_message(body.targeting),
         include_fans=body.include_fans,
         creator_id=int(body.creator_id or 0),
         placement=body.placement,

@@ -74,8 +74,14 @@ class EdgeTable:
             self._edges.watched[row] = 1
             self._edges.fan_of[self.followers(row)] += 1
 
+    def unwatch(self, row: int) -> None:
+        """Tell no more pairs of this creator."""
+        if self._edges.watched[row]:
+            self._edges.watched[row] = 0
+            self._edges.fan_of[self.followers(row)] -= 1
+
     def are_watched(self, rows: np.ndarray) -> np.ndarray:
-        """Which of the rows (i8[n]) `watch` was told of (b1[n])."""
+        """Which of the rows (i8[n]) are watched (b1[n])."""
         beyond = rows >= len(self._edges.watched)
         return (self._edges.watched[np.where(beyond, 0, rows)] > 0) & ~beyond
 

@@ -31,6 +31,7 @@ class _Circle:
         joined: rows that an edge brought close since.
         doubtful: rows that may no longer be close, since an edge went.
         is_written: its segments are in the store; from then on a few new fans are written there at once.
+        is_kept: it is for good; else until the next but one `forget_asked` that nobody asks before.
     """
 
     creator_id: int
@@ -39,6 +40,7 @@ class _Circle:
     joined: BitMap = field(default_factory=BitMap)
     doubtful: BitMap = field(default_factory=BitMap)
     is_written: bool = False
+    is_kept: bool = False
 
 
 class FollowGraph:
@@ -47,7 +49,8 @@ class FollowGraph:
     Two accounts are friends if either follows the other. The laotie of a creator are the friends of their fans who are
     neither fans nor the creator. A creator is watched from their first campaign on: from then on their circle is kept,
     edge by edge, and `refresh` writes the segments of those that changed to the store. Who becomes a fan in a small
-    batch is written there at once, so that the next request knows. Any thread may call.
+    batch is written there at once, so that the next request knows. One whom only a question asked for is let go again
+    after a while. Any thread may call.
 
     Attributes:
         similar: similar creators, and who follows them, for creators for whom this is wanted.
@@ -62,6 +65,7 @@ class FollowGraph:
         self._edges = EdgeTable()
         self.similar = SimilarCreators(self._edges, self._lock, viewers, segments, standards)
         self._circles: dict[int, _Circle] = {}  # by creator's row
+        self._asked: set[int] = set()  # rows of creators that were asked for since the last `forget_asked`
         self._stale: dict[
             int, None
         ] = {}  # rows of creators; a set that keeps its order, so that a seed reproduces a run
@@ -113,13 +117,32 @@ class FollowGraph:
             self.similar.lost(followers, followed)
 
     def watch(self, creator_id: int) -> None:
-        """Keep this creator's segments from the next refresh on; again and again is once."""
+        """Keep this creator's segments from the next refresh on, for good; again and again is once."""
         row = int(self._viewers.ensure(np.array([creator_id], np.uint64))[0])
         with self._lock:
-            if row not in self._circles:
-                self._edges.watch(row)
-                self._circles[row] = self._circle_of(row, creator_id)
-                self._stale[row] = None
+            self._have(row, creator_id).is_kept = True
+
+    def ask(self, creator_id: int) -> None:
+        """Have this creator's segments from the next refresh on, until `forget_asked` lets them go."""
+        row = int(self._viewers.ensure(np.array([creator_id], np.uint64))[0])
+        with self._lock:
+            self._asked.add(row)
+            self._have(row, creator_id)
+
+    def forget_asked(self) -> None:
+        """Let go of all creators who are not watched, but those who were asked for since the last call.
+
+        Their segments are empty from then on.
+        """
+        with self._lock:
+            kept, self._asked = self._asked, set()
+            gone = [row for row, circle in self._circles.items() if not circle.is_kept and row not in kept]
+            for row in gone:
+                circle = self._circles.pop(row)
+                self._edges.unwatch(row)
+                self._stale.pop(row, None)
+                for name in (fans_segment(circle.creator_id), laotie_segment(circle.creator_id)):
+                    self._segments.put_members(name, BitMap(), Change.REPLACE)
 
     def fans_of(self, creator_id: int) -> BitMap:
         """Rows of the creator's followers."""
@@ -156,7 +179,9 @@ class FollowGraph:
                 stale, self._stale = self._stale, {}
             for row in stale:
                 with self._lock:  # also while writing: a new fan written meanwhile must not be taken back
-                    circle = self._circles[row]
+                    circle = self._circles.get(row)
+                    if circle is None:  # let go meanwhile
+                        continue
                     laotie = self._laotie(row, circle)
                     self._segments.put_members(fans_segment(circle.creator_id), BitMap(circle.fans), Change.REPLACE)
                     self._segments.put_members(laotie_segment(circle.creator_id), laotie, Change.REPLACE)
@@ -165,6 +190,14 @@ class FollowGraph:
 
     def _row_of(self, account_id: int) -> int:
         return int(self._viewers.rows_of(np.array([account_id], np.uint64))[0])
+
+    def _have(self, row: int, creator_id: int) -> _Circle:
+        circle = self._circles.get(row)
+        if circle is None:
+            self._edges.watch(row)
+            circle = self._circles[row] = self._circle_of(row, creator_id)
+            self._stale[row] = None
+        return circle
 
     def _told(self, creators: np.ndarray, rows: np.ndarray) -> Iterator[tuple[_Circle, BitMap]]:
         """Rows by circle, whose creators become stale."""

@@ -12,7 +12,8 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from targeting.expressions import Clause
+from targeting.expressions import Clause, tidied
+from targeting.reach.absorption import absorbed
 from targeting.reach.counter import Reach
 
 SCALE = 20.0
@@ -44,21 +45,26 @@ def noisy(count: int, draw: bytes) -> Reach:
 def canonical(clauses: Sequence[Clause], stand_in: Callable[[str], str]) -> bytes:
     """A text of the alternatives that does not depend on the order in which anything was written.
 
+    Alternatives that add nobody are left out (`targeting.reach.absorption`). Two texts may still mean the same.
+
     Args:
         stand_in: what stands for a segment, by its name; so a list can be told by who is in it.
     """
 
-    def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(sorted({stand_in(name) for name in names}))
+    def stood_in(names: Iterable[str]) -> frozenset[str]:
+        return frozenset(map(stand_in, names))
 
+    named = [
+        Clause(clause.allowed, tuple(map(stood_in, clause.groups)), stood_in(clause.excluded)) for clause in clauses
+    ]
     texts = {
         json.dumps(
             [
                 sorted([int(dimension), sorted(codes)] for dimension, codes in clause.allowed.items()),
-                sorted(set(map(sorted_names, clause.groups))),
-                sorted_names(clause.excluded),
+                sorted(map(sorted, clause.groups)),
+                sorted(clause.excluded),
             ]
         )
-        for clause in clauses
+        for clause in absorbed(list(filter(None, map(tidied, named))))
     }
     return "\n".join(sorted(texts)).encode()

@@ -113,8 +113,8 @@ def test_meaning_of_what_is_not_known() -> None:
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        (Any(()), "targeting.any.of: empty"),
-        (All((EVERYBODY, Any(()))), r"targeting\.all\.of\[1\]\.any\.of: empty"),
+        (Any(()), "targeting.any: empty"),
+        (All((EVERYBODY, Any(()))), r"targeting\.all\[1\]\.any: empty"),
         (Attribute(REGION, ()), r"targeting\.attribute\.codes: 0 given; must be 1 to 256"),
         (Attribute(REGION, (512,)), r"targeting\.attribute\.codes\[0\] 512: not in 0\.\.511"),
         (Attribute(REGION, (1, -1)), r"targeting\.attribute\.codes\[1\] -1: not in 0\.\.511"),
@@ -122,13 +122,13 @@ def test_meaning_of_what_is_not_known() -> None:
         (Attribute(REGION, (1.5,)), "1.5: not in"),  # type: ignore[arg-type]
         (Attribute(REGION, tuple(range(MAX_CODES + 1))), "257 given"),
         (Attribute(9, (1,)), "targeting.attribute.dimension 9: not in 1..8"),  # type: ignore[arg-type]
-        (Interests(()), r"targeting\.interests\.codes: 0 given"),
-        (Interests((INTEREST_COUNT,)), r"targeting\.interests\.codes\[0\] 64: not in 0\.\.63"),
+        (Interests(()), r"targeting\.interests: 0 given"),
+        (Interests((INTEREST_COUNT,)), r"targeting\.interests\[0\] 64: not in 0\.\.63"),
         (Not(Segment("no such name!")), r"targeting\.none\.segment\S* .*'no such name!'"),
         (Segment(""), "must be 1 to 64 of"),
         (Segment("x" * 65), "must be 1 to 64 of"),
         (Segment("x\n"), "must be 1 to 64 of"),
-        (FansOf((0,)), r"creator_ids\[0\] 0: not in 1\.\."),
+        (FansOf((0,)), r"targeting.fans_of\[0\] 0: not in 1\.\."),
         (FansOf((MAX_CREATOR_ID + 1,)), "not in 1"),
         (FansOf(tuple(range(1, MAX_CREATORS + 2))), "17 given; must be 1 to 16"),
         (nested(MAX_DEPTH + 1), f"at depth {MAX_DEPTH + 1}; at most {MAX_DEPTH}"),

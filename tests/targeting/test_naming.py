@@ -31,7 +31,7 @@ def test_what_is_of_others_is_refused_wherever_it_stands(name: str) -> None:
     may = r"creator 7, who may name tier:TIER:7, .* own:7:NAME; .*fans_of"
     for audience, path in (
         (Segment(name), "targeting.segment"),
-        (All((Interests((1,)), Not(Any((FansOf((8,)), Segment(name)))))), "targeting.all.of[1].none.any.of[1].segment"),
+        (All((Interests((1,)), Not(Any((FansOf((8,)), Segment(name)))))), "targeting.all[1].none.any[1].segment"),
     ):
         with pytest.raises(ValueError, match=may) as refused:
             check_named(audience, 7)
@@ -57,6 +57,13 @@ def test_what_the_engine_fills_for_other_nodes_is_no_segment_for_anybody(name: s
         with pytest.raises(ValueError) as refused:
             check_named(Not(Segment(name)), asking)
         assert str(refused.value) == f"targeting.none.segment: segment_id {name!r}: is written {spelled}"
+
+
+@pytest.mark.parametrize(("name", "words"), [("tier:nosuch:7", "high-value, iron"), ("stage:iron:7", "silent, lost")])
+def test_a_creator_names_tiers_and_stages_that_there_can_be(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"targeting.segment: segment_id '{name}': no such .* one of .*{words}"):
+        check_named(Segment(name), 7)
+    check_named(Segment(name), 0)
 
 
 def test_whose_a_segment_is() -> None:

@@ -6,12 +6,26 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from targeting.attributes import Dimension
-from targeting.expressions import All, Any, Attribute, Expression, Not, Segment, compile_clauses
+from targeting.expressions import (
+    All,
+    Any,
+    Attribute,
+    Clause,
+    Expression,
+    Not,
+    Segment,
+    ViewerFacts,
+    compile_clauses,
+    interest_segment,
+    matches,
+)
+from targeting.reach.absorption import absorbed
 from targeting.reach.noise import EPSILON, SCALE, canonical, laplace, noisy
+from tests.targeting.audiences import CREATORS, expressions, viewers
 
 
 def share_below(x: float) -> float:
@@ -65,3 +79,38 @@ def test_the_order_of_writing_does_not_change_the_text() -> None:
     assert text(one) != text(All((young, Any((a, b)))))
     assert text(one, a="same", b="same") != text(one)
     assert text(All((young, a)), a="same") == text(All((young, b)), b="same")
+
+
+def test_alternatives_that_add_nobody_do_not_change_the_text() -> None:
+    young, a, b, c = Attribute(Dimension.AGE_BAND, (2, 3)), Segment("a"), Segment("b"), Segment("c")
+
+    def text(expression: Expression, **names: str) -> bytes:
+        return canonical(compile_clauses(expression, 7, False), lambda name: names.get(name, name))
+
+    base = All((young, Any((a, b)), Not(c)))
+    for more in (young, Segment("d"), Not(Segment("d")), Attribute(Dimension.AGE_BAND, (3,)), a):
+        assert text(Any((base, All((base, more))))) == text(Any((All((more, base)), base))) == text(base)
+    assert text(Any((base, All((a, Segment("d")))))) != text(base)
+    assert text(Any((a, All((b, young)))), b="a") == text(a)
+    assert text(Any((a, All((b, Not(c))))), b="c") == text(a), "who is in b is in c: nobody"
+
+
+@settings(max_examples=60)
+@given(expressions(), st.lists(viewers(), min_size=1, max_size=8), st.sampled_from(CREATORS))
+def test_what_is_absorbed_leaves_the_same_viewers(
+    expression: Expression, several: list[ViewerFacts], creator_id: int
+) -> None:
+    clauses = compile_clauses(expression, creator_id, True)
+    kept = absorbed(clauses)
+    assert len(kept) <= len(clauses)
+    for viewer in several:
+        assert any(holds(clause, viewer) for clause in kept) is matches(expression, viewer, creator_id)
+
+
+def holds(clause: Clause, viewer: ViewerFacts) -> bool:
+    member_of = viewer.segments | {interest_segment(code) for code in viewer.interests}
+    return (
+        all(viewer.codes[dimension] in codes for dimension, codes in clause.allowed.items())
+        and all(group & member_of for group in clause.groups)
+        and not clause.excluded & member_of
+    )

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from targeting.attributes import Dimension
 from targeting.content import tag_segment
+from targeting.deciding import Alternatives, Reason, bounded_reasons_of, reasons_of
 from targeting.expressions import (
     EVERYBODY,
     All,
@@ -26,7 +27,7 @@ from targeting.expressions import (
     own_segments,
 )
 from targeting.graph.similar.lists import SimilarCreator
-from targeting.reasons import Connections, Labels, Language, Reason, reasons_of, why_matched
+from targeting.reasons import Connections, Labels, Language, why_matched
 from targeting.similar_phrases import english_similar
 from tests.targeting.audiences import CREATORS, expressions, viewers
 
@@ -221,3 +222,80 @@ def test_of_laotie_both_halves_are_told_where_both_hold() -> None:
     connections = Connections(friends=[5], similar=[SimilarCreator(6, 7, 20, 2.5)])
     told = str(english(Any(laotie.of[1:]), connections=connections))
     assert told.startswith("friend of 5, who follows the creator; follows 6 (") and told.endswith(", a similar creator")
+
+
+def leaves(node: Expression) -> int:
+    match node:
+        case All(of=of) | Any(of=of):
+            return sum(map(leaves, of))
+        case Not(of=part):
+            return leaves(part)
+        case _:
+            return 1
+
+
+@settings(max_examples=100)
+@given(expressions(), st.lists(viewers(), min_size=1, max_size=12), st.sampled_from(CREATORS))
+def test_bounded_reasons_are_true_and_differ_in_one_choice(
+    expression: Expression, several: list[ViewerFacts], creator_id: int
+) -> None:
+    told = set()
+    for viewer in several:
+        reasons = bounded_reasons_of(expression, viewer, creator_id)
+        assert (reasons is not None) is matches(expression, viewer, creator_id)
+        if reasons is not None:
+            told.add(reasons)
+            asked = All(tuple(as_expression(one) for one in reasons if not isinstance(one.condition, Alternatives)))
+            assert matches(asked, viewer, creator_id)
+    assert len(told) <= max(leaves(expression), 1) + 2
+
+
+def test_many_choices_in_one_audience_tell_of_one() -> None:
+    choices = [Any((Segment(name), Not(Segment(name)))) for name in ("vip", "old", "new", "big")]
+    several = [ViewerFacts(VIEWER.codes, VIEWER.interests, frozenset(names)) for names in (["vip", "old"], ["new"], [])]
+    audience = All(tuple(choices))
+    told = [bounded_reasons_of(audience, viewer, 1) for viewer in several]
+    others = (Reason(Alternatives(2), True),)
+    assert told[1] == told[2] == (Reason(Segment("vip"), False, False), *others)
+    assert told[0] == (Reason(Segment("vip"), True, False), *others)
+    laotie = All((choices[0], Any((FriendsOfFans(), FansOfSimilarCreators()))))
+    halves = (Reason(FriendsOfFans(), True, False), Reason(FansOfSimilarCreators(), True, False))
+    assert bounded_reasons_of(laotie, VIEWER, 1) == (*others, *halves), "laotie is what is told"
+
+
+@pytest.mark.parametrize(
+    ("expression", "in_english", "in_chinese"),
+    [
+        (Attribute(Dimension.AGE_BAND, (3, 0)), "age band unknown or 3", "年龄段未知、3之一"),
+        (Attribute(Dimension.AGE_BAND, (3,)), "age band 3", "年龄段3"),
+        (Not(Attribute(REGION, (1, 2))), "region not 1 or 2", "地区不是1、2"),
+        (Interests((3, 5)), "interested in 3 or 5", "对3、5中至少一个感兴趣"),
+        (FansOf((8, 9)), "follows creator 8 or 9", "关注了主播8、9中至少一个"),
+        (
+            Content(("keyword:dance", "visual:sea"), 5),
+            "likes keyword dance or visual tag sea, at least 50 % is wanted",
+            "喜欢关键词“dance”、画面标签“sea”中至少一个，要求至少50%",
+        ),
+        (
+            All((Interests((3,)), Any((Segment("no"), Segment("vip"))), Any((Segment("vip"), Segment("no"))))),
+            "interested in 3; in segment vip; meets one of 2 alternatives",
+            "对3感兴趣；属于人群包vip；符合2个条件之一",
+        ),
+    ],
+)
+def test_bounded_reasons_say_what_is_asked(expression: Expression, in_english: str, in_chinese: str) -> None:
+    assert english(expression, is_all_told=False) == in_english
+    assert chinese(expression, is_all_told=False) == in_chinese
+
+
+def test_only_creators_are_told_of_by_their_ids() -> None:
+    labels = Labels(is_creator=lambda creator_id: creator_id in range(20, 30))
+    assert english(FansOf((9,)), labels=labels) == "follows an account that you named"
+    assert chinese(FansOf((9,)), labels=labels) == "关注了你指定的1个账号"
+    some = Not(ViewersOf((9, 20, 10, 21)))
+    assert english(some, labels=labels) == (
+        "played no video of creator 20, 21 or 2 accounts that you named in the last 30 days"
+    )
+    assert chinese(some, labels=labels) == "近30天没看过主播20、21、你指定的2个账号的视频"
+    many = Not(FansOf((2, 3, *range(20, 26))))
+    assert english(many, labels=labels) == "does not follow creator 20, 21, 22, 23, 24 or 3 more"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auction.campaigns.access import Role
+from auction.services import SIMILAR_PERIOD_MS, VIRTUAL_STRETCH
 from auction.status import Refused
 from pacing.facts import OutcomeKind
 from protos import audience_pb2 as pb
@@ -76,6 +77,26 @@ def test_fans_of_a_creator_without_campaigns() -> None:
     assert reach(engine, fans_of={"creator_ids": [STAR]}) == (100, 200)
     engine.create(creator_id=OWN, targeting={"fans_of": {"creator_ids": [STAR]}})
     assert list(engine.bid([1, 141]).nbr) == [BID, NOT_TARGETED]
+    engine.close()
+
+
+def test_creators_whom_only_questions_named_are_let_go_again() -> None:
+    engine = Engine()
+    stars = range(STAR, STAR + 40)
+    follows = pb.PutFollowsRequest(follower_ids=range(1, 201), followed_ids=[STAR + k % 40 for k in range(200)])
+    engine.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+    engine.create(creator_id=OWN, targeting={"fans_of": {"creator_ids": [STAR]}})
+    circles, segments = engine.services.follows._circles, engine.services.segments
+    before = len(circles)
+    for star in stars:
+        reach(engine, fans_of={"creator_ids": [star]})
+    assert len(circles) == before + 39 and len(segments.members(f"fans:{STAR + 1}")) == 5
+    for _ in range(2):
+        engine.advance(SIMILAR_PERIOD_MS * VIRTUAL_STRETCH)
+    assert len(circles) == before and not segments.members(f"fans:{STAR + 1}")
+    assert len(segments.members(f"fans:{STAR}")) == 5 and list(engine.bid([1, 2]).nbr) == [BID, NOT_TARGETED]
+    engine.create(creator_id=OWN, targeting={"fans_of": {"creator_ids": [STAR + 1]}})
+    assert list(engine.bid([1, 2, 3]).nbr) == [BID, BID, NOT_TARGETED], "and are there for a campaign"
     engine.close()
 
 

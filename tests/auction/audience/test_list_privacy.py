@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from auction.audience import noisy_reach, whys
+from auction.audience import noisy_reach
 from auction.campaigns.limits import RateLimited
 from auction.status import Refused, refusal_of
 from pacing.clocks import MS_PER_DAY
@@ -101,7 +101,8 @@ def test_a_list_that_is_too_small_is_of_no_use(engine):
     for question in (create, edit, lambda: reach(engine, {"none": node("own:7:few")})):
         with pytest.raises((ValueError, Refused), match=r"targeting.none.segment: .* 999 viewers") as refused:
             question()
-        assert refusal_of(refused.value).code is grpc.StatusCode.INVALID_ARGUMENT
+        told = refusal_of(refused.value)
+        assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.none.segment")
     for size, words in ((2_000, r"seed_segment_id 'own:7:few': 999"), (999, r"size: lookalike 'own:7:like': 999")):
         wanted = pb.PutLookalikeRequest(segment_id="like", seed_segment_id="few", size=size)
         with pytest.raises(ValueError, match=words):
@@ -125,6 +126,8 @@ def test_reach_with_a_list_in_it_has_noise_that_asking_again_does_not_average_ou
         {"all": {"of": [{"any": {"of": [node("own:7:same"), node("own:7:vip")]}}, among_fans()]}},
         {"none": {"none": among_fans("own:7:vip")}},
     ]
+    region = [{"attribute": {"dimension": 1, "codes": [code]}} for code in range(1, 9)]
+    again += [{"any": {"of": [again[0], {"all": {"of": [again[1], part]}}]}} for part in region]
     assert {reach(engine, audience) for audience in again} == {told} and len(noised) == 1
     # A list of one viewer less is another question; so is another day. Both have noise of their own.
     for _ in days(engine, 20):
@@ -154,6 +157,24 @@ def test_what_changes_within_a_day_does_not_show_under_noise_that_stays(engine):
     assert reach(engine, among_fans("own:7:vip"))[0] > 2_000
 
 
+def test_a_start_draws_new_noise_and_never_old_noise_on_new_numbers(tmp_path, noised):
+    told = []
+    for _ in range(3):
+        again = Engine(tmp_path)
+        if not told:
+            known = np.arange(1, KNOWN + 1, dtype=np.uint64)
+            follows = pb.PutFollowsRequest(follower_ids=known, followed_ids=[STAR] * KNOWN)
+            again.call("Audience/PutFollows", follows, pb.PutFollowsResponse, Role.OPERATOR)
+            put(again, "vip", range(1, 3_001))
+        for code in range(5):
+            other = {"none": {"interests": {"codes": [code]}}}
+            reach(again, {"all": {"of": [node("own:7:vip"), other]}})
+        told.append(tuple(noised))
+        noised.clear()
+        again.close()
+    assert len(set(told)) == 3
+
+
 def test_a_creator_asks_so_many_different_questions_about_lists_a_day(engine, monkeypatch):
     put(engine, "vip", range(1, 3_001))
     put(engine, "vip", range(1, 3_001), creator=8)
@@ -174,20 +195,3 @@ def test_a_creator_asks_so_many_different_questions_about_lists_a_day(engine, mo
     ask(3, creator=8)
     engine.services.clock.advance_to(engine.now_ms + MS_PER_DAY)
     ask(3)
-
-
-def test_a_creator_asks_about_a_viewer_for_so_many_audiences_a_day(engine, monkeypatch):
-    monkeypatch.setattr("auction.audience.insights_service.Insights._was_reached", lambda *_: True)
-    engine.services.segments.put(f"seen.{STAR}", engine.services.viewers.ensure(np.array([1, 3], np.uint64)), 2)
-
-    def why(viewer_id: int, star: int, creator: int = 7) -> bool:
-        audience = campaigns_pb2.Targeting(segment={"segment_id": f"seen.{star}"})
-        request = pb.ExplainViewerRequest(viewer_id=viewer_id, targeting=audience)
-        role = Role.CREATOR if creator else Role.OPERATOR
-        return engine.call("Audience/ExplainViewer", request, pb.ExplainViewerResponse, role, creator).matched
-
-    asked = range(STAR, STAR + whys.AUDIENCES_A_VIEWER)
-    assert [why(1, star) for star in asked] == [star == STAR for star in asked]
-    with pytest.raises(RateLimited, match="10 audiences about this viewer were asked today"):
-        why(1, STAR + 10)
-    assert why(1, STAR) and why(3, STAR) and not why(1, STAR + 10, creator=8) and not why(1, STAR + 10, creator=0)

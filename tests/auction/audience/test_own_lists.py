@@ -144,10 +144,10 @@ def test_a_creators_campaign_may_aim_at_own_lists_only(engine):
         lambda: update(targeting=aimed_at("own:8:vip")),
         lambda: update(targeting=aimed_at("stage:lost:8")),
     ):
-        with pytest.raises((Refused, InvalidTargeting), match=r"targeting.all.of\[1\].none.segment: .*own:7:") as error:
+        with pytest.raises((Refused, InvalidTargeting), match=r"targeting.all\[1\].none.segment: .*own:7:") as error:
             change()
         refused = refusal_of(error.value)
-        assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.all.of[1].none.segment")
+        assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.all[1].none.segment")
     assert update(targeting=aimed_at("tier:iron:7")).campaign.version == 2
     made = create("own:8:vip", Role.OPERATOR)
     assert update(name="Other").campaign.name == "Other", "what an operator aimed stays, also under a creator's edits"
@@ -166,7 +166,8 @@ def test_questions_of_a_creator_tell_nothing_of_others_lists_or_fans(engine, mon
         return engine.call("Audience/EstimateReach", request, pb.EstimateReachResponse, role, bearer).high
 
     def why(name: str) -> None:
-        request = pb.ExplainViewerRequest(viewer_id=1, targeting=aimed_at(name))
+        made = engine.create(creator_id=7, targeting=aimed_at(name))  # as an operator may
+        request = pb.ExplainViewerRequest(viewer_id=1, campaign_id=made.campaign_id)
         engine.call("Audience/ExplainViewer", request, pb.ExplainViewerResponse, Role.CREATOR, 7)
 
     assert reach("own:8:vip", Role.OPERATOR) >= 40 and reach("own:7:vip", Role.CREATOR, 7) >= 60
@@ -186,6 +187,30 @@ def test_questions_of_a_creator_tell_nothing_of_others_lists_or_fans(engine, mon
                     question(name)
                 texts.add(str(refused.value).replace(name, "NAME"))
             assert len(texts) == 1
+
+
+def test_a_plain_name_of_an_own_list_is_refused_with_the_whole_one(engine):
+    put(engine, 7, "vip", range(1, 41))
+    put(engine, 8, "theirs", range(1, 41))
+
+    def reach(name: str) -> int:
+        request = pb.EstimateReachRequest(targeting=aimed_at(name))
+        return engine.call("Audience/EstimateReach", request, pb.EstimateReachResponse, Role.CREATOR, 7).high
+
+    def create(name: str) -> None:
+        request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=aimed_at(name)))
+        engine.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign, Role.CREATOR, 7)
+
+    for question in (reach, create):
+        with pytest.raises(
+            (Refused, InvalidTargeting), match="'vip': must be 'own:7:vip', the name of your"
+        ) as refused:
+            question("vip")
+        assert refusal_of(refused.value).field == "targeting.all[1].none.segment"
+        question("own:7:vip")
+        question("theirs")  # another creator's list has no plain name here; it is as one that nobody has
+    engine.services.segments.put("vip", engine.services.viewers.ensure(np.arange(1, 41, dtype=np.uint64)), 2)
+    create("vip")  # the platform's own
 
 
 def test_a_lookalike_of_own_tiers_may_be_made_and_of_no_others(engine):

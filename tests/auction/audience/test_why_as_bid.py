@@ -143,7 +143,11 @@ OF_STAR, OF_LIKE = 501, 502
 @pytest.mark.parametrize(
     ("viewer_id", "targeting", "english"),
     [
-        (OF_STAR, {"fans_of": {"creator_ids": [STAR]}}, "follows creator 900; does not follow the creator yet"),
+        (
+            OF_STAR,
+            {"fans_of": {"creator_ids": [STAR]}},
+            "follows an account that you named; does not follow the creator yet",
+        ),
         (OF_LIKE, {"fans_of_similar_creators": True}, "follows "),
         (OF_STAR, {"friends_of_fans": True}, "follows someone who follows the creator"),
     ],

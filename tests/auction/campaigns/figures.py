@@ -122,7 +122,7 @@ class SmallDesk:
             self.campaigns[campaign.campaign_id] = campaign
             return self._caps(campaign)
 
-    def check_lists(self, audience: Expression) -> None:
+    def check_lists(self, audience: Expression, creator_id: int) -> None:
         """Every list is large enough: there are none."""
 
     def live(self, campaign_id: int) -> LiveFigures:

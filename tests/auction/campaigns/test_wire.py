@@ -73,8 +73,8 @@ def test_an_audience_survives_the_wire(audience):
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        (pb.Targeting(all=pb.Targeting.All()), "targeting.all.of"),
-        (pb.Targeting(any=pb.Targeting.Any()), "targeting.any.of"),
+        (pb.Targeting(all=pb.Targeting.All()), "targeting.all"),
+        (pb.Targeting(any=pb.Targeting.Any()), "targeting.any"),
         (pb.Targeting(friends_of_fans=False), "targeting.friends_of_fans"),
         (pb.Targeting(fans_of_similar_creators=False), "targeting.fans_of_similar_creators"),
         (pb.Targeting(attribute=pb.Targeting.Attribute(codes=[1])), "targeting.attribute.dimension"),
@@ -82,7 +82,7 @@ def test_an_audience_survives_the_wire(audience):
             pb.Targeting(
                 all=pb.Targeting.All(of=[pb.Targeting(), pb.Targeting(none=pb.Targeting(friends_of_fans=False))])
             ),
-            "targeting.all.of[1].none.friends_of_fans",
+            "targeting.all[1].none.friends_of_fans",
         ),
     ],
 )

@@ -88,22 +88,35 @@ def test_why_a_viewer_matched(engine: Engine, address: str) -> None:
     targeting = {"all": [{"friends_of_fans": True}, {"segment": "tier:iron:8"}, {"content": {"bgm": ["夜曲"]}}]}
     engine.create(creator_id=801, targeting={"segment": {"segment_id": "nobody"}})  # a creator, so 801 may be named
     with client(address, engine, Role.CREATOR, 8) as creator:
-        assert creator.post("/api/campaigns", json=NEW | {"targeting": targeting}).status_code == 201
+        made = creator.post("/api/campaigns", json=NEW | {"targeting": targeting})
+        assert made.status_code == 201
         engine.go_round()
-        question = {"targeting": targeting, "viewer_id": "700", "content_tags": ["bgm:夜曲"]}
+        question = {
+            "campaign_id": made.json()["campaign_id"], "viewer_id": "700", "content_tags": ["bgm:夜曲"],
+        }  # fmt: skip
         fails(creator.post("/api/audiences/why", json=question), 404, "not_found", "viewer_id")
         (token,) = tokens_of(engine.bid([700], content_tags=["bgm:夜曲"], blocked_creator_ids=[OWN]))
         engine.report([OutcomeKind.WIN, OutcomeKind.BILLABLE], [token, token], prices_micros=[10_000] * 2)
         engine.go_round()
         assert creator.post("/api/audiences/why", json=question).json() == {
             "matched": True,
-            "english": "friend of 801, who follows the creator; is an iron fan of creator 8; likes BGM 夜曲 (100 %), "
+            "english": "friend of 801, who follows the creator; is an iron fan of creator 8; likes BGM 夜曲, "
             "at least 50 % is wanted; does not follow the creator yet",
-            "chinese": "是主播粉丝801的好友；是主播8的铁粉；喜欢背景音乐“夜曲”（100%），要求至少50%；尚未关注主播",
+            "chinese": "是主播粉丝801的好友；是主播8的铁粉；喜欢背景音乐“夜曲”，要求至少50%；尚未关注主播",
         }
         unwatched = creator.post("/api/audiences/why", json=question | {"content_tags": []}).json()
         assert unwatched == {"matched": False, "english": "", "chinese": ""}
         fails(creator.post("/api/audiences/why", json=question | {"viewer_id": "701"}), 404, "not_found", "viewer_id")
+        free = {"viewer_id": "700", "targeting": targeting}
+        refused = creator.post("/api/audiences/why", json=free)
+        assert "a campaign of yours" in fails(refused, 422, "invalid_argument", "campaign_id")
+        fails(creator.post("/api/audiences/why", json=question | free), 422, "invalid_argument", "targeting")
+        others = creator.post("/api/audiences/why", json=question | {"campaign_id": "1"})
+        fails(others, 404, "not_found")
+    with client(address, engine, Role.OPERATOR, 0) as operator:
+        assert "夜曲 (100 %)" in operator.post("/api/audiences/why", json=question).json()["english"]
+        free["content_tags"], free["creator_id"] = ["bgm:夜曲"], "8"
+        assert "夜曲 (100 %)" in operator.post("/api/audiences/why", json=free).json()["english"]
 
 
 def test_a_lookalike_from_a_list_with_its_quality(engine: Engine, address: str, creator: httpx.Client) -> None:
@@ -136,5 +149,13 @@ def test_what_is_wrong_is_named(creator: httpx.Client, engine: Engine, address: 
     empty = {"targeting": {"viewers_of": []}}
     refused = creator.post("/api/audiences/reach", json=empty)
     assert "at least 1" in fails(refused, 422, "invalid_argument", "targeting.viewers_of")
+    small = {"any": [{"interests": [1]}, {"all": [{"segment": "own:7:few"}]}]}
+    for path, body in (("/api/audiences/reach", {}), ("/api/campaigns", NEW)):
+        refused = creator.post(path, json=body | {"targeting": small})
+        told = fails(refused, 422, "invalid_argument", "targeting.any[1].all[0].segment")
+        assert told.startswith("targeting.any[1].all[0].segment: segment_id 'own:7:few': 0 viewers who are known")
+    halves = [{"all": [{"segment": "a"}, {"interests": [k]}]} for k in range(9)]
+    large = {"targeting": {"all": [{"any": halves}, {"any": halves}]}}
+    fails(creator.post("/api/audiences/reach", json=large), 422, "invalid_argument", "targeting")
     with client(address, engine, Role.FEED, 0) as feed:
         fails(feed.post("/api/audiences/reach", json={}), 403, "permission_denied")

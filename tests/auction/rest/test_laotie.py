@@ -109,7 +109,8 @@ def test_who_is_bid_for_and_why(engine: Engine, creator: httpx.Client) -> None:
     engine.go_round()
 
     def why(viewer_id: int) -> tuple[str, str]:
-        told = creator.post("/api/audiences/why", json={"targeting": targeting, "viewer_id": str(viewer_id)}).json()
+        question = {"campaign_id": made["campaign_id"], "viewer_id": str(viewer_id)}
+        told = creator.post("/api/audiences/why", json=question).json()
         assert told["matched"] is True
         return told["english"], told["chinese"]
 
@@ -141,7 +142,7 @@ def test_who_is_bid_for_and_why(engine: Engine, creator: httpx.Client) -> None:
     )
 
 
-def test_a_creator_whom_the_audience_names_is_told_of_and_no_private_person_is() -> None:
+def test_whom_the_audience_names_is_told_of_if_it_is_a_creator_and_no_private_person_is() -> None:
     engine = Engine()
     put_graph(engine)
     put_follows(engine, (OF_LIKE, FANS[0]), (OF_LIKE, FANS[1]))
@@ -149,11 +150,20 @@ def test_a_creator_whom_the_audience_names_is_told_of_and_no_private_person_is()
         {"friends_of_fans": True}, {"fans_of_similar_creators": True}, {"fans_of": {"creator_ids": [LIKE, FANS[0]]}},
     ]}}  # fmt: skip
     question = pb.ExplainViewerRequest(viewer_id=OF_LIKE, creator_id=OWN, targeting=audience)
-    told = engine.call("Audience/ExplainViewer", question, pb.ExplainViewerResponse, Role.OPERATOR).english
-    friends, similar, named = told.split("; ")[:3]
+
+    def why() -> list[str]:
+        told = engine.call("Audience/ExplainViewer", question, pb.ExplainViewerResponse, Role.OPERATOR).english
+        return list(told.split("; ")[:3])
+
+    friends, similar, named = why()
+    assert friends == "follows someone who follows the creator, or is followed by one"
+    assert similar == "follows a creator whose fans overlap with the creator's beyond chance"
+    assert named == "follows 2 accounts that you named"
+    engine.create(creator_id=LIKE)
+    friends, similar, named = why()
     assert friends == "follows someone who follows the creator, or is followed by one"
     assert similar.startswith("follows 70 (")
-    assert named == "follows creator 70 and 101"  # what the audience itself asks for
+    assert named == "follows creator 70 and an account that you named"
     engine.close()
 
 

@@ -138,3 +138,36 @@ def test_a_few_new_fans_are_seen_before_the_next_refresh():
     assert seen(3) == []
     graph.refresh()
     assert (seen(1), seen(2), seen(3)) == ([fans], [fans], [])
+
+
+def test_who_was_only_asked_for_is_let_go_and_who_is_watched_stays():
+    viewers, segments = ViewerTable(), SegmentStore()
+    graph = FollowGraph(viewers, segments)
+    graph.put(*columns([(1, 100), (2, 1), (1, 200), (3, 300)]))
+
+    def members(name: str) -> list[int]:
+        return sorted(int(viewers.ids[row]) for row in segments.members(name))
+
+    graph.watch(100)
+    for creator_id in (100, 200, 300):
+        graph.ask(creator_id)
+    graph.refresh()
+    assert (members("fans:100"), members("fans:200"), members("laotie:200")) == ([1], [1], [2, 100])
+    graph.forget_asked()
+    assert members("fans:200") == [1], "asked for since the last time"
+    graph.ask(300)
+    graph.watch(300)
+    graph.forget_asked()
+    graph.put(*columns([(4, 200), (5, 1), (6, 300), (7, 100)]))
+    graph.refresh()
+    assert (members("fans:200"), members("laotie:200"), len(graph._circles)) == ([], [], 2)
+    assert (members("fans:100"), members("laotie:100"), members("fans:300")) == ([1, 7], [2, 5, 200], [3, 6])
+    graph.remove(*columns([(1, 200)]))  # of one who is let go: changes nobody's count of watched creators
+    graph.ask(200)
+    graph.refresh()
+    assert (members("fans:200"), sorted(graph.laotie_of(200))) == ([4], [])
+    graph.forget_asked()
+    graph.forget_asked()
+    graph.put(*columns([(8, 7)]))
+    graph.refresh()
+    assert members("laotie:100") == [2, 5, 8] and members("fans:200") == []
