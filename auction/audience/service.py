@@ -13,8 +13,10 @@ import numpy as np
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights
 from auction.audience.journal import Journal
+from auction.audience.lookalike_figures_wire import LookalikeFigures, two_digits
 from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Making, Tell
 from auction.audience.lookalikes import LookalikeMaker
+from auction.audience.made_lookalikes_wire import made_record, read_made
 from auction.audience.own_lists_service import LOOKALIKE_IDS, OwnLists
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.keyring import KeyRing
@@ -69,8 +71,9 @@ class Record(IntEnum):
     FOLLOWS = 3
     SEGMENT_FILE = 4
     AFFINITIES = 6
-    LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
-    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: when one was begun, and what became of it
+    LOOKALIKE = 5  # not written any more: a PutSegmentRequest with the members that were chosen
+    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: one was begun, or failed
+    LOOKALIKE_MADE = 8  # both, see `auction.audience.made_lookalikes_wire`
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -94,7 +97,9 @@ class AudienceService:
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
         )
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
+        self._figures = LookalikeFigures(stores)
         self._makings = LookalikeMakings(self._keep_making)
+        self._told_members: dict[str, int] = {}  # of creators' lookalikes
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
@@ -120,6 +125,7 @@ class AudienceService:
             Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
             Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE_MADE: lambda raw, _: self._put_made(*read_made(raw)),
             Record.LOOKALIKE_TOLD: lambda raw, _: self._remember_making(parse(audience_pb2.GetLookalikeResponse, raw)),
         }
         for kind, raw in journal.records():
@@ -191,6 +197,7 @@ class AudienceService:
         self._own.note(name)
         if change == Change.REPLACE:
             self._insights.lookalikes.discard(name)
+            self._told_members.pop(name, None)
             self._makings.forget(name)
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
@@ -201,6 +208,11 @@ class AudienceService:
     def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
         self._put_members(found)
         self._insights.lookalikes.add(found.segment_id)
+
+    def _put_made(self, found: audience_pb2.PutSegmentRequest, told: audience_pb2.GetLookalikeResponse) -> None:
+        self._put_found(found)
+        self._told_members[found.segment_id] = told.made.members
+        self._remember_making(told)
 
     def list_segments(self, raw: bytes, principal: Principal) -> bytes:
         """A page of the segments that callers made and that have members, by name; of a creator's, the own lists."""
@@ -214,6 +226,8 @@ class AudienceService:
             members = len(self._stores.segments.members(name))
             if not members or name.startswith(RESERVED_PREFIXES):
                 continue
+            if is_creator and name in self._insights.lookalikes:
+                members = self._told_members.get(name, two_digits(members))
             if len(answer.segments) == size:
                 answer.has_more = True
                 break
@@ -277,13 +291,15 @@ class AudienceService:
         if kept.state == audience_pb2.LOOKALIKE_STATE_MAKING:
             error = f"segment_id {kept.segment_id!r}: the server stopped while it was being made; ask for it again"
         made = kept.made.SerializeToString() if kept.HasField("made") else None
-        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error))
+        is_made = kept.state == audience_pb2.LOOKALIKE_STATE_MADE
+        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error, is_made))
 
     def _make_lookalike(
         self, principal: Principal, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell
     ) -> bytes:
         """Make it and put it into its segment; answers with a PutLookalikeResponse."""
-        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
+        draw = self._figures.held_out_draw(seeds)
+        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, draw, tell)
         if principal.role is Role.CREATOR:
             check_large_enough("size: lookalike", request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
@@ -292,14 +308,19 @@ class AudienceService:
             viewer_ids=self._stores.viewers.ids[made.rows],
         )
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
-        with self._changing:
-            self._own.check_room(principal, request.segment_id)  # others may have come meanwhile
-            self._keep(Record.LOOKALIKE, found.SerializeToString())
-            self._put_found(found)
-        return audience_pb2.PutLookalikeResponse(
+        figures = audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,
-        ).SerializeToString()  # fmt: skip
+        )  # fmt: skip
+        if owner_of(request.segment_id):
+            figures = self._figures.told(figures, seeds, request.size, request.creator_id)
+        with self._changing:
+            self._own.check_room(principal, request.segment_id)  # others may have come meanwhile
+            told = _told_of(request.segment_id, Making(1.0, figures.SerializeToString(), is_made=True))
+            self._keep(Record.LOOKALIKE_MADE, made_record(found, told))
+            self._put_found(found)
+            self._told_members[request.segment_id] = figures.members
+        return figures.SerializeToString()
 
     def put_affinities(self, raw: bytes, _: Principal) -> bytes:
         """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""
@@ -345,8 +366,9 @@ def _told_of(name: str, making: Making) -> audience_pb2.GetLookalikeResponse:
         segment_id=name,
     )
     if making.made is not None:
-        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
         answer.made.ParseFromString(making.made)
+    if making.is_made:
+        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
     elif making.error:
         answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
     return answer
