@@ -58,6 +58,11 @@ def check_large_enough(field: str, segment: str, members: int) -> None:
         )
 
 
+def is_too_small(members: int) -> bool:
+    """Whether a list of so many may not be left as it is: it has members, and not enough to be used."""
+    return 0 < members < MIN_MEMBERS
+
+
 def check_lists(expression: Expression, members_of: Callable[[str], int]) -> None:
     """See to it that every creator's list in an audience may be used.
 

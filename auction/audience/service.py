@@ -31,7 +31,7 @@ from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import Expression, check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.own_lists import check_large_enough, check_lists, owner_of
+from targeting.own_lists import check_large_enough, check_lists, is_too_small, owner_of
 from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
@@ -92,7 +92,9 @@ class AudienceService:
         self._stores = stores
         self._changing = threading.Lock()
         self._insights = Insights(stores, is_creator)
-        self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
+        self._own = OwnLists(
+            stores, lookalikes=self._insights.lookalikes, is_being_made=lambda name: self._makings.is_under_way(name)
+        )
         self._files = SegmentFiles(
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
         )
@@ -140,6 +142,16 @@ class AudienceService:
         """
         check_lists(audience, lambda name: len(self._stores.segments.members(name)))
 
+    def expire(self, now_ms: int) -> None:
+        """Let go of the members whose date has come; a creator's list that too few are left of is emptied before."""
+        with self._changing:
+            small = [name for name, left in self._stores.segments.due(now_ms) if owner_of(name) and is_too_small(left)]
+            for name in small:
+                emptied = audience_pb2.PutSegmentRequest(segment_id=name, change=audience_pb2.SEGMENT_CHANGE_REPLACE)
+                self._put_members(emptied)
+                self._keep(Record.SEGMENT, emptied.SerializeToString())
+            self._stores.segments.expire(now_ms)
+
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:
             self._stores.journal.append(record, raw)
@@ -183,13 +195,14 @@ class AudienceService:
         self, principal: Principal, request: audience_pb2.PutSegmentRequest
     ) -> audience_pb2.PutSegmentRequest:
         """The change as it is taken: of a creator's, without ids of nobody who is known."""
-        if principal.role is not Role.CREATOR:
+        sent = np.array(request.viewer_ids, np.uint64)
+        ids = self._own.admit(principal, request.segment_id, sent, request.change)
+        if len(ids) == len(sent):
             return request
-        ids = np.array(request.viewer_ids, np.uint64)
         return audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=request.change,
-            viewer_ids=self._own.admit(principal, request.segment_id, ids, request.change),
+            viewer_ids=ids,
             expires_at_ms=request.expires_at_ms,
         )
 
