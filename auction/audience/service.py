@@ -31,7 +31,14 @@ from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import Expression, check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.own_lists import check_large_enough, check_lists, is_too_small, owner_of
+from targeting.own_lists import (
+    check_found,
+    check_large_enough,
+    check_lists,
+    check_lookalike_size,
+    is_too_small,
+    owner_of,
+)
 from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
@@ -266,12 +273,16 @@ class AudienceService:
         self._lookalikes.check(len(seeds), request.size, request.creator_id)
         if principal.role is Role.CREATOR:
             check_large_enough("seed_segment_id", request.seed_segment_id, len(seeds))
-            check_large_enough("size: lookalike", request.segment_id, request.size)
+            check_lookalike_size(request.size)
         self._own.check_room(principal, request.segment_id)
         self._own.spend(principal, LOOKALIKE_IDS)
 
         def make(tell: Tell) -> bytes:
-            return self._make_lookalike(principal, request, seeds, tell)
+            try:
+                return self._make_lookalike(principal, request, seeds, tell)
+            except Exception:
+                self._own.spend(principal, -LOOKALIKE_IDS)
+                raise
 
         try:
             return self._makings.run(request.segment_id, make, request.in_background)
@@ -314,7 +325,7 @@ class AudienceService:
         draw = self._figures.held_out_draw(seeds)
         made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, draw, tell)
         if principal.role is Role.CREATOR:
-            check_large_enough("size: lookalike", request.segment_id, len(made.rows))
+            check_found(request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=audience_pb2.SEGMENT_CHANGE_REPLACE,

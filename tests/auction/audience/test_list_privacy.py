@@ -106,7 +106,10 @@ def test_a_list_that_is_too_small_is_of_no_use(engine):
         with pytest.raises((ValueError, Refused), match=r"targeting.none.segment: .* 999 viewers") as refused:
             question()
         assert refusal_of(refused.value).code is grpc.StatusCode.INVALID_ARGUMENT
-    for size, words in ((2_000, r"seed_segment_id 'own:7:few': 999"), (999, r"size: lookalike 'own:7:like': 999")):
+    for size, words in (
+        (2_000, r"seed_segment_id 'own:7:few': 999"),
+        (999, "size 999: a creator's lookalike must have 1000"),
+    ):
         wanted = pb.PutLookalikeRequest(segment_id="like", seed_segment_id="few", size=size)
         with pytest.raises(ValueError, match=words):
             engine.call("Audience/PutLookalike", wanted, pb.PutLookalikeResponse, Role.CREATOR, 7)

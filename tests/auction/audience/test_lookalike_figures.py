@@ -129,6 +129,30 @@ def test_seeds_that_differ_in_one_viewer_do_not_tell_of_this_viewer_by_how_many_
     assert all(abs(told - count) < 250 for told, count in zip(told_counts, exact_counts, strict=True))
 
 
+def test_one_of_which_too_few_are_found_changes_nothing_costs_nothing_and_leaves_the_figures_of_the_last(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = engine.services.viewers.ids.tolist()
+    asked = pb.GetLookalikeRequest(segment_id="like")
+    wanted = pb.PutLookalikeRequest(segment_id="like", seed_segment_id="vip", size=1_000)
+    seeds = pb.PutSegmentRequest(segment_id="vip", change=1, viewer_ids=known[:1_000])
+    call(engine, "PutSegment", seeds, pb.PutSegmentResponse)
+    made = call(engine, "PutLookalike", wanted, pb.PutLookalikeResponse)
+    before = engine.services.segments.rows("own:7:like").tolist()
+    seeds.viewer_ids[:] = known[: len(known) - 500]  # the others are fewer than 1,000
+    call(engine, "PutSegment", seeds, pb.PutSegmentResponse)
+    own = engine.services.audience._own
+    cost_before = dict(own._full_at_s)
+    for _ in range(25):  # a day's ids are enough for 20 that are made
+        with pytest.raises(ValueError, match="fewer than 1000 viewers like its members were found") as refused:
+            call(engine, "PutLookalike", wanted, pb.PutLookalikeResponse)
+        assert "500" not in str(refused.value)
+    assert own._full_at_s[7] - cost_before[7] < 60, "seconds: as if none had been asked for"
+    told = call(engine, "GetLookalike", asked, pb.GetLookalikeResponse)
+    assert (told.state, told.made) == (pb.LOOKALIKE_STATE_FAILED, made) and "fewer than 1000" in told.error
+    assert engine.services.segments.rows("own:7:like").tolist() == before
+
+
 def test_an_operators_own_lookalike_has_exact_figures(engine: Engine) -> None:
     seeds = pb.PutSegmentRequest(segment_id="vip", change=1, viewer_ids=engine.services.viewers.ids[:40])
     call(engine, "PutSegment", seeds, pb.PutSegmentResponse, 0)

@@ -107,7 +107,22 @@ def test_one_that_was_being_made_when_the_server_ended_is_told_as_not_made(store
     restarted.replay()
     told = progress(restarted, "like")
     assert told.state == pb.LOOKALIKE_STATE_FAILED and "the server stopped while" in told.error
-    assert put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=60).members == 60
+    assert not told.HasField("made")
+    made = put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=60)
+    assert made.members == 60
+    # When the next one is interrupted, the one before is still in force, and so are its figures.
+    put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=50)
+    cut.close()
+    *kept, _ = list(cut.records())
+    cut = Journal(tmp_path / "again.journal")
+    for kind, body in kept:
+        cut.append(kind, body)
+    once_more = Stores(cut, tmp_path)
+    restarted = AudienceService(once_more)
+    restarted.replay()
+    told = progress(restarted, "like")
+    assert (told.state, told.made) == (pb.LOOKALIKE_STATE_FAILED, made) and "the server stopped" in told.error
+    assert len(once_more.segments.members("like")) == 60
     cut.close()
 
 
