@@ -322,7 +322,7 @@ class Services:
         return self.control.is_crowded and not self.config.virtual_clock
 
     def _expire_segments(self) -> None:
-        self.segments.expire(self.clock.wall_ms())
+        self.audience.expire(self.clock.wall_ms())
 
     def steer(self) -> None:
         """One round of control, with its plan booked for the reports."""

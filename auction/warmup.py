@@ -73,7 +73,7 @@ def _warm_lookalikes() -> None:
     maker = LookalikeMaker(viewers, follows)
     seeds = viewers.rows_of(np.arange(2, MIN_LIST + 2, dtype=np.uint64))
     for creator_id in (0, 1):
-        maker.make(seeds, MIN_LIST, creator_id)
+        maker.make(seeds, MIN_LIST, creator_id, draw=1)
 
 
 def warm_up(services: Services) -> None:

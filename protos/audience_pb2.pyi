@@ -5,7 +5,8 @@ What an operator feeds in: viewers, segments, follows; what a creator may ask of
 
 A creator's lists are the segments own:CREATOR_ID:NAME, NAME being 1 to 39 of a-z 0-9 _ . - ; with a creator's token a segment_id is a plain
 NAME, or the whole of it. Any other is PERMISSION_DENIED, whether there is such a segment or not. A creator may have 50 lists of up to 2,000,000
-members, and put 20,000,000 ids a day; ids of nobody who is known are left out. A list needs 1,000 members to be used; fewer are not put or added.
+members, and put 20,000,000 ids a day; ids of nobody who is known are left out. A list needs 1,000 members to be used; fewer are not put, added or
+left by REMOVE; where dates would leave fewer, nobody is left. A segment is FAILED_PRECONDITION while a lookalike is made that will replace it.
 A lookalike of a creator's is only replaced, never changed in part.
 """
 
@@ -458,6 +459,7 @@ class ListedSegment(_message.Message):
     IS_LOOKALIKE_FIELD_NUMBER: _builtins.int
     segment_id: _builtins.str
     members: _builtins.int
+    """of a lookalike that is a creator's list, with a creator's token: as PutLookalike told it"""
     is_lookalike: _builtins.bool
     def __init__(
         self,
@@ -550,12 +552,12 @@ class PutLookalikeResponse(_message.Message):
     ACTIVITY_RECALL_FIELD_NUMBER: _builtins.int
     LEARNED_FIELD_NUMBER: _builtins.int
     members: _builtins.int
-    """fewer than wanted where no more viewers follow anybody"""
+    """fewer than wanted where no more viewers follow anybody; of a creator's list with noise, to two digits"""
     seeds: _builtins.int
     held_out: _builtins.int
-    """seeds that were hidden from a choice made to measure it"""
+    """seeds that were hidden from a choice made to measure it; of a creator's list 0 where under 600: too few to tell"""
     recall: _builtins.float
-    """share of them among as many viewers as are wanted"""
+    """share of them among as many viewers as are wanted; of a creator's list with noise, in whole percent"""
     activity_recall: _builtins.float
     """the same, had the most active viewers been chosen"""
     learned: _builtins.bool
@@ -615,7 +617,7 @@ class GetLookalikeResponse(_message.Message):
     """whole"""
     @_builtins.property
     def made(self) -> Global___PutLookalikeResponse:
-        """once it is made"""
+        """once it is made; until then, or where it failed: of the one before, which is still in force"""
 
     def __init__(
         self,

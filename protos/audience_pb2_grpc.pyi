@@ -5,7 +5,8 @@ What an operator feeds in: viewers, segments, follows; what a creator may ask of
 
 A creator's lists are the segments own:CREATOR_ID:NAME, NAME being 1 to 39 of a-z 0-9 _ . - ; with a creator's token a segment_id is a plain
 NAME, or the whole of it. Any other is PERMISSION_DENIED, whether there is such a segment or not. A creator may have 50 lists of up to 2,000,000
-members, and put 20,000,000 ids a day; ids of nobody who is known are left out. A list needs 1,000 members to be used; fewer are not put or added.
+members, and put 20,000,000 ids a day; ids of nobody who is known are left out. A list needs 1,000 members to be used; fewer are not put, added or
+left by REMOVE; where dates would leave fewer, nobody is left. A segment is FAILED_PRECONDITION while a lookalike is made that will replace it.
 A lookalike of a creator's is only replaced, never changed in part.
 """
 

@@ -58,6 +58,34 @@ def check_large_enough(field: str, segment: str, members: int) -> None:
         )
 
 
+def check_lookalike_size(size: int) -> None:
+    """See to it that a creator may want a lookalike of this size.
+
+    Raises:
+        ValueError: it could not be used.
+    """
+    if size < MIN_MEMBERS:
+        raise ValueError(f"size {size}: a creator's lookalike must have {MIN_MEMBERS} viewers to be used")
+
+
+def check_found(segment: str, found: int) -> None:
+    """See to it that a creator's lookalike for which so many were found can be used.
+
+    Raises:
+        ValueError: it cannot; how many were found is not told.
+    """
+    if found < MIN_MEMBERS:
+        raise ValueError(
+            f"seed_segment_id: fewer than {MIN_MEMBERS} viewers like its members were found, which is what "
+            f"{segment!r} needs to be used; nothing was changed"
+        )
+
+
+def is_too_small(members: int) -> bool:
+    """Whether a list of so many may not be left as it is: it has members, and not enough to be used."""
+    return 0 < members < MIN_MEMBERS
+
+
 def check_lists(expression: Expression, members_of: Callable[[str], int], creator_id: int) -> None:
     """See to it that every list in a creator's audience may be used, and that it is called by its whole name.
 

@@ -15,7 +15,7 @@ REMEMBERED = 1_000
 Tell = Callable[[float], None]
 """Takes the share, of 1, that is done."""
 Make = Callable[[Tell], bytes]
-"""Makes a lookalike; answers with what is to be told of it, in its wire form."""
+"""Makes a lookalike and keeps it; answers with what is to be told of it, in its wire form."""
 
 
 class LookalikeBusy(Exception):
@@ -36,13 +36,15 @@ class Making:
 
     Attributes:
         share: of 1, that is done; only grows.
-        made: what `Make` answered, once it has.
+        made: what `Make` answered for the lookalike that is in force: this one, once it is made, or the one before.
         error: why it failed; empty: it did not.
+        is_made: whether it is made.
     """
 
     share: float = 0.0
     made: bytes | None = None
     error: str = ""
+    is_made: bool = False
 
     def tell(self, share: float) -> None:
         """Note how far it is."""
@@ -50,14 +52,14 @@ class Making:
 
 
 Keep = Callable[[str, Making], None]
-"""Takes what is to outlive the process: a segment, and how far the making of it is."""
+"""Takes what is to outlive the process: a segment, and a making of it that begins or failed."""
 
 
 class LookalikeMakings:
     """Has one lookalike made at a time. Any thread may call."""
 
     def __init__(self, keep: Keep) -> None:
-        """Give `keep` each making when it begins and when it ends."""
+        """Give `keep` each making when it begins and when it fails."""
         self._keep = keep
         self._lock = threading.Lock()
         self._under_way = ""  # what becomes of the one that is being made; empty: none is
@@ -70,11 +72,12 @@ class LookalikeMakings:
             LookalikeBusy: another one is being made.
             Exception: what `make` raises, here.
         """
-        making = Making()
         with self._lock:
             if self._under_way:
                 raise LookalikeBusy(self._under_way)
             self._under_way = segment_id
+            before = self._of.get(segment_id)
+            making = Making(made=None if before is None else before.made)
             self._put(segment_id, making)
         if not in_background:
             return self._make(segment_id, making, make)
@@ -93,6 +96,11 @@ class LookalikeMakings:
         with self._lock:
             making = self._of.get(segment_id)
             return None if making is None else replace(making)
+
+    def is_under_way(self, segment_id: str) -> bool:
+        """Whether the one that is being made becomes this segment."""
+        with self._lock:
+            return segment_id == self._under_way
 
     def remember(self, segment_id: str, making: Making) -> None:
         """Know again what `keep` was given."""
@@ -115,7 +123,6 @@ class LookalikeMakings:
         try:
             self._keep(segment_id, making)
             made = make(making.tell)
-            self._keep(segment_id, replace(making, made=made))
         except Exception as error:
             told = refusal_of(error).message
             with suppress(Exception):  # what cannot be kept is told by this process at least
@@ -127,7 +134,8 @@ class LookalikeMakings:
 
     def _end(self, making: Making, made: bytes | None = None, error: str = "") -> None:
         with self._lock:
-            making.made, making.error, self._under_way = made, error, ""
+            making.error, making.is_made, self._under_way = error, made is not None, ""
+            making.made = made or making.made
 
     def _make_apart(self, segment_id: str, making: Making, make: Make) -> None:
         try:

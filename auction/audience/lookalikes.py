@@ -44,7 +44,12 @@ class LookalikeMaker:
         check_wanted(seed_count, size)
 
     def make(
-        self, seeds: np.ndarray, size: int, creator_id: int, tell: Callable[[float], None] = lambda share: None
+        self,
+        seeds: np.ndarray,
+        size: int,
+        creator_id: int,
+        draw: int,
+        tell: Callable[[float], None] = lambda share: None,
     ) -> tuple[Lookalike, bool]:
         """The viewers most like the seeds (integers [s], rows), and whether a ranker was learned for it.
 
@@ -52,6 +57,7 @@ class LookalikeMaker:
             seeds: integers [s], rows.
             size: how many are wanted.
             creator_id: whose followers the seeds are; 0: nobody's.
+            draw: draws the seeds that are held out to measure the choice.
             tell: called as it goes with the share that is done, of 1.
 
         Raises:
@@ -66,7 +72,7 @@ class LookalikeMaker:
         tell(_LEARNING_SHARE)
         picture = Picture(links, max(links.end, 1))
         tell((1.0 + _LEARNING_SHARE) / 2)
-        return expand(picture, ranker, seeds, size, creator), ranker is not None
+        return expand(picture, ranker, seeds, size, creator, draw), ranker is not None
 
     def _row_of(self, creator_id: int) -> int | None:
         if not creator_id:

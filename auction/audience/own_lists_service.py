@@ -17,7 +17,7 @@ from auction.campaigns.limits import RateLimited
 from auction.status import Refused
 from targeting.expressions import check_segment_name
 from targeting.naming import creator_of, nameable
-from targeting.own_lists import OWN_PREFIX, check_large_enough, own_prefix, own_segment, owner_of
+from targeting.own_lists import OWN_PREFIX, check_large_enough, is_too_small, own_prefix, own_segment, owner_of
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -53,8 +53,15 @@ class OwnLists:
         stores: OwnListStores,
         clock_s: Callable[[], float] = time.monotonic,
         lookalikes: Set[str] = frozenset(),
+        is_being_made: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Look after the lists in these stores; `lookalikes` names those segments that are some, now."""
+        """Look after the lists in these stores.
+
+        Args:
+            lookalikes: names those segments that are some, now.
+            is_being_made: whether a lookalike is being made that will replace the segment.
+        """
+        self._is_being_made = is_being_made
         self._stores = stores
         self._lookalikes = lookalikes
         self._clock_s = clock_s
@@ -133,12 +140,17 @@ class OwnLists:
 
         *Why:* whom a creator names becomes no viewer by that, or reach and memory would be anybody's to inflate. And a
         lookalike is changed as a whole only: adding one viewer would tell by the members whether it was one already.
+        Nor may a list become small by what is taken out: campaigns that are aimed at it would go on for those few.
 
         Raises:
             ValueError: the list would be too large, or too small to be used, or a lookalike would be changed in part.
-            Refused: RESOURCE_EXHAUSTED: the creator has as many lists as one may have.
+            Refused: FAILED_PRECONDITION: a lookalike is being made that will replace the segment, whoever asks.
+                RESOURCE_EXHAUSTED: the creator has as many lists as one may have.
             RateLimited: the creator has put as many ids as one may put in a day.
         """
+        if self._is_being_made(segment_id):
+            message = f"segment_id {segment_id!r}: a lookalike is being made that will replace it; try again when it is"
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message, "segment_id")
         if principal.role is not Role.CREATOR:
             return ids
         if change != Change.REPLACE and segment_id in self._lookalikes:
@@ -152,6 +164,12 @@ class OwnLists:
             raise ValueError(f"viewer_ids: {max(members, len(ids))} members of a list; at most {MAX_MEMBERS}")
         if change != Change.REMOVE and len(ids):
             check_large_enough("viewer_ids: nothing was taken into", segment_id, members)
+        left = before.difference_cardinality(added)
+        if change == Change.REMOVE and is_too_small(left) and left < len(before):
+            raise ValueError(
+                f"viewer_ids: {left} members of {segment_id!r} would be left, too few to be used; replace it (1), also "
+                f"by nobody"
+            )
         self.spend(principal, max(len(ids), LEAST_IDS))
         return np.asarray(ids[rows >= 0])
 

@@ -13,8 +13,10 @@ import numpy as np
 from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
 from auction.audience.insights_service import Insights, no_campaign
 from auction.audience.journal import Journal
+from auction.audience.lookalike_figures_wire import LookalikeFigures, two_digits
 from auction.audience.lookalike_makings import LookalikeBusy, LookalikeMakings, Making, Tell
 from auction.audience.lookalikes import LookalikeMaker
+from auction.audience.made_lookalikes_wire import made_record, read_made
 from auction.audience.own_lists_service import LOOKALIKE_IDS, OwnLists
 from auction.audience.segment_files_service import SegmentFiles
 from auction.bid.keyring import KeyRing
@@ -30,7 +32,14 @@ from targeting.attributes import STORED_DIMENSION_COUNT
 from targeting.content import LEVELS, check_tag, tag_segment
 from targeting.expressions import Expression, check_segment_name
 from targeting.graph.follows import FollowGraph
-from targeting.own_lists import check_large_enough, check_lists, owner_of
+from targeting.own_lists import (
+    check_found,
+    check_large_enough,
+    check_lists,
+    check_lookalike_size,
+    is_too_small,
+    owner_of,
+)
 from targeting.segments.affinities import check_affinities, put_affinities
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change, SegmentStore
@@ -70,8 +79,9 @@ class Record(IntEnum):
     FOLLOWS = 3
     SEGMENT_FILE = 4
     AFFINITIES = 6
-    LOOKALIKE = 5  # the body is a PutSegmentRequest with the members that were chosen
-    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: when one was begun, and what became of it
+    LOOKALIKE = 5  # not written any more: a PutSegmentRequest with the members that were chosen
+    LOOKALIKE_TOLD = 7  # the body is a GetLookalikeResponse: one was begun, or failed
+    LOOKALIKE_MADE = 8  # both, see `auction.audience.made_lookalikes_wire`
 
 
 _REPLAYER = Principal(Role.OPERATOR, 0, 0)
@@ -95,12 +105,16 @@ class AudienceService:
         self._stores = stores
         self._changing = threading.Lock()
         self._insights = Insights(stores, is_creator, campaign_of)
-        self._own = OwnLists(stores, lookalikes=self._insights.lookalikes)
+        self._own = OwnLists(
+            stores, lookalikes=self._insights.lookalikes, is_being_made=lambda name: self._makings.is_under_way(name)
+        )
         self._files = SegmentFiles(
             stores, self._own, self._changing, lambda raw: self._keep(Record.SEGMENT_FILE, raw), self._note_change
         )
         self._lookalikes = LookalikeMaker(stores.viewers, stores.follows)
+        self._figures = LookalikeFigures(stores)
         self._makings = LookalikeMakings(self._keep_making)
+        self._told_members: dict[str, int] = {}  # of creators' lookalikes
         self.calls: dict[str, UnaryCall] = {
             "PutViewers": self.put_viewers,
             "PutSegment": self.put_segment,
@@ -126,6 +140,7 @@ class AudienceService:
             Record.AFFINITIES: self.put_affinities,
             Record.SEGMENT_FILE: lambda raw, _: self._files.again(raw),
             Record.LOOKALIKE: lambda raw, _: self._put_found(parse(audience_pb2.PutSegmentRequest, raw)),
+            Record.LOOKALIKE_MADE: lambda raw, _: self._put_made(*read_made(raw)),
             Record.LOOKALIKE_TOLD: lambda raw, _: self._remember_making(parse(audience_pb2.GetLookalikeResponse, raw)),
         }
         for kind, raw in journal.records():
@@ -139,6 +154,16 @@ class AudienceService:
             ValueError: see `targeting.own_lists.check_lists`.
         """
         check_lists(audience, lambda name: len(self._stores.segments.members(name)), creator_id)
+
+    def expire(self, now_ms: int) -> None:
+        """Let go of the members whose date has come; a creator's list that too few are left of is emptied before."""
+        with self._changing:
+            small = [name for name, left in self._stores.segments.due(now_ms) if owner_of(name) and is_too_small(left)]
+            for name in small:
+                emptied = audience_pb2.PutSegmentRequest(segment_id=name, change=audience_pb2.SEGMENT_CHANGE_REPLACE)
+                self._put_members(emptied)
+                self._keep(Record.SEGMENT, emptied.SerializeToString())
+            self._stores.segments.expire(now_ms)
 
     def _keep(self, record: Record, raw: bytes) -> None:
         if self._stores.journal is not None:
@@ -183,13 +208,14 @@ class AudienceService:
         self, principal: Principal, request: audience_pb2.PutSegmentRequest
     ) -> audience_pb2.PutSegmentRequest:
         """The change as it is taken: of a creator's, without ids of nobody who is known."""
-        if principal.role is not Role.CREATOR:
+        sent = np.array(request.viewer_ids, np.uint64)
+        ids = self._own.admit(principal, request.segment_id, sent, request.change)
+        if len(ids) == len(sent):
             return request
-        ids = np.array(request.viewer_ids, np.uint64)
         return audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=request.change,
-            viewer_ids=self._own.admit(principal, request.segment_id, ids, request.change),
+            viewer_ids=ids,
             expires_at_ms=request.expires_at_ms,
         )
 
@@ -197,6 +223,7 @@ class AudienceService:
         self._own.note(name)
         if change == Change.REPLACE:
             self._insights.lookalikes.discard(name)
+            self._told_members.pop(name, None)
             self._makings.forget(name)
 
     def _put_members(self, request: audience_pb2.PutSegmentRequest) -> None:
@@ -207,6 +234,11 @@ class AudienceService:
     def _put_found(self, found: audience_pb2.PutSegmentRequest) -> None:
         self._put_members(found)
         self._insights.lookalikes.add(found.segment_id)
+
+    def _put_made(self, found: audience_pb2.PutSegmentRequest, told: audience_pb2.GetLookalikeResponse) -> None:
+        self._put_found(found)
+        self._told_members[found.segment_id] = told.made.members
+        self._remember_making(told)
 
     def list_segments(self, raw: bytes, principal: Principal) -> bytes:
         """A page of the segments that callers made and that have members, by name; of a creator's, the own lists."""
@@ -220,6 +252,8 @@ class AudienceService:
             members = len(self._stores.segments.members(name))
             if not members or name.startswith(RESERVED_PREFIXES):
                 continue
+            if is_creator and name in self._insights.lookalikes:
+                members = self._told_members.get(name, two_digits(members))
             if len(answer.segments) == size:
                 answer.has_more = True
                 break
@@ -245,12 +279,16 @@ class AudienceService:
         self._lookalikes.check(len(seeds), request.size, request.creator_id)
         if principal.role is Role.CREATOR:
             check_large_enough("seed_segment_id", request.seed_segment_id, len(seeds))
-            check_large_enough("size: lookalike", request.segment_id, request.size)
+            check_lookalike_size(request.size)
         self._own.check_room(principal, request.segment_id)
         self._own.spend(principal, LOOKALIKE_IDS)
 
         def make(tell: Tell) -> bytes:
-            return self._make_lookalike(principal, request, seeds, tell)
+            try:
+                return self._make_lookalike(principal, request, seeds, tell)
+            except Exception:
+                self._own.spend(principal, -LOOKALIKE_IDS)
+                raise
 
         try:
             return self._makings.run(request.segment_id, make, request.in_background)
@@ -283,29 +321,36 @@ class AudienceService:
         if kept.state == audience_pb2.LOOKALIKE_STATE_MAKING:
             error = f"segment_id {kept.segment_id!r}: the server stopped while it was being made; ask for it again"
         made = kept.made.SerializeToString() if kept.HasField("made") else None
-        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error))
+        is_made = kept.state == audience_pb2.LOOKALIKE_STATE_MADE
+        self._makings.remember(kept.segment_id, Making(kept.done_percent / 100, made, error, is_made))
 
     def _make_lookalike(
         self, principal: Principal, request: audience_pb2.PutLookalikeRequest, seeds: np.ndarray, tell: Tell
     ) -> bytes:
         """Make it and put it into its segment; answers with a PutLookalikeResponse."""
-        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, tell)
+        draw = self._figures.held_out_draw(seeds)
+        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, draw, tell)
         if principal.role is Role.CREATOR:
-            check_large_enough("size: lookalike", request.segment_id, len(made.rows))
+            check_found(request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
             segment_id=request.segment_id,
             change=audience_pb2.SEGMENT_CHANGE_REPLACE,
             viewer_ids=self._stores.viewers.ids[made.rows],
         )
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
-        with self._changing:
-            self._own.check_room(principal, request.segment_id)  # others may have come meanwhile
-            self._keep(Record.LOOKALIKE, found.SerializeToString())
-            self._put_found(found)
-        return audience_pb2.PutLookalikeResponse(
+        figures = audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
             activity_recall=made.quality.activity_recall, learned=learned,
-        ).SerializeToString()  # fmt: skip
+        )  # fmt: skip
+        if owner_of(request.segment_id):
+            figures = self._figures.told(figures, seeds, request.size, request.creator_id)
+        with self._changing:
+            self._own.check_room(principal, request.segment_id)  # others may have come meanwhile
+            told = _told_of(request.segment_id, Making(1.0, figures.SerializeToString(), is_made=True))
+            self._keep(Record.LOOKALIKE_MADE, made_record(found, told))
+            self._put_found(found)
+            self._told_members[request.segment_id] = figures.members
+        return figures.SerializeToString()
 
     def put_affinities(self, raw: bytes, _: Principal) -> bytes:
         """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""
@@ -351,8 +396,9 @@ def _told_of(name: str, making: Making) -> audience_pb2.GetLookalikeResponse:
         segment_id=name,
     )
     if making.made is not None:
-        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
         answer.made.ParseFromString(making.made)
+    if making.is_made:
+        answer.state, answer.done_percent = audience_pb2.LOOKALIKE_STATE_MADE, 100
     elif making.error:
         answer.state = audience_pb2.LOOKALIKE_STATE_FAILED
     return answer

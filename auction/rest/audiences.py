@@ -175,10 +175,10 @@ class NewLookalike(Strict):
 class LookalikeShape(BaseModel):
     """A lookalike, and how good such a choice is, measured on seeds that were hidden from it."""
 
-    members: Annotated[int, Field(description="fewer than wanted where no more viewers follow anybody")]
+    members: Annotated[int, Field(description="with a creator's token with noise, to two digits")]
     seeds: int
-    held_out: Annotated[int, Field(description="seeds that were hidden")]
-    recall: Annotated[float, Field(description="share of them that the choice finds")]
+    held_out: Annotated[int, Field(description="seeds that were hidden; 0: too few to tell")]
+    recall: Annotated[float, Field(description="share of them that the choice finds; a creator is told it with noise")]
     activity_recall: Annotated[float, Field(description="the same, had the most active viewers been chosen")]
     learned: Annotated[bool, Field(description="false: too few follows to learn from")]
 
@@ -189,7 +189,10 @@ class LookalikeProgress(BaseModel):
     segment_id: str
     state: Literal["making", "made", "failed"]
     done_percent: Annotated[int, Field(description="by about how long each part takes")]
-    made: Annotated[LookalikeShape | None, Field(description="once it is made")] = None
+    made: Annotated[
+        LookalikeShape | None,
+        Field(description="of the one that is in force: this one once it is made, or the one before"),
+    ] = None
     error: Annotated[str, Field(description="why it failed")] = ""
 
 

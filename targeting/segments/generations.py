@@ -44,12 +44,22 @@ class Generations:
         """The members after `rows` left every part."""
         return self._kept(segment, {date: part - rows for date, part in self._parts[segment].items()})
 
+    def due(self, now_ms: int) -> list[tuple[int, int]]:
+        """(segment, how many members `expired` will leave) of each that has a part whose date has come."""
+        if not 0 < self._next_expiry_ms <= now_ms:
+            return []
+        return [
+            (segment, len(BitMap.union(BitMap(), *_left(parts, now_ms).values())))
+            for segment, parts in self._parts.items()
+            if len(_left(parts, now_ms)) < len(parts)
+        ]
+
     def expired(self, now_ms: int) -> Iterator[tuple[int, BitMap]]:
         """Drop the parts whose date has come; (segment, members that are left) of each that had one."""
         if not 0 < self._next_expiry_ms <= now_ms:
             return
         for segment, parts in list(self._parts.items()):
-            left = {date: part for date, part in parts.items() if date == NEVER_MS or date > now_ms}
+            left = _left(parts, now_ms)
             if len(left) < len(parts):
                 yield segment, self._kept(segment, left)
         self._next_expiry_ms = min((date for parts in self._parts.values() for date in parts if date), default=0)
@@ -63,3 +73,7 @@ class Generations:
             soonest_ms = min(date for date in held if date != NEVER_MS)
             self._next_expiry_ms = min(self._next_expiry_ms or soonest_ms, soonest_ms)
         return BitMap.union(*held.values()) if held else BitMap()
+
+
+def _left(parts: Mapping[int, BitMap], now_ms: int) -> dict[int, BitMap]:
+    return {date: part for date, part in parts.items() if date == NEVER_MS or date > now_ms}

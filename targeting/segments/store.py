@@ -126,6 +126,13 @@ class SegmentStore:
             idx = self._idx_of.get(name)
             return frozenset() if idx is None else self._generations.dates(idx)
 
+    def due(self, now_ms: int) -> list[tuple[str, int]]:
+        """(segment, how many members are left) of each that loses some when `expire` is called with this instant."""
+        with self._lock:
+            due = self._generations.due(now_ms)
+            names = list(self._idx_of) if due else []
+            return [(names[idx], left) for idx, left in due]
+
     def expire(self, now_ms: int) -> None:
         """Let go of the members whose date has come; `current` is without them when this returns."""
         with self._lock:

@@ -18,6 +18,7 @@ from protos import campaigns_pb2
 from targeting.own_lists import MIN_MEMBERS
 from targeting.reach import noise
 from targeting.reach.counter import Reach
+from targeting.segments.portable import ids_to_bytes
 from tests.auction.bid.engines import Engine, Role, a_campaign
 
 KNOWN = 5_000
@@ -86,7 +87,10 @@ def test_a_list_that_is_too_small_is_of_no_use(engine):
         campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=node("own:7:few"))),
         campaigns_pb2.Campaign, Role.CREATOR, 7,
     )  # fmt: skip
-    assert put(engine, "few", [1], change=3) == MIN_MEMBERS - 1, "anybody may be taken out of a list"
+    with pytest.raises(ValueError, match="999 members of 'own:7:few' would be left, too few"):
+        put(engine, "few", [1], change=3)
+    operators = pb.PutSegmentRequest(segment_id="own:7:few", change=3, viewer_ids=[1])
+    engine.call("Audience/PutSegment", operators, pb.PutSegmentResponse, Role.OPERATOR)
     aimed = campaigns_pb2.Targeting(none=node("own:7:few"))
 
     def create() -> None:
@@ -103,12 +107,57 @@ def test_a_list_that_is_too_small_is_of_no_use(engine):
             question()
         told = refusal_of(refused.value)
         assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, "targeting.none.segment")
-    for size, words in ((2_000, r"seed_segment_id 'own:7:few': 999"), (999, r"size: lookalike 'own:7:like': 999")):
+    for size, words in (
+        (2_000, r"seed_segment_id 'own:7:few': 999"),
+        (999, "size 999: a creator's lookalike must have 1000"),
+    ):
         wanted = pb.PutLookalikeRequest(segment_id="like", seed_segment_id="few", size=size)
         with pytest.raises(ValueError, match=words):
             engine.call("Audience/PutLookalike", wanted, pb.PutLookalikeResponse, Role.CREATOR, 7)
         put(engine, "few", [1], change=2)
     assert put(engine, "few", []) == 0
+
+
+def aim_at(engine: Engine, name: str) -> None:
+    request = campaigns_pb2.CreateCampaignRequest(campaign=a_campaign(targeting=node(name)))
+    engine.call("Campaigns/CreateCampaign", request, campaigns_pb2.Campaign, Role.CREATOR, 7)
+    engine.go_round()
+
+
+def test_a_list_that_a_campaign_is_aimed_at_never_shrinks_to_a_few_viewers(engine, tmp_path):
+    put(engine, "vip", range(1, 1_501))
+    aim_at(engine, "own:7:vip")
+    file = bytes(ids_to_bytes(np.arange(2, 1_501, dtype=np.uint64)))
+    parts = pb.ImportSegmentRequest(segment_id="vip", change=3, import_id=1, size=len(file), part=file)
+    for remove in (
+        lambda: put(engine, "vip", range(2, 1_501), change=3),
+        lambda: engine.call("Audience/ImportSegment", parts, pb.ImportSegmentResponse, Role.CREATOR, 7),
+    ):
+        with pytest.raises(ValueError, match="1 members of 'own:7:vip' would be left"):
+            remove()
+    assert list(engine.bid([1, 2]).nbr) == [0, 0]
+    assert put(engine, "vip", range(1, 501), change=3) == 1_000, "enough are left"
+    assert put(engine, "vip", range(501, 1_501), change=3) == 0, "nobody may be left"
+    engine.go_round()
+    assert list(engine.bid([1, 1_500]).nbr) == [501, 501]
+
+
+def test_a_list_of_which_a_few_would_be_left_by_its_dates_is_emptied_and_stays_so(engine, tmp_path):
+    until = engine.now_ms + 60_000
+    for name, staying in (("small", range(1, 2)), ("large", range(1, 1_001))):
+        put(engine, name, range(1_000, 2_001), expires_at_ms=until)
+        put(engine, name, staying, change=2)
+    aim_at(engine, "own:7:small")
+    assert list(engine.bid([1, 1_001]).nbr) == [0, 0]
+    engine.advance(60_000)
+    engine.go_round()
+    assert list(engine.bid([1, 1_001]).nbr) == [501, 501]
+    assert engine.services.segments.rows("own:7:large").size == 1_000
+    put(engine, "small", range(3_000, 4_001), change=2)
+    engine.services.close()
+    again = Engine(tmp_path, start_at_ms=until)
+    engine.services = again.services
+    assert engine.services.segments.rows("own:7:small").size == 1_001, "not with whoever was left"
 
 
 def test_reach_with_a_list_in_it_has_noise_that_asking_again_does_not_average_out(engine, noised):

@@ -14,6 +14,7 @@ import pytest
 from auction.audience import lookalike_makings, lookalikes
 from auction.audience.journal import Journal
 from auction.audience.service import AudienceService, Record
+from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
 from auction.status import Refused
 from benchmarks.lookalike.graphs import made_up_graph
@@ -30,17 +31,18 @@ OPERATOR = Principal(Role.OPERATOR, 0, 0)
 
 
 class Stores:
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, folder: Path) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
         self.visits = Visits(self.viewers, self.segments)
         self.journal: Journal | None = journal
         self.clock = SystemClock()
+        self.keys = KeyRing(folder)
 
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Stores:
-    return Stores(Journal(tmp_path / "audience.journal"))
+    return Stores(Journal(tmp_path / "audience.journal"), tmp_path)
 
 
 def put_graph(service: AudienceService) -> list[int]:
@@ -74,9 +76,9 @@ def test_a_lookalike_is_a_segment_without_its_seeds_and_outlives_a_restart(store
     why = service.calls["ExplainViewer"](question.SerializeToString(), OPERATOR)
     assert pb.ExplainViewerResponse.FromString(why).english == "among the viewers most like the list of lookalike like"
     assert stores.journal is not None
-    assert [kind for kind, _ in stores.journal.records()][-2:] == [Record.LOOKALIKE, Record.LOOKALIKE_TOLD]
+    assert [kind for kind, _ in stores.journal.records()][-2:] == [Record.LOOKALIKE_TOLD, Record.LOOKALIKE_MADE]
     stores.journal.close()
-    again = Stores(Journal(tmp_path / "audience.journal"))
+    again = Stores(Journal(tmp_path / "audience.journal"), tmp_path)
     restarted = AudienceService(again)
     restarted.replay()
     assert set(again.viewers.ids[again.segments.rows("like")].tolist()) == members
@@ -95,17 +97,32 @@ def test_one_that_was_being_made_when_the_server_ended_is_told_as_not_made(store
     service.put_segment(seeds.SerializeToString(), OPERATOR)
     put_lookalike(service, segment_id="like", seed_segment_id="seeds", size=60)
     assert stores.journal is not None
-    *before, begun, _, _ = list(stores.journal.records())
+    *before, begun, _ = list(stores.journal.records())
     stores.journal.close()
     cut = Journal(tmp_path / "cut.journal")
     for kind, body in (*before, begun):
         cut.append(kind, body)
-    again = Stores(cut)
+    again = Stores(cut, tmp_path)
     restarted = AudienceService(again)
     restarted.replay()
     told = progress(restarted, "like")
     assert told.state == pb.LOOKALIKE_STATE_FAILED and "the server stopped while" in told.error
-    assert put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=60).members == 60
+    assert not told.HasField("made")
+    made = put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=60)
+    assert made.members == 60
+    # When the next one is interrupted, the one before is still in force, and so are its figures.
+    put_lookalike(restarted, segment_id="like", seed_segment_id="seeds", size=50)
+    cut.close()
+    *kept, _ = list(cut.records())
+    cut = Journal(tmp_path / "again.journal")
+    for kind, body in kept:
+        cut.append(kind, body)
+    once_more = Stores(cut, tmp_path)
+    restarted = AudienceService(once_more)
+    restarted.replay()
+    told = progress(restarted, "like")
+    assert (told.state, told.made) == (pb.LOOKALIKE_STATE_FAILED, made) and "the server stopped" in told.error
+    assert len(once_more.segments.members("like")) == 60
     cut.close()
 
 

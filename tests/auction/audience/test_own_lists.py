@@ -19,6 +19,7 @@ from benchmarks.lookalike.graphs import made_up_graph
 from protos import audience_pb2 as pb
 from protos import campaigns_pb2
 from targeting.own_lists import own_segment, owner_of
+from targeting.segments.portable import ids_to_bytes
 from tests.auction.bid.engines import Engine, a_campaign
 
 KNOWN = 400
@@ -277,6 +278,15 @@ def test_one_lookalike_of_a_creator_is_made_at_a_time(engine, monkeypatch):
             with pytest.raises(Refused, match=words) as refused:
                 like(engine, creator, "other", "vip")
             assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED and str(7) not in words[30:]
+        for creator, name, change in ((7, "like", 1), (0, "own:7:like", 1), (0, "own:7:like", 2)):
+            with pytest.raises(Refused, match="'own:7:like': a lookalike is being made that will replace") as refused:
+                put(engine, creator, name, [1], change)
+            assert refused.value.code is grpc.StatusCode.FAILED_PRECONDITION
+        file = bytes(ids_to_bytes(np.array([1], np.uint64)))
+        parts = pb.ImportSegmentRequest(segment_id="like", change=1, import_id=1, size=len(file), part=file)
+        with pytest.raises(Refused, match="a lookalike is being made that will replace it"):
+            engine.call("Audience/ImportSegment", parts, pb.ImportSegmentResponse, Role.CREATOR, 7)
+        assert put(engine, 7, "vip", range(1, 31)).members == 30, "its seeds were taken already"
     finally:
         go_on.set()
 

@@ -18,6 +18,7 @@ from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser
 OWN = 7
+CSV = {"Content-Type": "text/csv"}
 SEEDS = "viewer_id,name\n" + "\n".join(f"{viewer},x" for viewer in range(1, 41))
 
 
@@ -233,6 +234,34 @@ def test_how_good_a_lookalike_is_is_told_again_later_and_operators_lists_stay(op
     page.get_by_test_id("quality-told-later").click()
     found = round(8 * made["recall"])
     expect(page.get_by_test_id("like-told")).to_contain_text(f"Found again: {found} of 8")
+
+
+def test_a_later_one_that_failed_is_told_beside_the_figures_of_the_one_that_is_in_force(open_page, engine, operator):
+    operator.put("/api/audiences/lists/base", content="\n".join(map(str, range(1, 41))), headers=CSV)
+    wanted = {"segment_id": "in-force", "seed_segment_id": "base", "size": 60}
+    made = operator.post("/api/audiences/lookalikes", json=wanted).json()
+    failed = {"segment_id": "in-force", "state": "failed", "done_percent": 0, "error": "no space", "made": made}
+    page = open_page(f"/audiences#token={engine.token(Role.OPERATOR)}")
+    page.route("**/lookalikes/in-force", lambda route: route.fulfill(json=failed))
+    page.get_by_test_id("quality-in-force").click()
+    told = page.get_by_test_id("like-told")
+    expect(told).to_contain_text("none was made: no space")
+    expect(told).to_contain_text(f"Found again: {round(8 * made['recall'])} of 8")
+
+
+def test_a_creators_list_that_is_too_small_is_not_offered(open_page, engine, operator):
+    segment = "own:70:few"
+    assert operator.put(f"/api/audiences/lists/{segment}", content="1\n2\n", headers=CSV).is_success
+    page = open_page(f"/audiences#token={engine.token(Role.CREATOR, 70)}")
+    expect(page.get_by_test_id(f"small-{segment}")).to_have_text("Fewer than 1,000 viewers: too few to be used.")
+    expect(page.get_by_test_id(f"use-{segment}")).to_have_count(0)
+    expect(page.locator(f"[data-testid=field-seeds] option[value='{segment}']")).to_have_count(0)
+    expect(page.get_by_test_id(f"delete-{segment}")).to_be_visible()
+    page = open_page(f"/?list=x#token={engine.token(Role.CREATOR, 70)}")
+    with page.expect_response("**/api/audiences/segments*"):
+        page.reload()
+    expect(page.get_by_test_id("field-lists")).to_have_value("x")
+    expect(page.locator("datalist#lists option")).to_have_count(0)
 
 
 def test_a_wrong_token_is_asked_again(open_page, engine):

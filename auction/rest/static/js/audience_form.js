@@ -1,7 +1,7 @@
 // The part of the campaign form that says who should see it, and what it tells before the start: reach, overlap, saturation.
 import { segments } from "./api.js";
 import { el } from "./dom.js";
-import { chip, chips, choice, chosen, codeChips, creatorId, creatorIds, field, listNames, problem, textsOf } from "./fields.js";
+import { isTooSmall, chip, chips, choice, chosen, codeChips, creatorId, creatorIds, field, listNames, problem, textsOf } from "./fields.js";
 import { word } from "./words.js";
 
 const CREATOR_NODES = { fans_of: "fFansOf", viewers_of: "fViewersOf", live_visitors_of: "fLiveOf" };
@@ -21,7 +21,7 @@ const check = (name, text, checked = false) => el("label", { class: "check" }, e
  */
 export function audienceFields({ isOperator, list, compared }) {
   const names = el("datalist", { id: "lists" });
-  segments().then((found) => names.append(...found.map((one) => el("option", { value: one.segment_id }))), () => {});
+  segments().then((found) => names.append(...found.filter((one) => !isTooSmall(one)).map((one) => el("option", { value: one.segment_id }))), () => {});
   const numbers = { inputmode: "numeric" };
   const ownFans = group(
     "fOwnFans", el("p", { class: "field-help", text: word("fTiersHelp") }),

@@ -2,7 +2,7 @@
 import { deleteList, lookalikeOf, makeLookalike, segments, token, uploadList } from "./api.js";
 import { rejectedLines } from "./rejected_lines.js";
 import { el, setText } from "./dom.js";
-import { creatorId, field, choice, listNames, mark, problem, unmark } from "./fields.js";
+import { LEAST_MEMBERS, MINE, creatorId, field, choice, isTooSmall, listNames, mark, problem, unmark } from "./fields.js";
 import { count } from "./format.js";
 import { askForToken, paintBar, say, wireBar } from "./page.js";
 import { confirmDelete } from "./sheets.js";
@@ -10,8 +10,8 @@ import { language, word } from "./words.js";
 
 const MAX_SIZE = 1_000_000;
 const TICK_MS = 1_000;
+const NOISE = 60; // viewers, 19 times in 20, on each figure of a creator's lookalike
 const UNDER_WAY = "fanbid.lookalike"; // what was asked for and is not told yet, so that a page that is opened again goes on
-const MINE = /^own:/;
 
 const main = document.getElementById("main");
 // Upload and lookalike: { busy, error, done }, and what was written into their forms, so that another language keeps it.
@@ -148,15 +148,17 @@ function wrong(error) {
   ];
 }
 
-/** How good a lookalike is, in plain words. */
-function quality({ segment_id: name, seed_segment_id: list, size, members, seeds, held_out: held, recall, activity_recall: activity, learned }) {
+/** How good a lookalike is, in plain words; `since` tells what became of a later one that is not in force. */
+function quality({ segment_id: name, seed_segment_id: list, size, members, seeds, held_out: held, recall, activity_recall: activity, learned, since }) {
   const lines = [word(list ? "audMade" : "audMadeBefore", { name, list, n: count(members), seeds: count(seeds) })];
+  if (since) lines.unshift(since);
   if (members < size) lines.push(word("audFewer", { n: count(size) }));
   if (!learned) lines.push(word("audUnlearned"));
   if (held) {
     lines.push(word("audQuality", { held: count(held), seeds: count(seeds), found: count(Math.round(recall * held)), recall: percent(recall), active: count(Math.round(activity * held)), activity: percent(activity) }));
     if (recall <= activity) lines.push(word("audNoBetter"));
     else lines.push(activity ? word("audBetter", { ratio: decimal(recall / activity) }) : word("audBest"));
+    if (MINE.test(name)) lines.push(word("audNoisy", { n: percent(NOISE / held) }));
   } else lines.push(word("audUnmeasured"));
   return [...lines.map((text) => el("p", { text })), use(name, "button")];
 }
@@ -182,7 +184,7 @@ function uploadCard() {
 }
 
 function likeCard() {
-  const lists = [["", word("audPick")], ...desk.lists.filter((one) => !one.is_lookalike).map((one) => [one.segment_id, `${one.segment_id} (${count(one.members)})`])];
+  const lists = [["", word("audPick")], ...desk.lists.filter((one) => !one.is_lookalike && !isTooSmall(one)).map((one) => [one.segment_id, `${one.segment_id} (${count(one.members)})`])];
   const { written } = desk;
   const parts = [
     choice("seeds", word("audSeeds"), lists, written.seeds ?? ""),
@@ -236,8 +238,9 @@ async function tellQuality(name) {
   desk.like.error = desk.like.done = null;
   try {
     const told = await lookalikeOf(name);
-    if (told.state !== "made") throw new Error(told.error || word("audNotTold"));
-    desk.like.done = { ...told.made, segment_id: name };
+    if (!told.made) throw new Error(told.error || word("audNotTold"));
+    const since = told.state === "failed" ? word("audLastFailed", { why: told.error }) : "";
+    desk.like.done = { ...told.made, segment_id: name, since };
   } catch (error) {
     desk.like.error = error.status === 404 ? new Error(word("audNotTold")) : error;
   }
@@ -271,10 +274,11 @@ function nameIn(form, input) {
 }
 
 /** What can be done with a list. A creator's own may be deleted. */
-function doings({ segment_id: name, is_lookalike: isLookalike }) {
+function doings(one) {
+  const { segment_id: name, is_lookalike: isLookalike } = one;
   const button = (id, text, onClick) => el("button", { class: "text-button", type: "button", text: word(text), onClick, "data-testid": `${id}-${name}` });
   return [
-    use(name, "text-button"),
+    isTooSmall(one) ? el("span", { class: "small soft", "data-testid": `small-${name}`, text: word("audTooSmall", { n: count(LEAST_MEMBERS) }) }) : use(name, "text-button"),
     isLookalike && !desk.like.busy ? button("quality", "audHowGood", () => tellQuality(name)) : null,
     MINE.test(name) ? button("delete", "audDelete", () => remove(name)) : null,
   ];

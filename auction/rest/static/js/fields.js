@@ -88,3 +88,7 @@ export function listNames(form, name) {
   if (names.some((each) => !LIST_NAME.test(each))) throw problem(word("badList"), name);
   return names;
 }
+
+export const MINE = /^own:/; // the name of a list of a creator's own
+export const LEAST_MEMBERS = 1_000; // of such a list, or the engine refuses to use it
+export const isTooSmall = ({ segment_id: name, members }) => MINE.test(name) && members < LEAST_MEMBERS;
