@@ -198,10 +198,17 @@ def test_no_call_takes_an_audience_that_names_what_is_anothers(server: RunningSe
         assert len(told) == 1
 
 
+def test_a_creator_asks_why_by_no_other_audience_than_a_campaigns(server: RunningServer) -> None:
+    call = next(call for call in CALLS if call.name == BY_CAMPAIGN)
+    request = audience_pb2.ExplainViewerRequest(viewer_id=777, targeting={"fans_of": {"creator_ids": [OWNER]}})
+    code, text, _ = answer_to(server, call, request, server.token("creator", STRANGER))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT and text.startswith("campaign_id: 0; must be a campaign of yours")
+
+
 def test_the_harmless_calls_exist() -> None:
     assert {call.name for call in CALLS} >= HARMLESS_CALLS
     assert len(CALLS) >= 18
-    assert len(WITH_AUDIENCES) >= 4
+    assert len(WITH_AUDIENCES) >= 3 and BY_CAMPAIGN in {call.name for call in CALLS}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
