@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc
 
-from auction.audience.segment_files_service import MAX_FILE_BYTES, MAX_PART_BYTES
+from auction.audience.imports_under_way import MAX_FILE_BYTES, MAX_PART_BYTES
 from auction.status import RETRY_AFTER_METADATA
 from protos import audience_pb2, audience_pb2_grpc
 from protos.rpc.tls import ClientTls, open_channel

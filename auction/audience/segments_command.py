@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from auction.audience.changes import check_change
-from auction.audience.segment_files_service import MAX_FILE_BYTES
+from auction.audience.imports_under_way import MAX_FILE_BYTES
 from auction.audience.segment_files_wire import SegmentFilesClient
 from protos.rpc.tls import ClientTls
 from targeting.segments.generations import NEVER_MS

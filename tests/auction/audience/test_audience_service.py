@@ -169,21 +169,6 @@ def test_files_go_in_by_parts_and_come_out(engine: Engine, monkeypatch: pytest.M
     assert import_file(engine, f"more{first_id}", content, 7, change=2).members == 34
 
 
-def test_imports_that_are_given_up_make_way(engine: Engine) -> None:
-    def part(import_id: int, offset: int) -> int:
-        request = pb.ImportSegmentRequest(
-            segment_id="way", change=1, import_id=import_id, size=9, offset=offset, part=b"a"
-        )
-        return engine.call("Audience/ImportSegment", request, pb.ImportSegmentResponse, Role.OPERATOR).received
-
-    for import_id in range(segment_files_service.MAX_UNDER_WAY + 1):
-        assert part(import_id, 0) == 1
-    assert part(2, 1) == 2
-    with pytest.raises(ValueError, match="begin again"):
-        part(0, 1)
-    assert "way" not in engine.services.segments.names
-
-
 def test_what_is_not_there_cannot_be_exported(engine: Engine) -> None:
     with pytest.raises(Refused, match="there is no such segment"):
         export_file(engine, "nowhere")
