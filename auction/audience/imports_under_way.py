@@ -9,11 +9,12 @@ from auction.campaigns.access import Principal, Role
 from auction.campaigns.limits import RateLimited
 from pacing.clocks import MS_PER_MINUTE, Clock
 
-MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_FILE_BYTES = 48 * 1024 * 1024
+"""A list of 2,000,000 ids goes in, however far apart they lie: 22 bytes an id."""
 MAX_PART_BYTES = 512 * 1024
 MAX_A_CALLER = 2
 """Files that one caller may have under way; this caller's own that was begun longest ago gives way to another."""
-MAX_BYTES = 8 * MAX_FILE_BYTES
+MAX_BYTES = 6 * MAX_FILE_BYTES
 """Announced bytes of all files under way, of creators; and the same again of operators, whom creators never hold up."""
 IDLE_MS = MS_PER_MINUTE
 """A file of which no part came for so long is given up."""

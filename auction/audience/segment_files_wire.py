@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,7 @@ from protos.rpc.tls import ClientTls, open_channel
 
 CALL_TIMEOUT_S = 120.0
 _MOST_WAIT_S = 60.0
+_QUIET_S = 2.0
 _CHANNEL_OPTIONS = (("grpc.enable_retries", 0),)
 
 Progress = Callable[[int, int], None]
@@ -40,8 +42,10 @@ class SegmentFilesClient:
         """Give up the connection."""
         self._channel.close()
 
-    def put(self, name: str, content: bytes, change: int, expires_at_ms: int, progress: Progress) -> int:
-        """Change a segment by a portable Roaring bitmap of viewer ids; answers how many members it has then.
+    def put(
+        self, name: str, content: bytes, change: int, expires_at_ms: int, progress: Progress
+    ) -> audience_pb2.ImportSegmentResponse:
+        """Change a segment by a portable Roaring bitmap of viewer ids; answers what became of it with the last part.
 
         Raises:
             CallFailed: it was refused, or the server could not be asked; then the segment is as it was, or changed
@@ -49,7 +53,7 @@ class SegmentFilesClient:
         """
         if not 1 <= len(content) <= MAX_FILE_BYTES:
             raise CallFailed(f"{len(content)} bytes; not in 1..{MAX_FILE_BYTES}")
-        import_id, members = secrets.randbits(63) + 1, 0
+        import_id, answer = secrets.randbits(63) + 1, audience_pb2.ImportSegmentResponse()
         for offset in range(0, len(content), MAX_PART_BYTES):
             request = audience_pb2.ImportSegmentRequest(
                 segment_id=name,
@@ -62,8 +66,7 @@ class SegmentFilesClient:
             )
             answer = self._call(self._stub.ImportSegment, request)
             progress(answer.received, len(content))
-            members = answer.members
-        return members
+        return answer
 
     def get(self, name: str, progress: Progress) -> tuple[bytes, int]:
         """(a segment as a portable Roaring bitmap of viewer ids, how many they are), all of one moment.
@@ -98,3 +101,22 @@ class SegmentFilesClient:
 def _asked_to_wait_s(failure: grpc.RpcError) -> float:
     trailers = dict(failure.trailing_metadata() or ())
     return float(trailers.get(RETRY_AFTER_METADATA, 0)) if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else 0.0
+
+
+def show_progress(label: str) -> Progress:
+    """Shows on stderr how much is through, once it has taken a while."""
+    shown_at_s = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown_at_s
+        if time.monotonic() - shown_at_s >= _QUIET_S:
+            shown_at_s = time.monotonic()
+            print(f"{label}: {done:,} of {total:,} bytes", file=sys.stderr, flush=True)
+
+    return show
+
+
+def put_told(put: audience_pb2.ImportSegmentResponse) -> str:
+    """What became of a list, in words: its members, and how many ids of a creator's are nobody's who is known."""
+    left_out = f"; {put.left_out:,} ids left out, of nobody who is known" if put.left_out else ""
+    return f"{put.members:,} members{left_out}"

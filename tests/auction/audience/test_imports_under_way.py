@@ -13,11 +13,11 @@ import pytest
 from auction.audience import imports_under_way as module
 from auction.campaigns.access import Role
 from auction.rest import lists
-from auction.status import refuse
 from protos import audience_pb2 as pb
 from protos.audience_pb2_grpc import AudienceStub
-from protos.rpc.server import RpcServer
+from targeting.lookalike.seed_list import MAX_IDS
 from targeting.segments.portable import ids_to_bytes
+from tests.auction.audience.serving import served_calls
 from tests.auction.bid.engines import Engine
 from tests.auction.rest.serving import served_engine
 
@@ -32,13 +32,8 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def stub(engine: Engine) -> Iterator[AudienceStub]:
-    server = RpcServer(2, refuse)
-    engine.services.calls.register(server)
-    address = server.bind("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(address) as channel:
+    with served_calls(engine) as address, grpc.insecure_channel(address) as channel:
         yield AudienceStub(channel)
-    server.stop(0.2)
 
 
 class Caller:
@@ -144,3 +139,8 @@ def test_a_list_over_rest_comes_whole_beside_a_creator_who_begins_in_a_loop(
         ended.set()
         looping.join()
     assert len(begun) > 4
+
+
+def test_the_longest_list_goes_in_however_far_apart_its_ids_lie() -> None:
+    apart = np.arange(1, 1_001, dtype=np.uint64) << np.uint64(33)
+    assert len(ids_to_bytes(apart)) * MAX_IDS / len(apart) <= module.MAX_FILE_BYTES
