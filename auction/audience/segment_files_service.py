@@ -12,7 +12,7 @@ from typing import Protocol
 import grpc
 import numpy as np
 
-from auction.audience.changes import check_change, check_date
+from auction.audience.changes import check_change, check_date, check_ids
 from auction.audience.imports_under_way import MAX_PART_BYTES, ImportsUnderWay
 from auction.audience.own_lists_service import OwnLists
 from auction.campaigns.access import Principal
@@ -115,6 +115,7 @@ class SegmentFiles:
         """Make a whole file durable and change the segment; answers (members, ids that were left out)."""
         name, change, expires_at_ms = request.segment_id, request.change, request.expires_at_ms
         segments, sent = self._stores.segments, ids_from_bytes(whole)
+        check_ids("part: ids", sent)
         with self._changing:
             check_date(name, change, expires_at_ms, segments, self._stores.clock.wall_ms())
             ids = self._own.admit(principal, name, sent, change)

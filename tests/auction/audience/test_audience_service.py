@@ -82,6 +82,32 @@ REFUSED = {
         pb.PutSegmentRequest(segment_id="a", change=1, viewer_ids=range(MAX_SEGMENT_IDS + 1)),
         "viewer_ids count 100001: at most 100000",
     ),
+    "nobody": (
+        "PutSegment",
+        pb.PutSegmentRequest(segment_id="a", change=2, viewer_ids=[1, 0]),
+        r"viewer_ids\[1\] 0: not",
+    ),
+    "nobody viewed": ("PutViewers", pb.PutViewersRequest(viewers={"ids": [0]}), r"viewers.ids\[0\] 0: not in 1\.\."),
+    "nobody follows": (
+        "PutFollows",
+        pb.PutFollowsRequest(follower_ids=[1, 2, 0], followed_ids=[7] * 3),
+        r"follower_ids\[2\] 0: not in 1\.\.",
+    ),
+    "nobody followed": (
+        "PutFollows",
+        pb.PutFollowsRequest(follower_ids=[1], followed_ids=[0]),
+        r"followed_ids\[0\] 0: not in 1\.\.",
+    ),
+    "nobody likes": (
+        "PutAffinities",
+        pb.PutAffinitiesRequest(tags=["keyword:x"], viewer_ids=[0], tag_idx=[0], weights=[1]),
+        r"viewer_ids\[0\] 0: not in 1\.\.",
+    ),
+    "nobody filed": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, size=18, part=ids_to_bytes(np.array([0], np.uint64))),
+        r"part: ids\[0\] 0: not in 1\.\.",
+    ),
     "reserved": ("PutSegment", pb.PutSegmentRequest(segment_id="laotie:7", change=1), "are reserved"),
     "change": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=4), "change 4: must be 1"),
     "past": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=2, expires_at_ms=5), "must be later than now"),
