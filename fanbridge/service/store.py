@@ -133,7 +133,10 @@ class FanStore:
             self._db.close()
 
     def push_events(self, events: Rows, now_ms: int) -> npt.NDArray[np.uint8]:
-        """Take FAN_EVENT[n]; answers u1[n]: ACCEPTED, or DUPLICATE for an event id that came before."""
+        """Take FAN_EVENT[n]; answers u1[n]: ACCEPTED, or DUPLICATE for an event id that came before.
+
+        Fans are moved by the rows in order of time, whatever their places.
+        """
         insert = (
             "INSERT OR IGNORE INTO events (event_id, viewer_id, creator_id, kind, occurred_at_ms) "
             "VALUES (?, ?, ?, ?, ?)"
@@ -258,6 +261,8 @@ class FanStore:
                 if self._db.execute(insert, (*columns, *(texts[i] if texts else ()))).rowcount:
                     statuses[i] = RowStatus.ACCEPTED
                     newest_at_ms = max(newest_at_ms, facts[i][3])
+            for i in in_order(rows).tolist():
+                if statuses[i] == RowStatus.ACCEPTED:
                     self._count_fact(facts[i], fans, tally)
             if "campaign_id" in (rows.dtype.names or ()):
                 tally.add_bought(rows[statuses == RowStatus.ACCEPTED])
@@ -382,6 +387,13 @@ def fan_of(row: Sequence[Any]) -> Fan:
 def signed(number: int) -> int:
     """A 64-bit id as SQLite's signed integer."""
     return number - 2**64 if number >= 2**63 else number
+
+
+def in_order(rows: Rows) -> npt.NDArray[np.intp]:
+    """Places of rows by time, a follow before an unfollow of the same instant; the same for the rows in any order."""
+    others = [rows[name] for name in rows.dtype.names or () if name not in ("kind", "occurred_at_ms")]
+    kinds = rows["kind"]
+    return np.lexsort((*others, kinds, kinds == OutcomeKind.UNFOLLOW, rows["occurred_at_ms"]))
 
 
 def _signed_rows(rows: Rows) -> list[tuple[int, ...]]:
