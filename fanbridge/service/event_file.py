@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fanbridge.events import EVENT_KINDS, FAN_EVENT, MAX_PUSH_ROWS, Rows
-from fanbridge.service.store import in_order
+from fanbridge.service.row_order import in_order
 from pacing.durable import sync_folder
 from pacing.facts import OutcomeKind, RowStatus
 

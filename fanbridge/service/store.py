@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fanbridge.events import FAN_CHANGE, FAN_EVENT, RETENTION, Rows, Stage, Tier
 from fanbridge.service.fans import Fan, FanRules, Happening, Kept, apply_event, catch_up
 from fanbridge.service.lifecycle import FanDates
+from fanbridge.service.row_order import in_order
 from fanbridge.service.tally import Tally
 from fanbridge.service.tiering import Engagement
 from pacing.durable import transaction
@@ -387,13 +388,6 @@ def fan_of(row: Sequence[Any]) -> Fan:
 def signed(number: int) -> int:
     """A 64-bit id as SQLite's signed integer."""
     return number - 2**64 if number >= 2**63 else number
-
-
-def in_order(rows: Rows) -> npt.NDArray[np.intp]:
-    """Places of rows by time, a follow before an unfollow of the same instant; the same for the rows in any order."""
-    others = [rows[name] for name in rows.dtype.names or () if name not in ("kind", "occurred_at_ms")]
-    kinds = rows["kind"]
-    return np.lexsort((*others, kinds, kinds == OutcomeKind.UNFOLLOW, rows["occurred_at_ms"]))
 
 
 def _signed_rows(rows: Rows) -> list[tuple[int, ...]]:

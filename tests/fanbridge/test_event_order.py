@@ -105,3 +105,18 @@ def test_fans_who_play_daily_are_active_daily(
     assert steps == [(Stage.UNSPECIFIED, Stage.GAINED)]
     reader.close()
     store.close()
+
+
+@given(event_rows, st.integers(0, 30))
+@settings(max_examples=60, deadline=None)
+def test_what_comes_late_ends_in_the_same_tiers_stages_and_follows(rows, cut: int) -> None:
+    rows = [(place, *row[1:]) for place, row in enumerate(rows, 1)]
+    told = []
+    for parts in ([rows], [rows[cut:], rows[:cut]]):
+        store = FanStore(None, FanRules.with_day())
+        for part in parts:
+            store.push_events(np.array(part, FAN_EVENT), NOW_MS)
+        fans = [store.fan(viewer, creator) for viewer in (1, 2, 3) for creator in (7, 8)]
+        told.append([(fan.tier, fan.stage, fan.dates) for fan in fans if fan is not None])
+        store.close()
+    assert told[0] == told[1]
