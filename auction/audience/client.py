@@ -13,7 +13,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from auction.audience.segment_files_wire import SegmentFilesClient, put_told, show_progress
+from auction.audience.segment_files_wire import SegmentFilesClient, put_told
+from auction.audience.segments_command import show_progress
 from protos import audience_pb2 as pb
 from protos.audience_pb2_grpc import AudienceStub
 from protos.rpc.tls import ClientTls, open_channel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +16,6 @@ from protos.rpc.tls import ClientTls, open_channel
 
 CALL_TIMEOUT_S = 120.0
 _MOST_WAIT_S = 60.0
-_QUIET_S = 2.0
 _CHANNEL_OPTIONS = (("grpc.enable_retries", 0),)
 
 Progress = Callable[[int, int], None]
@@ -101,19 +99,6 @@ class SegmentFilesClient:
 def _asked_to_wait_s(failure: grpc.RpcError) -> float:
     trailers = dict(failure.trailing_metadata() or ())
     return float(trailers.get(RETRY_AFTER_METADATA, 0)) if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else 0.0
-
-
-def show_progress(label: str) -> Progress:
-    """Shows on stderr how much is through, once it has taken a while."""
-    shown_at_s = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown_at_s
-        if time.monotonic() - shown_at_s >= _QUIET_S:
-            shown_at_s = time.monotonic()
-            print(f"{label}: {done:,} of {total:,} bytes", file=sys.stderr, flush=True)
-
-    return show
 
 
 def put_told(put: audience_pb2.ImportSegmentResponse) -> str:

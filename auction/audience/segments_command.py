@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from auction.audience.changes import check_change
 from auction.audience.imports_under_way import MAX_FILE_BYTES
-from auction.audience.segment_files_wire import SegmentFilesClient, put_told, show_progress
+from auction.audience.segment_files_wire import Progress, SegmentFilesClient, put_told
 from protos.rpc.tls import ClientTls
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change
 
 DEFAULT_SERVER = "127.0.0.1:7070"
 TOKEN_VARIABLE = "FANBID_TOKEN"
+_QUIET_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +92,19 @@ def _export(client: SegmentFilesClient, args: argparse.Namespace) -> int:
         file.write(content)
     print(f"segment {args.name}: {members:,} members, {len(content):,} bytes in {args.file}")
     return 0
+
+
+def show_progress(label: str) -> Progress:
+    """Shows on stderr how much is through, once it has taken a while."""
+    shown_at_s = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown_at_s
+        if time.monotonic() - shown_at_s >= _QUIET_S:
+            shown_at_s = time.monotonic()
+            print(f"{label}: {done:,} of {total:,} bytes", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _tls(args: argparse.Namespace) -> ClientTls | None:
