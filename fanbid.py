@@ -137,7 +137,7 @@ COMMANDS = {
         "auction.audience.client",
         "upload lists of viewers to a running server, and make lookalikes of them",
         "Upload a CSV of viewers' ids, all or nothing, as a segment, or make a segment of the viewers most like them. "
-        "FANBID_TOKEN holds an operator's token.",
+        "FANBID_TOKEN holds an operator's token, or a creator's: the list is then this creator's own.",
     ),
     "rest": Command("auction.rest.app", None, "The REST shim and the dashboard, a gRPC client of a running server."),
     "fan-service": Command("fanbridge.service.server", None, "The reference fan service, in a process of its own."),

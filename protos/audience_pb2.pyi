@@ -204,9 +204,9 @@ class ImportSegmentRequest(_message.Message):
     expires_at_ms: _builtins.int
     """as in PutSegmentRequest"""
     import_id: _builtins.int
-    """drawn by the caller, the same for all parts of one file"""
+    """drawn by the caller, the same for all parts of one file; of more than two files under way a caller's oldest gives way"""
     size: _builtins.int
-    """bytes of the whole file, up to 32 MiB"""
+    """bytes of the whole file, up to 48 MiB"""
     offset: _builtins.int
     """of this part; parts come in order, and 0 begins again"""
     part: _builtins.bytes

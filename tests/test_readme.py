@@ -57,7 +57,7 @@ def test_the_table_lists_the_flags_of_serve(name: str) -> None:
             assert str(getattr(defaults, attribute)) == default
 
 
-@pytest.mark.parametrize("label", ["creator", "feed"])
+@pytest.mark.parametrize("label", ["creator", "feed", "operator"])
 def test_both_languages_show_the_same_examples(label: str) -> None:
     assert example("README.md", label) == example("README.zh-CN.md", label)
 
@@ -106,4 +106,11 @@ def test_the_examples_run_in_the_order_of_the_tour(server: RunningServer, tmp_pa
     assert "viewer 503: NO_BID_REASON_NOT_TARGETED" in feed.stdout
     assert re.search(
         r"^\['ROW_STATUS_ACCEPTED'(, 'ROW_STATUS_ACCEPTED'){2}\] durable up to row \d+$", feed.stdout, re.MULTILINE
+    )
+    program = tmp_path / "operator.py"
+    program.write_text(adapted(example("README.md", "operator"), server), encoding="utf-8")
+    environment |= {"FANBID_TOKEN": server.token("operator")}
+    told = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60)
+    assert re.search(r"^\d+ viewers are known\n\d+ follows are known$", told.stdout, re.MULTILINE), (
+        told.stdout + told.stderr
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from targeting.expressions import check_segment_name
 from targeting.naming import FILLED_FOR
 from targeting.segments.generations import MAX_GENERATIONS, NEVER_MS
@@ -27,6 +29,17 @@ def check_change(segment_id: str, change: int, expires_at_ms: int) -> None:
         raise ValueError(f"expires_at_ms {expires_at_ms}: not in 0..{MAX_EXPIRY_MS}")
     if expires_at_ms != NEVER_MS and change == Change.REMOVE:
         raise ValueError(f"expires_at_ms {expires_at_ms}: must be 0 with change 3 (remove)")
+
+
+def check_ids(field: str, ids: np.ndarray) -> None:
+    """See to it that ids (u8[n]) are some.
+
+    Raises:
+        ValueError: one is 0, which is nobody's.
+    """
+    zeros = np.flatnonzero(ids == 0)
+    if len(zeros):
+        raise ValueError(f"{field}[{zeros[0]}] 0: not in 1..{2**64 - 1}")
 
 
 def check_date(segment_id: str, change: int, expires_at_ms: int, segments: SegmentStore, now_ms: int) -> None:

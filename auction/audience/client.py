@@ -13,17 +13,23 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from auction.audience.service import MAX_SEGMENT_IDS
+from auction.audience.segment_files_wire import SegmentFilesClient, put_told
+from auction.audience.segments_command import show_progress
 from protos import audience_pb2 as pb
 from protos.audience_pb2_grpc import AudienceStub
 from protos.rpc.tls import ClientTls, open_channel
 from targeting.lookalike.seed_list import read_seed_list
+from targeting.own_lists import own_segment
+from targeting.segments.generations import NEVER_MS
+from targeting.segments.portable import ids_to_bytes
+from targeting.segments.store import Change
 
 TOKEN_VARIABLE = "FANBID_TOKEN"
 SEEDS_SUFFIX = ".seeds"
 _DEFAULT_SERVER = "127.0.0.1:7070"
 _CHUNK_BYTES = 1 << 20
-_UPLOAD_TIMEOUT_S = 60.0
+_CALL_TIMEOUT_S = 60.0
+_PAGE_SIZE = 1_000
 _ASK_AGAIN_S = 0.5
 _TOLD_EVERY_PERCENT = 3
 
@@ -63,15 +69,18 @@ def main(args: argparse.Namespace) -> int:
     if not 1 <= getattr(args, "size", 1) < 2**32:
         raise ValueError(f"--size {args.size}: not in 1..1000000")
     ids = read_seed_list(_chunks(args.file))
-    with open_channel(args.server, None if args.ca is None else ClientTls(args.ca), ()) as channel:
-        stub, metadata = AudienceStub(channel), (("authorization", f"Bearer {token}"),)
-        try:
-            if args.action == "upload":
-                print(f"{args.segment}: {_upload(stub, metadata, args.segment, ids):,} members")
-            else:
-                _make_lookalike(stub, metadata, args, ids)
-        except grpc.RpcError as refused:
-            raise ValueError(f"{args.server}: {refused.code().name}: {refused.details()}") from None
+    tls = None if args.ca is None else ClientTls(args.ca)
+    files = SegmentFilesClient(args.server, token, tls)
+    try:
+        if args.action == "upload":
+            print(f"{args.segment}: {put_told(_upload(files, args.segment, ids))}")
+            return 0
+        with open_channel(args.server, tls, ()) as channel:
+            _make_lookalike(files, AudienceStub(channel), (("authorization", f"Bearer {token}"),), args, ids)
+    except grpc.RpcError as refused:
+        raise ValueError(f"{args.server}: {refused.code().name}: {refused.details()}") from None
+    finally:
+        files.close()
     return 0
 
 
@@ -86,22 +95,31 @@ def _chunks(path: Path) -> Iterator[bytes]:
 Metadata = tuple[tuple[str, str], ...]
 
 
-def _upload(stub: AudienceStub, metadata: Metadata, segment_id: str, ids: np.ndarray) -> int:
-    """Put a list into a segment, in as many calls as it needs; answers how many members there are."""
-    members, change = 0, pb.SEGMENT_CHANGE_REPLACE
-    for start in range(0, len(ids), MAX_SEGMENT_IDS):
-        part = ids[start : start + MAX_SEGMENT_IDS]
-        request = pb.PutSegmentRequest(segment_id=segment_id, change=change, viewer_ids=part)
-        members = stub.PutSegment(request, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S).members
-        change = pb.SEGMENT_CHANGE_ADD
-    return members
+def _upload(files: SegmentFilesClient, segment_id: str, ids: np.ndarray) -> pb.ImportSegmentResponse:
+    """Replace a segment by a list, whole or not at all; answers what became of it."""
+    return files.put(segment_id, ids_to_bytes(ids), Change.REPLACE, NEVER_MS, show_progress(segment_id))
+
+
+def _has_members(stub: AudienceStub, metadata: Metadata, segment_id: str) -> bool:
+    """Whether there is such a segment that is not empty; a creator's list by its plain name, too."""
+    request, has_more = pb.ListSegmentsRequest(page_size=_PAGE_SIZE), True
+    while has_more:
+        page = stub.ListSegments(request, metadata=metadata, timeout=_CALL_TIMEOUT_S)
+        meant = segment_id
+        if page.creator_id and ":" not in segment_id:
+            meant = own_segment(page.creator_id, segment_id)
+        if any(listed.segment_id == meant for listed in page.segments):
+            return True
+        has_more = page.has_more
+        request.after = page.segments[-1].segment_id if page.segments else ""
+    return False
 
 
 def _take_away(stub: AudienceStub, metadata: Metadata, seeds: str) -> None:
     """Empty the seeds of a lookalike that is not to be; what it was refused for is told, whatever becomes of this."""
     emptied = pb.PutSegmentRequest(segment_id=seeds, change=pb.SEGMENT_CHANGE_REPLACE)
     with suppress(grpc.RpcError):
-        stub.PutSegment(emptied, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
+        stub.PutSegment(emptied, metadata=metadata, timeout=_CALL_TIMEOUT_S)
 
 
 def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.PutLookalikeResponse:
@@ -113,7 +131,7 @@ def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.Put
     told = 0
     while True:
         now = stub.GetLookalike(
-            pb.GetLookalikeRequest(segment_id=segment_id), metadata=metadata, timeout=_UPLOAD_TIMEOUT_S
+            pb.GetLookalikeRequest(segment_id=segment_id), metadata=metadata, timeout=_CALL_TIMEOUT_S
         )
         if now.state == pb.LOOKALIKE_STATE_MADE:
             return now.made
@@ -125,17 +143,25 @@ def _wait_for(stub: AudienceStub, metadata: Metadata, segment_id: str) -> pb.Put
         time.sleep(_ASK_AGAIN_S)
 
 
-def _make_lookalike(stub: AudienceStub, metadata: Metadata, args: argparse.Namespace, ids: np.ndarray) -> None:
+def _make_lookalike(
+    files: SegmentFilesClient, stub: AudienceStub, metadata: Metadata, args: argparse.Namespace, ids: np.ndarray
+) -> None:
+    """Put the seeds, and make a lookalike of them; seeds that were not there before go again where there is to be none.
+
+    *Why:* a list of that name may be somebody's work; whoever had one has one afterwards, the old or the new.
+    """
     seeds = args.segment + SEEDS_SUFFIX
+    had_seeds = _has_members(stub, metadata, seeds)
+    print(f"{seeds}: {put_told(_upload(files, seeds, ids))}; looking for viewers like them", flush=True)
     try:
-        print(f"{seeds}: {_upload(stub, metadata, seeds, ids):,} members; looking for viewers like them", flush=True)
         request = pb.PutLookalikeRequest(
             segment_id=args.segment, seed_segment_id=seeds, size=args.size, creator_id=args.creator, in_background=True
         )
-        stub.PutLookalike(request, metadata=metadata, timeout=_UPLOAD_TIMEOUT_S)
+        stub.PutLookalike(request, metadata=metadata, timeout=_CALL_TIMEOUT_S)
         made = _wait_for(stub, metadata, args.segment)
     except (grpc.RpcError, ValueError):
-        _take_away(stub, metadata, seeds)
+        if not had_seeds:
+            _take_away(stub, metadata, seeds)
         raise
     print(f"{args.segment}: {made.members:,} members" + ("" if made.learned else "; too few follows to learn from"))
     print(

@@ -6,13 +6,14 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 import numpy as np
 
-from auction.audience.changes import check_change, check_date
+from auction.audience.changes import check_change, check_date, check_ids
+from auction.audience.imports_under_way import MAX_PART_BYTES, ImportsUnderWay
 from auction.audience.own_lists_service import OwnLists
 from auction.campaigns.access import Principal
 from auction.status import Refused, parse
@@ -23,14 +24,8 @@ from targeting.segments.portable import ids_from_bytes, ids_to_bytes
 from targeting.segments.store import Change, SegmentStore
 from targeting.viewers import ViewerTable
 
-MAX_FILE_BYTES = 32 * 1024 * 1024
-MAX_PART_BYTES = 512 * 1024
-MAX_UNDER_WAY = 4
-"""Imports, and exports, whose parts are kept at a time; the one begun longest ago gives way."""
-
-
-_Key = TypeVar("_Key")
-_Kept = TypeVar("_Kept")
+MAX_EXPORTS = 4
+"""Exports, which are operators', that are kept at a time; the one begun longest ago gives way."""
 
 
 class Stores(Protocol):
@@ -45,12 +40,6 @@ class Stores(Protocol):
 class _Export:
     content: bytes
     members: int
-
-
-@dataclass
-class _Import:
-    size: int
-    content: bytearray = field(default_factory=bytearray)
 
 
 class SegmentFiles:
@@ -78,7 +67,7 @@ class SegmentFiles:
         self._keep = keep
         self._on_changed = on_changed
         self._lock = threading.Lock()
-        self._imports: OrderedDict[tuple[int, int], _Import] = OrderedDict()
+        self._imports = ImportsUnderWay(stores.clock)
         self._exports: OrderedDict[int, _Export] = OrderedDict()
 
     def import_segment(self, raw: bytes, principal: Principal) -> bytes:
@@ -87,7 +76,7 @@ class SegmentFiles:
         request.segment_id = self._own.segment_for(principal, request.segment_id)
         check_change(request.segment_id, request.change, request.expires_at_ms)
         self._own.check_room(principal, request.segment_id)
-        received, whole = self._received(request, principal.creator_id)
+        received, whole = self._imports.add(principal, request.import_id, request.size, request.offset, request.part)
         if whole is None:
             return audience_pb2.ImportSegmentResponse(
                 received=received, segment_id=request.segment_id
@@ -122,34 +111,11 @@ class SegmentFiles:
             members=export.members,
         ).SerializeToString()
 
-    def _received(self, request: audience_pb2.ImportSegmentRequest, creator_id: int) -> tuple[int, bytes | None]:
-        """(bytes that there are of the file, all of them once it is whole)."""
-        if not 1 <= request.size <= MAX_FILE_BYTES:
-            raise ValueError(f"size {request.size}: not in 1..{MAX_FILE_BYTES}")
-        if not 1 <= len(request.part) <= MAX_PART_BYTES:
-            raise ValueError(f"part: {len(request.part)} bytes; not in 1..{MAX_PART_BYTES}")
-        key = creator_id, request.import_id
-        with self._lock:
-            begun = self._imports.pop(key, None)
-            if request.offset == 0:
-                begun = _Import(request.size)
-            if begun is None or request.offset != len(begun.content) or request.size != begun.size:
-                raise ValueError(
-                    f"offset {request.offset}, size {request.size}: not the next part of import_id "
-                    f"{request.import_id}; begin again with offset 0"
-                )
-            if request.offset + len(request.part) > request.size:
-                raise ValueError(f"part: goes on to byte {request.offset + len(request.part)} of {request.size}")
-            begun.content += request.part
-            if len(begun.content) == begun.size:
-                return begun.size, bytes(begun.content)
-            _put_last(self._imports, key, begun)
-            return len(begun.content), None
-
     def _take(self, request: audience_pb2.ImportSegmentRequest, whole: bytes, principal: Principal) -> tuple[int, int]:
         """Make a whole file durable and change the segment; answers (members, ids that were left out)."""
         name, change, expires_at_ms = request.segment_id, request.change, request.expires_at_ms
         segments, sent = self._stores.segments, ids_from_bytes(whole)
+        check_ids("part: ids", sent)
         with self._changing:
             check_date(name, change, expires_at_ms, segments, self._stores.clock.wall_ms())
             ids = self._own.admit(principal, name, sent, change)
@@ -176,11 +142,7 @@ class SegmentFiles:
         export = _Export(ids_to_bytes(self._stores.viewers.ids[rows]), len(rows))
         export_id = secrets.randbits(63) + 1
         with self._lock:
-            _put_last(self._exports, export_id, export)
+            self._exports[export_id] = export
+            while len(self._exports) > MAX_EXPORTS:
+                self._exports.popitem(last=False)
         return export_id
-
-
-def _put_last(kept: OrderedDict[_Key, _Kept], key: _Key, value: _Kept) -> None:
-    kept[key] = value
-    while len(kept) > MAX_UNDER_WAY:
-        kept.popitem(last=False)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc
 
-from auction.audience.segment_files_service import MAX_FILE_BYTES, MAX_PART_BYTES
+from auction.audience.imports_under_way import MAX_FILE_BYTES, MAX_PART_BYTES
 from auction.status import RETRY_AFTER_METADATA
 from protos import audience_pb2, audience_pb2_grpc
 from protos.rpc.tls import ClientTls, open_channel
@@ -40,8 +40,10 @@ class SegmentFilesClient:
         """Give up the connection."""
         self._channel.close()
 
-    def put(self, name: str, content: bytes, change: int, expires_at_ms: int, progress: Progress) -> int:
-        """Change a segment by a portable Roaring bitmap of viewer ids; answers how many members it has then.
+    def put(
+        self, name: str, content: bytes, change: int, expires_at_ms: int, progress: Progress
+    ) -> audience_pb2.ImportSegmentResponse:
+        """Change a segment by a portable Roaring bitmap of viewer ids; answers what became of it with the last part.
 
         Raises:
             CallFailed: it was refused, or the server could not be asked; then the segment is as it was, or changed
@@ -49,7 +51,7 @@ class SegmentFilesClient:
         """
         if not 1 <= len(content) <= MAX_FILE_BYTES:
             raise CallFailed(f"{len(content)} bytes; not in 1..{MAX_FILE_BYTES}")
-        import_id, members = secrets.randbits(63) + 1, 0
+        import_id, answer = secrets.randbits(63) + 1, audience_pb2.ImportSegmentResponse()
         for offset in range(0, len(content), MAX_PART_BYTES):
             request = audience_pb2.ImportSegmentRequest(
                 segment_id=name,
@@ -62,8 +64,7 @@ class SegmentFilesClient:
             )
             answer = self._call(self._stub.ImportSegment, request)
             progress(answer.received, len(content))
-            members = answer.members
-        return members
+        return answer
 
     def get(self, name: str, progress: Progress) -> tuple[bytes, int]:
         """(a segment as a portable Roaring bitmap of viewer ids, how many they are), all of one moment.
@@ -98,3 +99,9 @@ class SegmentFilesClient:
 def _asked_to_wait_s(failure: grpc.RpcError) -> float:
     trailers = dict(failure.trailing_metadata() or ())
     return float(trailers.get(RETRY_AFTER_METADATA, 0)) if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else 0.0
+
+
+def put_told(put: audience_pb2.ImportSegmentResponse) -> str:
+    """What became of a list, in words: its members, and how many ids of a creator's are nobody's who is known."""
+    left_out = f"; {put.left_out:,} ids left out, of nobody who is known" if put.left_out else ""
+    return f"{put.members:,} members{left_out}"

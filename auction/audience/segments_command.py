@@ -6,13 +6,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from auction.audience.changes import check_change
-from auction.audience.segment_files_service import MAX_FILE_BYTES
-from auction.audience.segment_files_wire import SegmentFilesClient
+from auction.audience.imports_under_way import MAX_FILE_BYTES
+from auction.audience.segment_files_wire import Progress, SegmentFilesClient, put_told
 from protos.rpc.tls import ClientTls
 from targeting.segments.generations import NEVER_MS
 from targeting.segments.store import Change
@@ -80,22 +79,22 @@ def _import(client: SegmentFilesClient, args: argparse.Namespace) -> int:
     if size > MAX_FILE_BYTES:
         raise ValueError(f"{args.file}: {size} bytes; at most {MAX_FILE_BYTES}")
     content = args.file.read_bytes()
-    members = client.put(args.name, content, change, args.expires_at, _shown(f"import {args.name}"))
-    print(f"segment {args.name}: {members:,} members")
+    put = client.put(args.name, content, change, args.expires_at, show_progress(f"import {args.name}"))
+    print(f"segment {args.name}: {put_told(put)}")
     return 0
 
 
 def _export(client: SegmentFilesClient, args: argparse.Namespace) -> int:
     if args.file.exists():
         raise FileExistsError(f"{args.file}: is there already")
-    content, members = client.get(args.name, _shown(f"export {args.name}"))
+    content, members = client.get(args.name, show_progress(f"export {args.name}"))
     with args.file.open("xb") as file:
         file.write(content)
     print(f"segment {args.name}: {members:,} members, {len(content):,} bytes in {args.file}")
     return 0
 
 
-def _shown(label: str) -> Callable[[int, int], None]:
+def show_progress(label: str) -> Progress:
     """Shows on stderr how much is through, once it has taken a while."""
     shown_at_s = time.monotonic()
 

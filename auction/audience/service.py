@@ -10,7 +10,7 @@ from typing import Protocol
 import grpc
 import numpy as np
 
-from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date
+from auction.audience.changes import RESERVED_PREFIXES, check_change, check_date, check_ids
 from auction.audience.insights_service import Insights, no_campaign
 from auction.audience.journal import Journal
 from auction.audience.lookalike_figures_wire import LookalikeFigures, two_digits
@@ -92,6 +92,11 @@ def _check_count(field: str, count: int, limit: int) -> None:
         raise ValueError(f"{field} count {count}: at most {limit}")
 
 
+def _check_sent(principal: Principal, field: str, ids: np.ndarray) -> None:
+    if principal is not _REPLAYER:  # what was accepted holds
+        check_ids(field, ids)
+
+
 class AudienceService:
     """`Audience`, as calls from bytes to bytes. Any thread may call; changes take turns, in the journal's order."""
 
@@ -169,13 +174,14 @@ class AudienceService:
         if self._stores.journal is not None:
             self._stores.journal.append(record, raw)
 
-    def put_viewers(self, raw: bytes, _: Principal) -> bytes:
+    def put_viewers(self, raw: bytes, principal: Principal) -> bytes:
         """Add viewers, or replace what is known of them; a column that is not sent means unknown."""
         sent = parse(audience_pb2.PutViewersRequest, raw).viewers
         columns = {name: np.array(getattr(sent, name), dtype) for name, dtype in _VIEWER_COLUMNS.items()}
         if len(columns["bidfloors_micros"]):
             raise ValueError("viewers.bidfloors_micros: must be empty here")
         ids = check_viewer_ids(columns["ids"], MAX_VIEWERS)
+        _check_sent(principal, "viewers.ids", ids)
         dims, masks = check_viewer_attributes(Columns(sent, columns), len(ids))
         attributes = np.maximum(dims[:, :STORED_DIMENSION_COUNT], 0).astype(np.uint16)
         with self._changing:
@@ -193,6 +199,7 @@ class AudienceService:
         name = request.segment_id
         check_change(name, change, expires_at_ms)
         _check_count("viewer_ids", sent, MAX_SEGMENT_IDS)
+        _check_sent(principal, "viewer_ids", np.array(request.viewer_ids, np.uint64))
         with self._changing:
             if is_new:
                 check_date(name, change, expires_at_ms, self._stores.segments, self._stores.clock.wall_ms())
@@ -352,12 +359,13 @@ class AudienceService:
             self._told_members[request.segment_id] = figures.members
         return figures.SerializeToString()
 
-    def put_affinities(self, raw: bytes, _: Principal) -> bytes:
+    def put_affinities(self, raw: bytes, principal: Principal) -> bytes:
         """Put how much viewers like tags of content, in place of what was known of each viewer and tag."""
         request = parse(audience_pb2.PutAffinitiesRequest, raw)
         _check_count("tags", len(request.tags), MAX_TAGS)
         _check_count("viewer_ids", len(request.viewer_ids), MAX_AFFINITIES)
         viewer_ids = np.array(request.viewer_ids, np.uint64)
+        _check_sent(principal, "viewer_ids", viewer_ids)
         tags = [check_tag(tag) for tag in request.tags]
         levels = check_affinities(
             len(tags), len(viewer_ids), np.array(request.tag_idx, np.uint32), np.array(request.weights, np.float32)
@@ -371,7 +379,7 @@ class AudienceService:
             put_affinities(self._stores.segments, tags, self._stores.viewers.ensure(viewer_ids), tag_idx, levels)
         return audience_pb2.PutAffinitiesResponse(affinities=len(viewer_ids)).SerializeToString()
 
-    def put_follows(self, raw: bytes, _: Principal) -> bytes:
+    def put_follows(self, raw: bytes, principal: Principal) -> bytes:
         """Add follow edges."""
         request = parse(audience_pb2.PutFollowsRequest, raw)
         if len(request.follower_ids) != len(request.followed_ids):
@@ -381,6 +389,8 @@ class AudienceService:
             )
         _check_count("follower_ids", len(request.follower_ids), MAX_FOLLOWS)
         followers, followed = np.array(request.follower_ids, np.uint64), np.array(request.followed_ids, np.uint64)
+        _check_sent(principal, "follower_ids", followers)
+        _check_sent(principal, "followed_ids", followed)
         with self._changing:
             self._keep(Record.FOLLOWS, raw)
             self._stores.follows.put(followers, followed)

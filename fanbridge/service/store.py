@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fanbridge.events import FAN_CHANGE, FAN_EVENT, RETENTION, Rows, Stage, Tier
 from fanbridge.service.fans import Fan, FanRules, Happening, Kept, apply_event, catch_up
 from fanbridge.service.lifecycle import FanDates
+from fanbridge.service.row_order import in_order
 from fanbridge.service.tally import Tally
 from fanbridge.service.tiering import Engagement
 from pacing.durable import transaction
@@ -133,7 +134,10 @@ class FanStore:
             self._db.close()
 
     def push_events(self, events: Rows, now_ms: int) -> npt.NDArray[np.uint8]:
-        """Take FAN_EVENT[n]; answers u1[n]: ACCEPTED, or DUPLICATE for an event id that came before."""
+        """Take FAN_EVENT[n]; answers u1[n]: ACCEPTED, or DUPLICATE for an event id that came before.
+
+        Fans are moved by the rows in order of time, whatever their places.
+        """
         insert = (
             "INSERT OR IGNORE INTO events (event_id, viewer_id, creator_id, kind, occurred_at_ms) "
             "VALUES (?, ?, ?, ?, ?)"
@@ -258,6 +262,8 @@ class FanStore:
                 if self._db.execute(insert, (*columns, *(texts[i] if texts else ()))).rowcount:
                     statuses[i] = RowStatus.ACCEPTED
                     newest_at_ms = max(newest_at_ms, facts[i][3])
+            for i in in_order(rows).tolist():
+                if statuses[i] == RowStatus.ACCEPTED:
                     self._count_fact(facts[i], fans, tally)
             if "campaign_id" in (rows.dtype.names or ()):
                 tally.add_bought(rows[statuses == RowStatus.ACCEPTED])

@@ -64,6 +64,10 @@ class StoreAgainstDicts(RuleBasedStateMachine):
         self.fans[fact[:2]] = fan
         self.note(fact[:2], due)
 
+    def tell_in_order(self, facts: list[tuple[int, int, int, int]]) -> None:
+        for fact in sorted(facts, key=lambda fact: (fact[3], fact[2] == OutcomeKind.UNFOLLOW, fact[2])):
+            self.tell(*fact)
+
     def note(self, key: tuple[int, int], happened: list[Happening]) -> None:
         self.kept += [(*key, one) for one in happened if isinstance(one, Kept)]
         for one in happened:
@@ -80,13 +84,14 @@ class StoreAgainstDicts(RuleBasedStateMachine):
     @rule(told=st.lists(st.tuples(st.integers(1, 8), viewer_ids, creator_ids, kinds, delays_ms), max_size=6))
     def push_events(self, told: list[tuple[int, int, int, int, int]]) -> None:
         rows = [(event_id, v, c, kind, self.now_ms - delay_ms) for event_id, v, c, kind, delay_ms in told]
-        expected, touched = [], set()
+        expected, touched, accepted = [], set(), []
         for event_id, *fact in rows:
             expected.append(RowStatus.DUPLICATE if event_id in self.event_ids else RowStatus.ACCEPTED)
             if event_id not in self.event_ids:
                 self.event_ids[event_id] = tuple(fact)
-                self.tell(*fact)
+                accepted.append(tuple(fact))
                 touched.add((fact[0], fact[1]))
+        self.tell_in_order(accepted)
         self.let_time_pass(touched)
         pushed = self.store.push_events(events(*rows) if rows else np.zeros(0, FAN_EVENT), self.now_ms)
         assert pushed.tolist() == expected
@@ -101,15 +106,16 @@ class StoreAgainstDicts(RuleBasedStateMachine):
     )
     def push_outcomes(self, told: list[tuple[int, int, int, int, int]]) -> None:
         rows = [(lease, seq, kind, v, 7, 0, self.now_ms - delay_ms) for lease, seq, kind, v, delay_ms in told]
-        expected, touched = [], set()
+        expected, touched, accepted = [], set(), []
         for lease, seq, kind, viewer_id, creator_id, _, occurred_at_ms in rows:
             is_new = (lease, seq, kind) not in self.outcome_keys
             expected.append(RowStatus.ACCEPTED if is_new else RowStatus.DUPLICATE)
             if is_new:
                 self.outcome_keys.add((lease, seq, kind))
-                self.tell(viewer_id, creator_id, kind, occurred_at_ms)
+                accepted.append((viewer_id, creator_id, kind, occurred_at_ms))
                 if kind != OutcomeKind.BILLABLE:
                     touched.add((viewer_id, creator_id))
+        self.tell_in_order(accepted)
         self.let_time_pass(touched)
         pushed = self.store.push_outcomes(outcomes(*rows) if rows else np.zeros(0, FAN_OUTCOME), self.now_ms)
         assert pushed.tolist() == expected

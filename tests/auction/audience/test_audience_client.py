@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from auction.audience import client, lookalikes
+from auction.audience import client, lookalikes, segment_files_wire
 from auction.audience.service import AudienceService
 from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
@@ -60,7 +60,7 @@ def run(*arguments: str) -> int:
 
 def test_a_list_becomes_a_segment_in_several_calls(served, tmp_path: Path, monkeypatch, capsys) -> None:
     stores, address = served
-    monkeypatch.setattr(client, "MAX_SEGMENT_IDS", 7)
+    monkeypatch.setattr(segment_files_wire, "MAX_PART_BYTES", 7)
     path = tmp_path / "list.csv"
     path.write_text("viewer\n" + "\n".join(str(number) for number in range(1, 31)))
     assert run("upload", str(path), "--segment", "mine", "--server", address) == 0

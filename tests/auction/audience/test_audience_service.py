@@ -82,6 +82,32 @@ REFUSED = {
         pb.PutSegmentRequest(segment_id="a", change=1, viewer_ids=range(MAX_SEGMENT_IDS + 1)),
         "viewer_ids count 100001: at most 100000",
     ),
+    "nobody": (
+        "PutSegment",
+        pb.PutSegmentRequest(segment_id="a", change=2, viewer_ids=[1, 0]),
+        r"viewer_ids\[1\] 0: not",
+    ),
+    "nobody viewed": ("PutViewers", pb.PutViewersRequest(viewers={"ids": [0]}), r"viewers.ids\[0\] 0: not in 1\.\."),
+    "nobody follows": (
+        "PutFollows",
+        pb.PutFollowsRequest(follower_ids=[1, 2, 0], followed_ids=[7] * 3),
+        r"follower_ids\[2\] 0: not in 1\.\.",
+    ),
+    "nobody followed": (
+        "PutFollows",
+        pb.PutFollowsRequest(follower_ids=[1], followed_ids=[0]),
+        r"followed_ids\[0\] 0: not in 1\.\.",
+    ),
+    "nobody likes": (
+        "PutAffinities",
+        pb.PutAffinitiesRequest(tags=["keyword:x"], viewer_ids=[0], tag_idx=[0], weights=[1]),
+        r"viewer_ids\[0\] 0: not in 1\.\.",
+    ),
+    "nobody filed": (
+        "ImportSegment",
+        pb.ImportSegmentRequest(segment_id="a", change=1, size=18, part=ids_to_bytes(np.array([0], np.uint64))),
+        r"part: ids\[0\] 0: not in 1\.\.",
+    ),
     "reserved": ("PutSegment", pb.PutSegmentRequest(segment_id="laotie:7", change=1), "are reserved"),
     "change": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=4), "change 4: must be 1"),
     "past": ("PutSegment", pb.PutSegmentRequest(segment_id="a", change=2, expires_at_ms=5), "must be later than now"),
@@ -167,21 +193,6 @@ def test_files_go_in_by_parts_and_come_out(engine: Engine, monkeypatch: pytest.M
     assert import_file(engine, name, content, 40).members == 34
     assert export_file(engine, name) == content
     assert import_file(engine, f"more{first_id}", content, 7, change=2).members == 34
-
-
-def test_imports_that_are_given_up_make_way(engine: Engine) -> None:
-    def part(import_id: int, offset: int) -> int:
-        request = pb.ImportSegmentRequest(
-            segment_id="way", change=1, import_id=import_id, size=9, offset=offset, part=b"a"
-        )
-        return engine.call("Audience/ImportSegment", request, pb.ImportSegmentResponse, Role.OPERATOR).received
-
-    for import_id in range(segment_files_service.MAX_UNDER_WAY + 1):
-        assert part(import_id, 0) == 1
-    assert part(2, 1) == 2
-    with pytest.raises(ValueError, match="begin again"):
-        part(0, 1)
-    assert "way" not in engine.services.segments.names
 
 
 def test_what_is_not_there_cannot_be_exported(engine: Engine) -> None:
