@@ -13,6 +13,7 @@ import pytest
 
 from auction.audience import client, lookalikes
 from auction.audience.service import AudienceService
+from auction.bid.keyring import KeyRing
 from auction.campaigns.access import Principal, Role
 from auction.status import refuse
 from benchmarks.lookalike.graphs import made_up_graph
@@ -25,18 +26,19 @@ from targeting.visits import Visits
 
 
 class Stores:
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.viewers, self.segments = ViewerTable(), SegmentStore()
         self.follows = FollowGraph(self.viewers, self.segments)
         self.visits = Visits(self.viewers, self.segments)
         self.journal = None
         self.clock = SystemClock()
+        self.keys = KeyRing(folder)
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stores, str]]:
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Stores, str]]:
     monkeypatch.setenv(client.TOKEN_VARIABLE, "any")
-    stores = Stores()
+    stores = Stores(tmp_path)
     operator = Principal(Role.OPERATOR, 0, 0)
     server = RpcServer(2, refuse)
     calls = AudienceService(stores).calls
