@@ -86,11 +86,11 @@ def test_seeds_that_are_refused_leave_those_that_were(engine: Engine, command: C
 def test_a_lookalike_that_is_refused_takes_away_only_seeds_that_it_brought(
     engine: Engine, command: Command, name: str
 ) -> None:
-    with pytest.raises(ValueError, match="a creator's list must have 1000"):
+    with pytest.raises(ValueError, match="a creator's lookalike must have 1000"):
         command("lookalike", range(1, 1_101), name, "--size", "5")
     assert members(engine, f"{OWN}like.seeds") == set()
     assert command("upload", range(1, 1_101), "like.seeds") == 0
-    with pytest.raises(ValueError, match="a creator's list must have 1000"):
+    with pytest.raises(ValueError, match="a creator's lookalike must have 1000"):
         command("lookalike", range(1, 1_201), name, "--size", "5")
     assert members(engine, f"{OWN}like.seeds") == set(range(1, 1_201)), "there was a list, and is one"
 

@@ -79,7 +79,8 @@ def test_a_lookalike_is_made_of_a_list(operator: httpx.Client, engine: Engine) -
     assert asked.status_code == 202 and asked.json()["segment_id"] == "like"
     told = asked.json()
     while told["state"] == "making":
-        assert told["made"] is None and 0 <= told["done_percent"] <= 100
+        assert told["made"] == made, "of the one before, which is still in force"
+        assert 0 <= told["done_percent"] <= 100
         told = operator.get("/api/audiences/lookalikes/like").json()
     assert told == {"segment_id": "like", "state": "made", "done_percent": 100, "made": made, "error": ""}
     fails(operator.get("/api/audiences/lookalikes/none"), 404, "not_found", "segment_id")
