@@ -19,6 +19,7 @@ from protos.rpc.tls import ClientTls, ServerTls
 ENVIRONMENT_PREFIX = "FANBID_"
 TRACEBACK_VARIABLE = ENVIRONMENT_PREFIX + "TRACEBACK"
 """No setting: `fanbid.py` reads it when a command is refused."""
+TOKEN_VARIABLE = ENVIRONMENT_PREFIX + "TOKEN"  # of commands that call a server
 REDIS_ADMIN_VARIABLE = ENVIRONMENT_PREFIX + "REDIS_ADMIN"
 """No setting: URL of a shared Redis for the operator's commands, whose account may more than a server's."""
 POLICIES = ("engine", "fixed", "unpaced")
@@ -262,7 +263,7 @@ def config_from(args: argparse.Namespace, environment: Mapping[str, str] | None 
 
 def unread_variables(environment: Mapping[str, str]) -> list[str]:
     """One line for each variable that is named like a setting and is none; says which one may be meant."""
-    known = [*(_variable(setting) for setting in _SETTINGS), TRACEBACK_VARIABLE, REDIS_ADMIN_VARIABLE]
+    known = [*(_variable(setting) for setting in _SETTINGS), TRACEBACK_VARIABLE, REDIS_ADMIN_VARIABLE, TOKEN_VARIABLE]
     lines = []
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:

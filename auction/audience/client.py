@@ -164,6 +164,9 @@ def _make_lookalike(
             _take_away(stub, metadata, seeds)
         raise
     print(f"{args.segment}: {made.members:,} members" + ("" if made.learned else "; too few follows to learn from"))
+    if not made.held_out:
+        print("too few seeds to tell what such a choice finds")
+        return
     print(
         f"of {made.held_out:,} seeds that were held out, such a choice finds {100 * made.recall:.1f} %; as many of the "
         f"most active viewers, {100 * made.activity_recall:.1f} %"

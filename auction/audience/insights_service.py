@@ -128,8 +128,8 @@ class Insights:
             expression = self._asked_audience(request.targeting, principal)
         else:
             asking, include_fans = campaign.creator_id, campaign.include_fans
-            expression = campaign.targeting
-            self._check_usable(expression, principal)
+            expression = campaign.targeting  # goes on also where a list in it was deleted since
+            self._check_named(expression, principal)
         row = int(self._stores.viewers.rows_of(np.array([request.viewer_id], np.uint64))[0])
         if principal.role == Role.CREATOR and not self._was_reached(row, asking):
             # Else a creator could find out about anybody by asking for one audience after another.
@@ -184,20 +184,23 @@ class Insights:
             validate(expression)
         except ValueError as error:
             raise InvalidTargeting(str(error)) from None
-        self._check_usable(expression, principal)
+        self._check_named(expression, principal)
+        if principal.role is Role.CREATOR:
+            segments = self._stores.segments
+            try:
+                check_lists(expression, lambda name: len(segments.members(name)), principal.creator_id)
+            except ValueError as error:
+                raise InvalidTargeting(str(error)) from None
         return expression
 
-    def _check_usable(self, expression: Expression, principal: Principal) -> None:
-        """See to it that who asks may still ask by the audience of a campaign.
+    def _check_named(self, expression: Expression, principal: Principal) -> None:
+        """See to it that all segments of an audience are who asks's to name.
 
         Raises:
-            InvalidTargeting: a segment is not theirs to name, or a list may not be used so.
+            InvalidTargeting: one is not.
         """
         try:
             check_named(expression, principal.creator_id)
-            if principal.role is Role.CREATOR:
-                segments = self._stores.segments
-                check_lists(expression, lambda name: len(segments.members(name)), principal.creator_id)
         except ValueError as error:
             raise InvalidTargeting(str(error)) from None
 

@@ -50,8 +50,8 @@ class LookalikeMaker:
         creator_id: int,
         draw: int,
         tell: Callable[[float], None] = lambda share: None,
-    ) -> tuple[Lookalike, bool]:
-        """The viewers most like the seeds (integers [s], rows), and whether a ranker was learned for it.
+    ) -> Lookalike:
+        """The viewers most like the seeds.
 
         Args:
             seeds: integers [s], rows.
@@ -72,7 +72,7 @@ class LookalikeMaker:
         tell(_LEARNING_SHARE)
         picture = Picture(links, max(links.end, 1))
         tell((1.0 + _LEARNING_SHARE) / 2)
-        return expand(picture, ranker, seeds, size, creator, draw), ranker is not None
+        return expand(picture, ranker, seeds, size, creator, draw)
 
     def _row_of(self, creator_id: int) -> int | None:
         if not creator_id:

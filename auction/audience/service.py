@@ -336,7 +336,7 @@ class AudienceService:
     ) -> bytes:
         """Make it and put it into its segment; answers with a PutLookalikeResponse."""
         draw = self._figures.held_out_draw(seeds)
-        made, learned = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, draw, tell)
+        made = self._lookalikes.make(seeds.astype(np.int64), request.size, request.creator_id, draw, tell)
         if principal.role is Role.CREATOR:
             check_found(request.segment_id, len(made.rows))
         found = audience_pb2.PutSegmentRequest(
@@ -347,7 +347,7 @@ class AudienceService:
         self._stores.segments.segment_idx(request.segment_id)  # refused here when there are too many
         figures = audience_pb2.PutLookalikeResponse(
             members=len(made.rows), seeds=len(seeds), held_out=made.quality.held_out, recall=made.quality.recall,
-            activity_recall=made.quality.activity_recall, learned=learned,
+            activity_recall=made.quality.activity_recall, learned=made.learned,
         )  # fmt: skip
         if owner_of(request.segment_id):
             figures = self._figures.told(figures, seeds, request.size, request.creator_id)

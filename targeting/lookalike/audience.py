@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,12 @@ class Lookalike:
     Attributes:
         rows: i8[k], best first; fewer than were asked for where there are no more accounts.
         quality: of such a choice, measured on seeds that were held out.
+        learned: whether what was learned ranked it.
     """
 
     rows: np.ndarray
     quality: Quality
+    learned: bool
 
 
 def ranked_scores(
@@ -89,9 +92,12 @@ def expand(
 ) -> Lookalike:
     """Choose the accounts most like the seeds, and measure such a choice.
 
+    What was learned from follows that came in no order of time, as when they were put in bulk, can rank worse than what
+    needs no learning: if that finds clearly more of the held-out seeds, it ranks.
+
     Args:
         picture: the follow graph.
-        ranker: what ranks; None where nothing could be learned.
+        ranker: what was learned; None where nothing could be.
         seeds: integers [s], distinct rows. None of them is in the audience.
         size: how many are wanted, 1..MAX_SIZE.
         creator: row of the account whose followers the seeds are; None for a list.
@@ -102,7 +108,18 @@ def expand(
     """
     check_wanted(len(seeds), size)
     quality = measure(picture, ranker, seeds, size, creator, seed)
-    return Lookalike(best_rows(ranked_scores(picture, ranker, seeds, creator, size), size), quality)
+    if ranker is not None:
+        plain = measure(picture, None, seeds, size, creator, seed)
+        if _finds_clearly_more(plain, quality):
+            ranker, quality = None, plain
+    rows = best_rows(ranked_scores(picture, ranker, seeds, creator, size), size)
+    return Lookalike(rows, quality, ranker is not None)
+
+
+def _finds_clearly_more(one: Quality, other: Quality) -> bool:
+    """By more than three standard deviations of the difference of two counts."""
+    hits, other_hits = one.recall * one.held_out, other.recall * other.held_out
+    return hits - other_hits > 3.0 * math.sqrt(hits + other_hits)
 
 
 def check_wanted(seed_count: int, size: int) -> None:

@@ -37,6 +37,6 @@ def test_lookalikes_are_warm() -> None:
     follows.put(followers, followed)
     maker = LookalikeMaker(viewers, follows)
     for creator_id in (0, 7):
-        made, learned = maker.make(viewers.rows_of(np.arange(1, 31, dtype=np.uint64)), 20, creator_id, draw=1)
-        assert learned and len(made.rows) == 20
+        made = maker.make(viewers.rows_of(np.arange(1, 31, dtype=np.uint64)), 20, creator_id, draw=1)
+        assert made.learned and len(made.rows) == 20
     assert signatures() == before

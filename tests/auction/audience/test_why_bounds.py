@@ -16,6 +16,7 @@ from auction.status import refusal_of
 from pacing.clocks import MS_PER_DAY
 from protos import audience_pb2 as pb
 from protos import campaigns_pb2
+from targeting.segments.store import Change
 from tests.auction.bid.engines import Engine, Role
 
 OWN = 7
@@ -107,3 +108,16 @@ def test_another_creators_campaign_is_as_one_that_is_not_there(engine: Engine) -
         with pytest.raises(NoSuchCampaign, match=f"{campaign_id}") as refused:
             why(engine, campaign_id, ONE, bearer=8)
         assert refusal_of(refused.value).code is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_campaign_goes_on_to_answer_when_a_list_in_it_is_deleted(engine: Engine) -> None:
+    crowd = engine.services.viewers.ensure(np.arange(2_000, 3_100, dtype=np.uint64))
+    engine.services.segments.put("own:7:vip", crowd, Change.REPLACE)
+    listed = {"segment": {"segment_id": "own:7:vip"}}
+    made = engine.create(creator_id=OWN, targeting=either(listed, fans(901)))
+    before = why(engine, made.campaign_id, ONE)
+    assert before
+    gone = pb.PutSegmentRequest(segment_id="vip", change=pb.SEGMENT_CHANGE_REPLACE)
+    engine.call("Audience/PutSegment", gone, pb.PutSegmentResponse, Role.CREATOR, OWN)
+    assert not len(engine.services.segments.members("own:7:vip"))
+    assert why(engine, made.campaign_id, ONE) == before

@@ -76,6 +76,25 @@ def test_a_list_of_one_circle_finds_that_circle_even_where_nothing_was_learned()
     assert found.quality.lift is not None and found.quality.lift > 1.2
 
 
+class Backwards(Ranker):
+    """Learned the opposite of what is so."""
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        return -super().scores(features)
+
+
+def test_what_was_learned_ranks_unless_what_needs_no_learning_finds_clearly_more(
+    picture: Picture, ranker: Ranker
+) -> None:
+    creator, seeds = popular(picture)
+    wrong = Backwards(ranker.line, ranker.forest, ranker.reciprocal)
+    plain, found = expand(picture, None, seeds, 60, creator), expand(picture, wrong, seeds, 60, creator)
+    assert np.array_equal(found.rows, plain.rows) and found.quality == plain.quality and not found.learned
+    assert measure(picture, wrong, seeds, 60, creator, 1).recall < plain.quality.recall
+    learned = expand(picture, ranker, seeds, 60, creator)
+    assert learned.learned and learned.quality == measure(picture, ranker, seeds, 60, creator, 1)
+
+
 def test_what_most_seeds_follow_does_not_tell_the_others(picture: Picture) -> None:
     creator, seeds = popular(picture)
     assert creator in accounts_most_follow(picture, seeds)
