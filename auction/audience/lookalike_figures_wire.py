@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from hashlib import blake2b
+from secrets import token_bytes
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from auction.bid.keyring import KeyRing
 from pacing.clocks import MS_PER_DAY, Clock
 from protos import audience_pb2
-from targeting.reach.noise import DRAW_BYTES, SCALE, noisy
+from targeting.reach.noise import DRAW_BYTES, SCALE, digest_of_ids, keyed, noisy
 from targeting.viewers import ViewerTable
 
 LEAST_HELD_OUT = 600
@@ -41,28 +41,31 @@ class LookalikeFigures:
     - Which seeds are held out is drawn by a hash of all seeds under a key of the server's: the same for the same
       seeds, and nobody can choose seeds so that one viewer is among the held-out ones.
     - Three numbers are told: held-out seeds that were found, those that activity finds, and members. Each has Laplace
-      noise of its own and is rounded then (to whole percent; to two digits and hundreds). The noise is a keyed hash of
-      the seeds, the size, whose followers they are, and the day; within a day the same question has the same answer,
-      so a viewer who comes or goes meanwhile does not show under noise that stays.
+      noise of its own and is rounded then (to whole percent; to two digits and hundreds). The noise is a hash of the
+      seeds, the size, whose followers they are, and the day, under a key that is drawn when the process starts; within
+      a day the same question has the same answer, so a viewer who comes or goes meanwhile does not show under noise
+      that stays. After a start the noise is another one; starts are the operator's.
 
     *Guaranteed:* a fact of one viewer that moves a number by 1 (whether the viewer, held out, is found or is among
     the most active; is there to be a member) is told (1/20)-differentially privately by each number (see
     `targeting.reach.noise`), 3/20 a lookalike. A creator makes 40 in any 24 hours at most (see `OwnLists.spend`).
 
     *Not guaranteed:* whom a viewer follows also moves, a little, how all others are ranked; no bound on that is
-    proved. That fewer than MIN_MEMBERS were found is told as it is, and `seeds` is what the creator put. What was told
-    today is forgotten by a server that starts again.
+    proved. That fewer than MIN_MEMBERS were found is told as it is, and `seeds` is what the creator put.
     """
 
     def __init__(self, stores: FigureStores) -> None:
         self._stores = stores
+        self._noise_key = token_bytes(32)  # kept nowhere: noise that outlives the answers would show who came meanwhile
         self._lock = threading.Lock()
         self._day = -1
         self._answers: dict[bytes, tuple[int, ...]] = {}
 
     def held_out_draw(self, seeds: np.ndarray) -> int:
         """What draws the held-out ones of these seeds (integers [s], rows): nobody without the key can tell it."""
-        return int.from_bytes(self._keyed(b"lookalike draw", self._digest_of(seeds), _SEED_BYTES), "big")
+        keys = self._stores.keys.current
+        key = keys.keys[keys.active_id]
+        return int.from_bytes(keyed(key, b"lookalike draw", self._digest_of(seeds), _SEED_BYTES), "big")
 
     def told(
         self, exact: audience_pb2.PutLookalikeResponse, seeds: np.ndarray, size: int, creator_id: int
@@ -92,7 +95,7 @@ class LookalikeFigures:
         """The counts with noise on them, as they were first told today."""
         day = self._stores.clock.wall_ms() // MS_PER_DAY
         of = f"{day} {size} {creator_id} ".encode() + self._digest_of(seeds)
-        question = self._keyed(b"lookalike noise", of, _COUNTS * DRAW_BYTES)
+        question = keyed(self._noise_key, b"lookalike noise", of, _COUNTS * DRAW_BYTES)
         draws = (question[i * DRAW_BYTES : (i + 1) * DRAW_BYTES] for i in range(_COUNTS))
         with self._lock:
             if day != self._day:
@@ -101,13 +104,7 @@ class LookalikeFigures:
             return self._answers.setdefault(question, fresh)
 
     def _digest_of(self, seeds: np.ndarray) -> bytes:
-        """Stands for who the seeds are, in whatever order."""
-        return blake2b(np.sort(self._stores.viewers.ids[seeds]).tobytes(), digest_size=16).digest()
-
-    def _keyed(self, purpose: bytes, text: bytes, size: int) -> bytes:
-        """Bytes that nobody without the key can tell from random ones."""
-        keys = self._stores.keys.current
-        return blake2b(text, key=keys.keys[keys.active_id], person=purpose, digest_size=size).digest()
+        return digest_of_ids(self._stores.viewers.ids[seeds])
 
 
 def two_digits(members: int) -> int:

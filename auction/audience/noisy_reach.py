@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-from hashlib import blake2b
 from secrets import token_bytes
 from typing import Protocol
 
-import numpy as np
 from pyroaring import BitMap
 
 from auction.audience.daily_questions import DailyQuestions
@@ -15,7 +13,7 @@ from pacing.clocks import MS_PER_DAY, Clock
 from targeting.expressions import Expression, compile_clauses
 from targeting.own_lists import owner_of
 from targeting.reach.counter import ReachCounter
-from targeting.reach.noise import DRAW_BYTES, canonical, noisy
+from targeting.reach.noise import DRAW_BYTES, canonical, digest_of_ids, keyed, noisy
 from targeting.segments.store import SegmentStore
 from targeting.viewers import ViewerTable
 
@@ -67,22 +65,14 @@ class NoisyReach:
             day = self._stores.clock.wall_ms() // MS_PER_DAY
             if day != self._day:
                 self._day, self._answers, self._digests = day, {}, {}
-            question = self._digest(
-                day, canonical(compile_clauses(expression, creator_id, include_fans), self._stand_in)
-            )
+            asked = canonical(compile_clauses(expression, creator_id, include_fans), self._stand_in)
+            question = keyed(self._key, b"reach noise", f"{day} ".encode() + asked, 2 * DRAW_BYTES)
             self._questions.count(creator_id, question)
             if question not in self._answers:
                 count = self._reach.count_one_by_one(expression, creator_id, include_fans)
                 told = noisy(count, question[:DRAW_BYTES])
                 self._answers[question] = told.as_range(self._stores.viewers.size)
             return self._answers[question]
-
-    def _digest(self, day: int, text: bytes) -> bytes:
-        """16 bytes that nobody without the key can tell from random ones."""
-        of = blake2b(key=self._key, person=b"reach noise", digest_size=16)
-        of.update(day.to_bytes(8, "big", signed=True))
-        of.update(text)
-        return of.digest()
 
     def _stand_in(self, name: str) -> str:
         """What stands for a segment in a question: of a list, who is in it."""
@@ -93,6 +83,5 @@ class NoisyReach:
         known = self._digests.get(name)
         if known is None or known[0] is not members:
             rows = self._stores.segments.rows(name)
-            ids = np.sort(self._stores.viewers.ids[rows])
-            known = self._digests[name] = (members, f"own {blake2b(ids.tobytes(), digest_size=16).hexdigest()}")
+            known = self._digests[name] = (members, f"own {digest_of_ids(self._stores.viewers.ids[rows]).hex()}")
         return known[1]

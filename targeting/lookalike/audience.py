@@ -46,7 +46,8 @@ class Lookalike:
     Attributes:
         rows: i8[k], best first; fewer than were asked for where there are no more accounts.
         quality: of such a choice, measured on seeds that were held out.
-        learned: whether what was learned ranked it.
+        learned: whether there was anything learned to rank by. Not whether that ranked it: this hangs on the very seeds
+            that were held out, whom nobody is to be told of.
     """
 
     rows: np.ndarray
@@ -108,12 +109,13 @@ def expand(
     """
     check_wanted(len(seeds), size)
     quality = measure(picture, ranker, seeds, size, creator, seed)
-    if ranker is not None:
+    learned = ranker is not None
+    if learned:
         plain = measure(picture, None, seeds, size, creator, seed)
         if _finds_clearly_more(plain, quality):
             ranker, quality = None, plain
     rows = best_rows(ranked_scores(picture, ranker, seeds, creator, size), size)
-    return Lookalike(rows, quality, ranker is not None)
+    return Lookalike(rows, quality, learned)
 
 
 def _finds_clearly_more(one: Quality, other: Quality) -> bool:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+
+import numpy as np
 
 from targeting.expressions import Clause, tidied
 from targeting.reach.absorption import absorbed
@@ -25,6 +28,16 @@ _SPREAD = math.ceil(SCALE * math.log(20.0))
 DRAW_BYTES = 8
 _DRAW_BITS = 52
 """Of a draw, that count: with them a draw is in the middle of its step of a float's 53, and never 0 or 1."""
+
+
+def keyed(key: bytes, purpose: bytes, text: bytes, size: int) -> bytes:
+    """`size` bytes for a text that nobody without the key can tell from random ones; others for another purpose."""
+    return blake2b(text, key=key, person=purpose, digest_size=size).digest()
+
+
+def digest_of_ids(viewer_ids: np.ndarray) -> bytes:
+    """16 bytes that stand for who is in a list (u8[n] ids), in whatever order."""
+    return blake2b(np.sort(viewer_ids).tobytes(), digest_size=16).digest()
 
 
 def laplace(draw: bytes) -> float:

@@ -72,6 +72,8 @@ def test_asking_again_averages_nothing_out_and_what_changes_within_a_day_does_no
     told = figures.told(exact(), SEEDS, 9_000, 0)
     assert figures.told(exact(), SEEDS[::-1], 9_000, 0) == told
     assert figures.told(exact(found=700), SEEDS, 9_000, 0) == told
+    after_starts = [LookalikeFigures(stores).told(exact(), SEEDS, 9_000, 0).recall for _ in range(30)]
+    assert len(set(after_starts)) > 3, "no noise outlives the answers"
     of_other_questions = [figures.told(exact(), SEEDS, 9_000 + more, 0).recall for more in range(1, 30)]
     stores.clock.advance_to(2 * MS_PER_DAY)
     assert len({told.recall, *of_other_questions}) > 3
